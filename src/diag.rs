@@ -287,7 +287,8 @@ mod tests {
 
     #[test]
     fn independent_problems_come_together() {
-        let found = collect([Ok(1), Err(Diagnostic::request("one").into()), Err(Diagnostic::request("two").into())]);
+        let found =
+            collect([Ok(1), Err(Diagnostic::request("one").into()), Err(Diagnostic::request("two").into())]);
         let problems = found.expect_err("two of three are wrong");
         assert_eq!(problems.to_string(), "one; two");
         assert_eq!(problems.exit_code(), 2);
@@ -295,7 +296,10 @@ mod tests {
 
     #[test]
     fn a_near_word_is_offered_and_a_far_one_is_not() {
-        assert_eq!(did_you_mean("platform", ["platforms", "images"]).as_deref(), Some("did you mean `platforms`?"));
+        assert_eq!(
+            did_you_mean("platform", ["platforms", "images"]).as_deref(),
+            Some("did you mean `platforms`?")
+        );
         assert_eq!(did_you_mean("zebra", ["platforms", "images"]), None);
     }
 }

@@ -3,3 +3,4 @@
 //! The order of the modules below is the architecture: a module uses only those above it.
 
 mod diag;
+pub mod oci;

@@ -1,0 +1,18 @@
+//! Name, keep and move content, as the OCI specifications have it.
+//!
+//! Written as if it were a crate of its own: values first ([`Digest`], [`Platform`], [`Reference`],
+//! [`Document`]), then one trait for every place that content can be kept in ([`Store`]), then the places.
+
+mod digest;
+mod document;
+mod error;
+mod platform;
+mod reference;
+mod store;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
+pub use error::{Error, ErrorKind};
+pub use platform::Platform;
+pub use reference::{Pointer, Reference, Repository, Tag};
+pub use store::{BlobReader, Store, Upload};

@@ -1,0 +1,192 @@
+//! One trait for every place that content can be kept in: memory, a folder, a registry.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use super::{Algorithm, Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag};
+
+/// A place that content can be kept in. Content is visible by repository.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The size of a blob in bytes, or `None` where the repository does not hold it.
+    async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error>;
+
+    /// Read a blob, or a range of its bytes.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not there, `Invalid` for a range outside it.
+    async fn read_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobReader, Error>;
+
+    /// Begin to write a blob.
+    async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, Error>;
+
+    /// Make a blob of one repository visible in another without moving bytes; `false` where that cannot be done.
+    async fn mount_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: &Repository,
+    ) -> Result<bool, Error>;
+
+    /// Take a blob out of a repository.
+    async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        let _ = (repository, digest);
+        Err(Error::new(ErrorKind::Unsupported, "remove a blob: this store does not do that"))
+    }
+
+    /// What a pointer points at (media type, digest and size), or `None`.
+    async fn resolve(&self, repository: &Repository, pointer: &Pointer) -> Result<Option<Descriptor>, Error>;
+
+    /// Read a manifest or index.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not there, `Mismatch` where its bytes are not those of the digest asked for.
+    async fn read_document(&self, repository: &Repository, pointer: &Pointer) -> Result<Document, Error>;
+
+    /// Write a manifest or index under its digest, and move these tags to it. What it refers to must be there.
+    ///
+    /// # Errors
+    /// `MissingContent` where something that it refers to is not in the repository.
+    async fn write_document(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        tags: &[Tag],
+    ) -> Result<(), Error>;
+
+    /// Take a document, and every tag that points at it, out of a repository.
+    async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        let _ = (repository, digest);
+        Err(Error::new(ErrorKind::Unsupported, "remove a manifest: this store does not do that"))
+    }
+
+    /// Tags of a repository in order, at most `limit` of those after `after`. None for an unknown repository.
+    async fn tags(
+        &self,
+        repository: &Repository,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, Error>;
+
+    /// Take a tag away; what it pointed at stays.
+    async fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), Error>;
+
+    /// Repositories that hold documents, in order, at most `limit` of those after `after`.
+    async fn repositories(&self, after: Option<&Repository>, limit: usize) -> Result<Vec<Repository>, Error>;
+
+    /// Descriptors of the documents whose subject is this digest, in the order of their digests.
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let _ = (repository, subject);
+        Err(Error::new(ErrorKind::Unsupported, "list referrers: this store does not do that"))
+    }
+
+    /// Write a whole blob that is in memory, unless it is there.
+    async fn write_blob(&self, repository: &Repository, bytes: Bytes) -> Result<Digest, Error> {
+        let digest = Digest::of(&bytes);
+        if self.blob_size(repository, &digest).await?.is_none() {
+            let mut upload = self.start_upload(repository).await?;
+            upload.write(bytes).await?;
+            upload.finish(&digest).await?;
+        }
+        Ok(digest)
+    }
+}
+
+/// A blob on its way into a store. Dropped before it is finished, it leaves nothing.
+#[async_trait]
+pub trait Upload: Send {
+    /// How many bytes the store has taken.
+    fn written(&self) -> u64;
+
+    /// Hand over the next bytes.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Error>;
+
+    /// The blob is whole: check it against its digest and make it visible.
+    ///
+    /// # Errors
+    /// `Mismatch` where the bytes do not have that digest; nothing is kept then.
+    async fn finish(self: Box<Self>, digest: &Digest) -> Result<(), Error>;
+}
+
+/// The bytes of a blob on their way out of a store.
+pub struct BlobReader {
+    /// The size of what will come, in bytes.
+    pub size: u64,
+    /// The bytes, in pieces.
+    pub stream: BoxStream<'static, Result<Bytes, Error>>,
+}
+
+impl BlobReader {
+    /// A reader of bytes in memory.
+    pub fn of(bytes: Bytes) -> Self {
+        let size = bytes.len() as u64;
+        Self { size, stream: futures_util::stream::once(async { Ok(bytes) }).boxed() }
+    }
+
+    /// All the bytes, at most `limit`, checked against the digest.
+    ///
+    /// # Errors
+    /// `TooLarge` past the limit, `Mismatch` where the bytes are others.
+    pub async fn collect(mut self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
+        let mut all = Vec::new();
+        while let Some(piece) = self.stream.next().await {
+            let piece = piece?;
+            if all.len() as u64 + piece.len() as u64 > limit {
+                return Err(Error::new(
+                    ErrorKind::TooLarge,
+                    format!("read {digest}: it has more than {limit} bytes"),
+                ));
+            }
+            all.extend_from_slice(&piece);
+        }
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&all);
+        check(digest, &hasher.finish())?;
+        Ok(all.into())
+    }
+
+    /// Move the bytes into a repository of another store, and check them on the way.
+    ///
+    /// # Errors
+    /// `Mismatch` where the bytes are others than the digest says; nothing is kept then.
+    pub async fn move_into(
+        mut self,
+        store: &dyn Store,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<u64, Error> {
+        let mut upload = store.start_upload(repository).await?;
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        while let Some(piece) = self.stream.next().await {
+            let piece = piece?;
+            if digest.algorithm() == Algorithm::Sha256 {
+                hasher.update(&piece);
+            }
+            upload.write(piece).await?;
+        }
+        if digest.algorithm() == Algorithm::Sha256 {
+            check(digest, &hasher.finish())?;
+        }
+        let written = upload.written();
+        upload.finish(digest).await?;
+        Ok(written)
+    }
+}
+
+fn check(expected: &Digest, found: &Digest) -> Result<(), Error> {
+    match expected == found {
+        true => Ok(()),
+        false => {
+            Err(Error::new(ErrorKind::Mismatch, format!("blob {expected} has in truth the digest {found}")))
+        }
+    }
+}
