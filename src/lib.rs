@@ -4,3 +4,16 @@
 
 mod diag;
 pub mod oci;
+mod dockerfile;
+mod config;
+mod family;
+mod plan;
+mod record;
+mod survey;
+mod event;
+mod engine;
+mod run;
+mod publish;
+mod report;
+mod ui;
+mod cli;

@@ -1,0 +1,42 @@
+//! What builds and runs containers: one file an engine, behind one trait.
+
+mod order;
+
+use async_trait::async_trait;
+
+pub(crate) use order::{
+    BuildFailure, BuildOrder, Built, ContainerOrder, EngineFacts, Finished, ImageStore, Progress, RunId,
+    SecretFile, StoreAddress,
+};
+
+use crate::diag::Diagnostic;
+
+/// A container engine at one address.
+#[async_trait]
+pub(crate) trait Engine: Send + Sync {
+    /// What it is called in messages, such as `docker at unix:///var/run/docker.sock`.
+    fn name(&self) -> String;
+
+    /// What it is and can do.
+    ///
+    /// # Errors
+    /// Where it does not answer or cannot build; with the hint that mends it.
+    async fn probe(&self) -> Result<EngineFacts, Diagnostic>;
+
+    /// Build one image for one platform and push it to the store, as a tag of the order's.
+    async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure>;
+
+    /// Run a command in a fresh container of an image of the store, and wait for it.
+    ///
+    /// # Errors
+    /// Where the engine failed; a command that fails is a [`Finished`] with its exit code.
+    async fn run(&self, order: &ContainerOrder) -> Result<Finished, Diagnostic>;
+
+    /// Have an image of the store in the engine under a name, so that host tests and people can use it.
+    async fn load(&self, store: &StoreAddress, image: &crate::oci::Digest, name: &str) -> Result<(), Diagnostic>;
+
+    /// Remove every container of a run, and every image name that a run gave; `None` is any run that is no more.
+    ///
+    /// What is removed is named, for the log.
+    async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic>;
+}

@@ -1,0 +1,174 @@
+//! What happened, as versioned data: the seam between a run and everything that tells of it.
+//!
+//! Events state facts, never how to show them. One log of a run is one line of JSON an event.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the format of events; a reader refuses newer ones.
+pub(crate) const EVENT_VERSION: u32 = 1;
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// When: milliseconds since 1970-01-01, UTC.
+    pub(crate) at_milliseconds: u64,
+    /// What.
+    #[serde(flatten)]
+    pub(crate) kind: EventKind,
+}
+
+/// What happened. Jobs are written `image:variant@platform`, digests as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum EventKind {
+    /// The first event of every log.
+    RunStarted {
+        /// [`EVENT_VERSION`].
+        version: u32,
+        /// The run.
+        run: String,
+        /// Jobs in the plan.
+        jobs: usize,
+        /// Jobs that a record stands for.
+        reused: usize,
+    },
+    /// A record stands for it.
+    JobReused {
+        /// The job.
+        job: String,
+        /// Its image.
+        image: String,
+    },
+    /// It has a slot of a builder and begins.
+    JobStarted {
+        /// The job.
+        job: String,
+        /// The builder.
+        builder: String,
+        /// Whether its platform is emulated there.
+        emulated: bool,
+        /// Only its checks run: its image stands.
+        checks_only: bool,
+    },
+    /// A step of its build begins. May be dropped.
+    JobStep {
+        /// The job.
+        job: String,
+        /// The step, as the engine named it.
+        step: String,
+    },
+    /// Its image is in the store.
+    JobKept {
+        /// The job.
+        job: String,
+        /// The image's manifest.
+        image: String,
+        /// The image's configuration.
+        config: String,
+        /// Bytes of its layers.
+        bytes: u64,
+    },
+    /// A check of it has ended.
+    CheckEnded {
+        /// The job.
+        job: String,
+        /// The check, as a person would name it.
+        check: String,
+        /// Whether it passed.
+        passed: bool,
+        /// How long it took.
+        milliseconds: u64,
+    },
+    /// A passing failure; it is tried again.
+    JobRetried {
+        /// The job.
+        job: String,
+        /// Why.
+        reason: String,
+    },
+    /// It has ended. The one terminal event of a job that was not reused.
+    JobEnded {
+        /// The job.
+        job: String,
+        /// How.
+        outcome: Outcome,
+        /// How long it took, waiting for a slot not counted.
+        milliseconds: u64,
+    },
+    /// Content moves to the target.
+    PublishStarted {
+        /// Where to.
+        target: String,
+        /// Images.
+        images: usize,
+        /// Tags that will be written.
+        tags: usize,
+    },
+    /// An image's content is at the target.
+    ContentPublished {
+        /// The repository.
+        repository: String,
+        /// The index or manifest.
+        digest: String,
+        /// Bytes that had to move.
+        bytes: u64,
+    },
+    /// A tag points where it should.
+    TagPublished {
+        /// Repository and tag.
+        reference: String,
+        /// What it points at.
+        digest: String,
+        /// Whether it had to be moved.
+        moved: bool,
+    },
+    /// A tag stays where it is, by policy.
+    TagWithheld {
+        /// Repository and tag.
+        reference: String,
+        /// Why.
+        reason: String,
+    },
+    /// Everything is published and read back.
+    Published {
+        /// Tags.
+        tags: usize,
+    },
+    /// The last event of every log.
+    RunEnded {
+        /// The exit code.
+        exit_code: u8,
+    },
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    /// Built and checked.
+    Built {
+        /// The image's manifest.
+        image: String,
+    },
+    /// Its image stood; its checks ran again and passed.
+    Checked {
+        /// The image's manifest.
+        image: String,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        reason: String,
+        /// The log to read.
+        log: Option<String>,
+        /// The image that was built and failed its checks, kept for debugging.
+        image: Option<String>,
+    },
+    /// It was not tried, because a job that it stands on has no image.
+    Skipped {
+        /// The job that failed.
+        because: String,
+    },
+    /// The run was stopped first.
+    Cancelled,
+}

@@ -1,0 +1,260 @@
+//! What there is: images, variants, platforms, the edges between them, and their checks.
+//!
+//! A [`Family`] is acyclic and complete because only `resolve` makes one.
+
+mod name;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::diag::Diagnostic;
+use crate::dockerfile::Needs;
+use crate::oci::{Platform, Reference, Repository};
+
+pub(crate) use name::{ImageName, JobId, Unit, VariantName};
+
+/// All images of one configuration file, or of one folder of Dockerfiles.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// What to call it: the name in the configuration, else that of its folder.
+    pub(crate) name: String,
+    /// Where it is published unless told otherwise: `host[:port]`; `None` is the embedded registry.
+    pub(crate) registry: Option<String>,
+    /// How tags are made of values.
+    pub(crate) tags: TagPolicy,
+    /// The platform was not declared but taken from the machine.
+    pub(crate) platform_assumed: bool,
+    /// Known problems that stop nothing.
+    pub(crate) warnings: Vec<Diagnostic>,
+    pub(super) recipes: BTreeMap<Unit, Recipe>,
+    /// Every unit, parents before children, else by name.
+    pub(super) order: Vec<Unit>,
+}
+
+impl Family {
+    /// Every recipe, parents before children.
+    pub(crate) fn recipes(&self) -> impl DoubleEndedIterator<Item = &Recipe> {
+        self.order.iter().map(|unit| &self.recipes[unit])
+    }
+
+    /// The recipe of a unit.
+    pub(crate) fn recipe(&self, unit: &Unit) -> Option<&Recipe> {
+        self.recipes.get(unit)
+    }
+
+    /// Every job, parents before children, platforms in order.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.recipes().flat_map(|recipe| recipe.platforms.keys().map(|platform| recipe.unit.on(platform)))
+    }
+
+    /// The units that a unit stands on or copies from, on any platform.
+    pub(crate) fn parents(&self, unit: &Unit) -> BTreeSet<&Unit> {
+        let builds = self.recipes.get(unit).into_iter().flat_map(|recipe| recipe.platforms.values());
+        builds.flat_map(Build::parents).collect()
+    }
+
+    /// A unit and all that stand on it, parents before children.
+    pub(crate) fn with_descendants(&self, unit: &Unit) -> Vec<&Unit> {
+        let mut found = BTreeSet::from([unit]);
+        for next in &self.order {
+            if self.parents(next).iter().any(|parent| found.contains(parent)) {
+                found.insert(next);
+            }
+        }
+        self.order.iter().filter(|next| found.contains(next)).collect()
+    }
+
+    /// The platforms of the whole family.
+    pub(crate) fn platforms(&self) -> BTreeSet<&Platform> {
+        self.recipes.values().flat_map(|recipe| recipe.platforms.keys()).collect()
+    }
+}
+
+/// How one image variant is built, checked, tagged and named.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    /// Image and variant.
+    pub(crate) unit: Unit,
+    /// The repository that it is published in, without the registry: `owner/image`.
+    pub(crate) repository: Repository,
+    /// The folder that is the build context, relative to the family's folder.
+    pub(crate) context: PathBuf,
+    /// The Dockerfile, relative to the family's folder.
+    pub(crate) dockerfile: PathBuf,
+    /// What stands in it, without byte order mark.
+    pub(crate) text: String,
+    /// The stage to build; the last where `None`.
+    pub(crate) target: Option<String>,
+    /// Build arguments, of the family, the image and the command line, as they reach this build.
+    pub(crate) args: BTreeMap<String, String>,
+    /// Labels to set.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Secrets to mount, by id.
+    pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// SSH agents or keys to mount, as `default` or `id=path`.
+    pub(crate) ssh: Vec<String>,
+    /// What it takes on each platform.
+    pub(crate) platforms: BTreeMap<Platform, Build>,
+    /// Checks, those of the root first.
+    pub(crate) checks: Vec<Check>,
+    /// Templates of the tags that every platform's image and the merged image get: `latest`, `{commit}`.
+    pub(crate) common_tags: Vec<String>,
+    /// How long a build of it may take, in seconds.
+    pub(crate) time_limit_seconds: u64,
+}
+
+/// What a recipe needs on one platform.
+#[derive(Debug)]
+pub(crate) struct Build {
+    /// All that its Dockerfile reads there.
+    pub(crate) needs: Needs,
+    /// Every image reference of the Dockerfile, with its arguments filled in, and what it means.
+    pub(crate) uses: BTreeMap<String, Use>,
+    /// The reference (a key of `uses`) that the target stage stands on; `None` for `scratch`.
+    pub(crate) base: Option<String>,
+}
+
+impl Build {
+    /// Units of the family that it uses.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &Unit> {
+        self.uses.values().filter_map(|meant| match meant {
+            Use::Family(unit) => Some(unit),
+            Use::Outside(_) => None,
+        })
+    }
+
+    /// Images from outside that it uses.
+    pub(crate) fn outside(&self) -> impl Iterator<Item = &Reference> {
+        self.uses.values().filter_map(|meant| match meant {
+            Use::Family(_) => None,
+            Use::Outside(reference) => Some(reference),
+        })
+    }
+
+    /// The unit of the family that its image stands on, whose layers it shares.
+    pub(crate) fn stands_on(&self) -> Option<&Unit> {
+        match self.uses.get(self.base.as_ref()?)? {
+            Use::Family(unit) => Some(unit),
+            Use::Outside(_) => None,
+        }
+    }
+}
+
+/// What a reference in a Dockerfile means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// An image of the family.
+    Family(Unit),
+    /// An image from elsewhere.
+    Outside(Reference),
+}
+
+/// Where the value of a build secret comes from. The value itself is never kept here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SecretSource {
+    /// A variable of the environment.
+    Environment(String),
+    /// A file, relative to the family's folder.
+    File(PathBuf),
+}
+
+/// One thing that is run against a built image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// The unit that declared it; children inherit it.
+    pub(crate) declared_by: Unit,
+    /// What it does.
+    pub(crate) kind: CheckKind,
+    /// How long it may take, in seconds.
+    pub(crate) time_limit_seconds: u64,
+}
+
+/// What a check does with an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CheckKind {
+    /// It passes or fails.
+    Test {
+        /// What to run, and where.
+        action: Action,
+        /// A text that must stand in what it writes to standard output.
+        stdout: Option<String>,
+    },
+    /// It makes a tag of what is installed.
+    Tagger {
+        /// The tag, with `{0}`, `{1}` for what the pattern catches.
+        template: String,
+        /// Where the value comes from.
+        source: TagSource,
+    },
+    /// It says what is in the image.
+    Description {
+        /// A heading.
+        title: String,
+        /// The command whose output is the description.
+        run: String,
+    },
+}
+
+/// A command, and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// In a container of the image, by its shell.
+    Image(String),
+    /// On this machine, by `sh`, with the image's reference in `POLYARCH_IMAGE`.
+    Host(String),
+}
+
+/// Where the value of a tag comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TagSource {
+    /// What a command in the image prints; the pattern's groups are `{0}`, `{1}`, or the whole output trimmed.
+    Run {
+        /// The command.
+        run: String,
+        /// A regular expression with groups.
+        pattern: Option<String>,
+    },
+    /// A key of the image's `/etc/os-release`.
+    OsRelease(String),
+}
+
+/// How tags are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagPolicy {
+    /// The template of a platform's tag, with `{platform}` and `{tag}`.
+    pub(crate) platform: String,
+    /// How platforms are named in tags; those not named stand as `linux-arm-v7` without their system.
+    pub(crate) names: BTreeMap<Platform, String>,
+    /// What happens with a tag that differs between platforms.
+    pub(crate) divergence: Divergence,
+}
+
+impl TagPolicy {
+    /// The tag of one platform's image.
+    pub(crate) fn platform_tag(&self, platform: &Platform, tag: &str) -> String {
+        self.platform.replace("{platform}", &self.platform_name(platform)).replace("{tag}", tag)
+    }
+
+    /// How a platform is named in tags.
+    pub(crate) fn platform_name(&self, platform: &Platform) -> String {
+        let plain = || platform.slug().split_once('-').map_or_else(String::new, |(_, rest)| rest.to_owned());
+        self.names.get(platform).cloned().unwrap_or_else(plain)
+    }
+}
+
+impl Default for TagPolicy {
+    fn default() -> Self {
+        Self { platform: "{platform}-{tag}".to_owned(), names: BTreeMap::new(), divergence: Divergence::Withhold }
+    }
+}
+
+/// What happens with a tag that differs between platforms: law 10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Divergence {
+    /// The merged tag stays where it is.
+    Withhold,
+    /// Nothing is published: exit code 4.
+    Fail,
+    /// The merged tag points at an index of the platforms that agree with each other.
+    Partial,
+}
