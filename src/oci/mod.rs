@@ -10,9 +10,16 @@ mod platform;
 mod reference;
 mod store;
 
+mod rules;
+
+mod layout;
+mod memory;
+
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};
+pub use layout::Layout;
+pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
 pub use store::{BlobReader, Store, Upload};

@@ -1,1 +1,4 @@
-fn main() {}
+//! All integration tests, in one binary: one link, and helpers are shared.
+
+mod architecture;
+mod store;

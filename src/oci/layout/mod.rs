@@ -1,0 +1,290 @@
+//! A store in a folder that any OCI tool can read: OCI image layout 1.0.
+//!
+//! | what | where |
+//! |---|---|
+//! | content, by digest | `blobs/ALGORITHM/HEX` |
+//! | what repositories hold: the truth | `repositories/NAME/…`, see `shelf.rs` |
+//! | the list for other tools, made from that | `index.json`, names are `REPOSITORY:TAG` |
+//! | blobs on their way | `uploads/` |
+//!
+//! Several processes may work in one folder: nothing is remembered between two calls, everything appears by
+//! renaming, and whoever checks before changing holds a lock. Content that no repository holds stays until it is
+//! collected.
+
+mod folders;
+mod index;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::io::{Seek as _, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinError;
+use tokio_util::io::ReaderStream;
+
+use self::folders::Folders;
+use self::shelf::Shelf;
+use self::upload::FolderUpload;
+use super::{
+    BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Upload,
+    rules,
+};
+
+/// `index.json` is written once for all the tags that move within this time.
+const INDEX_DELAY: Duration = Duration::from_secs(5);
+/// A blob is read in pieces of so many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// A store in a folder. Clones share it.
+#[derive(Clone)]
+pub struct Layout {
+    shared: Arc<Shared>,
+}
+
+/// What all clones and uploads of one store share.
+struct Shared {
+    folders: Folders,
+    /// Tags have moved since we last wrote the list.
+    stale: AtomicBool,
+    /// A task waits to write the list.
+    scheduled: AtomicBool,
+    /// Held while the list is written, so that `flush` never returns before another's list stands.
+    writing: Mutex<()>,
+}
+
+impl Layout {
+    /// Open a folder as a store, or make one of a folder that is empty or not there.
+    ///
+    /// # Errors
+    /// `Invalid` where the folder holds something else, or is reached by a symbolic link.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        let folders = Folders::open(folder.as_ref())?;
+        folders.sweep()?;
+        let stale = index::is_stale(&folders)?;
+        let shared =
+            Shared { folders, stale: stale.into(), scheduled: false.into(), writing: Mutex::new(()) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        self.shared.folders.root()
+    }
+
+    /// Write `index.json` now, if tags have moved, so that other tools see them.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the tags are safe all the same.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.work(|shared| {
+            // Also where it was another process that moved them.
+            let left = index::is_stale(&shared.folders)?;
+            shared.stale.fetch_or(left, Ordering::SeqCst);
+            shared.flush()
+        })
+        .await
+    }
+
+    /// Do something that waits for the disk, where waiting hinders nobody.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = Arc::clone(&self.shared);
+        joined(tokio::task::spawn_blocking(move || work(&shared)).await)
+    }
+
+    /// Do something in one repository.
+    async fn within<T: Send + 'static>(
+        &self,
+        repository: &Repository,
+        work: impl FnOnce(&Shelf<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let repository = repository.clone();
+        self.work(move |shared| work(&Shelf::new(&shared.folders, &repository))).await
+    }
+
+    /// Do something in one repository that may move tags.
+    async fn moving_tags(
+        &self,
+        repository: &Repository,
+        work: impl FnOnce(&Shelf<'_>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let repository = repository.clone();
+        let result = self
+            .work(move |shared| {
+                // Before, for whoever is killed between; after, for whoever wrote the list meanwhile.
+                index::mark_stale(&shared.folders)?;
+                shared.stale.store(true, Ordering::SeqCst);
+                work(&Shelf::new(&shared.folders, &repository))?;
+                shared.stale.store(true, Ordering::SeqCst);
+                index::mark_stale(&shared.folders)
+            })
+            .await;
+        self.schedule();
+        result
+    }
+
+    fn schedule(&self) {
+        if self.shared.scheduled.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(INDEX_DELAY).await;
+            // Where the store was dropped meanwhile, that has written the list.
+            if let Some(shared) = shared.upgrade() {
+                shared.scheduled.store(false, Ordering::SeqCst);
+                // A failure leaves the list stale: the next write, `flush` or run tries again.
+                let _ = tokio::task::spawn_blocking(move || shared.flush()).await;
+            }
+        });
+    }
+}
+
+impl Shared {
+    fn flush(&self) -> Result<(), Error> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.stale.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        index::write(&self.folders).inspect_err(|_| self.stale.store(true, Ordering::SeqCst))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Nobody is left to tell of a failure; the mark in the folder tells the next run.
+        let _ = self.flush();
+    }
+}
+
+/// The result of a thread of ours, whose panic is a failure like others.
+fn joined<T>(result: Result<Result<T, Error>, JoinError>) -> Result<T, Error> {
+    result.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Failed, "work in the store folder: the thread did not end well")
+            .because(error))
+    })
+}
+
+#[async_trait]
+impl Store for Layout {
+    async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, Error> {
+        let digest = digest.clone();
+        self.within(repository, move |shelf| Ok(shelf.blob(&digest)?.map(|(_, size)| size))).await
+    }
+
+    async fn read_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobReader, Error> {
+        let (wanted, name) = (digest.clone(), repository.clone());
+        let (file, size) = self
+            .within(repository, move |shelf| {
+                let missing = || rules::not_found("blob", &wanted, &name);
+                let (mut file, size) = shelf.blob(&wanted)?.ok_or_else(missing)?;
+                let range = rules::range_within(&wanted, size, range)?;
+                file.seek(SeekFrom::Start(range.start))
+                    .map_err(|error| Error::io(format!("read blob {wanted}"), error))?;
+                Ok((file, range.end - range.start))
+            })
+            .await?;
+        let digest = digest.clone();
+        let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(size), PIECE_BYTES);
+        let stream = pieces
+            .map(move |piece| piece.map_err(|error| Error::io(format!("read blob {digest}"), error)))
+            .boxed();
+        Ok(BlobReader { size, stream })
+    }
+
+    async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, Error> {
+        let file = self.work(|shared| shared.folders.temporary()).await?;
+        Ok(Box::new(FolderUpload::new(Arc::clone(&self.shared), repository.clone(), file)))
+    }
+
+    async fn mount_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: &Repository,
+    ) -> Result<bool, Error> {
+        let (digest, from) = (digest.clone(), from.clone());
+        self.within(repository, move |shelf| shelf.mount_blob(&digest, &from)).await
+    }
+
+    async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        let digest = digest.clone();
+        self.within(repository, move |shelf| shelf.remove_blob(&digest)).await
+    }
+
+    async fn resolve(&self, repository: &Repository, pointer: &Pointer) -> Result<Option<Descriptor>, Error> {
+        let pointer = pointer.clone();
+        self.within(repository, move |shelf| shelf.resolve(&pointer)).await
+    }
+
+    async fn read_document(&self, repository: &Repository, pointer: &Pointer) -> Result<Document, Error> {
+        let pointer = pointer.clone();
+        self.within(repository, move |shelf| shelf.read_document(&pointer)).await
+    }
+
+    async fn write_document(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
+        let (document, tags) = (document.clone(), tags.to_vec());
+        if tags.is_empty() {
+            return self.within(repository, move |shelf| shelf.write_document(&document, &[])).await;
+        }
+        self.moving_tags(repository, move |shelf| shelf.write_document(&document, &tags)).await
+    }
+
+    async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        let digest = digest.clone();
+        self.moving_tags(repository, move |shelf| shelf.remove_document(&digest)).await
+    }
+
+    async fn tags(
+        &self,
+        repository: &Repository,
+        after: Option<&Tag>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, Error> {
+        let after = after.cloned();
+        let tags = self.within(repository, |shelf| shelf.tags()).await?;
+        Ok(tags
+            .into_iter()
+            .filter(|tag| after.as_ref().is_none_or(|after| tag > after))
+            .take(limit)
+            .collect())
+    }
+
+    async fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), Error> {
+        let tag = tag.clone();
+        self.moving_tags(repository, move |shelf| shelf.remove_tag(&tag)).await
+    }
+
+    async fn repositories(&self, after: Option<&Repository>, limit: usize) -> Result<Vec<Repository>, Error> {
+        let after = after.cloned();
+        let all = self.work(|shared| index::repositories(&shared.folders)).await?;
+        let page = all.into_iter().filter(|name| after.as_ref().is_none_or(|after| name > after));
+        Ok(page.take(limit).collect())
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let subject = subject.clone();
+        self.within(repository, move |shelf| shelf.referrers(&subject)).await
+    }
+}

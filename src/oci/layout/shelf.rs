@@ -1,0 +1,279 @@
+//! What one repository holds, as files that say only that: the content itself lies in `blobs/`.
+//!
+//! | file in `repositories/NAME` | what it says |
+//! |---|---|
+//! | `_blobs/ALGORITHM-HEX` (empty) | the repository holds this blob |
+//! | `_manifests/ALGORITHM-HEX` | it holds this document; in it, the media type |
+//! | `_referrers/SUBJECT/ALGORITHM-HEX` (empty) | that document is about this subject, which need not be there |
+//! | `_tags/TAG` | the descriptor of the document that the tag points at |
+//! | `_lock` (empty) | who changes documents or tags holds a lock on it |
+//!
+//! No part of a repository's name begins with `_`, so these never meet the folder of another repository.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use tempfile::NamedTempFile;
+
+use super::super::rules::{self, Contents, Role, Wanted};
+use super::super::{Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Tag};
+use super::folders::{self, Folders};
+
+/// One repository of the folder.
+pub(super) struct Shelf<'a> {
+    folders: &'a Folders,
+    name: &'a Repository,
+    folder: PathBuf,
+}
+
+impl<'a> Shelf<'a> {
+    /// The repository of a name, whether it holds anything or not.
+    pub(super) fn new(folders: &'a Folders, name: &'a Repository) -> Self {
+        Self { folders, name, folder: folders.repository(name) }
+    }
+
+    fn blob_mark(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("_blobs").join(file_name(digest))
+    }
+
+    fn document_file(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("_manifests").join(file_name(digest))
+    }
+
+    fn referrers_folder(&self, subject: &Digest) -> PathBuf {
+        self.folder.join("_referrers").join(file_name(subject))
+    }
+
+    fn tags_folder(&self) -> PathBuf {
+        self.folder.join("_tags")
+    }
+
+    /// The file and the size of a blob, where the repository holds it and the content is there (F-S3).
+    pub(super) fn blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
+        let held = self.folders.is_there(&self.folder.join("_blobs"))?;
+        match held && folders::is_file(&self.blob_mark(digest))? {
+            true => self.content(digest),
+            false => Ok(None),
+        }
+    }
+
+    fn content(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
+        let path = self.folders.blob(digest);
+        if !self.folders.is_there(path.parent().unwrap_or(&path))? {
+            return Ok(None);
+        }
+        let Some(file) = folders::open(&path)? else { return Ok(None) };
+        let failed = |error| Error::io(format!("look at `{}`", path.display()), error);
+        let size = file.metadata().map_err(failed)?.len();
+        Ok(Some((file, size)))
+    }
+
+    /// Put a checked file under its digest, and then say that the repository holds it. One that is there already
+    /// is replaced: its bytes are the same, or it was broken.
+    pub(super) fn keep_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<(), Error> {
+        self.folders.commit(file, &self.folders.blob(digest))?;
+        self.folders.mark(&self.blob_mark(digest))
+    }
+
+    /// Take over a blob that another repository holds; `false` where that does not.
+    pub(super) fn mount_blob(&self, digest: &Digest, from: &Repository) -> Result<bool, Error> {
+        match Shelf::new(self.folders, from).blob(digest)? {
+            Some(_) => self.folders.mark(&self.blob_mark(digest)).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Say that the repository no longer holds a blob. The content stays for the others.
+    pub(super) fn remove_blob(&self, digest: &Digest) -> Result<(), Error> {
+        let missing = || rules::not_found("blob", digest, self.name);
+        let folder = self.folder.join("_blobs");
+        if !self.folders.is_there(&folder)? {
+            return Err(missing());
+        }
+        let _lock = self.lock()?;
+        match folders::remove(&self.blob_mark(digest))? {
+            true => folders::sync_folder(&folder),
+            false => Err(missing()),
+        }
+    }
+
+    /// What a pointer points at.
+    pub(super) fn resolve(&self, pointer: &Pointer) -> Result<Option<Descriptor>, Error> {
+        if !self.folders.is_there(&self.folder)? {
+            return Ok(None);
+        }
+        let digest = match pointer {
+            Pointer::Digest(digest) => digest.clone(),
+            Pointer::Tag(tag) => match self.tag(tag)? {
+                Some(target) => target.digest,
+                None => return Ok(None),
+            },
+        };
+        if !self.folders.is_there(&self.folder.join("_manifests"))? {
+            return Ok(None);
+        }
+        let path = self.document_file(&digest);
+        let Some(media_type) = folders::read_small(&path)? else { return Ok(None) };
+        let media_type = String::from_utf8(media_type).map_err(|error| {
+            Error::new(ErrorKind::Failed, format!("read `{}`", path.display())).because(error)
+        })?;
+        let found = self.content(&digest)?;
+        Ok(found.map(|(_, size)| Descriptor::new(&media_type, digest, size)))
+    }
+
+    fn tag(&self, tag: &Tag) -> Result<Option<Descriptor>, Error> {
+        if !self.folders.is_there(&self.tags_folder())? {
+            return Ok(None);
+        }
+        let path = self.tags_folder().join(tag.as_str());
+        let Some(bytes) = folders::read_small(&path)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let what = format!("read the tag {tag} of {} in `{}`", self.name, path.display());
+            Error::new(ErrorKind::Failed, what).because(error)
+        })
+    }
+
+    /// Read a document, and check its bytes.
+    pub(super) fn read_document(&self, pointer: &Pointer) -> Result<Document, Error> {
+        let missing = || rules::not_found("document", pointer, self.name);
+        let found = self.resolve(pointer)?.ok_or_else(missing)?;
+        let path = self.folders.blob(&found.digest);
+        let bytes = folders::read(&path, Document::BYTES_LIMIT as u64)?.ok_or_else(missing)?;
+        Document::with_digest(&found.media_type, bytes, found.digest)
+    }
+
+    /// Keep a document whose content is there, and move tags to it. Whoever is told of success finds it after a
+    /// crash; in between, readers see the document without tags, never a tag without its document.
+    pub(super) fn write_document(&self, document: &Document, tags: &[Tag]) -> Result<(), Error> {
+        let contents = Contents::of(document)?;
+        let digest = document.digest();
+        let is_there = |wanted: &Wanted| self.holds(wanted);
+        // Before the lock, so that a repository of which nothing is known stays unknown.
+        contents.require(document, self.name, is_there)?;
+        let _lock = self.lock()?;
+        contents.require(document, self.name, is_there)?;
+        let path = self.folders.blob(digest);
+        self.folders.ensure(path.parent().unwrap_or(&path))?;
+        let kept = folders::read(&path, Document::BYTES_LIMIT as u64).ok().flatten();
+        if kept.is_none_or(|kept| kept != *document.bytes()) {
+            self.folders.replace(&path, document.bytes())?;
+        }
+        if let Some(subject) = &contents.subject {
+            self.folders.mark(&self.referrers_folder(subject).join(file_name(digest)))?;
+        }
+        self.folders.replace(&self.document_file(digest), document.media_type().as_bytes())?;
+        self.move_tags(tags, &document.descriptor())
+    }
+
+    fn holds(&self, wanted: &Wanted) -> Result<bool, Error> {
+        let blob = || Ok::<_, Error>(self.blob(&wanted.digest)?.is_some());
+        let document = || Ok::<_, Error>(self.resolve(&wanted.digest.clone().into())?.is_some());
+        match wanted.role {
+            Role::Configuration | Role::Layer => blob(),
+            Role::Manifest => document(),
+            Role::Other => Ok(blob()? || document()?),
+        }
+    }
+
+    /// Write every tag aside first: a full disk then moves none of them.
+    fn move_tags(&self, tags: &[Tag], target: &Descriptor) -> Result<(), Error> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(target)
+            .map_err(|error| Error::new(ErrorKind::Failed, "write a descriptor").because(error))?;
+        let files = tags.iter().map(|_| self.folders.written(&bytes)).collect::<Result<Vec<_>, _>>()?;
+        let folder = self.tags_folder();
+        for (tag, file) in tags.iter().zip(files) {
+            self.folders.place(file, &folder.join(tag.as_str()))?;
+        }
+        folders::sync_folder(&folder)
+    }
+
+    /// Take out a document, its tags first, so that none dangles.
+    pub(super) fn remove_document(&self, digest: &Digest) -> Result<(), Error> {
+        let missing = || rules::not_found("document", digest, self.name);
+        let folder = self.folder.join("_manifests");
+        if !self.folders.is_there(&folder)? {
+            return Err(missing());
+        }
+        let _lock = self.lock()?;
+        if !folders::is_file(&self.document_file(digest))? {
+            return Err(missing());
+        }
+        for tag in self.tags()? {
+            // A tag that cannot be read points at nothing that we could keep whole.
+            if self.tag(&tag).ok().flatten().is_some_and(|target| target.digest == *digest) {
+                folders::remove(&self.tags_folder().join(tag.as_str()))?;
+            }
+        }
+        if self.folders.is_there(&self.tags_folder())? {
+            folders::sync_folder(&self.tags_folder())?;
+        }
+        let subject = self.read_document(&digest.clone().into()).and_then(|document| Contents::of(&document));
+        folders::remove(&self.document_file(digest))?;
+        folders::sync_folder(&folder)?;
+        // Where the document could not be read, the mark stays and `referrers` passes over it.
+        if let Some(subject) = subject.ok().and_then(|contents| contents.subject) {
+            folders::remove(&self.referrers_folder(&subject).join(file_name(digest)))?;
+        }
+        Ok(())
+    }
+
+    /// All tags, in order.
+    pub(super) fn tags(&self) -> Result<Vec<Tag>, Error> {
+        if !self.folders.is_there(&self.tags_folder())? {
+            return Ok(Vec::new());
+        }
+        Ok(folders::names(&self.tags_folder())?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Take a tag away.
+    pub(super) fn remove_tag(&self, tag: &Tag) -> Result<(), Error> {
+        let missing = || rules::not_found("tag", tag, self.name);
+        if !self.folders.is_there(&self.tags_folder())? {
+            return Err(missing());
+        }
+        let _lock = self.lock()?;
+        match folders::remove(&self.tags_folder().join(tag.as_str()))? {
+            true => folders::sync_folder(&self.tags_folder()),
+            false => Err(missing()),
+        }
+    }
+
+    /// Whether it holds any document.
+    pub(super) fn holds_documents(&self) -> Result<bool, Error> {
+        let folder = self.folder.join("_manifests");
+        Ok(self.folders.is_there(&folder)? && !folders::names(&folder)?.is_empty())
+    }
+
+    /// Descriptors of the documents that are about this one.
+    pub(super) fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let folder = self.referrers_folder(subject);
+        if !self.folders.is_there(&folder)? {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for digest in folders::names(&folder)?.iter().filter_map(|name| digest_of(name)) {
+            match self.read_document(&digest.into()) {
+                Ok(document) => found.push(Contents::of(&document)?.referrer(&document)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    fn lock(&self) -> Result<File, Error> {
+        self.folders.lock(&self.folder)
+    }
+}
+
+/// A digest as a file name: a colon is none on some systems.
+fn file_name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+fn digest_of(file_name: &str) -> Option<Digest> {
+    file_name.replacen('-', ":", 1).parse().ok()
+}

@@ -1,0 +1,286 @@
+//! What a document must fulfil before a store keeps it: the checks that every store of ours applies.
+//!
+//! OCI distribution specification, "Pushing Manifests". A document that names content which is not there would
+//! dangle; one that two readers can take for two different things (TM15) is refused whatever its digest.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+
+use super::{Descriptor, Digest, Document, Error, ErrorKind, MediaType, Repository};
+
+/// What a document refers to, and what it says of itself to those who list referrers.
+pub(super) struct Contents {
+    /// What must be in the repository, in the order of the document.
+    pub(super) wanted: Vec<Wanted>,
+    /// The document that it is about, which need not be there.
+    pub(super) subject: Option<Digest>,
+    artifact_type: Option<String>,
+    annotations: BTreeMap<String, String>,
+}
+
+/// One thing that must be there.
+pub(super) struct Wanted {
+    /// Its digest.
+    pub(super) digest: Digest,
+    /// What it is to the document.
+    pub(super) role: Role,
+}
+
+/// What something is to the document that refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The configuration of a manifest.
+    Configuration,
+    /// A layer of a manifest.
+    Layer,
+    /// A manifest in an index.
+    Manifest,
+    /// In an index, something that is no manifest: the caches of BuildKit list layers there.
+    Other,
+}
+
+/// As much of a manifest or index as the checks look at. Fields twice are an error of the parser.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    schema_version: u64,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Target>,
+    layers: Option<Vec<Target>>,
+    manifests: Option<Vec<Target>>,
+    subject: Option<Target>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Target {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    #[serde(rename = "size")]
+    _size: u64,
+    #[serde(default)]
+    urls: Vec<String>,
+}
+
+impl Contents {
+    /// What a document refers to, where it follows the specification.
+    ///
+    /// # Errors
+    /// `TooLarge` past the limit, `Invalid` where it is no manifest or index or contradicts itself.
+    pub(super) fn of(document: &Document) -> Result<Self, Error> {
+        let invalid = |why: &str| {
+            Error::new(ErrorKind::Invalid, format!("document {} cannot be kept: {why}", document.digest()))
+        };
+        if document.bytes().len() > Document::BYTES_LIMIT {
+            let size = document.bytes().len();
+            let limit = Document::BYTES_LIMIT;
+            let what = format!("document {} has {size} bytes; at most {limit} are kept", document.digest());
+            return Err(Error::new(ErrorKind::TooLarge, what));
+        }
+        let named = document.media_type();
+        if !MediaType::is_manifest(named) && !MediaType::is_index(named) {
+            return Err(invalid(&format!("`{named}` is the media type of no image manifest or index")));
+        }
+        let written: Written = serde_json::from_slice(document.bytes())
+            .map_err(|error| invalid("it does not follow the specification").because(error))?;
+        if written.schema_version != 2 {
+            return Err(invalid("its `schemaVersion` is not 2"));
+        }
+        if let Some(inside) = written.media_type.as_deref().filter(|inside| *inside != named) {
+            return Err(invalid(&format!("it was sent as `{named}` and calls itself `{inside}`")));
+        }
+        match document.is_index() {
+            true if written.config.is_some() || written.layers.is_some() => {
+                Err(invalid("it is an index and has a `config` or `layers` as manifests do"))
+            }
+            true => Ok(Self::of_index(written)),
+            false if written.manifests.is_some() => {
+                Err(invalid("it is a manifest and has `manifests` as indexes do"))
+            }
+            false if written.config.is_none() => Err(invalid("it has no `config`")),
+            false => Ok(Self::of_manifest(written)),
+        }
+    }
+
+    fn of_index(written: Written) -> Self {
+        let role = |media_type: &str| match media_type {
+            "" => Role::Manifest,
+            _ if MediaType::is_index(media_type) || MediaType::is_manifest(media_type) => Role::Manifest,
+            _ => Role::Other,
+        };
+        let children = written.manifests.unwrap_or_default();
+        let wanted = children
+            .into_iter()
+            .map(|child| Wanted { role: role(&child.media_type), digest: child.digest })
+            .collect();
+        Self {
+            wanted,
+            subject: written.subject.map(|subject| subject.digest),
+            artifact_type: written.artifact_type,
+            annotations: written.annotations.unwrap_or_default(),
+        }
+    }
+
+    fn of_manifest(written: Written) -> Self {
+        let artifact_type = written.artifact_type.filter(|kind| !kind.is_empty());
+        let artifact_type = artifact_type.or(written.config.as_ref().map(|config| config.media_type.clone()));
+        let config = written.config.map(|config| Wanted { digest: config.digest, role: Role::Configuration });
+        // Layers with addresses of their own are fetched from there: Windows base layers may not be kept by others.
+        let layers = written.layers.unwrap_or_default();
+        let layers = layers.into_iter().filter(|layer| layer.urls.is_empty());
+        let layers = layers.map(|layer| Wanted { digest: layer.digest, role: Role::Layer });
+        Self {
+            wanted: config.into_iter().chain(layers).collect(),
+            subject: written.subject.map(|subject| subject.digest),
+            artifact_type,
+            annotations: written.annotations.unwrap_or_default(),
+        }
+    }
+
+    /// Make sure that everything is there.
+    ///
+    /// # Errors
+    /// `MissingContent`, naming the first digest that `is_there` denies.
+    pub(super) fn require(
+        &self,
+        document: &Document,
+        repository: &Repository,
+        mut is_there: impl FnMut(&Wanted) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        for wanted in &self.wanted {
+            if !is_there(wanted)? {
+                let role = match wanted.role {
+                    Role::Configuration => "configuration",
+                    Role::Layer => "layer",
+                    Role::Manifest => "manifest",
+                    Role::Other => "content",
+                };
+                let (document, digest) = (document.digest(), &wanted.digest);
+                let what =
+                    format!("keep document {document} in {repository}: its {role} {digest} is not there");
+                return Err(Error::new(ErrorKind::MissingContent, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptor of the document in a list of referrers.
+    pub(super) fn referrer(self, document: &Document) -> Descriptor {
+        Descriptor {
+            artifact_type: self.artifact_type,
+            annotations: self.annotations,
+            ..document.descriptor()
+        }
+    }
+}
+
+/// The range to read of a blob of a size.
+///
+/// # Errors
+/// `Invalid` for a range that is empty or reaches outside.
+pub(super) fn range_within(
+    digest: &Digest,
+    size: u64,
+    range: Option<Range<u64>>,
+) -> Result<Range<u64>, Error> {
+    match range {
+        None => Ok(0..size),
+        Some(range) if range.start < range.end && range.end <= size => Ok(range),
+        Some(Range { start, end }) => {
+            let what = format!("read bytes {start} to {end} of blob {digest}: it has {size}");
+            Err(Error::new(ErrorKind::Invalid, what))
+        }
+    }
+}
+
+/// Something is not in a repository.
+pub(super) fn not_found(what: &str, name: &dyn std::fmt::Display, repository: &Repository) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{what} {name} is not in {repository}"))
+}
+
+/// Bytes have another digest than the one they were said to have.
+pub(super) fn mismatch(expected: &Digest, found: &Digest) -> Error {
+    Error::new(ErrorKind::Mismatch, format!("blob {expected} has in truth the digest {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(media_type: &str, text: &str) -> (ErrorKind, String) {
+        match Contents::of(&Document::new(media_type, text.to_owned())) {
+            Ok(_) => panic!("taken: {text}"),
+            Err(error) => (error.kind(), error.to_string()),
+        }
+    }
+
+    #[test]
+    fn tm15_what_can_be_read_in_two_ways_is_refused() {
+        let config = format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, Digest::of(b"c"));
+        let table = [
+            (MediaType::MANIFEST, r#"[1]"#.to_owned(), "does not follow"),
+            (MediaType::MANIFEST, r#"{"schemaVersion":2}"#.into(), "no `config`"),
+            (MediaType::MANIFEST, format!(r#"{{"schemaVersion":1,"config":{config}}}"#), "is not 2"),
+            (
+                MediaType::MANIFEST,
+                format!(r#"{{"schemaVersion":2,"config":{config},"config":{config}}}"#),
+                "follow",
+            ),
+            (
+                MediaType::MANIFEST,
+                format!(r#"{{"schemaVersion":2,"config":{config},"manifests":[]}}"#),
+                "as indexes do",
+            ),
+            (
+                MediaType::INDEX,
+                format!(r#"{{"schemaVersion":2,"manifests":[],"config":{config}}}"#),
+                "as manifests do",
+            ),
+            (
+                MediaType::INDEX,
+                format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, MediaType::MANIFEST),
+                "calls itself",
+            ),
+            (MediaType::CONFIG, r#"{"schemaVersion":2}"#.into(), "no image manifest or index"),
+        ];
+        for (media_type, text, part) in table {
+            let (kind, message) = refused(media_type, &text);
+            assert_eq!(kind, ErrorKind::Invalid, "{text}");
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn tm14_a_document_past_the_limit_is_refused_unread() {
+        let (kind, _) = refused(MediaType::INDEX, &" ".repeat(Document::BYTES_LIMIT + 1));
+        assert_eq!(kind, ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn a_layer_with_addresses_of_its_own_need_not_be_here() {
+        let (config, layer) = (Digest::of(b"c"), Digest::of(b"l"));
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{config}","size":1}},
+                "layers":[{{"digest":"{layer}","size":1,"urls":["https://example.org/l"]}}]}}"#
+        );
+        let contents = Contents::of(&Document::new(MediaType::MANIFEST, text)).expect("it is a manifest");
+        assert_eq!(contents.wanted.iter().map(|wanted| &wanted.digest).collect::<Vec<_>>(), [&config]);
+    }
+
+    #[test]
+    fn ranges_stay_inside() {
+        let digest = Digest::of(b"0123");
+        assert_eq!(range_within(&digest, 4, None).expect("all of it"), 0..4);
+        assert_eq!(range_within(&digest, 4, Some(1..4)).expect("a part"), 1..4);
+        #[expect(clippy::reversed_empty_ranges, reason = "it is what must be refused")]
+        let outside = [4..5, 0..5, 2..2, 3..1];
+        for range in outside {
+            assert!(range_within(&digest, 4, Some(range.clone())).is_err(), "{range:?}");
+        }
+    }
+}
