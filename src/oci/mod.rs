@@ -15,6 +15,8 @@ mod rules;
 mod layout;
 mod memory;
 
+pub mod server;
+
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};

@@ -1,0 +1,392 @@
+//! Blobs on their way in: sessions that move strictly forward, and the short ways around them.
+//!
+//! A session belongs to one request at a time; a second one at once is refused and changes nothing. What the
+//! store has taken is safe, also when the client goes away in the middle: it asks for the status and goes on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE, RETRY_AFTER};
+use axum::http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::answer::{About, Answer, CONTENT_DIGEST, Code, Refusal, empty};
+use super::request::Request;
+use super::route::SessionName;
+use crate::oci::{Digest, Error, Repository, Store, Upload};
+
+/// How many uploads may be open at once.
+const SESSIONS: usize = 1_000;
+/// How long an upload may lie idle before it is thrown away.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// All open uploads.
+#[derive(Default)]
+pub(super) struct Uploads {
+    open: Mutex<BTreeMap<SessionName, Arc<Session>>>,
+}
+
+/// One open upload.
+struct Session {
+    repository: Repository,
+    /// Taken out when it is finished or failed. Locked by the one request that works on it.
+    upload: tokio::sync::Mutex<Option<Box<dyn Upload>>>,
+    touched: Mutex<Instant>,
+}
+
+impl Session {
+    fn touch(&self) {
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether nobody works on it and nobody has for long.
+    fn is_stale(&self) -> bool {
+        let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.elapsed() >= IDLE_TIMEOUT && self.upload.try_lock().is_ok()
+    }
+}
+
+impl Uploads {
+    fn add(&self, repository: &Repository, upload: Box<dyn Upload>) -> Result<SessionName, Refusal> {
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| {
+            let words = "the system has no random numbers";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::StoreFailed, words)
+        })?;
+        let name = SessionName::of(random);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, session| !session.is_stale());
+        if open.len() >= SESSIONS {
+            let words = format!("{SESSIONS} uploads are open: finish or cancel some");
+            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, words)
+                .with(RETRY_AFTER, "5"));
+        }
+        let session = Session {
+            repository: repository.clone(),
+            upload: tokio::sync::Mutex::new(Some(upload)),
+            touched: Mutex::new(Instant::now()),
+        };
+        open.insert(name.clone(), Arc::new(session));
+        Ok(name)
+    }
+
+    /// The session of that name in that repository.
+    fn find(&self, repository: &Repository, name: &SessionName) -> Result<Arc<Session>, Refusal> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, session| !session.is_stale());
+        let found = open.get(name).filter(|session| session.repository == *repository);
+        let session = found.cloned().ok_or_else(unknown)?;
+        session.touch();
+        Ok(session)
+    }
+
+    fn forget(&self, name: &SessionName) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+fn unknown() -> Refusal {
+    let words = "there is no such upload: begin again";
+    Refusal::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, words)
+}
+
+fn wrong(error: &Error) -> Refusal {
+    Refusal::of(About::Upload, error)
+}
+
+fn digest_of(text: &str) -> Result<Digest, Refusal> {
+    text.parse().map_err(|error: Error| Refusal::invalid(Code::DigestInvalid, error.to_string()))
+}
+
+/// `POST` to the uploads of a repository: mount, whole blob at once, or a new session.
+pub(super) async fn start(
+    store: &dyn Store,
+    uploads: &Uploads,
+    request: &mut Request,
+    repository: &Repository,
+) -> Result<Answer, Refusal> {
+    if *request.head.method() != Method::POST {
+        return Err(Refusal::method("POST"));
+    }
+    if let Some(text) = request.head.parameter("mount") {
+        let digest = digest_of(text)?;
+        if mounted(store, repository, &digest, request.head.parameter("from")).await? {
+            return Ok(created(repository, &digest));
+        }
+    } else if let Some(text) = request.head.parameter("digest") {
+        let digest = digest_of(text)?;
+        let mut upload = store.start_upload(repository).await.map_err(|error| wrong(&error))?;
+        receive(&mut *upload, request, None).await?;
+        upload.finish(&digest).await.map_err(|error| wrong(&error))?;
+        return Ok(created(repository, &digest));
+    }
+    let upload = store.start_upload(repository).await.map_err(|error| wrong(&error))?;
+    let name = uploads.add(repository, upload)?;
+    Ok(progress(StatusCode::ACCEPTED, repository, &name, 0))
+}
+
+/// Whether the blob is in the repository now, without a byte sent. Any doubt means a plain upload.
+async fn mounted(
+    store: &dyn Store,
+    repository: &Repository,
+    digest: &Digest,
+    from: Option<&str>,
+) -> Result<bool, Refusal> {
+    if let Some(from) = from.and_then(|text| text.parse::<Repository>().ok()) {
+        match store.mount_blob(repository, digest, &from).await {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(wrong(&error)),
+        }
+    }
+    let size = store.blob_size(repository, digest).await.map_err(|error| wrong(&error))?;
+    Ok(size.is_some())
+}
+
+/// `PATCH`, `PUT`, `GET` and `DELETE` of a session.
+pub(super) async fn answer(
+    uploads: &Uploads,
+    request: &mut Request,
+    repository: &Repository,
+    name: &SessionName,
+) -> Result<Answer, Refusal> {
+    let session = uploads.find(repository, name)?;
+    let mut held = session.upload.try_lock().map_err(|_| {
+        let words = "another request is working on this upload";
+        Refusal::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, words).with(RETRY_AFTER, "1")
+    })?;
+    let upload = held.as_mut().ok_or_else(unknown)?;
+    match *request.head.method() {
+        Method::GET => Ok(progress(StatusCode::NO_CONTENT, repository, name, upload.written())),
+        Method::DELETE => {
+            *held = None;
+            uploads.forget(name);
+            Ok(empty(StatusCode::NO_CONTENT, &[]))
+        }
+        Method::PATCH => {
+            let place = Chunk::place(request, repository, name, upload.written())?;
+            let received = receive(&mut **upload, request, place).await;
+            session.touch();
+            keep_or_forget(uploads, name, &mut held, received)?;
+            let written = held.as_ref().ok_or_else(unknown)?.written();
+            Ok(progress(StatusCode::ACCEPTED, repository, name, written))
+        }
+        Method::PUT => {
+            let text = request.head.parameter("digest");
+            let text = text.ok_or_else(|| Refusal::invalid(Code::DigestInvalid, "`?digest=` is missing"))?;
+            let digest = digest_of(text)?;
+            let place = Chunk::place(request, repository, name, upload.written())?;
+            let received = receive(&mut **upload, request, place).await;
+            keep_or_forget(uploads, name, &mut held, received)?;
+            let upload = held.take().ok_or_else(unknown)?;
+            let finished = upload.finish(&digest).await;
+            uploads.forget(name);
+            finished.map_err(|error| wrong(&error))?;
+            Ok(created(repository, &digest))
+        }
+        _ => Err(Refusal::method("GET, PATCH, PUT, DELETE")),
+    }
+}
+
+/// Why bytes stopped coming.
+enum Stopped {
+    /// The client's doing: what came is safe and the session lives.
+    Client(Refusal),
+    /// The store's doing: nobody knows what it has.
+    Store(Refusal),
+}
+
+impl From<Stopped> for Refusal {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Client(refusal) | Stopped::Store(refusal) => refusal,
+        }
+    }
+}
+
+/// After bytes came or failed to: a session whose store failed ends.
+fn keep_or_forget(
+    uploads: &Uploads,
+    name: &SessionName,
+    held: &mut Option<Box<dyn Upload>>,
+    received: Result<(), Stopped>,
+) -> Result<(), Refusal> {
+    if let Err(Stopped::Store(_)) = received {
+        *held = None;
+        uploads.forget(name);
+    }
+    received.map_err(Refusal::from)
+}
+
+/// Hand the body to the store, piece by piece; of a chunk exactly the bytes that it announced.
+async fn receive(
+    upload: &mut dyn Upload,
+    request: &mut Request,
+    chunk: Option<Chunk>,
+) -> Result<(), Stopped> {
+    let mut left = chunk.map_or(u64::MAX, |chunk| chunk.length);
+    while let Some(piece) = request.next().await.map_err(Stopped::Client)? {
+        if piece.is_empty() {
+            continue;
+        }
+        if piece.len() as u64 > left {
+            let words = "the body has more bytes than its Content-Range says";
+            return Err(Stopped::Client(Refusal::invalid(Code::SizeInvalid, words)));
+        }
+        left -= piece.len() as u64;
+        upload.write(piece).await.map_err(|error| Stopped::Store(wrong(&error)))?;
+    }
+    if chunk.is_some() && left > 0 {
+        let words = format!("{left} bytes of the chunk did not come");
+        return Err(Stopped::Client(Refusal::invalid(Code::SizeInvalid, words)));
+    }
+    Ok(())
+}
+
+/// A chunk as `Content-Range` announces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chunk {
+    start: u64,
+    length: u64,
+}
+
+impl Chunk {
+    /// `0-99`, as the distribution specification writes it, and `bytes 0-99/*`, as HTTP does.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));
+        let text = text.split_once('/').map_or(text, |(range, _)| range);
+        let (first, last) = text.split_once('-')?;
+        let number = |text: &str| {
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| text.parse::<u64>().ok()).flatten()
+        };
+        let (start, last) = (number(first)?, number(last)?);
+        let length = last.checked_sub(start)?.checked_add(1)?;
+        Some(Self { start, length })
+    }
+
+    /// The chunk of a request, if it names one, and only where the upload stands: nothing is read or changed
+    /// when it lies elsewhere.
+    fn place(
+        request: &Request,
+        repository: &Repository,
+        name: &SessionName,
+        written: u64,
+    ) -> Result<Option<Self>, Refusal> {
+        let Some(text) = request.head.header(CONTENT_RANGE) else { return Ok(None) };
+        // An empty last chunk has no range that could be written down; some clients send `0--1` or the like.
+        if request.head.content_length() == Some(0) {
+            return Ok(None);
+        }
+        let refuse = |words: String| {
+            let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid, words)
+                .with(LOCATION, location(repository, name));
+            match safe(written) {
+                Some((header, value)) => refusal.with(header, value),
+                None => refusal,
+            }
+        };
+        let chunk = Self::parse(text).ok_or_else(|| refuse(format!("`{text}` is no Content-Range")))?;
+        if chunk.start != written {
+            return Err(refuse(format!(
+                "the chunk begins at {} and the upload has {written} bytes",
+                chunk.start
+            )));
+        }
+        match request.head.content_length() {
+            Some(length) if length != chunk.length => {
+                let words = format!("Content-Range has {} bytes and Content-Length {length}", chunk.length);
+                Err(Refusal::invalid(Code::SizeInvalid, words))
+            }
+            _ => Ok(Some(chunk)),
+        }
+    }
+}
+
+fn location(repository: &Repository, name: &SessionName) -> String {
+    format!("/v2/{repository}/blobs/uploads/{}", name.as_str())
+}
+
+/// The header that says which bytes are safe; none before the first byte, for `0-0` is also one byte.
+fn safe(written: u64) -> Option<(HeaderName, String)> {
+    written.checked_sub(1).map(|last| (RANGE, format!("0-{last}")))
+}
+
+fn progress(status: StatusCode, repository: &Repository, name: &SessionName, written: u64) -> Answer {
+    let mut headers = vec![
+        (LOCATION, location(repository, name)),
+        (HeaderName::from_static("docker-upload-uuid"), name.as_str().to_owned()),
+    ];
+    // Docker's client cannot do without the header, and other registries write nothing as `0-0`.
+    headers.push(safe(written).unwrap_or((RANGE, "0-0".to_owned())));
+    empty(status, &headers)
+}
+
+fn created(repository: &Repository, digest: &Digest) -> Answer {
+    let location = format!("/v2/{repository}/blobs/{digest}");
+    empty(StatusCode::CREATED, &[(LOCATION, location), (CONTENT_DIGEST, digest.to_string())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    #[async_trait::async_trait]
+    impl Upload for Nowhere {
+        fn written(&self) -> u64 {
+            0
+        }
+
+        async fn write(&mut self, _: bytes::Bytes) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn finish(self: Box<Self>, _: &Digest) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn i_r4_a_chunk_says_where_it_lies() {
+        let chunk = |start, length| Some(Chunk { start, length });
+        let most = format!("0-{}", u64::MAX);
+        let table = [
+            ("0-99", chunk(0, 100)),
+            ("bytes 100-100/*", chunk(100, 1)),
+            ("bytes=1-2", chunk(1, 2)),
+            ("2-1", None),
+            ("-1", None),
+            ("1-", None),
+            ("+1-2", None),
+            ("", None),
+            (&most, None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Chunk::parse(text), expected, "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_e1_uploads_are_bounded_and_idle_ones_end() {
+        let uploads = Uploads::default();
+        let repository: Repository = "a".parse().expect("a name");
+        let first = uploads.add(&repository, Box::new(Nowhere)).expect("the first");
+        for _ in 1..SESSIONS {
+            uploads.add(&repository, Box::new(Nowhere)).expect("within the limit");
+        }
+        assert!(uploads.add(&repository, Box::new(Nowhere)).is_err(), "one over the limit");
+        tokio::time::advance(IDLE_TIMEOUT / 2).await;
+        uploads.find(&repository, &first).expect("touched in time");
+        tokio::time::advance(IDLE_TIMEOUT / 2).await;
+        uploads.add(&repository, Box::new(Nowhere)).expect("the idle ones are gone");
+        uploads.find(&repository, &first).expect("the touched one is not");
+        assert!(uploads.find(&"b".parse().expect("a name"), &first).is_err(), "of another repository");
+        tokio::time::advance(IDLE_TIMEOUT).await;
+        assert!(uploads.find(&repository, &first).is_err(), "idle for too long");
+    }
+}
