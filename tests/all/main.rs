@@ -1,4 +1,5 @@
 //! All integration tests, in one binary: one link, and helpers are shared.
 
 mod architecture;
+mod server;
 mod store;
