@@ -3,6 +3,8 @@
 //! Written as if it were a crate of its own: values first ([`Digest`], [`Platform`], [`Reference`],
 //! [`Document`]), then one trait for every place that content can be kept in ([`Store`]), then the places.
 
+mod client;
+mod credentials;
 mod digest;
 mod document;
 mod error;
@@ -17,6 +19,8 @@ mod memory;
 
 pub mod server;
 
+pub use client::{Client, ClientOptions, Pauses, PlainHttp};
+pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCredentials, Secret};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};

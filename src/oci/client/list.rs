@@ -1,0 +1,123 @@
+//! Lists that a registry gives out page by page: tags and repositories.
+//!
+//! Registries differ: some ignore `n` or `last`, some do not sort. A list is therefore gathered in order; reading
+//! stops early only while the registry has shown that it sorts.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use reqwest::Method;
+use reqwest::header::LINK;
+use serde::Deserialize;
+use url::Url;
+
+use super::answer::Answer;
+use super::request::{Ask, Connection};
+use crate::oci::{Error, ErrorKind, Repository, Tag};
+
+/// The largest page that is read, in bytes: registries that ignore `n` send everything at once.
+const PAGE_BYTES: usize = 32 << 20;
+
+/// How many pages one list may have.
+const PAGES: usize = 10_000;
+
+/// How many entries are asked for at once.
+const PAGE_ENTRIES: usize = 1000;
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default, alias = "repositories")]
+    tags: Option<Vec<String>>,
+}
+
+/// The tags of a repository.
+pub(super) async fn tags(
+    connection: &Connection,
+    repository: &Repository,
+    after: Option<&Tag>,
+    limit: usize,
+) -> Result<Vec<Tag>, Error> {
+    let doing = format!("list the tags of {repository}");
+    let ask = connection.ask(Method::GET, repository, "tags/list", "pull", &doing)?;
+    gather(connection, ask, after, limit).await
+}
+
+/// The repositories of a registry that lists them.
+pub(super) async fn repositories(
+    connection: &Connection,
+    after: Option<&Repository>,
+    limit: usize,
+) -> Result<Vec<Repository>, Error> {
+    let ask = Ask {
+        method: Method::GET,
+        url: connection.address("v2/_catalog")?,
+        headers: reqwest::header::HeaderMap::new(),
+        body: bytes::Bytes::new(),
+        repository: None,
+        scopes: BTreeSet::from(["registry:catalog:*".to_owned()]),
+        doing: format!("list the repositories at {}", connection.registry),
+    };
+    gather(connection, ask, after, limit).await
+}
+
+async fn gather<T: FromStr + Ord + Clone + ToString>(
+    connection: &Connection,
+    mut ask: Ask,
+    after: Option<&T>,
+    limit: usize,
+) -> Result<Vec<T>, Error> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    ask.url.query_pairs_mut().append_pair("n", &limit.min(PAGE_ENTRIES).to_string());
+    if let Some(after) = after {
+        ask.url.query_pairs_mut().append_pair("last", &after.to_string());
+    }
+    let (mut found, mut last, mut sorted) = (BTreeSet::new(), None::<T>, true);
+    let mut seen = BTreeSet::from([ask.url.clone()]);
+    for _ in 0..PAGES {
+        let (answer, body) = connection.send_whole(&ask, PAGE_BYTES).await?;
+        match answer.status().as_u16() {
+            200..300 => {}
+            404 => break,
+            _ => return Err(answer.refusal().await),
+        }
+        let page: Page = serde_json::from_slice(&body).map_err(|error| {
+            Error::new(ErrorKind::Failed, format!("{}: read the list", ask.doing)).because(error)
+        })?;
+        for entry in page.tags.unwrap_or_default().iter().filter_map(|text| text.parse::<T>().ok()) {
+            sorted &= last.as_ref().is_none_or(|last| *last <= entry);
+            last = Some(entry.clone());
+            if after.is_none_or(|after| entry > *after) {
+                found.insert(entry);
+            }
+        }
+        let Some(next) = next_page(connection, &ask, &answer)? else { break };
+        if (sorted && found.len() >= limit) || !seen.insert(next.clone()) {
+            break;
+        }
+        ask.url = next;
+    }
+    Ok(found.into_iter().take(limit).collect())
+}
+
+/// The next page as the `Link` header names it, which must be the registry's own.
+pub(super) fn next_page(connection: &Connection, ask: &Ask, answer: &Answer) -> Result<Option<Url>, Error> {
+    let Some(link) = answer.header(LINK.as_str()) else { return Ok(None) };
+    let next = link.split(',').find(|link| {
+        let relation = link.split(';').skip(1).filter_map(|part| part.trim().split_once('='));
+        relation.into_iter().any(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("rel")
+                && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
+        })
+    });
+    let address =
+        next.and_then(|link| link.trim().strip_prefix('<')?.split_once('>').map(|(address, _)| address));
+    let Some(address) = address else { return Ok(None) };
+    let wrong = |why| Error::new(ErrorKind::Denied, format!("{}: the next page {why}", ask.doing));
+    let url = ask.url.join(address).map_err(|_| wrong("has no readable address"))?;
+    match connection.is_home(&url) {
+        true => Ok(Some(url)),
+        false => Err(wrong("is said to be at another host")),
+    }
+}
