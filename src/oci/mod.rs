@@ -3,20 +3,17 @@
 //! Written as if it were a crate of its own: values first ([`Digest`], [`Platform`], [`Reference`],
 //! [`Document`]), then one trait for every place that content can be kept in ([`Store`]), then the places.
 
-mod client;
-mod credentials;
-mod digest;
-mod document;
 mod error;
+mod digest;
 mod platform;
 mod reference;
+mod document;
 mod store;
-
 mod rules;
-
-mod layout;
 mod memory;
-
+mod layout;
+mod credentials;
+mod client;
 pub mod server;
 
 pub use client::{Client, ClientOptions, Pauses, PlainHttp};

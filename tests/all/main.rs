@@ -1,4 +1,5 @@
 //! All integration tests, in one binary: one link, and helpers are shared.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed"))]
 
 mod architecture;
 mod client;
