@@ -1,0 +1,246 @@
+//! Read what people wrote in `polyarch.toml`: strictly, with places, all independent problems at once.
+//!
+//! What stands here is what was written; what is meant is a [`crate::family::Family`]. Every setting is described in
+//! `docs/configuration.md`, whose examples a test reads, and in `schema/polyarch.schema.json`, which a test writes.
+
+mod file;
+mod image;
+mod section;
+mod syntax;
+mod template;
+mod value;
+mod written;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::oci::{Platform, Reference, Repository, Tag};
+
+pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
+pub(crate) use written::{Source, Written};
+
+/// How long a configuration file may be.
+pub(crate) const BYTES_LIMIT: u64 = 1 << 20;
+/// The version of the format that this program reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// `polyarch.toml`: a family of container images.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct FamilyFile {
+    /// The file, for places.
+    #[cfg_attr(test, schemars(skip))]
+    pub(crate) source: Source,
+    /// The version of the format; 1 where it is not said.
+    pub(crate) version: Option<Written<u32>>,
+    /// What to call the family; the name of its folder where it is not said.
+    pub(crate) name: Option<Written<String>>,
+    /// Where the family is published: `host[:port][/owner]`.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) registry: Option<Written<Target>>,
+    /// Where the results of builds are kept: a folder, or `registry://host/repository`.
+    pub(crate) store: Option<Written<String>>,
+    /// The folders that hold images; every folder with a Dockerfile where it is not said.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) images: Vec<Written<Glob>>,
+    /// The platforms of every image that does not say its own.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) platforms: Option<Vec<Written<Platform>>>,
+    /// Build arguments of every image that declares them.
+    pub(crate) args: BTreeMap<String, Written<String>>,
+    /// Labels of every image.
+    pub(crate) labels: BTreeMap<String, Written<String>>,
+    /// Secrets that every image may mount, by id.
+    pub(crate) secrets: BTreeMap<String, SecretSetting>,
+    /// Tests of every image.
+    pub(crate) tests: Vec<TestSetting>,
+    /// How tags are made.
+    pub(crate) tags: TagSettings,
+    /// Images from elsewhere that are replaced by others.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
+    pub(crate) replace: BTreeMap<Reference, Written<Reference>>,
+    /// Whether a platform may be built by emulation where no builder has it natively.
+    pub(crate) emulate: Option<Emulate>,
+    /// What is to be said of single images.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, ImageSetting>"))]
+    pub(crate) image: BTreeMap<Repository, ImageSetting>,
+    /// The engines that build.
+    pub(crate) builder: BTreeMap<String, BuilderSetting>,
+}
+
+/// Whether emulation is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
+pub(crate) enum Emulate {
+    /// It is, and every report says so.
+    Allow,
+    /// It is not: a platform without a native builder is an error before anything is built.
+    Refuse,
+}
+
+/// How tags are made of values.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct TagSettings {
+    /// How platforms are named in tags.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
+    pub(crate) names: BTreeMap<Platform, Written<String>>,
+    /// The template of a platform's tag, with `{platform}` and `{tag}`.
+    pub(crate) platform: Option<Written<String>>,
+    /// Tags that are meant to move; any other stays where it was first published.
+    pub(crate) moving: Option<Vec<Written<String>>>,
+    /// Tags that every image gets.
+    pub(crate) common: Option<Vec<Written<String>>>,
+    /// What happens with a tag whose value differs between platforms.
+    pub(crate) divergence: Option<DivergenceSetting>,
+}
+
+/// What happens with a tag whose value differs between platforms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
+pub(crate) enum DivergenceSetting {
+    /// The merged tag stays where it is.
+    Withhold,
+    /// Nothing is published.
+    Fail,
+    /// The merged tag names the platforms that agree.
+    Partial,
+}
+
+/// What is said of one image, or of one variant of it.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct ImageSetting {
+    /// Where it is named.
+    #[cfg_attr(test, schemars(skip))]
+    pub(crate) named: Written<String>,
+    /// The folder that is its build context.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) folder: Option<Written<Inside>>,
+    /// Its Dockerfile, relative to its folder.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) dockerfile: Option<Written<Inside>>,
+    /// The stage to build; the last where it is not said.
+    pub(crate) target: Option<Written<String>>,
+    /// Its platforms.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) platforms: Option<Vec<Written<Platform>>>,
+    /// Build arguments.
+    pub(crate) args: BTreeMap<String, Written<String>>,
+    /// Labels.
+    pub(crate) labels: BTreeMap<String, Written<String>>,
+    /// Secrets to mount, by id.
+    pub(crate) secrets: BTreeMap<String, SecretSetting>,
+    /// SSH agents or keys to mount: `default`, or `id=path`.
+    pub(crate) ssh: Vec<Written<String>>,
+    /// Tests of it and of every image upon it.
+    pub(crate) tests: Vec<TestSetting>,
+    /// Taggers of it and of every image upon it.
+    pub(crate) tags: Vec<TaggerSetting>,
+    /// Descriptions of it and of every image upon it.
+    pub(crate) describe: Vec<DescriptionSetting>,
+    /// How long its build may take: `90s`, `30m`, `2h`.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) time_limit: Option<Written<Seconds>>,
+    /// The repository that it is published in, without the registry.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) repository: Option<Written<Repository>>,
+    /// Its variants: the same image by another recipe.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, ImageSetting>"))]
+    pub(crate) variants: BTreeMap<Tag, ImageSetting>,
+}
+
+/// Where the value of a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
+pub(crate) enum SecretSetting {
+    /// A variable of the environment.
+    Env(String),
+    /// A file below the folder of the configuration.
+    #[cfg_attr(test, schemars(with = "String"))]
+    File(Inside),
+}
+
+/// A test: a command in the image, or on this machine.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct TestSetting {
+    /// A command in a container of the image.
+    pub(crate) run: Option<Written<String>>,
+    /// A command on this machine, with the image's reference in `POLYARCH_IMAGE`.
+    pub(crate) host: Option<Written<String>>,
+    /// A text that must stand in its output.
+    pub(crate) stdout: Option<Written<String>>,
+    /// How long it may take.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) time_limit: Option<Written<Seconds>>,
+}
+
+/// A tagger: what is installed, as a tag.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct TaggerSetting {
+    /// The tag, with `{0}`, `{1}` for what the pattern catches.
+    pub(crate) tag: Written<String>,
+    /// A command in the image whose output is looked at.
+    pub(crate) run: Option<Written<String>>,
+    /// A regular expression; the whole output where it is not said.
+    #[cfg_attr(test, schemars(rename = "match", with = "Option<String>"))]
+    pub(crate) pattern: Option<Written<Pattern>>,
+    /// A key of the image's `/etc/os-release`, in place of a command.
+    pub(crate) os_release: Option<Written<String>>,
+    /// How long it may take.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) time_limit: Option<Written<Seconds>>,
+}
+
+/// A description: the output of a command under a heading.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
+pub(crate) struct DescriptionSetting {
+    /// The heading.
+    pub(crate) title: Written<String>,
+    /// The command in the image.
+    pub(crate) run: Written<String>,
+    /// How long it may take.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) time_limit: Option<Written<Seconds>>,
+}
+
+/// An engine that builds.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct BuilderSetting {
+    /// `docker`, or the address of its engine: `unix:///…`, `ssh://…`, `tcp://…`.
+    pub(crate) engine: Option<Written<String>>,
+    /// How many jobs it does at once.
+    pub(crate) slots: Option<Written<u32>>,
+    /// The platforms that it is given; all that it has where it is not said.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) platforms: Option<Vec<Written<Platform>>>,
+}
