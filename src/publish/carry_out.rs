@@ -1,0 +1,263 @@
+//! Carrying a publication out: content first, everything known to be present, tags last, all read back.
+//!
+//! Up to the first tag nothing public changes, so a failure there is one of the surroundings. From the first tag on
+//! the publication is incomplete until all are read back; the same command does what is missing.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::diag::{Diagnostic, Kind, Result};
+use crate::event::EventKind;
+use crate::oci::{Descriptor, Document, Error, ErrorKind, Pointer, Repository, Store, Tag};
+
+use super::publication::{CONCURRENCY, Publication, Source, Step, Target};
+
+/// What carrying out came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Bytes of blobs that had to move.
+    pub(crate) bytes: u64,
+    /// Tags that had to be moved.
+    pub(crate) tags_moved: usize,
+    /// Tags in all.
+    pub(crate) tags: usize,
+}
+
+/// What hears of every fact.
+type Listener<'a> = &'a (dyn Fn(EventKind) + Send + Sync);
+
+impl Publication {
+    /// Does every step at the target, in order.
+    pub(crate) async fn carry_out(
+        &self,
+        source: &Source<'_>,
+        target: Target<'_>,
+        listener: Listener<'_>,
+    ) -> Result<Published> {
+        listener(EventKind::PublishStarted {
+            target: target.registry.to_owned(),
+            images: self.release.images.len(),
+            tags: self.tags.len(),
+        });
+        self.tell_withheld(target, listener);
+        let bytes = self.bring_content(source, target, listener).await?;
+        let tags_moved = self.move_tags(target, listener).await?;
+        listener(EventKind::Published { tags: self.tags.len() });
+        Ok(Published { bytes, tags_moved, tags: self.tags.len() })
+    }
+
+    fn tell_withheld(&self, target: Target<'_>, listener: Listener<'_>) {
+        for withheld in &self.release.tags_withheld {
+            listener(EventKind::TagWithheld {
+                reference: format!("{}/{}:{}", target.registry, withheld.repository, withheld.tag),
+                reason: withheld.reason.clone(),
+            });
+        }
+    }
+
+    /// Blobs, manifests and indexes; then every document is asked for once more. Returns bytes that moved.
+    async fn bring_content(
+        &self,
+        source: &Source<'_>,
+        target: Target<'_>,
+        listener: Listener<'_>,
+    ) -> Result<u64> {
+        let mut bytes: BTreeMap<&Repository, u64> = BTreeMap::new();
+        for phase in [&self.blobs, &self.mounts] {
+            let moved = every(phase, |step| bring_blob(step, source, target)).await?;
+            for (repository, moved) in moved.into_iter().flatten() {
+                *bytes.entry(repository).or_default() += moved;
+            }
+        }
+        every(&self.manifests, |step| bring_document(step, target)).await?;
+        every(&self.indexes, |step| bring_document(step, target)).await?;
+        every(&self.manifests, |step| confirm_document(step, target)).await?;
+        every(&self.indexes, |step| confirm_document(step, target)).await?;
+        let total = bytes.values().sum();
+        for image in &self.release.images {
+            listener(EventKind::ContentPublished {
+                repository: format!("{}/{}", target.registry, image.repository),
+                digest: image.index.digest().to_string(),
+                bytes: bytes.remove(&image.repository).unwrap_or_default(),
+            });
+        }
+        Ok(total)
+    }
+
+    /// All tags, in parallel, then read back. After a failure none is begun that was not yet.
+    async fn move_tags(&self, target: Target<'_>, listener: Listener<'_>) -> Result<usize> {
+        let old = every(&self.tags, |step| old_place(step, target)).await?;
+        let failed = AtomicBool::new(false);
+        let work =
+            self.tags.iter().zip(old).map(|(step, old)| move_tag(step, old, target, &failed, listener));
+        let results: Vec<Option<Result<bool, Diagnostic>>> =
+            stream::iter(work.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await;
+        let done = results.iter().flatten().filter(|result| result.is_ok()).count();
+        let moved = results.iter().flatten().filter(|result| matches!(result, Ok(true))).count();
+        if let Some(Err(problem)) = results.into_iter().flatten().find(Result::is_err) {
+            return Err(self.incomplete(problem, done).into());
+        }
+        let read_back = every(&self.tags, |step| read_back(step, target)).await;
+        read_back.map_err(|problems| match problems.iter().next() {
+            Some(first) => self.incomplete(first.clone(), done).into(),
+            None => problems,
+        })?;
+        Ok(moved)
+    }
+
+    fn incomplete(&self, problem: Diagnostic, done: usize) -> Diagnostic {
+        let mut all = Diagnostic::new(
+            Kind::Incomplete,
+            "the publication is incomplete, and every tag points at whole content",
+        )
+        .because(format!("{done} of {} tags are where they should be", self.tags.len()))
+        .because(&problem.message);
+        all.causes.extend(problem.causes);
+        all.hints = problem.hints;
+        all.hint("run the same command again: it does what is missing")
+    }
+}
+
+/// Does the steps of a phase, some at a time, and gives their results in order; the first problem ends it.
+async fn every<'a, T, F: Future<Output = Result<T, Diagnostic>> + Send>(
+    steps: &'a [Step],
+    act: impl Fn(&'a Step) -> F,
+) -> Result<Vec<T>> {
+    let work: Vec<F> = steps.iter().map(act).collect();
+    let results = stream::iter(work).buffered(CONCURRENCY).try_collect().await;
+    results.map_err(Into::into)
+}
+
+/// A blob is there, or is mounted, or is moved; the bytes that moved.
+async fn bring_blob<'a>(
+    step: &'a Step,
+    source: &Source<'_>,
+    target: Target<'_>,
+) -> Result<Option<(&'a Repository, u64)>, Diagnostic> {
+    let Step::Blob { repository, blob, from } = step else { return Ok(None) };
+    let failed = |error| problem(&format!("bring {} to {repository}", blob.digest), target, error);
+    if has_blob(target.store, repository, blob).await.map_err(failed)? {
+        return Ok(None);
+    }
+    if let Some(from) = from
+        && target.store.mount_blob(repository, &blob.digest, from).await.map_err(failed)?
+    {
+        return Ok(None);
+    }
+    let read = source.store.read_blob(source.repository, &blob.digest, None).await;
+    let reader = read.map_err(|error| {
+        Diagnostic::surroundings(format!("cannot read {} from the store", blob.digest)).caused_by(&error)
+    })?;
+    let moved = reader.move_into(target.store, repository, &blob.digest).await.map_err(failed)?;
+    Ok(Some((repository, moved)))
+}
+
+async fn has_blob(store: &dyn Store, repository: &Repository, blob: &Descriptor) -> Result<bool, Error> {
+    match store.blob_size(repository, &blob.digest).await? {
+        None => Ok(false),
+        Some(size) if size == blob.size => Ok(true),
+        Some(size) => Err(Error::new(
+            ErrorKind::Mismatch,
+            format!("blob {} of {repository} has {size} bytes, not {}", blob.digest, blob.size),
+        )),
+    }
+}
+
+async fn bring_document(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
+    let Step::Document { repository, document } = step else { return Ok(()) };
+    let failed = |error| problem(&format!("bring {} to {repository}", document.digest()), target, error);
+    if has_document(target.store, repository, document).await.map_err(failed)? {
+        return Ok(());
+    }
+    target.store.write_document(repository, document, &[]).await.map_err(failed)
+}
+
+/// What was written is there, by its own digest and size.
+async fn confirm_document(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
+    let Step::Document { repository, document } = step else { return Ok(()) };
+    let doing = format!("read {} back from {repository}", document.digest());
+    match has_document(target.store, repository, document).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry))
+            .because("the registry took it and does not have it")),
+        Err(error) => Err(problem(&doing, target, error)),
+    }
+}
+
+async fn has_document(
+    store: &dyn Store,
+    repository: &Repository,
+    document: &Document,
+) -> Result<bool, Error> {
+    let found = store.resolve(repository, &Pointer::Digest(document.digest().clone())).await?;
+    Ok(found.is_some_and(|found| {
+        found.digest == *document.digest() && found.size == document.bytes().len() as u64
+    }))
+}
+
+/// Where a tag points now.
+async fn old_place(step: &Step, target: Target<'_>) -> Result<Option<Descriptor>, Diagnostic> {
+    let Step::Tag { repository, tag, .. } = step else { return Ok(None) };
+    let found = target.store.resolve(repository, &Pointer::Tag(tag.clone())).await;
+    found.map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target, error))
+}
+
+/// A tag is written unless it is where it should be; `None` where it was not begun because another had failed.
+async fn move_tag(
+    step: &Step,
+    old: Option<Descriptor>,
+    target: Target<'_>,
+    failed: &AtomicBool,
+    listener: Listener<'_>,
+) -> Option<Result<bool, Diagnostic>> {
+    let Step::Tag { repository, tag, document } = step else { return None };
+    if failed.load(Ordering::Relaxed) {
+        return None;
+    }
+    let moved = old.is_none_or(|old| old.digest != *document.digest());
+    if moved && let Err(error) = write_tag(target.store, repository, document, tag).await {
+        failed.store(true, Ordering::Relaxed);
+        return Some(Err(problem(&format!("move the tag {repository}:{tag}"), target, error)));
+    }
+    listener(EventKind::TagPublished {
+        reference: format!("{}/{repository}:{tag}", target.registry),
+        digest: document.digest().to_string(),
+        moved,
+    });
+    Some(Ok(moved))
+}
+
+async fn write_tag(
+    store: &dyn Store,
+    repository: &Repository,
+    document: &Document,
+    tag: &Tag,
+) -> Result<(), Error> {
+    store.write_document(repository, document, std::slice::from_ref(tag)).await
+}
+
+async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
+    let Step::Tag { repository, tag, document } = step else { return Ok(()) };
+    let reference = format!("{}/{repository}:{tag}", target.registry);
+    match old_place(step, target).await?.map(|found| found.digest) {
+        Some(found) if found == *document.digest() => Ok(()),
+        Some(found) => {
+            Err(Diagnostic::surroundings(format!("{reference} points at {found} after it was written"))
+                .because("someone else moves the same tag"))
+        }
+        None => Err(Diagnostic::surroundings(format!("{reference} is not there after it was written"))),
+    }
+}
+
+/// A failure at the target, with what to do about it.
+fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
+    let found = Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry)).caused_by(&error);
+    match error.kind() {
+        ErrorKind::Denied => found.hint(format!("log in with `docker login {}`", target.registry)),
+        ErrorKind::Full => found.hint("make room there, then run the same command again"),
+        _ => found,
+    }
+}

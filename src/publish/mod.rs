@@ -1,0 +1,29 @@
+//! Which content and which tags go to a target, in which order, and whether they are there.
+//!
+//! Three steps, each a value that can be printed before the next one acts:
+//!
+//! ```text
+//! records ──assemble──▶ Release ──Publication::prepare──▶ Publication ──carry_out──▶ target
+//!                       one index an image,               ordered steps:              content first,
+//!                       tags, what is withheld            blobs, manifests,           tags last,
+//!                                                         indexes, tags               read back
+//! ```
+//!
+//! An index exists only when all its declared platforms do, and its bytes depend on them alone. A tag is written
+//! only once everything that can be reached from it is known to be in the tag's own repository. Killed anywhere,
+//! the same command does what is missing.
+
+mod carry_out;
+mod publication;
+mod release;
+mod tags;
+mod verify;
+
+pub(crate) use carry_out::Published;
+pub(crate) use publication::{Publication, Source, Step, Target};
+pub(crate) use release::{PlatformImage, Release, ReleaseImage, Withheld, assemble};
+pub(crate) use tags::{RunFacts, WithheldTag};
+pub(crate) use verify::{Difference, DifferenceKind, verify};
+
+#[cfg(test)]
+mod tests;

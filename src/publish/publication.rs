@@ -1,0 +1,215 @@
+//! A release as an ordered list of steps, each of which can be printed before any is carried out.
+//!
+//! Phases, in this order: blobs into the first repository that needs them; the same blobs mounted into the others;
+//! manifests; indexes; tags. Steps of one phase do not depend on each other, and every phase only on those before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::oci::{Descriptor, Digest, Document, Platform, Pointer, Repository, Store, Tag};
+
+use super::release::{PlatformImage, Release};
+
+/// How many requests are under way at once, towards one target.
+pub(super) const CONCURRENCY: usize = 8;
+
+/// Where the images of a release are now.
+pub(crate) struct Source<'a> {
+    /// The store.
+    pub(crate) store: &'a dyn Store,
+    /// The repository of the scope.
+    pub(crate) repository: &'a Repository,
+    /// The target is the same store, so that content is mounted and no bytes move.
+    pub(crate) within_target: bool,
+}
+
+/// Where a release goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// The store.
+    pub(crate) store: &'a dyn Store,
+    /// What it is called in messages, references and events: `host[:port]`.
+    pub(crate) registry: &'a str,
+}
+
+/// One thing to do at a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A blob must be in a repository: mounted from another of them, else moved there.
+    Blob {
+        /// Where it must be.
+        repository: Repository,
+        /// What.
+        blob: Descriptor,
+        /// The repository of the target that it is mounted from, if any.
+        from: Option<Repository>,
+    },
+    /// A manifest or index must be in a repository.
+    Document {
+        /// Where it must be.
+        repository: Repository,
+        /// What.
+        document: Document,
+    },
+    /// A tag must point at a document.
+    Tag {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// The document.
+        document: Document,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob { repository, blob, from: None } => {
+                write!(f, "blob      {} to {repository} ({} bytes)", blob.digest, blob.size)
+            }
+            Self::Blob { repository, blob, from: Some(from) } => {
+                write!(f, "blob      {} to {repository}, mounted from {from}", blob.digest)
+            }
+            Self::Document { repository, document } => {
+                let what = if document.is_index() { "index   " } else { "manifest" };
+                write!(f, "{what}  {} to {repository}", document.digest())
+            }
+            Self::Tag { repository, tag, document } => {
+                write!(f, "tag       {repository}:{tag} to {}", document.digest())
+            }
+        }
+    }
+}
+
+/// Steps in their order, with what they bring.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    /// What is published.
+    pub(super) release: Release,
+    /// Blobs into the first repository that needs them.
+    pub(super) blobs: Vec<Step>,
+    /// The same blobs into the other repositories.
+    pub(super) mounts: Vec<Step>,
+    /// Manifests of platforms.
+    pub(super) manifests: Vec<Step>,
+    /// Indexes.
+    pub(super) indexes: Vec<Step>,
+    /// Tags.
+    pub(super) tags: Vec<Step>,
+}
+
+impl Publication {
+    /// Reads the manifests of a release where they are now, and puts all that must be done in order. Writes nothing.
+    pub(crate) async fn prepare(release: Release, source: &Source<'_>) -> Result<Self> {
+        let wanted = release.images.iter().flat_map(|image| &image.platforms);
+        let read = wanted.map(|(platform, image)| read_manifest(source, platform, image));
+        let manifests: BTreeMap<Digest, Document> = { stream::iter(read.collect::<Vec<_>>()) }
+            .buffered(CONCURRENCY)
+            .map_ok(|document| (document.digest().clone(), document))
+            .try_collect()
+            .await?;
+        Self::ordered(release, &manifests, source)
+    }
+
+    /// What is published, and what is not.
+    pub(crate) fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// Every step in its order, for `--dry-run`.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        [&self.blobs, &self.mounts, &self.manifests, &self.indexes, &self.tags].into_iter().flatten()
+    }
+
+    fn ordered(
+        release: Release,
+        manifests: &BTreeMap<Digest, Document>,
+        source: &Source<'_>,
+    ) -> Result<Self> {
+        let home = source.within_target.then(|| source.repository.clone());
+        let mut all = Self {
+            release: Release::default(),
+            blobs: Vec::new(),
+            mounts: Vec::new(),
+            manifests: Vec::new(),
+            indexes: Vec::new(),
+            tags: Vec::new(),
+        };
+        let mut holders: BTreeMap<Digest, Repository> = BTreeMap::new();
+        let mut seen: BTreeSet<(Repository, Digest)> = BTreeSet::new();
+        for image in &release.images {
+            let repository = &image.repository;
+            let documents: Vec<&Document> = { image.platforms.values() }
+                .filter_map(|platform| manifests.get(&platform.manifest.digest))
+                .collect();
+            for document in &documents {
+                for blob in blobs_of(document)? {
+                    if !seen.insert((repository.clone(), blob.digest.clone())) {
+                        continue;
+                    }
+                    let holder = holders.get(&blob.digest).cloned();
+                    let phase = if holder.is_some() { &mut all.mounts } else { &mut all.blobs };
+                    holders.entry(blob.digest.clone()).or_insert_with(|| repository.clone());
+                    let from = home.clone().or(holder);
+                    phase.push(Step::Blob { repository: repository.clone(), blob, from });
+                }
+                if seen.insert((repository.clone(), document.digest().clone())) {
+                    let document = (*document).clone();
+                    all.manifests.push(Step::Document { repository: repository.clone(), document });
+                }
+            }
+            let indexes: Vec<&Document> = std::iter::once(&image.index).chain(&image.partial).collect();
+            for document in &indexes {
+                if seen.insert((repository.clone(), document.digest().clone())) {
+                    let document = (*document).clone();
+                    all.indexes.push(Step::Document { repository: repository.clone(), document });
+                }
+            }
+            for (tag, digest) in &image.tags {
+                let document = documents.iter().chain(&indexes).find(|document| document.digest() == digest);
+                let Some(document) = document else { continue };
+                let (repository, tag, document) = (repository.clone(), tag.clone(), (*document).clone());
+                all.tags.push(Step::Tag { repository, tag, document });
+            }
+        }
+        Ok(Self { release, ..all })
+    }
+}
+
+/// The manifest of one platform, checked to be the one that was built and tested.
+async fn read_manifest(source: &Source<'_>, platform: &Platform, image: &PlatformImage) -> Result<Document> {
+    let digest = &image.manifest.digest;
+    let pointer = Pointer::Digest(digest.clone());
+    let read = source.store.read_document(source.repository, &pointer).await;
+    let document = read.map_err(|error| {
+        Diagnostic::surroundings(format!("cannot read {digest} for {platform} from the store"))
+            .caused_by(&error)
+            .hint("build it again with `polyarch build`")
+    })?;
+    let manifest = document.manifest().map_err(|error| {
+        Diagnostic::surroundings(format!("what the store holds as {digest} is no manifest")).caused_by(&error)
+    })?;
+    let as_recorded = manifest.config.digest == image.config
+        && document.bytes().len() as u64 == image.manifest.size
+        && document.media_type() == image.manifest.media_type;
+    match as_recorded {
+        true => Ok(document),
+        false => Err(Problems::from(
+            Diagnostic::new(Kind::Surroundings, format!("the manifest {digest} is not as its record says"))
+                .because(format!("it names the configuration {}", manifest.config.digest))
+                .because(format!("the record says that {} was tested", image.config)),
+        )),
+    }
+}
+
+/// Configuration and layers of a manifest.
+pub(super) fn blobs_of(document: &Document) -> Result<Vec<Descriptor>> {
+    let manifest = document.manifest().map_err(|error| {
+        Diagnostic::surroundings(format!("{} is no manifest", document.digest())).caused_by(&error)
+    })?;
+    Ok(std::iter::once(manifest.config).chain(manifest.layers).collect())
+}

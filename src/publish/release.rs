@@ -1,0 +1,227 @@
+//! What would be published, as a pure function of the family and of the records: one index an image, and its tags.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diag::{Diagnostic, Problems, Result};
+use crate::family::{Family, JobId, Recipe, Unit};
+use crate::oci::{Descriptor, Digest, Document, ImageIndex, MediaType, Platform, Repository, Tag};
+use crate::record::Passed;
+
+use super::tags::{self, ImageTags, RunFacts, WithheldTag};
+
+/// Everything that a publication brings, parents before children, and what it leaves out.
+#[derive(Debug, Default)]
+pub(crate) struct Release {
+    /// Images that are complete.
+    pub(crate) images: Vec<ReleaseImage>,
+    /// Images that are not published, and why.
+    pub(crate) withheld: Vec<Withheld>,
+    /// Merged tags that stay where they are, and why.
+    pub(crate) tags_withheld: Vec<WithheldTag>,
+    /// What a person should know.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+impl Release {
+    /// How many tags it writes.
+    pub(crate) fn tag_count(&self) -> usize {
+        self.images.iter().map(|image| image.tags.len()).sum()
+    }
+}
+
+/// One complete image.
+#[derive(Debug)]
+pub(crate) struct ReleaseImage {
+    /// Image and variant.
+    pub(crate) unit: Unit,
+    /// Where it goes.
+    pub(crate) repository: Repository,
+    /// Its platforms.
+    pub(crate) platforms: BTreeMap<Platform, PlatformImage>,
+    /// The index of all platforms.
+    pub(crate) index: Document,
+    /// Indexes of some of its platforms, where the policy allows them.
+    pub(crate) partial: Vec<Document>,
+    /// Every tag and what it points at.
+    pub(crate) tags: BTreeMap<Tag, Digest>,
+}
+
+/// One platform of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlatformImage {
+    /// Its manifest, as it stands in the index.
+    pub(crate) manifest: Descriptor,
+    /// Its configuration, which the record says was tested.
+    pub(crate) config: Digest,
+}
+
+/// An image that is not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Withheld {
+    /// Image and variant.
+    pub(crate) unit: Unit,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// Joins the platforms of every chosen image whose declared platforms have all passed.
+///
+/// An image that lacks a platform is withheld, and so is one that was built on an image that is not published by
+/// this release though it was chosen: a published child stands on a published parent.
+pub(crate) fn assemble(
+    family: &Family,
+    chosen: &BTreeSet<Unit>,
+    passed: &BTreeMap<JobId, Passed>,
+    facts: &RunFacts,
+) -> Result<Release> {
+    let mut release = Release::default();
+    let mut problems = Vec::new();
+    for recipe in family.recipes().filter(|recipe| chosen.contains(&recipe.unit)) {
+        let unit = recipe.unit.clone();
+        let platforms = match complete(recipe, passed, &release) {
+            Ok(platforms) => platforms,
+            Err(reason) => {
+                release.withheld.push(Withheld { unit, reason });
+                continue;
+            }
+        };
+        match tags::of_image(recipe, &platforms, &family.tags, facts) {
+            Ok(tags) => join(recipe, &platforms, tags, &mut release, &mut problems),
+            Err(found) => problems.extend(found.iter().cloned()),
+        }
+    }
+    problems.extend(clashes(&release));
+    Problems::check(problems).map(|()| release)
+}
+
+/// The records of all declared platforms, or the reason why the image stays away.
+fn complete<'a>(
+    recipe: &'a Recipe,
+    passed: &'a BTreeMap<JobId, Passed>,
+    so_far: &Release,
+) -> Result<BTreeMap<&'a Platform, &'a Passed>, String> {
+    let job = |platform| recipe.unit.on(platform);
+    let missing: Vec<String> = { recipe.platforms.keys() }
+        .filter(|platform| !passed.contains_key(&job(platform)))
+        .map(Platform::to_string)
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!("{} has not passed", missing.join(" and ")));
+    }
+    let records: BTreeMap<&Platform, &Passed> = { recipe.platforms.keys() }
+        .filter_map(|platform| Some((platform, passed.get(&job(platform))?)))
+        .collect();
+    for (platform, record) in &records {
+        stands_on_published(platform, record, so_far)?;
+    }
+    Ok(records)
+}
+
+/// A parent that this release was to bring must be brought, and be the one that the child was built from.
+fn stands_on_published(platform: &Platform, record: &Passed, so_far: &Release) -> Result<(), String> {
+    for (parent, digest) in &record.image.parents {
+        if so_far.withheld.iter().any(|withheld| withheld.unit.to_string() == *parent) {
+            return Err(format!("it was built from `{parent}`, which is withheld"));
+        }
+        let published = so_far.images.iter().find(|image| image.unit.to_string() == *parent);
+        let Some(image) = published.and_then(|image| image.platforms.get(platform)) else { continue };
+        if image.manifest.digest != *digest {
+            return Err(format!(
+                "{platform} was built from another `{parent}` ({}) than is published ({})",
+                digest.short(),
+                image.manifest.digest.short()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// One image with its index and its tags; two meanings of one tag are a problem.
+fn join(
+    recipe: &Recipe,
+    records: &BTreeMap<&Platform, &Passed>,
+    tags: ImageTags,
+    release: &mut Release,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let platforms: BTreeMap<Platform, PlatformImage> =
+        records.iter().map(|(platform, passed)| ((*platform).clone(), platform_image(passed))).collect();
+    let index = index_of(platforms.values());
+    let mut image = ReleaseImage {
+        unit: recipe.unit.clone(),
+        repository: recipe.repository.clone(),
+        platforms,
+        index,
+        partial: Vec::new(),
+        tags: BTreeMap::new(),
+    };
+    let mut owners: BTreeMap<Tag, String> = BTreeMap::new();
+    let mut add = |tag: Tag, digest: Digest, owner: String, into: &mut BTreeMap<Tag, Digest>| {
+        let first = owners.entry(tag.clone()).or_insert_with(|| owner.clone());
+        match into.entry(tag) {
+            Entry::Occupied(held) if *held.get() != digest => {
+                problems.push(clash(&image.repository, held.key(), first, &owner));
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(free) => drop(free.insert(digest)),
+        }
+    };
+    for (tag, platform) in tags.platform {
+        let digest = image.platforms[&platform].manifest.digest.clone();
+        add(tag, digest, format!("`{}`", recipe.unit.on(&platform)), &mut image.tags);
+    }
+    for (tag, makers) in tags.merged {
+        let whole = makers.len() == image.platforms.len();
+        let made = index_of(makers.iter().map(|platform| &image.platforms[platform]));
+        add(tag, made.digest().clone(), format!("the merged image `{}`", recipe.unit), &mut image.tags);
+        if !whole && !image.partial.contains(&made) {
+            image.partial.push(made);
+        }
+    }
+    release.tags_withheld.extend(tags.withheld);
+    release.warnings.extend(tags.warnings);
+    release.images.push(image);
+}
+
+fn platform_image(passed: &Passed) -> PlatformImage {
+    let record = &passed.image;
+    let mut manifest = Descriptor::new(MediaType::MANIFEST, record.image.clone(), record.size);
+    manifest.platform = Some(record.platform.clone());
+    PlatformImage { manifest, config: record.config.clone() }
+}
+
+/// An index of platform images in the order of their platforms: same manifests, same bytes.
+fn index_of<'a>(platforms: impl Iterator<Item = &'a PlatformImage>) -> Document {
+    Document::of_index(&ImageIndex {
+        schema_version: 2,
+        media_type: Some(MediaType::INDEX.to_owned()),
+        artifact_type: None,
+        manifests: platforms.map(|platform| platform.manifest.clone()).collect(),
+        subject: None,
+        annotations: BTreeMap::new(),
+    })
+}
+
+/// Tags that two images of one repository both claim.
+fn clashes(release: &Release) -> Vec<Diagnostic> {
+    let mut owners: BTreeMap<(&Repository, &Tag), &Unit> = BTreeMap::new();
+    let mut found = Vec::new();
+    for image in &release.images {
+        for tag in image.tags.keys() {
+            match owners.entry((&image.repository, tag)) {
+                Entry::Occupied(first) => {
+                    let (first, second) = (format!("`{}`", first.get()), format!("`{}`", image.unit));
+                    found.push(clash(&image.repository, tag, &first, &second));
+                }
+                Entry::Vacant(free) => drop(free.insert(&image.unit)),
+            }
+        }
+    }
+    found
+}
+
+fn clash(repository: &Repository, tag: &Tag, first: &str, second: &str) -> Diagnostic {
+    Diagnostic::request(format!("{first} and {second} both make the tag `{repository}:{tag}`"))
+        .hint("give one of them another tag, or put `{platform}` into `[tags] platform`")
+}

@@ -1,0 +1,212 @@
+//! Tags of one image: values of taggers and common templates, by platform and merged.
+//!
+//! ```text
+//! value     python-3.13.5        by a tagger in the image, or a common template such as `{date}`
+//! own       cuda-python-3.13.5   with the variant before it
+//! platform  x86_64-cuda-python-3.13.5   by the policy, at the platform's manifest
+//! merged    cuda-python-3.13.5   at the index, where every platform made the same value
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diag::{Diagnostic, Kind, Result, collect};
+use crate::family::{CheckKind, Divergence, Recipe, TagPolicy};
+use crate::oci::{Platform, Repository, Tag};
+use crate::record::Passed;
+
+/// How much of a commit stands in a tag, in characters.
+const COMMIT_LENGTH: usize = 12;
+
+/// What is settled once for a run, and is in tags though in no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunFacts {
+    /// The date in UTC, as `2026-11-21`.
+    pub(crate) date: String,
+    /// The commit that the family's files are of, where they are of one.
+    pub(crate) commit: Option<String>,
+}
+
+/// A merged tag that stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WithheldTag {
+    /// The repository.
+    pub(crate) repository: Repository,
+    /// The tag.
+    pub(crate) tag: Tag,
+    /// Why: which platforms made it, and what the others made.
+    pub(crate) reason: String,
+}
+
+/// What one image is called.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ImageTags {
+    /// Tags of one platform's image.
+    pub(super) platform: Vec<(Tag, Platform)>,
+    /// Tags of the merged image, and the platforms that made them: all of them but where `partial` is the policy.
+    pub(super) merged: Vec<(Tag, BTreeSet<Platform>)>,
+    /// Tags that stay where they are.
+    pub(super) withheld: Vec<WithheldTag>,
+    /// Templates that were passed over, and why.
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// All tags of an image whose platforms have all passed.
+pub(super) fn of_image(
+    recipe: &Recipe,
+    passed: &BTreeMap<&Platform, &Passed>,
+    policy: &TagPolicy,
+    facts: &RunFacts,
+) -> Result<ImageTags> {
+    let (common, warnings) = common_values(recipe, facts)?;
+    let values = collect(passed.iter().map(|(platform, passed)| {
+        Ok(((*platform).clone(), platform_values(recipe, platform, passed, &common)?))
+    }))?;
+    let made: BTreeMap<Platform, Vec<String>> = values.into_iter().collect();
+    let mut tags = ImageTags { warnings, ..ImageTags::default() };
+    for (platform, values) in &made {
+        for value in values.iter().collect::<BTreeSet<_>>() {
+            let own = format!("{}{value}", prefix(recipe));
+            let tag = parsed(recipe, &policy.platform_tag(platform, &own), "the platform's tag")?;
+            tags.platform.push((tag, platform.clone()));
+        }
+    }
+    merge(recipe, &made, policy.divergence, &mut tags)?;
+    Ok(tags)
+}
+
+/// Merged tags where all platforms agree; else what the policy says.
+fn merge(
+    recipe: &Recipe,
+    made: &BTreeMap<Platform, Vec<String>>,
+    divergence: Divergence,
+    tags: &mut ImageTags,
+) -> Result<()> {
+    let mut makers: BTreeMap<&str, BTreeSet<Platform>> = BTreeMap::new();
+    for (platform, values) in made {
+        for value in values {
+            makers.entry(value).or_default().insert(platform.clone());
+        }
+    }
+    let mut refused = Vec::new();
+    for (value, platforms) in makers {
+        let tag = parsed(recipe, &format!("{}{value}", prefix(recipe)), "the merged tag")?;
+        if platforms.len() == made.len() || divergence == Divergence::Partial {
+            tags.merged.push((tag, platforms));
+            continue;
+        }
+        let reason = divergence_reason(value, &platforms, made);
+        match divergence {
+            Divergence::Fail => refused.push(
+                Diagnostic::new(
+                    Kind::Policy,
+                    format!("tag `{tag}` of `{}` differs between platforms", recipe.unit),
+                )
+                .because(reason),
+            ),
+            _ => tags.withheld.push(WithheldTag { repository: recipe.repository.clone(), tag, reason }),
+        }
+    }
+    if let Some(last) = refused.pop() {
+        refused
+            .push(last.hint("set `divergence = \"withhold\"` under `[tags]` to publish without these tags"));
+    }
+    crate::diag::Problems::check(refused)
+}
+
+/// "linux/amd64 made it; linux/arm64 made `python-3.13.6`".
+fn divergence_reason(
+    value: &str,
+    makers: &BTreeSet<Platform>,
+    made: &BTreeMap<Platform, Vec<String>>,
+) -> String {
+    let position = { makers.first() }
+        .and_then(|maker| made.get(maker))
+        .and_then(|values| values.iter().position(|other| other == value));
+    let names: Vec<String> = makers.iter().map(Platform::to_string).collect();
+    let others =
+        made.iter().filter(|(platform, _)| !makers.contains(platform)).map(
+            |(platform, values)| match position.and_then(|at| values.get(at)) {
+                Some(other) => format!("{platform} made `{other}`"),
+                None => format!("{platform} made none like it"),
+            },
+        );
+    format!("{} made it; {}", names.join(" and "), others.collect::<Vec<_>>().join("; "))
+}
+
+/// Values of the common templates, which are the same on every platform.
+fn common_values(recipe: &Recipe, facts: &RunFacts) -> Result<(Vec<String>, Vec<Diagnostic>)> {
+    let mut values = Vec::new();
+    let mut warnings = Vec::new();
+    for template in &recipe.common_tags {
+        match (template.contains("{commit}"), &facts.commit) {
+            (true, None) => warnings.push(
+                Diagnostic::warning(format!("tag `{template}` of `{}` is left out", recipe.unit))
+                    .because("there is no commit: the family's files are in no Git repository"),
+            ),
+            (_, commit) => values.push(render(recipe, template, commit.as_deref(), &facts.date)?),
+        }
+    }
+    Ok((values, warnings))
+}
+
+fn render(recipe: &Recipe, template: &str, commit: Option<&str>, date: &str) -> Result<String> {
+    let commit: String = commit.unwrap_or_default().chars().take(COMMIT_LENGTH).collect();
+    let value = template.replace("{commit}", &commit).replace("{date}", date);
+    let wrong = |message: String| {
+        Err(Diagnostic::request(message).hint("a common tag is text, `{commit}` or `{date}`").into())
+    };
+    if let Some((_, rest)) = value.split_once('{') {
+        let name = rest.split('}').next().unwrap_or(rest);
+        return wrong(format!(
+            "tag template `{template}` of `{}` names the unknown value `{name}`",
+            recipe.unit
+        ));
+    }
+    let tag = value.parse::<Tag>();
+    match tag {
+        Ok(_) => Ok(value),
+        Err(error) => wrong(format!("tag template `{template}` of `{}` makes no tag: {error}", recipe.unit)),
+    }
+}
+
+/// What the taggers made on one platform, after the common values; each must be a tag by itself.
+fn platform_values(
+    recipe: &Recipe,
+    platform: &Platform,
+    passed: &Passed,
+    common: &[String],
+) -> Result<Vec<String>> {
+    let templates: Vec<&str> = { recipe.checks.iter() }
+        .filter_map(|check| match &check.kind {
+            CheckKind::Tagger { template, .. } => Some(template.as_str()),
+            _ => None,
+        })
+        .collect();
+    let own = passed.checks.tags.iter().enumerate().map(|(at, value)| match value.parse::<Tag>() {
+        Ok(_) => Ok(value.clone()),
+        Err(error) => {
+            let tagger = templates.get(at).copied().unwrap_or("?");
+            let job = recipe.unit.on(platform);
+            let made = if value.is_empty() { "nothing".to_owned() } else { format!("`{value}`") };
+            Err(Diagnostic::request(format!("tagger `{tagger}` made {made} on `{job}`"))
+                .because(error)
+                .hint("give the tagger a `match` whose groups hold only letters, digits, `_`, `.` and `-`")
+                .into())
+        }
+    });
+    let own = collect(own)?;
+    Ok(common.iter().cloned().chain(own).collect())
+}
+
+fn parsed(recipe: &Recipe, text: &str, what: &str) -> Result<Tag> {
+    text.parse().map_err(|error| {
+        Diagnostic::request(format!("{what} `{text}` of `{}` is none that a registry takes", recipe.unit))
+            .because(error)
+            .into()
+    })
+}
+
+/// What stands before every tag of a variant.
+fn prefix(recipe: &Recipe) -> String {
+    recipe.unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-"))
+}
