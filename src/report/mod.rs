@@ -1,0 +1,311 @@
+//! What a run came to: a fold over its events, the same live as later from its log.
+
+mod json;
+mod plan;
+mod terminal;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diag::{Diagnostic, Place, Result};
+use crate::event::{EVENT_VERSION, Event, EventKind, Outcome};
+
+pub(crate) use plan::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
+pub(crate) use terminal::{counted, duration, size};
+
+/// The version of the format of reports.
+pub(crate) const REPORT_VERSION: u32 = 1;
+
+/// What a run came to, as far as its events go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// [`REPORT_VERSION`].
+    pub(crate) version: u32,
+    /// The run.
+    pub(crate) run: String,
+    /// When it began, in milliseconds since 1970-01-01 UTC.
+    pub(crate) started_at_milliseconds: u64,
+    /// From its first event to its last.
+    pub(crate) milliseconds: u64,
+    /// How many jobs ended how.
+    pub(crate) counts: Counts,
+    /// Every job that an event names.
+    pub(crate) jobs: BTreeMap<String, JobReport>,
+    /// What was published, if anything was begun.
+    pub(crate) publication: Option<PublicationReport>,
+    /// Where the full logs are.
+    pub(crate) logs: Option<String>,
+    /// How the command ended; `None` where the log stops before its end.
+    pub(crate) exit_code: Option<u8>,
+}
+
+/// How many jobs ended how. Together they are the jobs of the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Built and checked.
+    pub(crate) built: usize,
+    /// Only checked again.
+    pub(crate) checked: usize,
+    /// Not touched: a record stands.
+    pub(crate) reused: usize,
+    /// Failed.
+    pub(crate) failed: usize,
+    /// Not tried, because of a failed one.
+    pub(crate) skipped: usize,
+    /// Stopped.
+    pub(crate) cancelled: usize,
+    /// Without an end in the log.
+    pub(crate) unfinished: usize,
+}
+
+/// One job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobReport {
+    /// How it ended.
+    pub(crate) result: JobResult,
+    /// Its image's manifest, where it has one.
+    pub(crate) image: Option<String>,
+    /// Where it ran.
+    pub(crate) builder: Option<String>,
+    /// Whether by emulation.
+    pub(crate) emulated: bool,
+    /// How long it took.
+    pub(crate) milliseconds: u64,
+    /// Bytes of its layers, where it was built.
+    pub(crate) bytes: u64,
+    /// Checks that were run.
+    pub(crate) checks: Vec<CheckReport>,
+    /// Why it was tried again, once for each time.
+    pub(crate) retries: Vec<String>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub(crate) enum JobResult {
+    /// The log has no end of it.
+    #[default]
+    Unfinished,
+    /// A record stands for it.
+    Reused,
+    /// It ended.
+    Ended(Outcome),
+}
+
+/// One check of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckReport {
+    /// What a person calls it.
+    pub(crate) check: String,
+    /// Whether it passed.
+    pub(crate) passed: bool,
+    /// How long it took.
+    pub(crate) milliseconds: u64,
+}
+
+/// What was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PublicationReport {
+    /// Where.
+    pub(crate) target: String,
+    /// Whether it reached its end.
+    pub(crate) complete: bool,
+    /// Tags that were to be written.
+    pub(crate) tags_planned: usize,
+    /// Images whose content is there.
+    pub(crate) images: Vec<ContentReport>,
+    /// Tags that are where they should be, in order.
+    pub(crate) tags: BTreeMap<String, TagReport>,
+    /// Tags that stay where they are, and why.
+    pub(crate) withheld: BTreeMap<String, String>,
+}
+
+/// One published image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContentReport {
+    /// Registry and repository.
+    pub(crate) repository: String,
+    /// The index.
+    pub(crate) digest: String,
+    /// Bytes that had to move.
+    pub(crate) bytes: u64,
+}
+
+/// One published tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TagReport {
+    /// What it points at.
+    pub(crate) digest: String,
+    /// Whether it had to be moved.
+    pub(crate) moved: bool,
+}
+
+impl Report {
+    /// The report of a run's events, in their order.
+    pub(crate) fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut report = Self::empty();
+        events.into_iter().for_each(|event| report.take(event));
+        report
+    }
+
+    /// The report of a log: one line of JSON an event. A line cut off at the end of a crashed run is passed over.
+    pub(crate) fn of_log(file: &str, log: &str) -> Result<Self> {
+        let mut report = Self::empty();
+        for (at, line) in log.lines().enumerate() {
+            let cut_off = at + 1 == log.lines().count() && !log.ends_with('\n');
+            match serde_json::from_str::<Event>(line) {
+                Ok(event) => {
+                    refuse_newer(file, log, at + 1, &event)?;
+                    report.take(&event);
+                }
+                Err(_) if cut_off => {}
+                Err(error) => {
+                    return Err(Diagnostic::request("cannot read an event of the log")
+                        .at(Place::line(file, log, at + 1))
+                        .because(error)
+                        .into());
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// A report of nothing yet, to [`Self::take`] events as they come.
+    pub(crate) fn empty() -> Self {
+        Self {
+            version: REPORT_VERSION,
+            run: String::new(),
+            started_at_milliseconds: 0,
+            milliseconds: 0,
+            counts: Counts::default(),
+            jobs: BTreeMap::new(),
+            publication: None,
+            logs: None,
+            exit_code: None,
+        }
+    }
+
+    /// Takes in the next event.
+    pub(crate) fn take(&mut self, event: &Event) {
+        if self.started_at_milliseconds == 0 {
+            self.started_at_milliseconds = event.at_milliseconds;
+        }
+        self.milliseconds =
+            self.milliseconds.max(event.at_milliseconds.saturating_sub(self.started_at_milliseconds));
+        match &event.kind {
+            EventKind::RunStarted { run, jobs, .. } => {
+                self.run.clone_from(run);
+                self.counts.unfinished += *jobs;
+            }
+            EventKind::RunEnded { exit_code } => self.exit_code = Some(*exit_code),
+            kind => {
+                self.take_job(kind);
+                self.take_publication(kind);
+            }
+        }
+    }
+
+    fn take_job(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::JobReused { job, image } => {
+                let report = self.job(job);
+                report.result = JobResult::Reused;
+                report.image = Some(image.clone());
+                self.counts.reused += 1;
+                self.counts.unfinished = self.counts.unfinished.saturating_sub(1);
+            }
+            EventKind::JobStarted { job, builder, emulated, .. } => {
+                let report = self.job(job);
+                report.builder = Some(builder.clone());
+                report.emulated = *emulated;
+            }
+            EventKind::JobKept { job, image, bytes, .. } => {
+                let report = self.job(job);
+                report.image = Some(image.clone());
+                report.bytes = *bytes;
+            }
+            EventKind::CheckEnded { job, check, passed, milliseconds } => {
+                let check = check.clone();
+                let (passed, milliseconds) = (*passed, *milliseconds);
+                self.job(job).checks.push(CheckReport { check, passed, milliseconds });
+            }
+            EventKind::JobRetried { job, reason } => self.job(job).retries.push(reason.clone()),
+            EventKind::JobEnded { job, outcome, milliseconds } => self.end(job, outcome, *milliseconds),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, job: &str, outcome: &Outcome, milliseconds: u64) {
+        let report = self.job(job);
+        report.milliseconds = milliseconds;
+        report.result = JobResult::Ended(outcome.clone());
+        match outcome {
+            Outcome::Built { image } | Outcome::Checked { image } => report.image = Some(image.clone()),
+            Outcome::Failed { image: Some(image), .. } => report.image = Some(image.clone()),
+            _ => {}
+        }
+        let counts = &mut self.counts;
+        counts.unfinished = counts.unfinished.saturating_sub(1);
+        *match outcome {
+            Outcome::Built { .. } => &mut counts.built,
+            Outcome::Checked { .. } => &mut counts.checked,
+            Outcome::Failed { .. } => &mut counts.failed,
+            Outcome::Skipped { .. } => &mut counts.skipped,
+            Outcome::Cancelled => &mut counts.cancelled,
+        } += 1;
+    }
+
+    fn job(&mut self, job: &str) -> &mut JobReport {
+        self.jobs.entry(job.to_owned()).or_default()
+    }
+
+    fn take_publication(&mut self, kind: &EventKind) {
+        let about_it = matches!(
+            kind,
+            EventKind::PublishStarted { .. }
+                | EventKind::ContentPublished { .. }
+                | EventKind::TagPublished { .. }
+                | EventKind::TagWithheld { .. }
+                | EventKind::Published { .. }
+        );
+        if !about_it {
+            return;
+        }
+        let publication = self.publication.get_or_insert_default();
+        match kind {
+            EventKind::PublishStarted { target, tags, .. } => {
+                publication.target.clone_from(target);
+                publication.tags_planned = *tags;
+            }
+            EventKind::ContentPublished { repository, digest, bytes } => {
+                let (repository, digest, bytes) = (repository.clone(), digest.clone(), *bytes);
+                publication.images.push(ContentReport { repository, digest, bytes });
+            }
+            EventKind::TagPublished { reference, digest, moved } => {
+                let tag = TagReport { digest: digest.clone(), moved: *moved };
+                publication.tags.insert(reference.clone(), tag);
+            }
+            EventKind::TagWithheld { reference, reason } => {
+                publication.withheld.insert(reference.clone(), reason.clone());
+            }
+            EventKind::Published { .. } => publication.complete = true,
+            _ => {}
+        }
+    }
+}
+
+fn refuse_newer(file: &str, log: &str, line: usize, event: &Event) -> Result<()> {
+    match event.kind {
+        EventKind::RunStarted { version, .. } if version > EVENT_VERSION => Err(Diagnostic::request(
+            format!("the log has the version {version}, and this program reads {EVENT_VERSION}"),
+        )
+        .at(Place::line(file, log, line))
+        .hint("read it with the polyarch that wrote it, or a newer one")
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! A plan for people and programs: text, JSON, Mermaid and DOT.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use serde::{Deserialize, Serialize};
+
+use super::terminal::counted;
+
+/// The version of the format of plans as they are shown.
+pub(crate) const PLAN_VIEW_VERSION: u32 = 1;
+
+/// What a plan says to those who read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlanView {
+    /// [`PLAN_VIEW_VERSION`].
+    pub(crate) version: u32,
+    /// Every job, parents before children.
+    pub(crate) jobs: Vec<JobView>,
+    /// What a person should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One job of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobView {
+    /// `image:variant@platform`.
+    pub(crate) job: String,
+    /// `image:variant`.
+    pub(crate) unit: String,
+    /// The platform.
+    pub(crate) platform: String,
+    /// What happens to it.
+    pub(crate) decision: DecisionView,
+    /// Why, the weightiest reason first.
+    pub(crate) reasons: Vec<String>,
+    /// The jobs that it waits for.
+    pub(crate) parents: Vec<String>,
+    /// The image key.
+    pub(crate) key: String,
+    /// Whether it will be emulated.
+    pub(crate) emulated: bool,
+}
+
+/// What happens to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DecisionView {
+    /// It is built and checked.
+    Build,
+    /// Its image stands; its checks run.
+    Check,
+    /// A record stands for it.
+    Reuse,
+}
+
+impl fmt::Display for DecisionView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Build => "build",
+            Self::Check => "check",
+            Self::Reuse => "reuse",
+        })
+    }
+}
+
+impl PlanView {
+    /// One line an image, then how much there is to do.
+    pub(crate) fn to_text(&self) -> String {
+        let mut images: Vec<(&str, Vec<&JobView>)> = Vec::new();
+        for job in &self.jobs {
+            match images.iter_mut().find(|(unit, _)| *unit == job.unit) {
+                Some((_, jobs)) => jobs.push(job),
+                None => images.push((&job.unit, vec![job])),
+            }
+        }
+        let width = images.iter().map(|(unit, _)| unit.chars().count()).max().unwrap_or_default();
+        let mut text = String::new();
+        for (unit, jobs) in images {
+            let mut groups: BTreeMap<(DecisionView, Option<&str>), Vec<String>> = BTreeMap::new();
+            for job in jobs {
+                let platform = format!("{}{}", job.platform, if job.emulated { " (emulated)" } else { "" });
+                let why = job.reasons.first().map(String::as_str);
+                groups.entry((job.decision, why)).or_default().push(platform);
+            }
+            let groups: Vec<String> = { groups.into_iter() }
+                .map(|((decision, why), platforms)| {
+                    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                    format!("{decision} {}{why}", platforms.join(", "))
+                })
+                .collect();
+            text.push_str(&format!("{unit:width$}  {}\n", groups.join("; ")));
+        }
+        let count = |decision| self.jobs.iter().filter(|job| job.decision == decision).count();
+        let (build, check, reuse) =
+            (count(DecisionView::Build), count(DecisionView::Check), count(DecisionView::Reuse));
+        let jobs = counted(self.jobs.len(), "job");
+        format!("{text}{jobs}: {build} to build, {check} to check, {reuse} reused\n")
+    }
+
+    /// The plan as JSON, ending with a line end.
+    pub(crate) fn to_json(&self) -> String {
+        let text = serde_json::to_string_pretty(self).expect("a plan is plain JSON");
+        format!("{text}\n")
+    }
+
+    /// The plan as a Mermaid flow chart. Jobs are numbered, because few characters may stand in Mermaid's names.
+    pub(crate) fn to_mermaid(&self) -> String {
+        let mut text = "flowchart LR\n".to_owned();
+        for (at, job) in self.jobs.iter().enumerate() {
+            let label = format!("{}\n{}", job.job, job.decision);
+            text.push_str(&format!("    job{at}[\"{}\"]:::{}\n", mermaid_text(&label), job.decision));
+        }
+        self.for_each_edge(|parent, child| text.push_str(&format!("    job{parent} --> job{child}\n")));
+        text.push_str("    classDef build fill:#ffe8cc,stroke:#d9480f\n");
+        text.push_str("    classDef check fill:#fff3bf,stroke:#e67700\n");
+        text.push_str("    classDef reuse fill:#e9ecef,stroke:#868e96\n");
+        text
+    }
+
+    /// The plan as a graph for Graphviz.
+    pub(crate) fn to_dot(&self) -> String {
+        let mut text = "digraph plan {\n    rankdir=LR;\n    node [shape=box];\n".to_owned();
+        for (at, job) in self.jobs.iter().enumerate() {
+            let style = match job.decision {
+                DecisionView::Build => "bold",
+                DecisionView::Check => "solid",
+                DecisionView::Reuse => "dashed",
+            };
+            let label = format!("{}\n{}", dot_text(&job.job), job.decision).replace('\n', "\\n");
+            text.push_str(&format!("    job{at} [label=\"{label}\", style={style}];\n"));
+        }
+        self.for_each_edge(|parent, child| text.push_str(&format!("    job{parent} -> job{child};\n")));
+        text.push_str("}\n");
+        text
+    }
+
+    fn for_each_edge(&self, mut edge: impl FnMut(usize, usize)) {
+        let places: BTreeMap<&str, usize> =
+            self.jobs.iter().enumerate().map(|(at, job)| (job.job.as_str(), at)).collect();
+        for (child, job) in self.jobs.iter().enumerate() {
+            job.parents
+                .iter()
+                .filter_map(|parent| places.get(parent.as_str()))
+                .for_each(|parent| edge(*parent, child));
+        }
+    }
+}
+
+/// A text between quotation marks in Mermaid: everything but plain characters by its number.
+fn mermaid_text(text: &str) -> String {
+    let mut safe = String::new();
+    for character in text.chars() {
+        match character {
+            '\n' => safe.push_str("<br/>"),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | '-' | '_' | '.' | '/' | ':' | '@' => {
+                safe.push(character)
+            }
+            other => write!(safe, "#{};", u32::from(other)).expect("writing to a string cannot fail"),
+        }
+    }
+    safe
+}
+
+/// A text between quotation marks in DOT.
+fn dot_text(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}

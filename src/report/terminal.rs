@@ -1,0 +1,175 @@
+//! A report for a person: what stays where it was first, then what failed and why, then images and tags.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use crate::event::Outcome;
+
+use super::{Counts, JobReport, JobResult, PublicationReport, Report};
+
+impl Report {
+    /// The report as plain text.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        self.write_text(&mut text).expect("writing to a string cannot fail");
+        text
+    }
+
+    fn write_text(&self, out: &mut String) -> fmt::Result {
+        if let Some(publication) = &self.publication {
+            write_withheld(publication, out)?;
+        }
+        self.write_failures(out)?;
+        self.write_images(out)?;
+        if let Some(publication) = &self.publication {
+            write_publication(publication, out)?;
+        }
+        let jobs = counted(self.counts.total(), "job");
+        writeln!(out, "{jobs} in {}: {}", duration(self.milliseconds), self.counts)?;
+        self.logs.as_ref().map_or(Ok(()), |logs| writeln!(out, "logs: {logs}"))
+    }
+
+    fn write_failures(&self, out: &mut String) -> fmt::Result {
+        let mut any = false;
+        for (job, report) in &self.jobs {
+            let JobResult::Ended(outcome) = &report.result else { continue };
+            match outcome {
+                Outcome::Failed { reason, log, image } => {
+                    writeln!(out, "failed    {job}: {reason}")?;
+                    if let Some(log) = log {
+                        writeln!(out, "          log: {log}")?;
+                    }
+                    if image.is_some() {
+                        writeln!(out, "          its image is kept: polyarch load {job}")?;
+                    }
+                }
+                Outcome::Skipped { because } => writeln!(out, "skipped   {job}: because of {because}")?,
+                _ => continue,
+            }
+            any = true;
+        }
+        if any { writeln!(out) } else { Ok(()) }
+    }
+
+    /// One line an image: its platforms, each with what became of it.
+    fn write_images(&self, out: &mut String) -> fmt::Result {
+        let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (job, report) in &self.jobs {
+            let (unit, platform) = job.split_once('@').unwrap_or((job, "?"));
+            images.entry(unit).or_default().push(format!("{platform} {}", became(report)));
+        }
+        let width = images.keys().map(|unit| unit.chars().count()).max().unwrap_or_default();
+        for (unit, platforms) in &images {
+            writeln!(out, "{unit:width$}  {}", platforms.join(", "))?;
+        }
+        if images.is_empty() { Ok(()) } else { writeln!(out) }
+    }
+}
+
+fn write_withheld(publication: &PublicationReport, out: &mut String) -> fmt::Result {
+    for (reference, reason) in &publication.withheld {
+        writeln!(out, "withheld  {reference} stays where it is: {reason}")?;
+    }
+    if publication.withheld.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
+fn write_publication(publication: &PublicationReport, out: &mut String) -> fmt::Result {
+    for image in &publication.images {
+        writeln!(out, "{}@{}", image.repository, image.digest)?;
+        let own = publication.tags.iter().filter(|(_, tag)| tag.digest == image.digest);
+        let tags: Vec<&str> = own
+            .filter_map(|(reference, _)| reference.strip_prefix(&image.repository)?.strip_prefix(':'))
+            .collect();
+        if !tags.is_empty() {
+            writeln!(out, "    {}", tags.join(" "))?;
+        }
+    }
+    let moved = publication.tags.values().filter(|tag| tag.moved).count();
+    let bytes = publication.images.iter().map(|image| image.bytes).sum();
+    let target = &publication.target;
+    match publication.complete {
+        true => writeln!(
+            out,
+            "published {} and {} to {target}: {moved} moved, {} sent",
+            counted(publication.images.len(), "image"),
+            counted(publication.tags.len(), "tag"),
+            size(bytes),
+        ),
+        false => writeln!(
+            out,
+            "publication to {target} is incomplete: {} of {} in place",
+            publication.tags.len(),
+            counted(publication.tags_planned, "tag"),
+        ),
+    }
+}
+
+fn became(report: &JobReport) -> String {
+    let time = duration(report.milliseconds);
+    let emulated = if report.emulated { ", emulated" } else { "" };
+    match &report.result {
+        JobResult::Unfinished => "unfinished".to_owned(),
+        JobResult::Reused => "reused".to_owned(),
+        JobResult::Ended(Outcome::Built { .. }) => format!("built ({time}{emulated})"),
+        JobResult::Ended(Outcome::Checked { .. }) => format!("checked ({time}{emulated})"),
+        JobResult::Ended(Outcome::Failed { .. }) => format!("failed ({time}{emulated})"),
+        JobResult::Ended(Outcome::Skipped { .. }) => "skipped".to_owned(),
+        JobResult::Ended(Outcome::Cancelled) => "cancelled".to_owned(),
+    }
+}
+
+impl Counts {
+    /// All jobs of the plan.
+    pub(crate) fn total(&self) -> usize {
+        self.named().iter().map(|(count, _)| count).sum()
+    }
+
+    fn named(&self) -> [(usize, &'static str); 7] {
+        [
+            (self.built, "built"),
+            (self.checked, "checked"),
+            (self.reused, "reused"),
+            (self.failed, "failed"),
+            (self.skipped, "skipped"),
+            (self.cancelled, "cancelled"),
+            (self.unfinished, "unfinished"),
+        ]
+    }
+}
+
+impl fmt::Display for Counts {
+    /// "3 built, 0 checked, 29 reused", and what went wrong only where something did.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALWAYS: usize = 3;
+        let shown =
+            self.named().into_iter().enumerate().filter(|(at, (count, _))| *at < ALWAYS || *count > 0);
+        let parts: Vec<String> = shown.map(|(_, (count, name))| format!("{count} {name}")).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// A time as a person reads it: `840 ms`, `1.7 s`, `3 min 20 s`, `2 h 5 min`.
+pub(crate) fn duration(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match milliseconds {
+        0..1_000 => format!("{milliseconds} ms"),
+        1_000..60_000 => format!("{seconds}.{} s", milliseconds % 1000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A size as a person reads it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10)),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// `1 job`, `2 jobs`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}

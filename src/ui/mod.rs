@@ -1,0 +1,136 @@
+//! The only place that prints. Data goes to standard output, talk to standard error.
+//!
+//! Meaning never hangs on colour. On a terminal, running jobs have one line each, redrawn in place; elsewhere every
+//! fact is a plain line, so that a log can be searched.
+
+mod problem;
+mod progress;
+
+use std::io::{ErrorKind, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::diag::{Diagnostic, Problems};
+use crate::event::Event;
+
+use progress::Progress;
+
+/// Something that can be written to.
+pub(crate) type Stream = Box<dyn Write + Send>;
+
+/// Whether colours are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// Plain text.
+    Never,
+    /// With ANSI escapes.
+    Always,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Display {
+    /// One line a running job, redrawn on a terminal this many columns wide.
+    Live {
+        /// Columns.
+        columns: usize,
+    },
+    /// A plain line for every fact.
+    Plain,
+    /// No progress at all.
+    Quiet,
+}
+
+/// Where everything that a person or a program reads is written.
+pub(crate) struct Ui {
+    colour: Colour,
+    state: Mutex<State>,
+}
+
+struct State {
+    stdout: Stream,
+    stderr: Stream,
+    /// Whoever read standard output has gone: what follows is dropped, and is no error (`polyarch plan | head`).
+    stdout_gone: bool,
+    progress: Progress,
+}
+
+impl Ui {
+    /// One over these streams.
+    pub(crate) fn new(stdout: Stream, stderr: Stream, colour: Colour, display: Display) -> Self {
+        let progress = Progress::new(display);
+        Self { colour, state: Mutex::new(State { stdout, stderr, stdout_gone: false, progress }) }
+    }
+
+    /// What was asked for, to standard output, as it is.
+    pub(crate) fn data(&self, text: &str) {
+        let mut state = self.state();
+        state.clear();
+        if !state.stdout_gone {
+            let written = state.stdout.write_all(text.as_bytes()).and_then(|()| state.stdout.flush());
+            state.stdout_gone = written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+        }
+    }
+
+    /// A line of talk, to standard error.
+    pub(crate) fn note(&self, text: &str) {
+        self.talk(&format!("{}\n", text.trim_end_matches('\n')));
+    }
+
+    /// Everything that is wrong.
+    pub(crate) fn problems(&self, problems: &Problems) {
+        let shown: Vec<String> =
+            problems.iter().map(|problem| problem::render(problem, self.colour)).collect();
+        self.talk(&shown.join("\n"));
+    }
+
+    /// Something to know.
+    pub(crate) fn warning(&self, warning: &Diagnostic) {
+        self.talk(&problem::render(warning, self.colour));
+    }
+
+    /// Something has happened.
+    pub(crate) fn show(&self, event: &Event) {
+        let mut state = self.state();
+        let text = state.progress.take(event);
+        state.say(&text);
+    }
+
+    /// Time has passed: elapsed times of running jobs are drawn again, ten times a second at most.
+    pub(crate) fn tick(&self, now_milliseconds: u64) {
+        let mut state = self.state();
+        let text = state.progress.tick(now_milliseconds);
+        state.say(&text);
+    }
+
+    /// Takes the live lines away.
+    pub(crate) fn clear(&self) {
+        self.state().clear();
+    }
+
+    fn talk(&self, text: &str) {
+        let mut state = self.state();
+        state.clear();
+        state.say(text);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn clear(&mut self) {
+        let text = self.progress.clear();
+        self.say(&text);
+    }
+
+    /// What cannot be written to standard error can be told to nobody.
+    fn say(&mut self, text: &str) {
+        if !text.is_empty() {
+            let _unheard = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Progress: one redrawn line a running job on a terminal, a plain line for every fact elsewhere.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, EventKind, Outcome};
+use crate::report::{counted, duration, size};
+
+use super::Display;
+use super::problem::shown;
+
+/// Nothing is drawn before a run has lasted this long.
+const QUIET_MILLISECONDS: u64 = 250;
+/// The least time between two drawings.
+const REDRAW_MILLISECONDS: u64 = 100;
+/// Live lines at once; further jobs are counted in one line more.
+const LINES_LIMIT: usize = 16;
+
+/// What is under way.
+pub(super) struct Progress {
+    display: Display,
+    /// Running jobs, in the order of their names.
+    running: BTreeMap<String, Running>,
+    jobs: usize,
+    ended: usize,
+    started: Option<u64>,
+    drawn_at: Option<u64>,
+    /// How many live lines stand on the terminal.
+    drawn_lines: usize,
+}
+
+struct Running {
+    since: u64,
+    step: String,
+}
+
+impl Progress {
+    pub(super) fn new(display: Display) -> Self {
+        let running = BTreeMap::new();
+        Self { display, running, jobs: 0, ended: 0, started: None, drawn_at: None, drawn_lines: 0 }
+    }
+
+    /// What to write because of an event.
+    pub(super) fn take(&mut self, event: &Event) -> String {
+        let now = event.at_milliseconds;
+        self.started.get_or_insert(now);
+        let line = self.line(event);
+        match self.display {
+            Display::Quiet => String::new(),
+            Display::Plain => line.map_or_else(String::new, |line| format!("{line}\n")),
+            Display::Live { .. } => match line.filter(|_| lasting(&event.kind)) {
+                Some(line) => {
+                    self.drawn_at = None;
+                    format!("{}{line}\n{}", self.clear(), self.tick(now))
+                }
+                None => self.tick(now),
+            },
+        }
+    }
+
+    /// What to write because time has passed.
+    pub(super) fn tick(&mut self, now: u64) -> String {
+        let Display::Live { columns } = self.display else { return String::new() };
+        let early = self.started.is_none_or(|started| now < started + QUIET_MILLISECONDS);
+        let recent = self.drawn_at.is_some_and(|drawn| now < drawn + REDRAW_MILLISECONDS);
+        if early || recent {
+            return String::new();
+        }
+        self.drawn_at = Some(now);
+        let mut text = self.clear();
+        for (job, running) in self.running.iter().take(LINES_LIMIT) {
+            let time = duration(now.saturating_sub(running.since));
+            let line = format!("  {job}  {time}  {}", running.step);
+            text.push_str(&cut(&line, columns));
+            text.push('\n');
+        }
+        let more = self.running.len().saturating_sub(LINES_LIMIT);
+        if more > 0 {
+            text.push_str(&cut(&format!("  and {more} more"), columns));
+            text.push('\n');
+        }
+        self.drawn_lines = self.running.len().min(LINES_LIMIT) + usize::from(more > 0);
+        text
+    }
+
+    /// What takes the live lines away: up to the first of them, then all below is erased.
+    pub(super) fn clear(&mut self) -> String {
+        match std::mem::take(&mut self.drawn_lines) {
+            0 => String::new(),
+            lines => format!("\u{1b}[{lines}A\u{1b}[J"),
+        }
+    }
+
+    /// The plain line of an event, where it has one.
+    fn line(&mut self, event: &Event) -> Option<String> {
+        let now = event.at_milliseconds;
+        match &event.kind {
+            EventKind::RunStarted { jobs, reused, .. } => {
+                self.jobs = *jobs;
+                let jobs = counted(*jobs, "job");
+                Some(format!("{jobs}, of which a record stands for {reused}"))
+            }
+            EventKind::JobReused { job, .. } => {
+                self.ended += 1;
+                Some(self.ending(job, "reused"))
+            }
+            EventKind::JobStarted { job, builder, emulated, checks_only } => {
+                let step = if *checks_only { "check" } else { "build" };
+                self.running.insert(job.clone(), Running { since: now, step: step.to_owned() });
+                let emulated = if *emulated { ", emulated" } else { "" };
+                Some(format!("{job}  {step} on {}{emulated}", shown(builder)))
+            }
+            EventKind::JobStep { job, step } => {
+                let step = shown(step).replace('\n', " ");
+                if let Some(running) = self.running.get_mut(job) {
+                    running.step.clone_from(&step);
+                }
+                Some(format!("  {job}  {step}"))
+            }
+            EventKind::JobKept { job, bytes, .. } => Some(format!("  {job}  kept, {}", size(*bytes))),
+            EventKind::CheckEnded { job, check, passed, milliseconds } => {
+                let result = if *passed { "passed" } else { "FAILED" };
+                Some(format!("  {job}  {result} {} in {}", shown(check), duration(*milliseconds)))
+            }
+            EventKind::JobRetried { job, reason } => Some(format!("  {job}  tried again: {}", shown(reason))),
+            EventKind::JobEnded { job, outcome, milliseconds } => {
+                self.running.remove(job);
+                self.ended += 1;
+                Some(self.ending(job, &ended(outcome, *milliseconds)))
+            }
+            other => publication_line(other),
+        }
+    }
+
+    fn ending(&self, job: &str, how: &str) -> String {
+        format!("[{}/{}] {job}  {how}", self.ended, self.jobs)
+    }
+}
+
+/// Events whose line stays on a terminal; the others are seen in the live lines only.
+fn lasting(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::JobEnded { .. }
+        | EventKind::JobRetried { .. }
+        | EventKind::PublishStarted { .. }
+        | EventKind::TagWithheld { .. }
+        | EventKind::Published { .. } => true,
+        EventKind::CheckEnded { passed, .. } => !passed,
+        _ => false,
+    }
+}
+
+fn publication_line(kind: &EventKind) -> Option<String> {
+    match kind {
+        EventKind::PublishStarted { target, images, tags } => {
+            Some(format!("publish {} and {} to {target}", counted(*images, "image"), counted(*tags, "tag")))
+        }
+        EventKind::ContentPublished { repository, digest, bytes } => {
+            Some(format!("  {repository}@{digest}  there, {} sent", size(*bytes)))
+        }
+        EventKind::TagPublished { reference, moved, .. } => {
+            Some(format!("  {reference}  {}", if *moved { "moved" } else { "in place" }))
+        }
+        EventKind::TagWithheld { reference, reason } => {
+            Some(format!("withheld {reference}: {}", shown(reason)))
+        }
+        EventKind::Published { tags } => Some(format!("published and read back: {}", counted(*tags, "tag"))),
+        _ => None,
+    }
+}
+
+fn ended(outcome: &Outcome, milliseconds: u64) -> String {
+    let time = duration(milliseconds);
+    match outcome {
+        Outcome::Built { .. } => format!("built in {time}"),
+        Outcome::Checked { .. } => format!("checked in {time}"),
+        Outcome::Failed { reason, .. } => format!("FAILED after {time}: {}", shown(reason)),
+        Outcome::Skipped { because } => format!("skipped because of {because}"),
+        Outcome::Cancelled => format!("cancelled after {time}"),
+    }
+}
+
+/// A line cut to the width of the terminal, so that it takes one row and the way back up is known.
+fn cut(line: &str, columns: usize) -> String {
+    match line.chars().count() <= columns {
+        true => line.to_owned(),
+        false => line.chars().take(columns.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
