@@ -26,3 +26,6 @@ pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
 pub use store::{BlobReader, Store, Upload};
+
+#[cfg(test)]
+pub(crate) mod watched;

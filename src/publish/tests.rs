@@ -1,1 +1,521 @@
+//! Tables of what is joined and tagged, and publications cut off at every call of their stores.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::diag::{Kind, Problems, Result};
+use crate::dockerfile::Needs;
+use crate::event::EventKind;
+use crate::family::{Build, Check, CheckKind, Divergence, Family, JobId, Recipe, TagPolicy, TagSource, Unit};
+use crate::oci::watched::{Failure, Watched};
+use crate::oci::{
+    Descriptor, Digest, Document, Manifest, MediaType, Memory, Platform, Pointer, Repository, Store, Tag,
+};
+use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
+
+const SCOPE: &str = "scopes/trusted";
+
+/// A family under test, with a store that holds what has passed.
+struct Fixture {
+    family: Family,
+    passed: BTreeMap<JobId, Passed>,
+    store: Memory,
+}
+
+impl Fixture {
+    fn new(divergence: Divergence) -> Self {
+        let family = Family {
+            name: "tiny".to_owned(),
+            registry: None,
+            tags: TagPolicy { divergence, ..TagPolicy::default() },
+            platform_assumed: false,
+            warnings: Vec::new(),
+            recipes: BTreeMap::new(),
+            order: Vec::new(),
+        };
+        Self { family, passed: BTreeMap::new(), store: Memory::new() }
+    }
+
+    /// An image with the values that its tagger makes on each platform; `None` where the job has not passed.
+    async fn image(mut self, unit: &str, parent: Option<&str>, made: &[(&str, Option<&str>)]) -> Self {
+        let unit: Unit = unit.parse().expect("unit");
+        let platforms = made.iter().map(|(platform, _)| (platform.parse().expect("platform"), build()));
+        let recipe = recipe(&unit, platforms.collect());
+        for (platform, value) in made {
+            if let Some(value) = value {
+                let job = unit.on(&platform.parse().expect("platform"));
+                let passed = self.keep(&job, parent, value).await;
+                self.passed.insert(job, passed);
+            }
+        }
+        self.family.order.push(unit.clone());
+        self.family.recipes.insert(unit, recipe);
+        self
+    }
+
+    /// Puts an image of two layers into the scope, the lower one that of its parent.
+    async fn keep(&self, job: &JobId, parent: Option<&str>, value: &str) -> Passed {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let own = Bytes::from(format!("layer of {job}"));
+        let lower = Bytes::from(format!("layer of {}@{}", parent.unwrap_or("base"), job.platform));
+        let config = Bytes::from(format!("config of {job}"));
+        let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
+        let manifest = Document::of_manifest(&Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: descriptor(MediaType::CONFIG, &config),
+            layers: vec![descriptor(MediaType::LAYER_GZIP, &lower), descriptor(MediaType::LAYER_GZIP, &own)],
+            subject: None,
+            annotations: BTreeMap::new(),
+        });
+        for bytes in [&own, &lower, &config] {
+            self.store.write_blob(&scope, bytes.clone()).await.expect("blob");
+        }
+        self.store.write_document(&scope, &manifest, &[]).await.expect("manifest");
+        let parents = parent.into_iter().filter_map(|parent| {
+            let parent: Unit = parent.parse().expect("parent");
+            let digest = self.passed.get(&parent.on(&job.platform))?.image.image.clone();
+            Some((parent.to_string(), digest))
+        });
+        let (key, image) = (Digest::of(b"key"), manifest.digest().clone());
+        Passed {
+            checks: CheckRecord {
+                version: RECORD_VERSION,
+                job: job.to_string(),
+                key: key.clone(),
+                image: image.clone(),
+                tests: Vec::new(),
+                tags: vec![value.to_owned()],
+                descriptions: Vec::new(),
+            },
+            image: ImageRecord {
+                version: RECORD_VERSION,
+                job: job.to_string(),
+                key,
+                inputs: BTreeMap::new(),
+                platform: job.platform.clone(),
+                image,
+                size: manifest.bytes().len() as u64,
+                config: Digest::of(&config),
+                bytes: 0,
+                parents: parents.collect(),
+                builder: "local".to_owned(),
+                emulated: false,
+                built_at_seconds: 0,
+                milliseconds: 0,
+            },
+        }
+    }
+
+    fn assemble(&self) -> Result<Release> {
+        let chosen: BTreeSet<Unit> = self.family.order.iter().cloned().collect();
+        assemble(&self.family, &chosen, &self.passed, &facts())
+    }
+
+    /// Publishes from one store to another, cut off where that store is.
+    async fn publish(&self, target: &dyn Store) -> Result<Published> {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let publication = Publication::prepare(self.assemble()?, &source).await?;
+        publication.carry_out(&source, Target { store: target, registry: "r.io" }, &|_| {}).await
+    }
+
+    async fn differences(&self, target: &dyn Store) -> Vec<String> {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let publication =
+            Publication::prepare(self.assemble().expect("release"), &source).await.expect("publication");
+        let found = verify(&publication, Target { store: target, registry: "r.io" }).await.expect("verify");
+        found.iter().map(Difference::to_string).collect()
+    }
+}
+
+fn facts() -> RunFacts {
+    RunFacts { date: "2026-11-21".to_owned(), commit: Some("0123456789abcdef0123".to_owned()) }
+}
+
+fn build() -> Build {
+    Build { needs: Needs::default(), uses: BTreeMap::new(), base: None }
+}
+
+fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recipe {
+    let tagger = CheckKind::Tagger {
+        template: "python-{0}".to_owned(),
+        source: TagSource::OsRelease("VERSION_ID".to_owned()),
+    };
+    Recipe {
+        unit: unit.clone(),
+        repository: format!("o/{}", unit.image).parse().expect("repository"),
+        context: PathBuf::new(),
+        dockerfile: PathBuf::new(),
+        text: String::new(),
+        target: None,
+        args: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        ssh: Vec::new(),
+        platforms,
+        checks: vec![Check { declared_by: unit.clone(), kind: tagger, time_limit_seconds: 60 }],
+        common_tags: vec!["latest".to_owned()],
+        time_limit_seconds: 60,
+    }
+}
+
+const AMD: &str = "linux/amd64";
+const ARM: &str = "linux/arm64";
+
+/// Every tag with what it points at, then what is withheld.
+fn picture(release: &Release) -> String {
+    let mut text = String::new();
+    for image in &release.images {
+        for (tag, digest) in &image.tags {
+            let platform = image.platforms.iter().find(|(_, platform)| platform.manifest.digest == *digest);
+            let partial = image.partial.iter().any(|index| index.digest() == digest);
+            let what = match platform {
+                Some((platform, _)) => platform.to_string(),
+                None if partial => "some platforms".to_owned(),
+                None if image.index.digest() == digest => "index".to_owned(),
+                None => "nothing".to_owned(),
+            };
+            text.push_str(&format!("{}:{tag} -> {what}\n", image.repository));
+        }
+    }
+    for tag in &release.tags_withheld {
+        text.push_str(&format!("withheld {}:{}: {}\n", tag.repository, tag.tag, tag.reason));
+    }
+    for image in &release.withheld {
+        text.push_str(&format!("withheld {}: {}\n", image.unit, image.reason));
+    }
+    text
+}
+
+fn check(release: &Release, expected: &Expect) {
+    expected.assert_eq(&picture(release));
+}
+
+fn wrong(result: Result<Release>) -> Problems {
+    result.err().expect("it was taken")
+}
+
+#[tokio::test]
+async fn tags_are_made_of_platform_variant_and_value() {
+    let fixture = Fixture::new(Divergence::Withhold)
+        .image("base", None, &[(AMD, Some("python-3.13.5")), (ARM, Some("python-3.13.5"))])
+        .await
+        .image("base:cuda", None, &[(AMD, Some("python-3.13.5"))])
+        .await;
+    check(
+        &fixture.assemble().expect("release"),
+        &expect![[r#"
+            o/base:amd64-latest -> linux/amd64
+            o/base:amd64-python-3.13.5 -> linux/amd64
+            o/base:arm64-latest -> linux/arm64
+            o/base:arm64-python-3.13.5 -> linux/arm64
+            o/base:latest -> index
+            o/base:python-3.13.5 -> index
+            o/base:amd64-cuda-latest -> linux/amd64
+            o/base:amd64-cuda-python-3.13.5 -> linux/amd64
+            o/base:cuda-latest -> index
+            o/base:cuda-python-3.13.5 -> index
+        "#]],
+    );
+}
+
+#[tokio::test]
+async fn f_c13_a_tag_that_differs_follows_the_stated_policy() {
+    let family = async |divergence| {
+        Fixture::new(divergence).image("base", None, &[(AMD, Some("py-5")), (ARM, Some("py-6"))]).await
+    };
+    check(
+        &family(Divergence::Withhold).await.assemble().expect("release"),
+        &expect![[r#"
+            o/base:amd64-latest -> linux/amd64
+            o/base:amd64-py-5 -> linux/amd64
+            o/base:arm64-latest -> linux/arm64
+            o/base:arm64-py-6 -> linux/arm64
+            o/base:latest -> index
+            withheld o/base:py-5: linux/amd64 made it; linux/arm64 made `py-6`
+            withheld o/base:py-6: linux/arm64 made it; linux/amd64 made `py-5`
+        "#]],
+    );
+    check(
+        &family(Divergence::Partial).await.assemble().expect("release"),
+        &expect![[r#"
+            o/base:amd64-latest -> linux/amd64
+            o/base:amd64-py-5 -> linux/amd64
+            o/base:arm64-latest -> linux/arm64
+            o/base:arm64-py-6 -> linux/arm64
+            o/base:latest -> index
+            o/base:py-5 -> some platforms
+            o/base:py-6 -> some platforms
+        "#]],
+    );
+    let problems = wrong(family(Divergence::Fail).await.assemble());
+    assert_eq!((problems.exit_code(), problems.iter().count()), (4, 2));
+}
+
+#[tokio::test]
+async fn i_p1_an_image_without_all_its_platforms_is_withheld_and_so_are_its_children() {
+    let fixture = Fixture::new(Divergence::Withhold)
+        .image("base", None, &[(AMD, Some("v1")), (ARM, None)])
+        .await
+        .image("leaf", Some("base"), &[(AMD, Some("v1"))])
+        .await
+        .image("other", None, &[(AMD, Some("v1"))])
+        .await;
+    check(
+        &fixture.assemble().expect("release"),
+        &expect![[r#"
+            o/other:amd64-latest -> linux/amd64
+            o/other:amd64-v1 -> linux/amd64
+            o/other:latest -> index
+            o/other:v1 -> index
+            withheld base: linux/arm64 has not passed
+            withheld leaf: it was built from `base`, which is withheld
+        "#]],
+    );
+}
+
+#[tokio::test]
+async fn i_p5_a_child_of_another_image_than_the_published_parent_is_withheld() {
+    let mut fixture = Fixture::new(Divergence::Withhold)
+        .image("base", None, &[(AMD, Some("v1"))])
+        .await
+        .image("leaf", Some("base"), &[(AMD, Some("v1"))])
+        .await;
+    assert_eq!(fixture.assemble().expect("release").images.len(), 2);
+    let job: JobId = "leaf@linux/amd64".parse().expect("job");
+    let record = fixture.passed.get_mut(&job).expect("leaf");
+    record.image.parents.insert("base".to_owned(), Digest::of(b"an older base"));
+    let release = fixture.assemble().expect("release");
+    assert_eq!(release.images.len(), 1);
+    assert!(release.withheld[0].reason.contains("was built from another `base`"), "{:?}", release.withheld);
+}
+
+#[tokio::test]
+async fn i_p6_an_index_is_made_of_its_platforms_alone() {
+    let index = async |order: [&str; 2], date: &str| {
+        let made = order.map(|platform| (platform, Some("v1")));
+        let fixture = Fixture::new(Divergence::Withhold).image("base", None, &made).await;
+        let chosen = fixture.family.order.iter().cloned().collect();
+        let facts = RunFacts { date: date.to_owned(), commit: None };
+        let release = assemble(&fixture.family, &chosen, &fixture.passed, &facts).expect("release");
+        release.images[0].index.bytes().clone()
+    };
+    let first = index([AMD, ARM], "2026-11-21").await;
+    assert_eq!(first, index([ARM, AMD], "2027-01-01").await);
+    let text = String::from_utf8(first.to_vec()).expect("JSON");
+    assert!(text.contains(MediaType::INDEX) && !text.contains("annotations"), "{text}");
+    assert!(text.find("amd64") < text.find("arm64"), "{text}");
+}
+
+#[tokio::test]
+async fn f_c11_f_c13_a_value_that_is_no_tag_names_its_tagger() {
+    for (value, part) in [("", "made nothing"), ("a b", "made `a b`"), ("-x", "made `-x`")] {
+        let fixture = Fixture::new(Divergence::Withhold).image("base", None, &[(AMD, Some(value))]).await;
+        let text = wrong(fixture.assemble()).to_string();
+        let named = text.contains("tagger `python-{0}`") && text.contains("`base@linux/amd64`");
+        assert!(named && text.contains(part), "{text}");
+    }
+    let long = "t".repeat(125);
+    let fixture = Fixture::new(Divergence::Withhold).image("base", None, &[(AMD, Some(&long))]).await;
+    assert!(wrong(fixture.assemble()).to_string().contains("more than 128 characters"));
+}
+
+#[tokio::test]
+async fn f_c13_a_common_tag_of_an_unknown_value_is_refused() {
+    let mut fixture = Fixture::new(Divergence::Withhold).image("base", None, &[(AMD, Some("v1"))]).await;
+    let unit = fixture.family.order[0].clone();
+    let mut set = |template: &str| {
+        let recipe = fixture.family.recipes.get_mut(&unit).expect("base");
+        recipe.common_tags = vec![template.to_owned()];
+        fixture.assemble()
+    };
+    assert!(wrong(set("{comit}")).to_string().contains("unknown value `comit`"));
+    assert!(wrong(set("")).to_string().contains("makes no tag"));
+    let release = set("{date}-{commit}").expect("release");
+    assert!(picture(&release).contains("o/base:2026-11-21-0123456789ab -> index"), "{}", picture(&release));
+}
+
+#[tokio::test]
+async fn f_c12_two_images_with_one_public_tag_are_both_named() {
+    let mut fixture = Fixture::new(Divergence::Withhold)
+        .image("base", None, &[(AMD, Some("v1"))])
+        .await
+        .image("leaf", None, &[(AMD, Some("v1"))])
+        .await;
+    let leaf = fixture.family.order[1].clone();
+    fixture.family.recipes.get_mut(&leaf).expect("leaf").repository = "o/base".parse().expect("repository");
+    let text = wrong(fixture.assemble()).to_string();
+    assert!(text.contains("`base` and `leaf` both make the tag `o/base:latest`"), "{text}");
+
+    let mut fixture =
+        Fixture::new(Divergence::Withhold).image("base", None, &[(AMD, Some("v1")), (ARM, Some("v1"))]).await;
+    fixture.family.tags.platform = "{tag}".to_owned();
+    let text = wrong(fixture.assemble()).to_string();
+    assert!(text.contains("`base@linux/amd64` and `base@linux/arm64` both make"), "{text}");
+}
+
+/// A family with a parent and a child on two platforms.
+async fn pair() -> Fixture {
+    Fixture::new(Divergence::Withhold)
+        .image("base", None, &[(AMD, Some("v1")), (ARM, Some("v1"))])
+        .await
+        .image("leaf", Some("base"), &[(AMD, Some("v2")), (ARM, Some("v2"))])
+        .await
+}
+
+#[tokio::test]
+async fn content_goes_first_in_the_order_of_what_refers_to_what_and_tags_go_last() {
+    let fixture = pair().await;
+    let target = Watched::new(Memory::new());
+    let published = fixture.publish(&target).await.expect("published");
+    assert_eq!((published.tags, published.tags_moved), (12, 12));
+    let writes = target.writes();
+    let rank = |write: &String| match write.split(' ').next() {
+        Some("blob") => 0,
+        Some("mount") => 1,
+        Some("manifest") => 2,
+        Some("index") => 3,
+        _ => 4,
+    };
+    assert!(writes.is_sorted_by_key(rank), "{writes:#?}");
+    let count = |word: &str| writes.iter().filter(|write| write.starts_with(word)).count();
+    // The leaf's lower layers are the base's own, so they are mounted and not sent again.
+    assert_eq!((count("mount o/leaf"), count("index"), count("manifest")), (2, 2, 4), "{writes:#?}");
+
+    let again = Watched::new(target);
+    let published = fixture.publish(&again).await.expect("published again");
+    assert_eq!((published.bytes, published.tags_moved), (0, 0));
+    assert_eq!(again.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn within_one_store_no_byte_moves() {
+    let fixture = pair().await;
+    let scope: Repository = SCOPE.parse().expect("scope");
+    let target = Watched::new(fixture.store.clone());
+    let source = Source { store: &fixture.store, repository: &scope, within_target: true };
+    let publication =
+        Publication::prepare(fixture.assemble().expect("release"), &source).await.expect("publication");
+    let events = Mutex::new(Vec::new());
+    let listener = |event: EventKind| events.lock().expect("events").push(event);
+    let published = publication
+        .carry_out(&source, Target { store: &target, registry: "r.io" }, &listener)
+        .await
+        .expect("published");
+    assert_eq!(published.bytes, 0);
+    assert!(!target.writes().iter().any(|write| write.starts_with("blob")), "{:#?}", target.writes());
+    let events = events.into_inner().expect("events");
+    assert!(matches!(events.first(), Some(EventKind::PublishStarted { images: 2, tags: 12, .. })));
+    assert!(matches!(events.last(), Some(EventKind::Published { tags: 12 })));
+    let told =
+        events.iter().filter(|event| matches!(event, EventKind::TagPublished { moved: true, .. })).count();
+    assert_eq!(told, 12);
+}
+
+/// What must hold at a target at every moment: all that can be reached from a tag is there, on all platforms.
+async fn assert_whole(target: &Memory, at: &str) {
+    for repository in target.repositories(None, 100).await.expect("repositories") {
+        for tag in target.tags(&repository, None, 100).await.expect("tags") {
+            let document = target.read_document(&repository, &Pointer::Tag(tag.clone())).await.expect(at);
+            let manifests = match document.is_index() {
+                false => vec![document],
+                true => {
+                    let index = document.index().expect("index");
+                    assert_eq!(index.manifests.len(), 2, "{at}: {repository}:{tag} is incomplete");
+                    let mut manifests = Vec::new();
+                    for entry in index.manifests {
+                        let pointer = Pointer::Digest(entry.digest);
+                        manifests.push(target.read_document(&repository, &pointer).await.expect(at));
+                    }
+                    manifests
+                }
+            };
+            for manifest in manifests.iter().map(|document| document.manifest().expect("manifest")) {
+                for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                    let size = target.blob_size(&repository, &blob.digest).await.expect(at);
+                    assert_eq!(size, Some(blob.size), "{at}: {repository}:{tag} lacks {}", blob.digest);
+                }
+            }
+        }
+    }
+}
+
+async fn tags_of(target: &Memory) -> BTreeMap<String, Digest> {
+    let mut all = BTreeMap::new();
+    for repository in target.repositories(None, 100).await.expect("repositories") {
+        for tag in target.tags(&repository, None, 100).await.expect("tags") {
+            let found = target.resolve(&repository, &Pointer::Tag(tag.clone())).await.expect("tag");
+            all.insert(format!("{repository}:{tag}"), found.expect("tag").digest);
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_completes_it() {
+    let fixture = pair().await;
+    let whole = Watched::new(Memory::new());
+    fixture.publish(&whole).await.expect("published");
+    let calls = whole.calls();
+    let reference = Memory::new();
+    fixture.publish(&reference).await.expect("published");
+    let expected = tags_of(&reference).await;
+    assert!(calls > 60, "{calls} calls: the sweep must see every phase");
+
+    for failure in [Failure::Before, Failure::After] {
+        for at in 0..calls {
+            let name = format!("cut off {failure:?} call {at}");
+            let target = Memory::new();
+            let watched = Watched::failing(target.clone(), at, failure);
+            let problems = fixture.publish(&watched).await.err().expect(&name);
+            let tagged = tags_of(&target).await;
+            let kind = problems.iter().next().expect("a problem").kind;
+            match tagged.is_empty() {
+                true => assert!(matches!(kind, Kind::Surroundings | Kind::Incomplete), "{name}: {problems}"),
+                false => assert_eq!(kind, Kind::Incomplete, "{name}: {problems}"),
+            }
+            for (tag, digest) in &tagged {
+                assert_eq!(Some(digest), expected.get(tag), "{name}: {tag}");
+            }
+            assert_whole(&target, &name).await;
+            fixture.publish(&target).await.expect(&name);
+            assert_eq!(tags_of(&target).await, expected, "{name}");
+            assert_whole(&target, &name).await;
+            assert_eq!(fixture.differences(&target).await, Vec::<String>::new(), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn verify_names_every_difference_and_writes_nothing() {
+    let fixture = pair().await;
+    let target = Memory::new();
+    fixture.publish(&target).await.expect("published");
+    let repository: Repository = "o/base".parse().expect("repository");
+    let tag = |text: &str| text.parse::<Tag>().expect("tag");
+    target.remove_tag(&repository, &tag("v1")).await.expect("removed");
+    let arm = target.read_document(&repository, &Pointer::Tag(tag("arm64-latest"))).await.expect("manifest");
+    target.write_document(&repository, &arm, &[tag("latest")]).await.expect("moved");
+
+    let watched = Watched::new(target);
+    let found = fixture.differences(&watched).await;
+    assert_eq!(watched.writes(), Vec::<String>::new());
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(found[0].starts_with("r.io/o/base:latest points at sha256:"), "{found:#?}");
+    assert_eq!(
+        found[1..],
+        [
+            "r.io/o/base:latest lacks linux/amd64",
+            "r.io/o/base:latest lacks linux/arm64",
+            "r.io/o/base:v1 is missing",
+        ]
+    );
+}
