@@ -1,0 +1,15 @@
+# The commands of this project; each is a script that can be read and run on its own.
+.PHONY: help demo test check
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo:  ## prepare this machine, then build and publish the family in examples/tiny-stacks
+	@scripts/demo
+
+test:  ## every test, on real engines too; says what it skipped and why
+	@scripts/test
+
+check:  ## format, lints, docs, dependency policy, shell scripts
+	@scripts/check
