@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 
-use super::super::{Algorithm, Digest, Error, ErrorKind, Repository};
+use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository};
 
 /// Uploads that nobody has written to for so long are what a crashed run left.
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);

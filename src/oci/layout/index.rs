@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::super::{Descriptor, Document, Error, ImageIndex, MediaType, Repository};
+use crate::oci::{Descriptor, Document, Error, ImageIndex, MediaType, Repository};
 use super::folders::{self, Folders};
 use super::shelf::Shelf;
 

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
-use super::super::rules::{self, Contents, Role, Wanted};
-use super::super::{Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Tag};
+use crate::oci::rules::{self, Contents, Role, Wanted};
+use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Tag};
 use super::folders::{self, Folders};
 
 /// One repository of the folder.

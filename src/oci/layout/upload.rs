@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
 
-use super::super::{Algorithm, Digest, Error, ErrorKind, Hasher, Repository, Upload, rules};
+use crate::oci::{Algorithm, Digest, Error, ErrorKind, Hasher, Repository, Upload, rules};
 use super::shelf::Shelf;
 use super::{Shared, joined};
 
