@@ -200,7 +200,7 @@ fn check(release: &Release, expected: &Expect) {
 }
 
 fn wrong(result: Result<Release>) -> Problems {
-    result.err().expect("it was taken")
+    result.expect_err("it was taken")
 }
 
 #[tokio::test]
@@ -475,7 +475,7 @@ async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_c
             let name = format!("cut off {failure:?} call {at}");
             let target = Memory::new();
             let watched = Watched::failing(target.clone(), at, failure);
-            let problems = fixture.publish(&watched).await.err().expect(&name);
+            let problems = fixture.publish(&watched).await.expect_err(&name);
             let tagged = tags_of(&target).await;
             let kind = problems.iter().next().expect("a problem").kind;
             match tagged.is_empty() {

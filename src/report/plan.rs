@@ -17,7 +17,7 @@ pub(crate) struct PlanView {
     pub(crate) version: u32,
     /// Every job, parents before children.
     pub(crate) jobs: Vec<JobView>,
-    /// What a person should know.
+    /// What a person should know; beside the text these go to standard error.
     pub(crate) warnings: Vec<String>,
 }
 

@@ -1,1 +1,204 @@
+//! One run, told live and from its log, and plans in every form.
 
+use expect_test::expect;
+
+use super::*;
+
+fn events() -> Vec<Event> {
+    let job = |name: &str| name.to_owned();
+    let kinds = vec![
+        EventKind::RunStarted { version: EVENT_VERSION, run: "r1".into(), jobs: 5, reused: 1 },
+        EventKind::JobReused { job: job("base@linux/386"), image: "sha256:aa".into() },
+        EventKind::JobStarted {
+            job: job("base@linux/arm64"),
+            builder: "local".into(),
+            emulated: true,
+            checks_only: false,
+        },
+        EventKind::JobStep { job: job("base@linux/arm64"), step: "RUN true".into() },
+        EventKind::JobRetried { job: job("base@linux/arm64"), reason: "the network broke".into() },
+        EventKind::JobKept {
+            job: job("base@linux/arm64"),
+            image: "sha256:bb".into(),
+            config: "sha256:cc".into(),
+            bytes: 1_250_000,
+        },
+        EventKind::CheckEnded {
+            job: job("base@linux/arm64"),
+            check: "id -un".into(),
+            passed: true,
+            milliseconds: 90,
+        },
+        EventKind::JobEnded {
+            job: job("base@linux/arm64"),
+            outcome: Outcome::Built { image: "sha256:bb".into() },
+            milliseconds: 1_740,
+        },
+        EventKind::JobEnded {
+            job: job("leaf@linux/386"),
+            outcome: Outcome::Failed {
+                reason: "test `true` failed".into(),
+                log: Some("logs/leaf.log".into()),
+                image: Some("sha256:dd".into()),
+            },
+            milliseconds: 65_000,
+        },
+        EventKind::JobEnded {
+            job: job("twig@linux/386"),
+            outcome: Outcome::Skipped { because: "leaf@linux/386".into() },
+            milliseconds: 0,
+        },
+        EventKind::PublishStarted { target: "r.io".into(), images: 1, tags: 2 },
+        EventKind::TagWithheld {
+            reference: "r.io/o/base:v1".into(),
+            reason: "linux/386 made it; linux/arm64 made `v2`".into(),
+        },
+        EventKind::ContentPublished {
+            repository: "r.io/o/base".into(),
+            digest: "sha256:ee".into(),
+            bytes: 2_000,
+        },
+        EventKind::TagPublished {
+            reference: "r.io/o/base:latest".into(),
+            digest: "sha256:ee".into(),
+            moved: true,
+        },
+        EventKind::TagPublished {
+            reference: "r.io/o/base:386-latest".into(),
+            digest: "sha256:aa".into(),
+            moved: false,
+        },
+        EventKind::Published { tags: 2 },
+        EventKind::RunEnded { exit_code: 1 },
+    ];
+    { kinds.into_iter().zip(1u64..) }
+        .map(|(kind, at)| Event { at_milliseconds: 1_000_000 + at * 100, kind })
+        .collect()
+}
+
+fn log() -> String {
+    events().iter().map(|event| serde_json::to_string(event).expect("JSON") + "\n").collect()
+}
+
+#[test]
+fn the_report_made_live_is_the_report_made_from_the_log() {
+    let live = Report::of(&events());
+    assert_eq!(live, Report::of_log("events.jsonl", &log()).expect("log"));
+    assert_eq!(live, serde_json::from_str::<Report>(&live.to_json()).expect("report"));
+    assert_eq!(live.counts.total(), 5, "a job without an event is one that did not finish");
+}
+
+#[test]
+fn f_p2_a_log_that_was_cut_off_is_read_up_to_there() {
+    let log = log();
+    let cut = &log[..log.len() - 10];
+    let report = Report::of_log("events.jsonl", cut).expect("log");
+    assert_eq!((report.exit_code, report.counts.built), (None, 1));
+
+    let broken = log.replacen("\"event\"", "\"evnt\"", 1);
+    let problems = Report::of_log("events.jsonl", &broken).expect_err("a broken line in the middle");
+    assert!(problems.to_string().starts_with("events.jsonl:1:"), "{problems}");
+    let newer = log.replacen("\"version\":1", "\"version\":2", 1);
+    assert!(Report::of_log("e", &newer).expect_err("newer").to_string().contains("has the version 2"));
+}
+
+#[test]
+fn a_person_reads_first_what_did_not_happen() {
+    let mut report = Report::of(&events());
+    report.logs = Some(".polyarch/runs/r1".into());
+    expect![[r#"
+        withheld  r.io/o/base:v1 stays where it is: linux/386 made it; linux/arm64 made `v2`
+
+        failed    leaf@linux/386: test `true` failed
+                  log: logs/leaf.log
+                  its image is kept: polyarch load leaf@linux/386
+        skipped   twig@linux/386: because of leaf@linux/386
+
+        base  linux/386 reused, linux/arm64 built (1.7 s, emulated)
+        leaf  linux/386 failed (1 min 5 s)
+        twig  linux/386 skipped
+
+        r.io/o/base@sha256:ee
+            latest
+        published 1 image and 2 tags to r.io: 1 moved, 2.0 kB sent
+        5 jobs in 1.6 s: 1 built, 0 checked, 1 reused, 1 failed, 1 skipped, 1 unfinished
+        logs: .polyarch/runs/r1
+    "#]]
+    .assert_eq(&report.to_text());
+}
+
+#[test]
+fn a_publication_that_stopped_says_so() {
+    let events = events();
+    let stopped =
+        Report::of(events.iter().filter(|event| !matches!(event.kind, EventKind::Published { .. })));
+    let text = stopped.to_text();
+    assert!(text.contains("publication to r.io is incomplete: 2 of 2 tags in place"), "{text}");
+}
+
+fn plan() -> PlanView {
+    let job = |unit: &str, platform: &str, decision, reason: &str, parents: &[&str]| JobView {
+        job: format!("{unit}@{platform}"),
+        unit: unit.into(),
+        platform: platform.into(),
+        decision,
+        reasons: vec![reason.to_owned()],
+        parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
+        key: "sha256:aa".into(),
+        emulated: platform == "linux/arm64",
+    };
+    PlanView {
+        version: PLAN_VIEW_VERSION,
+        jobs: vec![
+            job("base", "linux/amd64", DecisionView::Reuse, "a record stands", &[]),
+            job("base", "linux/arm64", DecisionView::Build, "`Dockerfile` changed", &[]),
+            job("leaf:c\"u", "linux/amd64", DecisionView::Check, "a test changed", &["base@linux/amd64"]),
+        ],
+        warnings: Vec::new(),
+    }
+}
+
+#[test]
+fn a_plan_is_one_line_an_image_and_a_count() {
+    expect![[r#"
+        base      build linux/arm64 (emulated): `Dockerfile` changed; reuse linux/amd64: a record stands
+        leaf:c"u  check linux/amd64: a test changed
+        3 jobs: 1 to build, 1 to check, 1 reused
+    "#]]
+    .assert_eq(&plan().to_text());
+    assert_eq!(serde_json::from_str::<PlanView>(&plan().to_json()).expect("plan"), plan());
+}
+
+#[test]
+fn graphs_hold_any_name() {
+    expect![[r##"
+        flowchart LR
+            job0["base@linux/amd64<br/>reuse"]:::reuse
+            job1["base@linux/arm64<br/>build"]:::build
+            job2["leaf:c#34;u@linux/amd64<br/>check"]:::check
+            job0 --> job2
+            classDef build fill:#ffe8cc,stroke:#d9480f
+            classDef check fill:#fff3bf,stroke:#e67700
+            classDef reuse fill:#e9ecef,stroke:#868e96
+    "##]]
+    .assert_eq(&plan().to_mermaid());
+    expect![[r#"
+        digraph plan {
+            rankdir=LR;
+            node [shape=box];
+            job0 [label="base@linux/amd64\nreuse", style=dashed];
+            job1 [label="base@linux/arm64\nbuild", style=bold];
+            job2 [label="leaf:c\"u@linux/amd64\ncheck", style=solid];
+            job0 -> job2;
+        }
+    "#]]
+    .assert_eq(&plan().to_dot());
+}
+
+#[test]
+fn times_and_sizes_are_read_by_people() {
+    let times = [0, 999, 1_740, 59_999, 60_000, 3_599_999, 7_500_000].map(duration);
+    assert_eq!(times, ["0 ms", "999 ms", "1.7 s", "59.9 s", "1 min 0 s", "59 min 59 s", "2 h 5 min"]);
+    let sizes = [0, 999, 1_000, 1_250_000, 2_900_000_000].map(size);
+    assert_eq!(sizes, ["0 bytes", "999 bytes", "1.0 kB", "1.2 MB", "2.9 GB"]);
+}

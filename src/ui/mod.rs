@@ -6,10 +6,10 @@
 mod problem;
 mod progress;
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::diag::{Diagnostic, Problems};
+use crate::diag::{Diagnostic, Problems, Result};
 use crate::event::Event;
 
 use progress::Progress;
@@ -49,8 +49,8 @@ pub(crate) struct Ui {
 struct State {
     stdout: Stream,
     stderr: Stream,
-    /// Whoever read standard output has gone: what follows is dropped, and is no error (`polyarch plan | head`).
-    stdout_gone: bool,
+    /// Why standard output takes no more; what follows is dropped.
+    stdout_failure: Option<io::Error>,
     progress: Progress,
 }
 
@@ -58,16 +58,16 @@ impl Ui {
     /// One over these streams.
     pub(crate) fn new(stdout: Stream, stderr: Stream, colour: Colour, display: Display) -> Self {
         let progress = Progress::new(display);
-        Self { colour, state: Mutex::new(State { stdout, stderr, stdout_gone: false, progress }) }
+        Self { colour, state: Mutex::new(State { stdout, stderr, stdout_failure: None, progress }) }
     }
 
     /// What was asked for, to standard output, as it is.
     pub(crate) fn data(&self, text: &str) {
         let mut state = self.state();
         state.clear();
-        if !state.stdout_gone {
+        if state.stdout_failure.is_none() {
             let written = state.stdout.write_all(text.as_bytes()).and_then(|()| state.stdout.flush());
-            state.stdout_gone = written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+            state.stdout_failure = written.err();
         }
     }
 
@@ -102,9 +102,17 @@ impl Ui {
         state.say(&text);
     }
 
-    /// Takes the live lines away.
-    pub(crate) fn clear(&self) {
-        self.state().clear();
+    /// Takes the live lines away, and says whether all data was written. A reader who has gone wanted no more, so
+    /// that is no failure (`polyarch plan | head`).
+    pub(crate) fn finish(&self) -> Result<()> {
+        let mut state = self.state();
+        state.clear();
+        match state.stdout_failure.take() {
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(Diagnostic::surroundings("cannot write to standard output").because(error).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn talk(&self, text: &str) {
