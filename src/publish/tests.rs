@@ -1,15 +1,16 @@
 //! Tables of what is joined and tagged, and publications cut off at every call of their stores.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
+use futures_util::FutureExt;
 
 use super::*;
 use crate::diag::{Kind, Problems, Result};
-use crate::dockerfile::Needs;
+use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::event::EventKind;
 use crate::family::{Build, Check, CheckKind, Divergence, Family, JobId, Recipe, TagPolicy, TagSource, Unit};
 use crate::oci::watched::{Failure, Watched};
@@ -141,7 +142,10 @@ fn facts() -> RunFacts {
 }
 
 fn build() -> Build {
-    Build { needs: Needs::default(), uses: BTreeMap::new(), base: None }
+    let file = Dockerfile::parse(Path::new("Dockerfile"), "FROM scratch\n").expect("Dockerfile");
+    let platform = BuildPlatform { os: "linux".into(), architecture: "amd64".into(), variant: None };
+    let request = Request { target: None, args: &BTreeMap::new(), platform: &platform };
+    Build { needs: file.needs(&request).expect("needs"), uses: BTreeMap::new(), base: None }
 }
 
 fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recipe {
@@ -518,4 +522,43 @@ async fn verify_names_every_difference_and_writes_nothing() {
             "r.io/o/base:v1 is missing",
         ]
     );
+}
+
+#[tokio::test]
+async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
+    let fixture = pair().await;
+    let scope: Repository = SCOPE.parse().expect("scope");
+    let repository: Repository = "o/leaf".parse().expect("repository");
+    let target = Memory::new();
+    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let publication =
+        Publication::prepare(fixture.assemble().expect("release"), &source).await.expect("publication");
+    let other =
+        publication.release().images[1].platforms.values().next().expect("a platform").manifest.clone();
+    let listener = |event: EventKind| {
+        if matches!(&event, EventKind::TagPublished { reference, .. } if reference == "r.io/o/leaf:latest") {
+            let pointer = Pointer::Digest(other.digest.clone());
+            let meddle = async {
+                let document = target.read_document(&repository, &pointer).await?;
+                target.write_document(&repository, &document, &["latest".parse()?]).await
+            };
+            meddle.now_or_never().expect("memory does not wait").expect("moved");
+        }
+    };
+    let meant = Target { store: &target, registry: "r.io" };
+    let problems = publication.carry_out(&source, meant, &listener).await.expect_err("it was not seen");
+    assert_eq!(problems.exit_code(), 5);
+    let text = problems.to_string();
+    assert!(text.contains("r.io/o/leaf:latest points at") && text.contains("someone else"), "{text}");
+}
+
+#[tokio::test]
+async fn i_p3_an_image_that_is_not_the_one_tested_is_not_published() {
+    let mut fixture = pair().await;
+    let job: JobId = "leaf@linux/arm64".parse().expect("job");
+    fixture.passed.get_mut(&job).expect("leaf").image.config = Digest::of(b"another");
+    let target = Memory::new();
+    let problems = fixture.publish(&target).await.expect_err("it was published");
+    assert!(problems.to_string().contains("is not as its record says"), "{problems}");
+    assert_eq!(tags_of(&target).await, BTreeMap::new());
 }
