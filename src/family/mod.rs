@@ -2,7 +2,19 @@
 //!
 //! A [`Family`] is acyclic and complete because only `resolve` makes one.
 
+mod checks;
+mod clash;
+pub(crate) mod discover;
+mod draft;
+mod meaning;
 mod name;
+mod order;
+mod read;
+mod resolve;
+mod starter;
+mod unused;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,7 +23,10 @@ use crate::diag::Diagnostic;
 use crate::dockerfile::Needs;
 use crate::oci::{Platform, Reference, Repository};
 
+pub(crate) use discover::Found;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
+pub(crate) use resolve::Sources;
+pub(crate) use starter::starter;
 
 /// All images of one configuration file, or of one folder of Dockerfiles.
 #[derive(Debug)]
@@ -22,6 +37,8 @@ pub(crate) struct Family {
     pub(crate) registry: Option<String>,
     /// How tags are made of values.
     pub(crate) tags: TagPolicy,
+    /// Whether a platform may be built by emulation.
+    pub(crate) emulation: Emulation,
     /// The platform was not declared but taken from the machine.
     pub(crate) platform_assumed: bool,
     /// Known problems that stop nothing.
@@ -101,6 +118,15 @@ pub(crate) struct Recipe {
     pub(crate) common_tags: Vec<String>,
     /// How long a build of it may take, in seconds.
     pub(crate) time_limit_seconds: u64,
+    pub(super) tag_prefix: String,
+}
+
+impl Recipe {
+    /// What stands before each of its tags: `cuda-` for a variant that shares its image's repository, else nothing.
+    /// A platform's tag is made of the tag with it: `x86_64-cuda-latest`.
+    pub(crate) fn tag_prefix(&self) -> &str {
+        &self.tag_prefix
+    }
 }
 
 /// What a recipe needs on one platform.
@@ -112,6 +138,9 @@ pub(crate) struct Build {
     pub(crate) uses: BTreeMap<String, Use>,
     /// The reference (a key of `uses`) that the target stage stands on; `None` for `scratch`.
     pub(crate) base: Option<String>,
+    /// The `ONBUILD` triggers that its parents in the family leave to it. What they read of the context cannot be
+    /// told from its own Dockerfile, so that where there are any the whole context counts.
+    pub(crate) triggers: Vec<String>,
 }
 
 impl Build {
@@ -225,6 +254,8 @@ pub(crate) struct TagPolicy {
     pub(crate) platform: String,
     /// How platforms are named in tags; those not named stand as `linux-arm-v7` without their system.
     pub(crate) names: BTreeMap<Platform, String>,
+    /// Templates of the tags that are meant to move; any other stays where it was first published.
+    pub(crate) moving: Vec<String>,
     /// What happens with a tag that differs between platforms.
     pub(crate) divergence: Divergence,
 }
@@ -244,7 +275,12 @@ impl TagPolicy {
 
 impl Default for TagPolicy {
     fn default() -> Self {
-        Self { platform: "{platform}-{tag}".to_owned(), names: BTreeMap::new(), divergence: Divergence::Withhold }
+        Self {
+            platform: "{platform}-{tag}".to_owned(),
+            names: BTreeMap::new(),
+            moving: vec!["latest".to_owned()],
+            divergence: Divergence::Withhold,
+        }
     }
 }
 
@@ -257,4 +293,13 @@ pub(crate) enum Divergence {
     Fail,
     /// The merged tag points at an index of the platforms that agree with each other.
     Partial,
+}
+
+/// Whether a platform may be built on a machine of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emulation {
+    /// Where no builder has it natively; every report says so.
+    Allowed,
+    /// Never: a platform without a native builder is an error before anything is built.
+    Refused,
 }

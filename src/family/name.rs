@@ -112,7 +112,10 @@ impl FromStr for JobId {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let Some((unit, platform)) = text.split_once('@') else {
-            return Err(Error::new(ErrorKind::Invalid, format!("`{text}` is no job: it wants image@platform")));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("`{text}` is no job: it wants image@platform"),
+            ));
         };
         Ok(Self { unit: unit.parse()?, platform: platform.parse()? })
     }

@@ -1,0 +1,120 @@
+//! Checks of a unit: its own, and those of all that it stands on, the root's first.
+
+use super::draft::Draft;
+use super::{Action, Check, CheckKind, TagSource, Unit};
+use crate::config::{
+    DescriptionSetting, FamilyFile, ImageSetting, Seconds, TaggerSetting, TestSetting, Written,
+};
+use crate::diag::Diagnostic;
+use crate::oci::Tag;
+
+/// How long a check may take where nobody says.
+const CHECK_LIMIT_SECONDS: u64 = 600;
+
+/// The checks that a unit declares itself: those of its image, then those of its variant.
+pub(super) fn own(draft: &Draft<'_>) -> Vec<Check> {
+    let image = Unit { image: draft.unit.image.clone(), variant: None };
+    let declared = draft.settings.iter().enumerate().flat_map(|(at, setting)| {
+        // The first table is the image's, and its checks are the same for all variants.
+        let unit = if at == 0 { image.clone() } else { draft.unit.clone() };
+        checks(setting).into_iter().map(move |(kind, limit)| check(unit.clone(), kind, limit))
+    });
+    declared.collect()
+}
+
+/// The tests that the file gives to every image.
+pub(super) fn of_family(file: Option<&FamilyFile>, unit: &Unit) -> Vec<Check> {
+    let tests = file.into_iter().flat_map(|file| &file.tests).filter_map(test);
+    tests.map(|(kind, limit)| check(unit.clone(), kind, limit)).collect()
+}
+
+/// The checks inherited and then the own ones. A tagger or description replaces an inherited one that makes the same
+/// tag or has the same heading; a check that both have stands once.
+pub(super) fn inherit(inherited: &[Check], own: Vec<Check>) -> Vec<Check> {
+    let mut all: Vec<Check> =
+        inherited.iter().filter(|old| !own.iter().any(|new| replaces(new, old))).cloned().collect();
+    for check in own {
+        if !all.contains(&check) {
+            all.push(check);
+        }
+    }
+    all
+}
+
+fn replaces(new: &Check, old: &Check) -> bool {
+    match (&new.kind, &old.kind) {
+        (CheckKind::Tagger { template: new, .. }, CheckKind::Tagger { template: old, .. }) => new == old,
+        (CheckKind::Description { title: new, .. }, CheckKind::Description { title: old, .. }) => new == old,
+        _ => false,
+    }
+}
+
+/// The same checks with the names of image and variant put into the templates of tags; what is no tag then is wrong.
+pub(super) fn named(checks: &[Check], unit: &Unit, problems: &mut Vec<Diagnostic>) -> Vec<Check> {
+    let mut named = checks.to_vec();
+    for check in &mut named {
+        if let CheckKind::Tagger { template, .. } = &mut check.kind {
+            *template = with_names(template, unit, problems);
+        }
+    }
+    named
+}
+
+/// A template with `{image}` and `{variant}` filled in.
+pub(super) fn with_names(template: &str, unit: &Unit, problems: &mut Vec<Diagnostic>) -> String {
+    let variant = unit.variant.as_ref().map_or("", |variant| variant.as_str());
+    let filled =
+        template.replace("{image}", &unit.image.as_str().replace('/', "-")).replace("{variant}", variant);
+    let mut rendered = filled.clone();
+    while let Some((before, rest)) = rendered.split_once('{') {
+        let after = rest.split_once('}').map_or("", |(_, after)| after);
+        rendered = format!("{before}0{after}");
+    }
+    if rendered.parse::<Tag>().is_err() {
+        let message = format!("the tag `{template}` of `{unit}` becomes `{filled}`, which is no tag");
+        problems
+            .push(Diagnostic::request(message).hint("use at most 128 of a-z, A-Z, 0-9, `_`, `.` and `-`"));
+    }
+    filled
+}
+
+fn check(declared_by: Unit, kind: CheckKind, limit: Option<Seconds>) -> Check {
+    Check {
+        declared_by,
+        kind,
+        time_limit_seconds: limit.map_or(CHECK_LIMIT_SECONDS, |Seconds(seconds)| seconds),
+    }
+}
+
+fn checks(setting: &ImageSetting) -> Vec<(CheckKind, Option<Seconds>)> {
+    let tests = setting.tests.iter().filter_map(test);
+    let taggers = setting.tags.iter().filter_map(tagger);
+    tests.chain(taggers).chain(setting.describe.iter().map(description)).collect()
+}
+
+fn limit(written: Option<&Written<Seconds>>) -> Option<Seconds> {
+    written.map(|limit| limit.value)
+}
+
+fn test(setting: &TestSetting) -> Option<(CheckKind, Option<Seconds>)> {
+    let image = setting.run.as_ref().map(|run| Action::Image(run.value.clone()));
+    let action = image.or_else(|| setting.host.as_ref().map(|host| Action::Host(host.value.clone())))?;
+    let stdout = setting.stdout.as_ref().map(|text| text.value.clone());
+    Some((CheckKind::Test { action, stdout }, limit(setting.time_limit.as_ref())))
+}
+
+fn tagger(setting: &TaggerSetting) -> Option<(CheckKind, Option<Seconds>)> {
+    let pattern = setting.pattern.as_ref().map(|pattern| pattern.value.text.clone());
+    let run = setting.run.as_ref().map(|run| TagSource::Run { run: run.value.clone(), pattern });
+    let source =
+        run.or_else(|| setting.os_release.as_ref().map(|key| TagSource::OsRelease(key.value.clone())))?;
+    Some((
+        CheckKind::Tagger { template: setting.tag.value.clone(), source },
+        limit(setting.time_limit.as_ref()),
+    ))
+}
+
+fn description(setting: &DescriptionSetting) -> (CheckKind, Option<Seconds>) {
+    let (title, run) = (setting.title.value.clone(), setting.run.value.clone());
+    (CheckKind::Description { title, run }, limit(setting.time_limit.as_ref()))
+}

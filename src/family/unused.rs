@@ -1,0 +1,149 @@
+//! Point at what stops nothing but is hardly meant: images without tests, arguments and tags that lead nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::draft::family_name;
+use super::{CheckKind, Recipe, Sources, TagPolicy, Unit, Use};
+use crate::config::{FamilyFile, Written};
+use crate::diag::{Diagnostic, did_you_mean};
+
+/// How many names a message lists.
+const LISTED: usize = 5;
+
+/// Warnings about the family as a whole.
+pub(super) fn unused(
+    recipes: &BTreeMap<Unit, Recipe>,
+    sources: &Sources,
+    tags: &TagPolicy,
+) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    warnings.extend(untested(recipes, sources));
+    warnings.extend(nameless(recipes));
+    warnings.extend(arguments(recipes, sources));
+    if let Some(file) = &sources.file {
+        warnings.extend(tags_of_nothing(recipes, file, tags));
+        warnings.extend(replacements(recipes, file));
+    }
+    warnings
+}
+
+fn untested(recipes: &BTreeMap<Unit, Recipe>, sources: &Sources) -> Option<Diagnostic> {
+    let tested =
+        |recipe: &Recipe| recipe.checks.iter().any(|check| matches!(check.kind, CheckKind::Test { .. }));
+    let untested: Vec<&Unit> =
+        recipes.values().filter(|recipe| !tested(recipe)).map(|recipe| &recipe.unit).collect();
+    let first = untested.first()?;
+    let mut listed: Vec<String> = untested.iter().take(LISTED).map(|unit| format!("`{unit}`")).collect();
+    if untested.len() > LISTED {
+        listed.push(format!("and {} more", untested.len() - LISTED));
+    }
+    let (noun, verb) = if untested.len() == 1 { ("image", "has") } else { ("images", "have") };
+    let message = format!("{} {noun} {verb} no test: {}", untested.len(), listed.join(", "));
+    let hint = match sources.file {
+        Some(_) => format!("write `tests = [\"true\"]`, with a better command, in `[image.{}]`", first.image),
+        None => "run `polyarch init`, and write tests into the file".to_owned(),
+    };
+    Some(Diagnostic::warning(message).hint(hint))
+}
+
+/// Units without any tag that nothing is built upon: they are built for nobody.
+fn nameless(recipes: &BTreeMap<Unit, Recipe>) -> Vec<Diagnostic> {
+    let used: BTreeSet<&Unit> = recipes
+        .values()
+        .flat_map(|recipe| recipe.platforms.values())
+        .flat_map(super::Build::parents)
+        .collect();
+    let tagged = |recipe: &Recipe| {
+        let tagger = recipe.checks.iter().any(|check| matches!(check.kind, CheckKind::Tagger { .. }));
+        tagger || !recipe.common_tags.is_empty()
+    };
+    let nameless = recipes.values().filter(|recipe| !tagged(recipe) && !used.contains(&recipe.unit));
+    let told = nameless.map(|recipe| {
+        let message = format!("`{}` is unused: it gets no tag, and nothing is built upon it", recipe.unit);
+        Diagnostic::warning(message).hint("write `common = [\"latest\"]` in `[tags]`, or remove the image")
+    });
+    told.collect()
+}
+
+/// Arguments of the whole family, or given by hand, that no Dockerfile declares.
+fn arguments(recipes: &BTreeMap<Unit, Recipe>, sources: &Sources) -> Vec<Diagnostic> {
+    let declared: BTreeSet<&str> = recipes
+        .values()
+        .flat_map(|recipe| {
+            recipe.platforms.values().flat_map(|build| &build.needs.uses_args).chain(recipe.args.keys())
+        })
+        .map(String::as_str)
+        .collect();
+    let guess = |name: &str| did_you_mean(name, declared.iter().copied());
+    let message = |name: &str| format!("no Dockerfile of `{}` declares `ARG {name}`", family_name(sources));
+    let family =
+        sources.file.iter().flat_map(|file| file.args.iter().map(move |(name, value)| (file, name, value)));
+    let written =
+        family.filter(|(_, name, _)| !declared.contains(name.as_str())).map(|(file, name, value)| {
+            let hint = guess(name).unwrap_or_else(|| format!("remove `{name}` from `args`"));
+            Diagnostic::warning(message(name)).at(file.place(value)).hint(hint)
+        });
+    let by_hand = sources.args.keys().filter(|name| !declared.contains(name.as_str())).map(|name| {
+        let hint = guess(name).unwrap_or_else(|| format!("leave out `--build-arg {name}`"));
+        Diagnostic::warning(message(name)).hint(hint)
+    });
+    written.chain(by_hand).collect()
+}
+
+/// Tags said to move that nothing makes, and names of platforms that no image has: nothing is merged under them.
+fn tags_of_nothing(recipes: &BTreeMap<Unit, Recipe>, file: &FamilyFile, tags: &TagPolicy) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    let templates: BTreeSet<&str> = recipes.values().flat_map(templates).collect();
+    let common: BTreeSet<&str> =
+        file.tags.common.iter().flatten().map(|tag| tag.value.as_str()).chain(["latest"]).collect();
+    for tag in file.tags.moving.iter().flatten() {
+        if !templates.contains(tag.value.as_str()) && !common.contains(tag.value.as_str()) {
+            let message = format!("`{}` is said to move, but no image gets this tag", tag.value);
+            let hint = did_you_mean(&tag.value, templates.iter().copied());
+            let hint =
+                hint.unwrap_or_else(|| format!("add `\"{}\"` to `common`, or remove it here", tag.value));
+            warnings.push(Diagnostic::warning(message).at(file.place(tag)).hint(hint));
+        }
+    }
+    let platforms: BTreeSet<_> = recipes.values().flat_map(|recipe| recipe.platforms.keys()).collect();
+    for (platform, name) in file.tags.names.iter().filter(|(platform, _)| !platforms.contains(platform)) {
+        let message = format!(
+            "{} is named `{}` in tags, but no image is built for it",
+            platform,
+            tags.platform_name(platform)
+        );
+        warnings.push(
+            Diagnostic::warning(message)
+                .at(file.place(name))
+                .hint(format!("add it to `platforms`: \"{platform}\"")),
+        );
+    }
+    warnings
+}
+
+fn templates(recipe: &Recipe) -> Vec<&str> {
+    let taggers = recipe.checks.iter().filter_map(|check| match &check.kind {
+        CheckKind::Tagger { template, .. } => Some(template.as_str()),
+        _ => None,
+    });
+    recipe.common_tags.iter().map(String::as_str).chain(taggers).collect()
+}
+
+fn replacements(recipes: &BTreeMap<Unit, Recipe>, file: &FamilyFile) -> Vec<Diagnostic> {
+    let builds = recipes.values().flat_map(|recipe| recipe.platforms.values());
+    let outside: BTreeSet<_> = builds
+        .flat_map(|build| build.uses.values())
+        .collect::<Vec<_>>()
+        .into_iter()
+        .filter_map(|meant| match meant {
+            Use::Outside(reference) => Some(reference.to_string()),
+            Use::Family(_) => None,
+        })
+        .collect();
+    let unused = file.replace.iter().filter(|(_, to)| !outside.contains(&to.value.to_string()));
+    let told = unused.map(|(from, to): (_, &Written<_>)| {
+        let problem = Diagnostic::warning(format!("no Dockerfile uses `{from}`, which is to be replaced"));
+        problem.at(file.place(to)).hint("remove it from `[replace]`, or write it as the Dockerfile does")
+    });
+    told.collect()
+}
