@@ -230,6 +230,10 @@ impl<'a, 'i> Section<'a, 'i> {
             if self.known.contains(&written) {
                 continue;
             }
+            if self.reading.problems.borrow().len() >= TOLD_LIMIT {
+                self.reading.untold.set(self.reading.untold.get() + 1);
+                continue;
+            }
             let inside = if self.name.is_empty() { String::new() } else { format!(" in `{}`", self.name) };
             let hint = did_you_mean(written, self.known.iter().copied())
                 .unwrap_or_else(|| format!("use one of `{}`", self.known.join("`, `")));

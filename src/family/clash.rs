@@ -40,7 +40,7 @@ pub(super) fn clashes(
 
 /// Every tag that a recipe makes, merged and by platform; what is not known before the build stays a name in braces,
 /// which is the same name for all.
-fn public_tags(recipe: &Recipe, tags: &TagPolicy) -> BTreeSet<String> {
+fn public_tags(recipe: &Recipe, tags: &TagPolicy) -> Vec<String> {
     let taggers = recipe.checks.iter().filter_map(|check| match &check.kind {
         CheckKind::Tagger { template, .. } => Some(template),
         _ => None,

@@ -1,6 +1,7 @@
 //! Find images in a list of Dockerfiles: a folder is an image, a folder below it a variant.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{FamilyFile, Glob, Inside};
@@ -108,7 +109,11 @@ fn image_names(
                 );
             }
             let whole: Vec<String> = folder.iter().map(|part| plain(&part.to_string_lossy())).collect();
-            let qualified = if whole.is_empty() { name.clone() } else { whole.join("/") };
+            let mut qualified = if whole.is_empty() { name.clone() } else { whole.join("/") };
+            if by_case.is_some() {
+                // It is refused already; another name keeps it from being told a second time.
+                write!(qualified, "-{at}").unwrap_or_default();
+            }
             names.insert((*folder).clone(), if alone { name.clone() } else { qualified });
         }
     }

@@ -7,8 +7,10 @@ use super::*;
 use crate::config::FamilyFile;
 
 fn sources(config: Option<&str>, dockerfiles: &[(&str, &str)]) -> Sources {
-    let file = config.map(|text| FamilyFile::parse(Path::new("polyarch.toml"), text).expect("the configuration is right"));
-    let found = dockerfiles.iter().map(|(path, text)| Found { path: PathBuf::from(path), text: (*text).to_owned() });
+    let file = config
+        .map(|text| FamilyFile::parse(Path::new("polyarch.toml"), text).expect("the configuration is right"));
+    let found =
+        dockerfiles.iter().map(|(path, text)| Found { path: PathBuf::from(path), text: (*text).to_owned() });
     Sources {
         name: "stacks".to_owned(),
         file,
@@ -35,7 +37,8 @@ fn picture(sources: &Sources) -> String {
         Ok(family) => {
             let mut out = String::new();
             for recipe in family.recipes() {
-                let parents: Vec<String> = family.parents(&recipe.unit).iter().map(ToString::to_string).collect();
+                let parents: Vec<String> =
+                    family.parents(&recipe.unit).iter().map(ToString::to_string).collect();
                 writeln!(out, "{} ← {}", recipe.unit, parents.join(", ")).expect("text");
             }
             out
@@ -48,7 +51,9 @@ fn check(config: Option<&str>, dockerfiles: &[(&str, &str)], expected: &Expect) 
 }
 
 fn upon(parent: &str) -> String {
-    format!("ARG REGISTRY=quay.io\nARG OWNER=jupyter\nARG BASE_IMAGE=$REGISTRY/$OWNER/{parent}\nFROM $BASE_IMAGE\n")
+    format!(
+        "ARG REGISTRY=quay.io\nARG OWNER=jupyter\nARG BASE_IMAGE=$REGISTRY/$OWNER/{parent}\nFROM $BASE_IMAGE\n"
+    )
 }
 
 /// A family in the shape of docker-stacks.
@@ -105,7 +110,8 @@ fn s2_row_3_a_folder_of_dockerfiles_is_a_family() {
         pytorch-notebook:cuda13 ← scipy-notebook
         tensorflow-notebook ← scipy-notebook
         tensorflow-notebook:cuda ← scipy-notebook
-    "#]].assert_eq(&picture(&stacks_sources(None)));
+    "#]]
+    .assert_eq(&picture(&stacks_sources(None)));
     let family = Family::resolve(&stacks_sources(None)).expect("a family");
     assert!(family.platform_assumed);
     let of_images = family.recipes().filter(|recipe| recipe.context.starts_with("images"));
@@ -144,7 +150,8 @@ fn s4_rows_8_and_11_checks_come_from_root_to_leaf_and_the_nearer_tagger_wins() {
     let cuda = family.recipe(&"tensorflow-notebook:cuda".parse().expect("unit")).expect("a variant");
     assert_eq!(cuda.platforms.len(), 1);
     assert_eq!(cuda.repository.as_str(), "jupyter/tensorflow-notebook");
-    let checks: Vec<String> = cuda.checks.iter().map(|check| format!("{}: {:?}", check.declared_by, check.kind)).collect();
+    let checks: Vec<String> =
+        cuda.checks.iter().map(|check| format!("{}: {:?}", check.declared_by, check.kind)).collect();
     expect![[r#"
         docker-stacks-foundation: Test { action: Image("id -un"), stdout: Some("jovyan") }
         scipy-notebook: Test { action: Image("python -c 'import scipy'"), stdout: None }
@@ -191,10 +198,14 @@ fn references_are_of_the_family_or_not_as_the_table_says() {
     for (registry, reference, expected) in cases {
         let config = registry.map(|registry| format!("registry = \"{registry}\"\n"));
         let child = format!("FROM {reference}\n");
-        let files =
-            [("a/Dockerfile", "FROM scratch\n"), ("a/v/Dockerfile", "FROM scratch\n"), ("b/Dockerfile", child.as_str())];
+        let files = [
+            ("a/Dockerfile", "FROM scratch\n"),
+            ("a/v/Dockerfile", "FROM scratch\n"),
+            ("b/Dockerfile", child.as_str()),
+        ];
         let family = Family::resolve(&sources(config.as_deref(), &files)).expect("a family");
-        let parents = family.parents(&"b".parse().expect("unit")).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let parents =
+            family.parents(&"b".parse().expect("unit")).iter().map(ToString::to_string).collect::<Vec<_>>();
         let found = match parents.first().map(String::as_str) {
             None => "outside",
             Some("a") => "family",
@@ -206,16 +217,22 @@ fn references_are_of_the_family_or_not_as_the_table_says() {
 
 #[test]
 fn f_c5_folders_that_differ_by_case_are_refused() {
-    check(None, &[("a/Dockerfile", "FROM x"), ("A/Dockerfile", "FROM x")], &expect![[r#"
-        a/Dockerfile: A/Dockerfile and a/Dockerfile would both be the image `a`
-          hint: rename one of the folders
-        a/Dockerfile: A/Dockerfile and a/Dockerfile would both be `a`
-          hint: rename one of them
-    "#]]);
-    check(None, &[("one/web/Dockerfile", "FROM x"), ("two/web/Dockerfile", "FROM x")], &expect![[r#"
+    check(
+        None,
+        &[("a/Dockerfile", "FROM x"), ("A/Dockerfile", "FROM x")],
+        &expect![[r#"
+            a/Dockerfile: A/Dockerfile and a/Dockerfile would both be the image `a`
+              hint: rename one of the folders
+        "#]],
+    );
+    check(
+        None,
+        &[("one/web/Dockerfile", "FROM x"), ("two/web/Dockerfile", "FROM x")],
+        &expect![[r#"
         one/web ← 
         two/web ← 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -272,7 +289,7 @@ fn f_c12_two_images_have_not_one_tag() {
         Some("[image.a]\nrepository = \"o/same\"\n[image.b]\nrepository = \"o/same\"\n"),
         &[("a/Dockerfile", "FROM x"), ("b/Dockerfile", "FROM x")],
         &expect![[r#"
-            polyarch.toml:3:8: `a` and `b` would both be o/same:amd64-latest
+            polyarch.toml:3:8: `a` and `b` would both be o/same:latest
               hint: give one of them another name, or a `repository` of its own in `[image.b]`
         "#]],
     );
@@ -324,7 +341,8 @@ fn s2_row_25_what_leads_nowhere_is_pointed_at() {
           hint: did you mean `latest`?
         polyarch.toml:5:27: linux/arm64 is named `aarch64` in tags, but no image is built for it
           hint: add it to `platforms`: "linux/arm64"
-    "#]].assert_eq(&told(family.warnings.iter()));
+    "#]]
+    .assert_eq(&told(family.warnings.iter()));
 }
 
 #[test]
@@ -340,7 +358,8 @@ fn f_d9_triggers_of_a_parent_reach_its_children_and_no_further() {
         tool ← 
         leaf ← base, tool
         last ← leaf
-    "#]].assert_eq(&picture(&sources(None, &files)));
+    "#]]
+    .assert_eq(&picture(&sources(None, &files)));
     let family = Family::resolve(&sources(None, &files)).expect("a family");
     let triggers = |name: &str| {
         let recipe = family.recipe(&name.parse().expect("unit")).expect("recipe");
