@@ -160,7 +160,7 @@ pub(crate) struct ImageSetting {
     pub(crate) repository: Option<Written<Repository>>,
     /// Its variants: the same image by another recipe.
     #[cfg_attr(test, schemars(with = "BTreeMap<String, ImageSetting>"))]
-    pub(crate) variants: BTreeMap<Tag, ImageSetting>,
+    pub(crate) variants: BTreeMap<Tag, Self>,
 }
 
 /// Where the value of a secret comes from.

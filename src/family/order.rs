@@ -51,7 +51,7 @@ fn circles(edges: &Edges, mut left: BTreeSet<&Unit>) -> Vec<Vec<Unit>> {
             next = edges[unit].iter().find(|parent| left.contains(parent));
         }
         // All on the path lead into the circle, or out of those that are left: they are dealt with.
-        path.into_iter().for_each(|unit| drop(left.remove(unit)));
+        left.retain(|unit| !on_path.contains_key(unit));
     }
     circles
 }
