@@ -12,6 +12,63 @@ use crate::oci::{Digest, Platform, Repository, Tag};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunId(pub(crate) String);
 
+impl RunId {
+    /// The run of this very process; `name` tells it from other runs of the same process, and should be short.
+    ///
+    /// Boot, process and start of the process are in it, so that a later run can see that this one is over.
+    pub(crate) fn of_this_process(name: &str) -> Self {
+        let process = std::process::id();
+        let start = start_of(process).unwrap_or_default();
+        Self(format!("{name}-{}-{process}-{start}", boot()))
+    }
+
+    /// Whether its process is no more. `here`: whether it can only have run on this machine. False where that
+    /// cannot be known.
+    pub(crate) fn is_over(&self, here: bool) -> bool {
+        let mut parts = self.0.rsplitn(4, '-');
+        let (Some(start), Some(process), Some(of_boot), Some(_)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return false;
+        };
+        let (Ok(start), Ok(process)) = (start.parse::<u64>(), process.parse::<u32>()) else { return false };
+        if of_boot != boot() {
+            return here;
+        }
+        start_of(process) != Some(start)
+    }
+
+    /// The tag of the run's build of that number, which [`Engine::sweep`](super::Engine::sweep) knows it by.
+    ///
+    /// # Errors
+    /// Where the run's name does not fit into a tag.
+    pub(crate) fn build_tag(&self, number: usize) -> Result<Tag, crate::oci::Error> {
+        format!("build-{self}-{number}").parse()
+    }
+
+    /// The run that gave a tag, where it is the tag of a build.
+    pub(crate) fn of_build_tag(tag: &str) -> Option<Self> {
+        let (run, number) = tag.strip_prefix("build-")?.rsplit_once('-')?;
+        number.parse::<usize>().ok()?;
+        Some(Self(run.to_owned()))
+    }
+}
+
+/// What tells this boot of this machine from any other.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.chars().filter(char::is_ascii_hexdigit).take(8).collect()
+}
+
+/// When a process of this machine started, in the kernel's ticks; process ids are used again, this is not.
+fn start_of(process: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program stands in parentheses and may hold anything; the start is field 22.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_zombie = fields.next() == Some("Z");
+    fields.nth(18)?.parse().ok().filter(|_| !is_zombie)
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -50,7 +107,8 @@ impl EngineFacts {
     /// Whether it understands heredocs, `COPY --link` and other newer forms without a `# syntax` line.
     pub(crate) fn has_new_frontend(&self) -> bool {
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        self.buildx.is_some() && self.image_store == ImageStore::Containerd || major.is_some_and(|major| major >= 23)
+        self.buildx.is_some() && self.image_store == ImageStore::Containerd
+            || major.is_some_and(|major| major >= 23)
     }
 }
 
@@ -112,7 +170,7 @@ pub(crate) struct BuildOrder {
     pub(crate) no_cache: bool,
     /// Where the result is pushed to: this tag of the store's scope.
     pub(crate) store: StoreAddress,
-    /// The tag there, of this build alone.
+    /// The tag there, of this build alone: [`RunId::build_tag`].
     pub(crate) tag: Tag,
     /// Where the whole output is written to.
     pub(crate) log: PathBuf,
@@ -175,4 +233,31 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
     /// It was ended because its time was over.
     pub(crate) timed_out: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_over_when_its_process_is() {
+        let own = RunId::of_this_process("20261121");
+        assert!(!own.is_over(true), "{own}");
+        let (rest, start) = own.0.rsplit_once('-').unwrap();
+        assert!(
+            RunId(format!("{rest}-{}", start.parse::<u64>().unwrap() + 1)).is_over(true),
+            "its id is used again"
+        );
+        let elsewhere = RunId("a-00000000-1-1".to_owned());
+        assert!(elsewhere.is_over(true) && !elsewhere.is_over(false), "another boot, or another machine");
+        assert!(!RunId("somebody-elses".to_owned()).is_over(true));
+    }
+
+    #[test]
+    fn a_build_tag_names_its_run() {
+        let own = RunId::of_this_process("r");
+        assert_eq!(RunId::of_build_tag(own.build_tag(7).unwrap().as_str()), Some(own));
+        assert_eq!(RunId::of_build_tag("build-number"), None);
+        assert_eq!(RunId::of_build_tag("latest"), None);
+    }
 }
