@@ -1,0 +1,146 @@
+//! Keys: what a build depends on, and what it does not.
+//!
+//! An **image key** is the digest of these inputs, each by its name and value:
+//!
+//! | input | in the key | why |
+//! |---|---|---|
+//! | key format | `format` | another format is another key |
+//! | Dockerfile | `dockerfile`, digest of the text | every instruction counts |
+//! | `# syntax` frontend | `frontend`, its digest where it can be known | it reads the Dockerfile |
+//! | target stage | `target` | it settles which stages count |
+//! | files that a `COPY`, `ADD` or bind mount can read | `file:PATH`: type, mode, content or link target | nothing else of the context can reach the image |
+//! | build arguments that reach the build | `arg:NAME` | an undeclared one changes nothing |
+//! | labels | `label:NAME` | they stand in the configuration |
+//! | platform | `platform` | another platform is another image |
+//! | images of the family that it uses | `parent:UNIT`, their image keys | a parent that would be built anew makes its children new |
+//! | images from outside | `base:REFERENCE`, their digests | a base that moved is another base |
+//! | `ADD` of a URL | `remote:URL`, its checksum, else the refresh epoch | what stands there can change unseen |
+//! | refresh epoch | `epoch` | it asks for a build although nothing changed |
+//! | compression | `compression` | it settles the layers' digests |
+//!
+//! A **check key** is the digest of the image's digest and of the checks' definitions.
+//!
+//! In neither: secrets (they must be able to change), absolute paths, the host, the clock, owners and times of
+//! files, this program's patch version, and the facts of a run: commit, date, run number, registry, tag names.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::Source;
+use crate::family::{Action, CheckKind, Recipe, TagSource, Unit, Use};
+use crate::oci::{Algorithm, Digest, Hasher, Platform};
+
+use super::Facts;
+
+/// The version of the format of keys.
+const FORMAT: &str = "1";
+/// How layers are compressed.
+const COMPRESSION: &str = "gzip";
+
+/// The inputs of a build by name: what its image key is the digest of.
+pub(crate) type Inputs = BTreeMap<String, String>;
+
+/// The inputs of one job. `parent_keys` has the image keys of the units it uses, on the same platform.
+pub(super) fn inputs(
+    recipe: &Recipe,
+    platform: &Platform,
+    facts: &Facts,
+    parent_keys: &BTreeMap<&Unit, &Digest>,
+) -> Inputs {
+    let mut inputs = Inputs::new();
+    let mut put = |name: String, value: String| inputs.insert(name, value);
+    put("format".into(), FORMAT.into());
+    put("compression".into(), COMPRESSION.into());
+    put("platform".into(), platform.to_string());
+    put("dockerfile".into(), Digest::of(recipe.text.as_bytes()).to_string());
+    if let Some(target) = &recipe.target {
+        put("target".into(), target.clone());
+    }
+    let Some(build) = recipe.platforms.get(platform) else { return inputs };
+    for (name, value) in &recipe.args {
+        put(format!("arg:{name}"), value.clone());
+    }
+    for (name, value) in &recipe.labels {
+        put(format!("label:{name}"), value.clone());
+    }
+    for (written, meant) in &build.uses {
+        match meant {
+            Use::Family(unit) => {
+                let key = parent_keys.get(unit).map_or_else(|| "unknown".to_owned(), ToString::to_string);
+                put(format!("parent:{unit}"), key)
+            }
+            Use::Outside(reference) => {
+                let digest = facts.bases.get(reference).and_then(|base| base.digest_for(platform));
+                put(
+                    format!("base:{written}"),
+                    digest.map_or_else(|| "unknown".to_owned(), ToString::to_string),
+                )
+            }
+        };
+    }
+    let job = recipe.unit.on(platform);
+    for (path, state) in facts.files.get(&job).into_iter().flatten() {
+        put(format!("file:{path}"), state.clone());
+    }
+    if let Some(frontend) = facts.frontends.get(&recipe.unit) {
+        put("frontend".into(), frontend.clone());
+    }
+    let epoch = facts.epochs.get(&job).copied().unwrap_or_default();
+    for source in &build.needs.sources {
+        if let Source::Remote(remote) = source {
+            let unknown = || format!("unknown, epoch {epoch}");
+            put(format!("remote:{}", remote.location), remote.checksum.clone().unwrap_or_else(unknown));
+        }
+    }
+    if epoch > 0 {
+        put("epoch".into(), epoch.to_string());
+    }
+    inputs
+}
+
+/// The key of inputs: the digest of each name and value with its length before it, in the order of the names.
+pub(super) fn key_of(inputs: &Inputs) -> Digest {
+    let parts = inputs.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+    digest_of(parts)
+}
+
+/// The key of a recipe's checks upon an image.
+pub(crate) fn check_key(image: &Digest, recipe: &Recipe) -> Digest {
+    let mut parts = vec!["checks".to_owned(), FORMAT.to_owned(), image.to_string()];
+    for check in &recipe.checks {
+        parts.push(check.time_limit_seconds.to_string());
+        match &check.kind {
+            CheckKind::Test { action, stdout } => {
+                let (place, run) = match action {
+                    Action::Image(run) => ("image", run),
+                    Action::Host(run) => ("host", run),
+                };
+                parts.extend(["test".to_owned(), place.to_owned(), run.clone()]);
+                parts.push(stdout.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}")));
+            }
+            CheckKind::Tagger { template, source } => {
+                parts.extend(["tagger".to_owned(), template.clone()]);
+                match source {
+                    TagSource::Run { run, pattern } => {
+                        let pattern =
+                            pattern.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}"));
+                        parts.extend(["run".to_owned(), run.clone(), pattern]);
+                    }
+                    TagSource::OsRelease(key) => parts.extend(["os-release".to_owned(), key.clone()]),
+                }
+            }
+            CheckKind::Description { title, run } => {
+                parts.extend(["description".to_owned(), title.clone(), run.clone()]);
+            }
+        }
+    }
+    digest_of(parts.iter().map(String::as_str))
+}
+
+fn digest_of<'a>(parts: impl Iterator<Item = &'a str>) -> Digest {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finish()
+}

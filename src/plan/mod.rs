@@ -1,0 +1,173 @@
+//! What to do and why, before doing it: a pure function of the family and of the facts.
+
+mod decide;
+mod key;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::family::{Family, JobId, Unit};
+use crate::oci::{Digest, Platform, Reference};
+use crate::record::{CheckRecord, ImageRecord, Passed};
+
+pub(crate) use decide::Reason;
+pub(crate) use key::{Inputs, check_key};
+
+/// What is true now, as far as a plan depends on it. `survey` fills it in.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// For each job the files of the context that its build can read, and the state of each.
+    pub(crate) files: BTreeMap<JobId, BTreeMap<String, String>>,
+    /// The text of the ignore file that counts for each unit that has one.
+    pub(crate) ignores: BTreeMap<Unit, String>,
+    /// The images from outside.
+    pub(crate) bases: BTreeMap<Reference, Base>,
+    /// The `# syntax` frontend of each unit that names one, at its digest where that is known.
+    pub(crate) frontends: BTreeMap<Unit, String>,
+    /// The refresh epoch of each job that has one.
+    pub(crate) epochs: BTreeMap<JobId, u64>,
+    /// The image records that stand under the keys of this plan.
+    pub(crate) images: BTreeMap<Digest, ImageRecord>,
+    /// The check records that stand under the check keys of this plan.
+    pub(crate) checks: BTreeMap<Digest, CheckRecord>,
+    /// The latest image record of each job, for `why`.
+    pub(crate) newest: BTreeMap<JobId, ImageRecord>,
+}
+
+/// An image from outside the family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// It was looked up: its manifest for each of its platforms.
+    Found(BTreeMap<Platform, Digest>),
+    /// It could not be looked up, and why.
+    Unknown(String),
+}
+
+impl Base {
+    /// The digest of its manifest for a platform, where it is known to have that.
+    pub(crate) fn digest_for(&self, platform: &Platform) -> Option<&Digest> {
+        match self {
+            Self::Found(platforms) => platforms.get(platform),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// Every job, its key, and what will be done about it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The jobs, parents before children.
+    pub(crate) order: Vec<JobId>,
+    /// What is planned for each.
+    pub(crate) jobs: BTreeMap<JobId, Planned>,
+}
+
+/// What is planned for one job.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// The image key.
+    pub(crate) key: Digest,
+    /// What that is the digest of.
+    pub(crate) inputs: Inputs,
+    /// The jobs whose images it uses.
+    pub(crate) parents: BTreeSet<JobId>,
+    /// What will be done, and why.
+    pub(crate) decision: Decision,
+}
+
+/// What will be done about a job.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing: a record stands for it.
+    Reuse(Box<Passed>),
+    /// Its image stands; its checks run.
+    Check(Box<ImageRecord>),
+    /// It is built and checked, for these reasons.
+    Build(Vec<Reason>),
+}
+
+/// What a person asked for beside the family itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// The jobs wanted; their ancestors come with them. All where empty.
+    pub(crate) selected: BTreeSet<JobId>,
+    /// The selected jobs are built although records stand.
+    pub(crate) no_reuse: bool,
+}
+
+impl Plan {
+    /// The plan of a family upon facts.
+    pub(crate) fn new(family: &Family, facts: &Facts, request: &Request) -> Self {
+        let keyed = keys(family, facts);
+        let wanted = with_ancestors(family, &keyed, request);
+        let order: Vec<JobId> = family.jobs().filter(|job| wanted.contains(job)).collect();
+        let mut jobs = BTreeMap::<JobId, Planned>::new();
+        for job in &order {
+            let keyed = &keyed[job];
+            let forced = request.no_reuse && (request.selected.is_empty() || request.selected.contains(job));
+            let decision = decide::decide(family, facts, job, keyed, &jobs, forced);
+            let Keyed { key, inputs, parents } = keyed.clone();
+            jobs.insert(job.clone(), Planned { key, inputs, parents, decision });
+        }
+        Self { order, jobs }
+    }
+
+    /// The jobs that are built.
+    pub(crate) fn to_build(&self) -> usize {
+        self.count(|decision| matches!(decision, Decision::Build(_)))
+    }
+
+    /// The jobs of which only the checks run.
+    pub(crate) fn to_check(&self) -> usize {
+        self.count(|decision| matches!(decision, Decision::Check(_)))
+    }
+
+    /// The jobs that records stand for.
+    pub(crate) fn reused(&self) -> usize {
+        self.count(|decision| matches!(decision, Decision::Reuse(_)))
+    }
+
+    fn count(&self, which: impl Fn(&Decision) -> bool) -> usize {
+        self.jobs.values().filter(|planned| which(&planned.decision)).count()
+    }
+}
+
+/// The key of one job, before anything is decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed {
+    /// The image key.
+    pub(crate) key: Digest,
+    /// What that is the digest of.
+    pub(crate) inputs: Inputs,
+    /// The jobs whose images it uses.
+    pub(crate) parents: BTreeSet<JobId>,
+}
+
+/// The image keys of all jobs of a family; `survey` looks for records under them.
+pub(crate) fn keys(family: &Family, facts: &Facts) -> BTreeMap<JobId, Keyed> {
+    let mut keyed = BTreeMap::<JobId, Keyed>::new();
+    for recipe in family.recipes() {
+        for (platform, build) in &recipe.platforms {
+            let parents: BTreeSet<JobId> = build.parents().map(|unit| unit.on(platform)).collect();
+            let parent_keys = build
+                .parents()
+                .filter_map(|unit| Some((unit, &keyed.get(&unit.on(platform))?.key)))
+                .collect();
+            let inputs = key::inputs(recipe, platform, facts, &parent_keys);
+            keyed.insert(recipe.unit.on(platform), Keyed { key: key::key_of(&inputs), inputs, parents });
+        }
+    }
+    keyed
+}
+
+fn with_ancestors(family: &Family, keyed: &BTreeMap<JobId, Keyed>, request: &Request) -> BTreeSet<JobId> {
+    let mut wanted: BTreeSet<JobId> = match request.selected.is_empty() {
+        true => return keyed.keys().cloned().collect(),
+        false => request.selected.clone(),
+    };
+    for job in family.jobs().collect::<Vec<_>>().iter().rev() {
+        if wanted.contains(job) {
+            wanted.extend(keyed[job].parents.iter().cloned());
+        }
+    }
+    wanted
+}
