@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::diag::{Place, Problems, Result};
+use crate::oci::Platform;
 
 pub(crate) use ignore::Ignore;
 pub(crate) use needs::{BaseOfTarget, How, ImageUse, Needs, Newer, Remote, RemoteKind, Source, Sources};
@@ -79,6 +80,13 @@ pub(crate) struct BuildPlatform {
     pub(crate) architecture: String,
     /// `v7`
     pub(crate) variant: Option<String>,
+}
+
+impl From<&Platform> for BuildPlatform {
+    fn from(platform: &Platform) -> Self {
+        let variant = platform.variant().map(str::to_owned);
+        Self { os: platform.os().to_owned(), architecture: platform.architecture().to_owned(), variant }
+    }
 }
 
 impl std::fmt::Display for BuildPlatform {
