@@ -1,6 +1,14 @@
 //! What builds and runs containers: one file an engine, behind one trait.
 
+pub(crate) mod docker;
+mod emulation;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod host;
+mod lines;
 mod order;
+mod process;
+mod redact;
 
 use async_trait::async_trait;
 
@@ -8,6 +16,8 @@ pub(crate) use order::{
     BuildFailure, BuildOrder, Built, ContainerOrder, EngineFacts, Finished, ImageStore, Progress, RunId,
     SecretFile, StoreAddress,
 };
+
+pub(crate) use redact::Redactor;
 
 use crate::diag::Diagnostic;
 
@@ -33,7 +43,12 @@ pub(crate) trait Engine: Send + Sync {
     async fn run(&self, order: &ContainerOrder) -> Result<Finished, Diagnostic>;
 
     /// Have an image of the store in the engine under a name, so that host tests and people can use it.
-    async fn load(&self, store: &StoreAddress, image: &crate::oci::Digest, name: &str) -> Result<(), Diagnostic>;
+    async fn load(
+        &self,
+        store: &StoreAddress,
+        image: &crate::oci::Digest,
+        name: &str,
+    ) -> Result<(), Diagnostic>;
 
     /// Remove every container of a run, and every image name that a run gave; `None` is any run that is no more.
     ///

@@ -1,0 +1,138 @@
+//! Run commands in containers, and clear away what a run leaves in the engine.
+
+use std::sync::atomic::Ordering;
+
+use super::super::lines::plain;
+use super::super::process::{Output, Program};
+use super::super::{ContainerOrder, Finished, RunId};
+use super::{ANSWER_BYTES, CALL, Docker, RUN_LABEL};
+use crate::diag::Diagnostic;
+
+/// How much of each output of a command is kept.
+const OUTPUT_BYTES: usize = 1 << 20;
+
+/// The exit code with which the client says that no container ran.
+const NOT_RUN: i32 = 125;
+
+/// How many processes a command may have.
+const PROCESSES: u32 = 4096;
+
+/// Run a command in a fresh container, and wait for it.
+pub(super) async fn run(docker: &Docker, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
+    let mut output = attempt(docker, order).await?;
+    if is_missing_image(&output) {
+        docker.pull(&order.store, &order.image, Some(&order.platform)).await?;
+        output = attempt(docker, order).await?;
+    }
+    // A command may end with that code too, but then it is not the client that complains.
+    let complaint = output.complaint();
+    if output.ended.code == Some(NOT_RUN) && complaint.starts_with("docker: ") || is_missing_image(&output) {
+        return Err(docker.refused(format!("run a container of {}", order.store.at(&order.image)), &output));
+    }
+    let redactor = super::redactor(&order.store, []);
+    let text = |bytes: &[u8]| redactor.text(&plain(&String::from_utf8_lossy(bytes)));
+    Ok(Finished {
+        code: output.ended.code,
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+        timed_out: output.ended.timed_out,
+    })
+}
+
+async fn attempt(docker: &Docker, order: &ContainerOrder) -> Result<Output, Diagnostic> {
+    let number = docker.containers.fetch_add(1, Ordering::Relaxed);
+    let name = format!("polyarch-{}-{number}", order.run);
+    let config = docker.config(None).await?;
+    let client = &docker.client().await?.path;
+    let mut removal =
+        Removal(Some(docker.program(client, &config, CALL).arguments(["rm", "--force", "--volumes", &name])));
+    let (program, arguments) = order.command.split_first().ok_or_else(|| {
+        Diagnostic::request(format!("run nothing in a container of {}", order.store.at(&order.image)))
+    })?;
+    let output = docker
+        .program(client, &config, order.time_limit)
+        .arguments(["run", "--rm", "--pull", "never", "--name", &name])
+        .arguments(["--label", &format!("{RUN_LABEL}={}", order.run)])
+        .arguments(["--platform", &order.platform.to_string()])
+        // What is tested is not trusted: no network, no more rights than a program needs, no endless forks.
+        .arguments(["--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"])
+        .arguments(["--pids-limit", &PROCESSES.to_string()])
+        .arguments(["--entrypoint", program, &order.store.at(&order.image)])
+        .arguments(arguments)
+        .capture(OUTPUT_BYTES)
+        .await?;
+    match (output.ended.code, removal.0.take()) {
+        (None, Some(removal)) => drop(removal.capture(ANSWER_BYTES).await?),
+        _ => {} // it removed itself
+    }
+    Ok(output)
+}
+
+fn is_missing_image(output: &Output) -> bool {
+    let complaint = output.complaint();
+    output.ended.code == Some(NOT_RUN)
+        && (complaint.contains("No such image") || complaint.contains("Unable to find image"))
+}
+
+/// Removes a container whose end nobody waits for.
+struct Removal(Option<Program>);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        // Without a runtime there is nothing to wait with; the next sweep removes it.
+        if let (Some(program), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(program.capture(ANSWER_BYTES));
+        }
+    }
+}
+
+/// Remove the containers of a run and the names of images that it gave; without a run, of every run that is over.
+pub(super) async fn sweep(docker: &Docker, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
+    let is_meant = |of: &RunId| run.map_or_else(|| of.is_over(docker.is_local()), |run| run == of);
+    let mut removed = Vec::new();
+
+    let filter = format!("label={RUN_LABEL}");
+    let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.Label \"{RUN_LABEL}\"}}}}");
+    let listed =
+        answer(docker, &["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await?;
+    for line in listed.lines() {
+        let mut fields = line.split('\t');
+        let (Some(id), Some(name), Some(of)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        if is_meant(&RunId(of.to_owned())) {
+            answer(docker, &["rm", "--force", "--volumes", id]).await?;
+            removed.push(format!("container {name}"));
+        }
+    }
+
+    let listed =
+        answer(docker, &["image", "ls", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
+    for name in listed.lines() {
+        let tag = name.rsplit(':').next().unwrap_or_default();
+        if RunId::of_build_tag(tag).is_some_and(|of| is_meant(&of)) {
+            answer(docker, &["image", "rm", name]).await?;
+            removed.push(format!("image name {name}"));
+        }
+    }
+    if run.is_some() {
+        for reference in std::mem::take(&mut *docker.pulled.lock().await) {
+            // Somebody may have removed it already, or uses it: either way it is ours no more.
+            if docker.ask(&["image", "rm", &reference]).await?.ended.success() {
+                removed.push(format!("image name {reference}"));
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// What the client prints; something that is gone already is as good as removed.
+async fn answer(docker: &Docker, arguments: &[&str]) -> Result<String, Diagnostic> {
+    let output = docker.ask(arguments).await?;
+    let complaint = output.complaint();
+    let gone = ["No such", "is already in progress"].iter().any(|gone| complaint.contains(gone));
+    match output.ended.success() || gone {
+        true => Ok(output.text()),
+        false => Err(docker.refused(format!("ask for `docker {}`", arguments.join(" ")), &output)),
+    }
+}

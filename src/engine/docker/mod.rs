@@ -1,0 +1,268 @@
+//! Docker Engine 20.10 and newer, with the classic or the containerd image store, driven through its command line.
+//!
+//! The client sees nothing of the user's configuration but plugins: its configuration folder is our own, so that
+//! the password of a run reaches it by a file with mode 0600 and never by an argument, and so that no proxy,
+//! default builder or credential helper of the user's changes what is built.
+
+mod build;
+mod client;
+mod container;
+mod failure;
+mod output;
+mod probe;
+#[cfg(test)]
+mod real;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::process::{Output, Program};
+use super::{
+    BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, Redactor,
+    RunId, StoreAddress,
+};
+use crate::diag::Diagnostic;
+use crate::oci::{Digest, Platform};
+
+/// How long the engine may take to answer a question.
+const CALL: Duration = Duration::from_secs(60);
+
+/// How long the engine may take to move an image.
+const TRANSFER: Duration = Duration::from_secs(60 * 60);
+
+/// How much of an answer is read.
+const ANSWER_BYTES: usize = 4 << 20;
+
+/// The label of every container, with the run that it belongs to.
+const RUN_LABEL: &str = "dev.polyarch.run";
+
+/// What the surroundings give to a docker client.
+#[derive(Clone, Debug)]
+pub(crate) struct DockerEnvironment {
+    /// Where programs are looked for: `PATH`.
+    pub(crate) search_path: OsString,
+    /// Where the engine is: `DOCKER_HOST`, or the endpoint of the user's context; `None` is the client's default.
+    pub(crate) host: Option<String>,
+    /// The user's configuration folder of docker, whose plugins are used.
+    pub(crate) user_config: Option<PathBuf>,
+    /// Variables that reach the client as they are, such as `SSH_AUTH_SOCK`, `HOME` and `DOCKER_CERT_PATH`.
+    pub(crate) variables: BTreeMap<OsString, OsString>,
+    /// A folder for files of this process alone, absolute, removed by the caller.
+    pub(crate) scratch: PathBuf,
+}
+
+/// One Docker Engine.
+pub(crate) struct Docker {
+    environment: DockerEnvironment,
+    client: OnceCell<client::Client>,
+    facts: OnceCell<EngineFacts>,
+    logins: Mutex<BTreeMap<String, Login>>,
+    containers: AtomicUsize,
+    /// What was pulled from a store, by reference, to be removed again.
+    pulled: Mutex<BTreeSet<String>>,
+}
+
+/// A configuration folder with the password of one store.
+struct Login {
+    text: String,
+    folder: PathBuf,
+}
+
+impl Docker {
+    /// The engine that a docker client of these surroundings speaks to.
+    pub(crate) fn local(environment: DockerEnvironment) -> Self {
+        Self {
+            environment,
+            client: OnceCell::new(),
+            facts: OnceCell::new(),
+            logins: Mutex::default(),
+            containers: AtomicUsize::new(0),
+            pulled: Mutex::default(),
+        }
+    }
+
+    /// Where it is, in words.
+    fn address(&self) -> &str {
+        self.environment.host.as_deref().unwrap_or("unix:///var/run/docker.sock")
+    }
+
+    /// Whether the engine runs on this very machine.
+    fn is_local(&self) -> bool {
+        self.address().starts_with("unix://")
+    }
+
+    async fn client(&self) -> Result<&client::Client, Diagnostic> {
+        self.client.get_or_try_init(|| client::discover(self)).await
+    }
+
+    async fn facts(&self) -> Result<&EngineFacts, Diagnostic> {
+        self.facts.get_or_try_init(|| probe::probe(self)).await
+    }
+
+    /// A call of a docker client, with a configuration folder.
+    fn program(&self, client: &Path, config: &Path, time_limit: Duration) -> Program {
+        let mut program = Program::new(client, time_limit);
+        for (name, value) in &self.environment.variables {
+            program = program.variable(name, value);
+        }
+        if let Some(host) = &self.environment.host {
+            program = program.variable("DOCKER_HOST", host);
+        }
+        program
+            .variable("PATH", &self.environment.search_path)
+            .variable("DOCKER_CONFIG", config)
+            .variable("DOCKER_BUILDKIT", "1")
+            .variable("DOCKER_CLI_HINTS", "false")
+            .variable("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
+            .variable("BUILDX_METADATA_PROVENANCE", "disabled")
+            .folder(&self.environment.scratch)
+    }
+
+    /// Ask the engine something for which it needs no password.
+    async fn ask(&self, arguments: &[&str]) -> Result<Output, Diagnostic> {
+        let config = self.config(None).await?;
+        let client = &self.client().await?.path;
+        self.program(client, &config, CALL).arguments(arguments).capture(ANSWER_BYTES).await
+    }
+
+    /// Pull an image of the store.
+    async fn pull(
+        &self,
+        store: &StoreAddress,
+        image: &Digest,
+        platform: Option<&Platform>,
+    ) -> Result<(), Diagnostic> {
+        let config = self.config(Some(store)).await?;
+        let reference = store.at(image);
+        let client = &self.client().await?.path;
+        let output = self
+            .program(client, &config, TRANSFER)
+            .arguments(["pull", "--quiet", &reference])
+            .arguments(platform.map(|platform| format!("--platform={platform}")))
+            .capture(ANSWER_BYTES)
+            .await?;
+        match output.ended.success() {
+            true => {
+                self.pulled.lock().await.insert(reference);
+                Ok(())
+            }
+            false => Err(self.refused(format!("pull {reference}"), &output)),
+        }
+    }
+
+    /// The engine, or its client, did not do what it was asked to.
+    fn refused(&self, doing: impl std::fmt::Display, output: &Output) -> Diagnostic {
+        let complaint = output.complaint();
+        match probe::unreachable(self, &complaint) {
+            Some(problem) => problem,
+            None => Diagnostic::surroundings(format!("{doing} with {}", self.name()))
+                .because(if complaint.is_empty() { output.ended.to_string() } else { complaint }),
+        }
+    }
+
+    /// A configuration folder, with the password of a store where one is needed.
+    async fn config(&self, store: Option<&StoreAddress>) -> Result<PathBuf, Diagnostic> {
+        let address = store.map(|store| store.registry.clone()).unwrap_or_default();
+        let text = config_text(store);
+        let mut logins = self.logins.lock().await;
+        if let Some(login) = logins.get(&address).filter(|login| login.text == text) {
+            return Ok(login.folder.clone());
+        }
+        let folder = self.environment.scratch.join(format!("docker-config-{}", logins.len()));
+        let folder = logins.get(&address).map_or(folder, |login| login.folder.clone());
+        self.write_config(&folder, &text).map_err(|error| {
+            Diagnostic::surroundings(format!("write {}", folder.join("config.json").display()))
+                .because(error)
+                .hint("free some disk space, or point TMPDIR at a folder that can be written")
+        })?;
+        logins.insert(address, Login { text, folder: folder.clone() });
+        Ok(folder)
+    }
+
+    fn write_config(&self, folder: &Path, text: &str) -> std::io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        // By a new file under the old name: a client that is reading sees the old text or the new one.
+        let new = folder.join("config.json.new");
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)?
+            .write_all(text.as_bytes())?;
+        std::fs::rename(&new, folder.join("config.json"))?;
+        let plugins = self.environment.user_config.as_ref().map(|user| user.join("cli-plugins"));
+        if let Some(plugins) = plugins.filter(|plugins| plugins.is_dir()) {
+            match std::os::unix::fs::symlink(plugins, folder.join("cli-plugins")) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn config_text(store: Option<&StoreAddress>) -> String {
+    let auths: serde_json::Map<_, _> = store
+        .map(|store| {
+            let login = base64::engine::general_purpose::STANDARD.encode(pair(store));
+            (store.registry.clone(), serde_json::json!({ "auth": login }))
+        })
+        .into_iter()
+        .collect();
+    serde_json::json!({ "auths": auths }).to_string()
+}
+
+/// User and password as HTTP's basic authentication has them.
+fn pair(store: &StoreAddress) -> String {
+    format!("{}:{}", store.user, store.password.expose())
+}
+
+/// Hides the password of a store, in both forms that a client may show.
+fn redactor(store: &StoreAddress, secrets: impl IntoIterator<Item = Vec<u8>>) -> Redactor {
+    let login = base64::engine::general_purpose::STANDARD.encode(pair(store));
+    let own = [store.password.expose().as_bytes().to_vec(), login.into_bytes()];
+    Redactor::new(own.into_iter().chain(secrets))
+}
+
+#[async_trait]
+impl Engine for Docker {
+    fn name(&self) -> String {
+        format!("docker at {}", self.address())
+    }
+
+    async fn probe(&self) -> Result<EngineFacts, Diagnostic> {
+        self.facts().await.cloned()
+    }
+
+    async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
+        build::build(self, order, progress).await
+    }
+
+    async fn run(&self, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
+        container::run(self, order).await
+    }
+
+    async fn load(&self, store: &StoreAddress, image: &Digest, name: &str) -> Result<(), Diagnostic> {
+        self.pull(store, image, None).await?;
+        let reference = store.at(image);
+        let output = self.ask(&["tag", &reference, name]).await?;
+        match output.ended.success() {
+            true => Ok(()),
+            false => Err(self.refused(format!("give {reference} the name {name}"), &output)),
+        }
+    }
+
+    async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
+        container::sweep(self, run).await
+    }
+}

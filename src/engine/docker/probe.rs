@@ -1,0 +1,208 @@
+//! What a Docker Engine is and can do, and what to do where it does not answer.
+
+use serde::Deserialize;
+
+use super::super::{EngineFacts, ImageStore, emulation};
+use super::Docker;
+use crate::diag::Diagnostic;
+
+/// The oldest engine that builds with BuildKit as this program needs it.
+const OLDEST: (u32, u32) = (20, 10);
+
+/// What `docker info` says, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Info {
+    server_version: String,
+    #[serde(rename = "OSType")]
+    os_type: String,
+    architecture: String,
+    #[serde(rename = "NCPU")]
+    processors: usize,
+    driver_status: Option<Vec<(String, String)>>,
+    server_errors: Option<Vec<String>>,
+}
+
+/// Ask the engine what it is.
+pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
+    let client = docker.client().await?;
+    let output = docker.ask(&["info", "--format", "{{json .}}"]).await?;
+    let info: Option<Info> = serde_json::from_slice(&output.stdout).ok();
+    let info = match info {
+        Some(info) if output.ended.success() && !info.server_version.is_empty() => info,
+        other => return Err(no_answer(docker, other.and_then(|info| info.server_errors), &output)),
+    };
+    let mut facts = facts(&info, client.buildx.clone());
+    facts.notes.extend(client.notes.iter().cloned());
+    if is_older(&info.server_version) {
+        return Err(Diagnostic::surroundings(format!(
+            "{} has version {}, which is too old: 20.10 or newer is needed",
+            docker.address(),
+            info.server_version
+        ))
+        .hint("update Docker Engine: sudo apt-get update && sudo apt-get install docker.io"));
+    }
+    if facts.image_store == ImageStore::Containerd && facts.buildx.is_none() {
+        return Err(Diagnostic::surroundings(format!(
+            "{} keeps images in containerd, and {} has no buildx, which it needs to build for it",
+            docker.address(),
+            client.path.display()
+        ))
+        .hint("install buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
+    }
+    if docker.is_local() {
+        let emulated = emulation::of_this_machine();
+        facts.emulated = emulated.platforms.difference(&facts.native).cloned().collect();
+        if !emulated.outside_only.is_empty() {
+            let names: Vec<_> = emulated.outside_only.iter().map(ToString::to_string).collect();
+            facts.notes.push(
+                Diagnostic::warning(format!(
+                    "the emulators of {} do not work in containers: they are registered without the flag F",
+                    names.join(", ")
+                ))
+                .hint("install emulators that do: sudo apt-get install qemu-user-static"),
+            );
+        }
+    }
+    Ok(facts)
+}
+
+fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {
+    let containerd =
+        info.driver_status.iter().flatten().any(|(_, value)| value.starts_with("io.containerd.snapshotter."));
+    EngineFacts {
+        version: info.server_version.clone(),
+        image_store: if containerd { ImageStore::Containerd } else { ImageStore::Classic },
+        buildx,
+        native: emulation::native(&info.os_type, &info.architecture),
+        emulated: std::collections::BTreeSet::new(),
+        processors: info.processors.max(1),
+        notes: Vec::new(),
+    }
+}
+
+fn is_older(version: &str) -> bool {
+    let mut numbers = version.split(['.', '+', '-']).map_while(|number| number.parse::<u32>().ok());
+    // A version that is not a number is a build from source, and newer than any that is too old.
+    numbers.next().is_some_and(|major| (major, numbers.next().unwrap_or(0)) < OLDEST)
+}
+
+fn no_answer(docker: &Docker, errors: Option<Vec<String>>, output: &super::Output) -> Diagnostic {
+    let complaint = errors
+        .filter(|errors| !errors.is_empty())
+        .map_or_else(|| output.complaint(), |errors| errors.join("\n"));
+    unreachable(docker, &complaint).unwrap_or_else(|| {
+        let timed_out = output.ended.timed_out;
+        let problem = Diagnostic::surroundings(format!("{} does not say what it is", docker.address()));
+        problem
+            .because(if timed_out || complaint.is_empty() { output.ended.to_string() } else { complaint })
+            .hint("look at what works and what does not: polyarch doctor")
+    })
+}
+
+/// The problem behind a complaint of the client, where it is that it does not reach the engine.
+pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic> {
+    let address = docker.address();
+    let has = |text: &str| complaint.contains(text);
+    let problem = if has("permission denied") && has("connect") && !has("ssh") {
+        Diagnostic::surroundings(format!("this user may not speak to the Docker Engine at {address}"))
+            .hint("join the group that may, then log in again: sudo usermod -aG docker $USER")
+    } else if has("is too new. Maximum supported API version") {
+        Diagnostic::surroundings(format!(
+            "the Docker Engine at {address} is older than its client can speak to"
+        ))
+        .hint("let the client speak an older version: unset DOCKER_API_VERSION")
+        .hint("or update Docker Engine: sudo apt-get update && sudo apt-get install docker.io")
+    } else if has("is too old. Minimum supported API version") {
+        Diagnostic::surroundings(format!(
+            "the Docker Engine at {address} is newer than its client can speak to"
+        ))
+        .hint("install a newer client: sudo apt-get install docker-cli docker-buildx")
+    } else if has("Cannot connect to the Docker daemon")
+        || has("error during connect")
+        || has("failed to connect to the docker API")
+    {
+        let problem = Diagnostic::surroundings(format!("no Docker Engine answers at {address}"));
+        if docker.is_local() {
+            problem
+                .hint("start it: sudo systemctl start docker (where there is no systemd: sudo service docker start)")
+                .hint("or point DOCKER_HOST at one that runs; this says what is there: polyarch doctor")
+        } else {
+            problem.hint(format!("see whether its machine can be reached: docker --host {address} version"))
+        }
+    } else {
+        return None;
+    };
+    Some(complaint.lines().take(3).fold(problem, Diagnostic::because))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn docker(host: Option<&str>) -> Docker {
+        Docker::local(super::super::DockerEnvironment {
+            search_path: "/nowhere".into(),
+            host: host.map(str::to_owned),
+            user_config: None,
+            variables: std::collections::BTreeMap::new(),
+            scratch: std::env::temp_dir(),
+        })
+    }
+
+    #[test]
+    fn f_g1_a_complaint_of_the_client_becomes_a_hint() {
+        let check = |complaint: &str, hint: &str| {
+            let problem = unreachable(&docker(None), complaint).expect(complaint);
+            assert_eq!(problem.kind.exit_code(), 3);
+            assert!(problem.hints[0].contains(hint), "{complaint}: {:?}", problem.hints);
+            assert!(!problem.causes.is_empty());
+        };
+        check(
+            "Cannot connect to the Docker daemon at unix:///nope. Is the docker daemon running?",
+            "systemctl start",
+        );
+        check(
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get \"http://%2Fvar\": dial unix /var/run/docker.sock: connect: permission denied",
+            "usermod -aG docker $USER",
+        );
+        check(
+            "Error response from daemon: client version 1.99 is too new. Maximum supported API version is 1.41",
+            "DOCKER_API_VERSION",
+        );
+        check(
+            "Error response from daemon: client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade",
+            "newer client",
+        );
+        assert!(unreachable(&docker(None), "Error: No such image: x").is_none());
+    }
+
+    #[test]
+    fn f_g1_old_engines_are_told_from_new_ones() {
+        for (version, older) in [
+            ("19.03.8", true),
+            ("20.09", true),
+            ("20.10.24+dfsg1", false),
+            ("26.1.5+dfsg1", false),
+            ("dev", false),
+        ] {
+            assert_eq!(is_older(version), older, "{version}");
+        }
+    }
+
+    #[test]
+    fn both_image_stores_are_known_by_their_status() {
+        let read = |status: &str| {
+            let text = format!(
+                r#"{{"ServerVersion":"26.1.5","OSType":"linux","Architecture":"x86_64","NCPU":2,"DriverStatus":{status}}}"#
+            );
+            facts(&serde_json::from_str(&text).unwrap(), None)
+        };
+        assert_eq!(
+            read(r#"[["driver-type","io.containerd.snapshotter.v1"]]"#).image_store,
+            ImageStore::Containerd
+        );
+        let classic = read(r#"[["Backing Filesystem","extfs"]]"#);
+        assert_eq!((classic.image_store, classic.processors), (ImageStore::Classic, 2));
+    }
+}
