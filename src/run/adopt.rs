@@ -1,0 +1,250 @@
+//! An image on its arrival: polyarch writes the platform manifest itself.
+//!
+//! What an engine pushed keeps its configuration byte for byte and its own new layers. The layers of the image
+//! that it stands on become that image's very descriptors, because engines recompress what they push: so a
+//! child shares the layers that are published for its parent (law 5).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::diag::{Diagnostic, Kind};
+use crate::engine::Built;
+use crate::oci::{
+    Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, Manifest, MediaType, Platform, Pointer,
+    Repository, Store,
+};
+
+/// The largest image configuration that is read: 4 MiB.
+const CONFIG_BYTES_LIMIT: u64 = 4 << 20;
+
+/// An image that is in the scope, with a manifest of our own.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    /// The manifest.
+    pub(super) manifest: Document,
+    /// The configuration's digest.
+    pub(super) config: Digest,
+    /// Bytes of all layers.
+    pub(super) bytes: u64,
+}
+
+/// The part of an image configuration that matters here: OCI image specification, "Image Configuration".
+#[derive(Debug, Deserialize)]
+struct Configuration {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
+    #[serde(default)]
+    rootfs: RootFileSystem,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RootFileSystem {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+/// Take in what an engine pushed under a pointer: check it, and write its platform manifest.
+///
+/// # Errors
+/// Where the engine's answer is not what was asked for (F-G4), or the store fails.
+pub(super) async fn adopt(
+    store: &dyn Store,
+    scope: &Repository,
+    pushed: &Pointer,
+    platform: &Platform,
+    built: &Built,
+    stands_on: Option<&Digest>,
+) -> Result<Adopted, Diagnostic> {
+    let failed = |error: Error| Diagnostic::surroundings("read what the engine pushed").caused_by(&error);
+    let document = store.read_document(scope, pushed).await.map_err(|error| match error.is_not_found() {
+        true => wrong("the engine said that it built an image, and pushed none"),
+        false => failed(error),
+    })?;
+    let document = match document.is_index() {
+        true => only_image(store, scope, &document).await?,
+        false => document,
+    };
+    let pushed = document.manifest().map_err(failed)?;
+    if pushed.config.digest != built.config {
+        let found = pushed.config.digest.short();
+        return Err(wrong(format!(
+            "the engine named configuration {} and pushed {found}",
+            built.config.short()
+        )));
+    }
+    let configuration = configuration(store, scope, &pushed.config).await.map_err(failed)?;
+    let found = Platform::from_fields(
+        &configuration.os,
+        &configuration.architecture,
+        configuration.variant.as_deref(),
+    );
+    if found != *platform {
+        return Err(wrong(format!("the engine returned {found} for {platform}"))
+            .hint("see what the engine can run: polyarch doctor"));
+    }
+    let mut layers = pushed.layers.clone();
+    if let Some(parent) = stands_on {
+        share_layers(store, scope, parent, &configuration, &mut layers).await.map_err(failed)?;
+    }
+    let manifest = written(&pushed.config, layers);
+    let bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+    let document = Document::of_manifest(&manifest);
+    store.write_document(scope, &document, &[]).await.map_err(failed)?;
+    Ok(Adopted { manifest: document, config: pushed.config.digest, bytes })
+}
+
+fn wrong(message: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(Kind::Surroundings, message).hint("see what the engine can do: polyarch doctor")
+}
+
+/// The one image of an index: attestations beside it are passed over, a second image is refused.
+async fn only_image(store: &dyn Store, scope: &Repository, index: &Document) -> Result<Document, Diagnostic> {
+    let failed = |error: Error| Diagnostic::surroundings("read what the engine pushed").caused_by(&error);
+    let index: ImageIndex = index.index().map_err(failed)?;
+    let is_attestation = |entry: &&Descriptor| {
+        entry.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
+    };
+    let images: Vec<&Descriptor> = index.manifests.iter().filter(|entry| !is_attestation(entry)).collect();
+    match images.as_slice() {
+        [one] => store.read_document(scope, &one.digest.clone().into()).await.map_err(failed),
+        more => {
+            Err(wrong(format!("the engine pushed an index of {} images where one was asked for", more.len())))
+        }
+    }
+}
+
+async fn configuration(
+    store: &dyn Store,
+    scope: &Repository,
+    config: &Descriptor,
+) -> Result<Configuration, Error> {
+    let bytes = store
+        .read_blob(scope, &config.digest, None)
+        .await?
+        .collect(&config.digest, CONFIG_BYTES_LIMIT)
+        .await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::new(ErrorKind::Invalid, format!("read image configuration {}", config.digest)).because(error)
+    })
+}
+
+/// Where the lowest layers hold what the parent's hold, they become the parent's descriptors.
+async fn share_layers(
+    store: &dyn Store,
+    scope: &Repository,
+    parent: &Digest,
+    child: &Configuration,
+    layers: &mut [Descriptor],
+) -> Result<(), Error> {
+    let manifest = store.read_document(scope, &parent.clone().into()).await?.manifest()?;
+    let parent = configuration(store, scope, &manifest.config).await?;
+    let pairs = parent.rootfs.diff_ids.iter().zip(&child.rootfs.diff_ids);
+    let shared = pairs.take_while(|(theirs, ours)| theirs == ours).count();
+    for (layer, theirs) in layers.iter_mut().zip(&manifest.layers).take(shared) {
+        *layer = theirs.clone();
+    }
+    Ok(())
+}
+
+/// A manifest in OCI media types, with nothing in it that depends on the engine or the run.
+fn written(config: &Descriptor, layers: Vec<Descriptor>) -> Manifest {
+    let plain = |media_type: &str, of: &Descriptor| Descriptor::new(media_type, of.digest.clone(), of.size);
+    Manifest {
+        schema_version: 2,
+        media_type: Some(MediaType::MANIFEST.to_owned()),
+        artifact_type: None,
+        config: plain(MediaType::CONFIG, config),
+        layers: layers.iter().map(|layer| plain(oci_layer_type(&layer.media_type), layer)).collect(),
+        subject: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn oci_layer_type(media_type: &str) -> &str {
+    match media_type {
+        MediaType::DOCKER_LAYER => MediaType::LAYER_GZIP,
+        "application/vnd.docker.image.rootfs.diff.tar" => MediaType::LAYER_TAR,
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => MediaType::LAYER_ZSTD,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Memory;
+
+    /// An image with a configuration of these diff ids and layers of these texts, in Docker's media types.
+    async fn image(
+        store: &Memory,
+        scope: &Repository,
+        architecture: &str,
+        layers: &[(&str, &str)],
+    ) -> (Document, Digest) {
+        let diff_ids: Vec<&str> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
+        let config = serde_json::json!({"os": "linux", "architecture": architecture, "rootfs": {"diff_ids": diff_ids}});
+        let config = serde_json::to_vec(&config).unwrap();
+        let config_digest = store.write_blob(scope, config.clone().into()).await.unwrap();
+        let mut descriptors = Vec::new();
+        for (_, text) in layers {
+            store.write_blob(scope, text.as_bytes().to_vec().into()).await.unwrap();
+            descriptors.push(Descriptor::of(MediaType::DOCKER_LAYER, text.as_bytes()));
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::DOCKER_MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::of(MediaType::DOCKER_CONFIG, &config),
+            layers: descriptors,
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        let document = Document::of_manifest(&manifest);
+        store.write_document(scope, &document, &["pushed".parse().unwrap()]).await.unwrap();
+        (document, config_digest)
+    }
+
+    fn pushed() -> Pointer {
+        Pointer::Tag("pushed".parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_child_has_the_very_layers_of_its_parent() {
+        let (store, scope) = (Memory::new(), "scopes/trusted".parse().unwrap());
+        let (parent, _) = image(&store, &scope, "amd64", &[("one", "compressed here")]).await;
+        let (_, config) =
+            image(&store, &scope, "amd64", &[("one", "compressed there"), ("two", "new")]).await;
+        let platform = "linux/amd64".parse().unwrap();
+        let built = Built { config: config.clone() };
+        let adopted =
+            adopt(&store, &scope, &pushed(), &platform, &built, Some(parent.digest())).await.unwrap();
+        let manifest = adopted.manifest.manifest().unwrap();
+        assert_eq!(manifest.layers[0].digest, Digest::of(b"compressed here"));
+        assert_eq!(manifest.layers[1].digest, Digest::of(b"new"));
+        assert_eq!(manifest.layers[0].media_type, MediaType::LAYER_GZIP);
+        assert_eq!((manifest.config.digest, adopted.bytes), (config, 18));
+    }
+
+    #[tokio::test]
+    async fn f_g4_what_was_not_asked_for_is_refused() {
+        let (store, scope) = (Memory::new(), "scopes/trusted".parse().unwrap());
+        let (_, config) = image(&store, &scope, "amd64", &[("one", "layer")]).await;
+        let platform = "linux/arm64".parse().unwrap();
+        let built = Built { config };
+        let other =
+            adopt(&store, &scope, &pushed(), &platform, &built, None).await.expect_err("another platform");
+        assert_eq!(other.message, "the engine returned linux/amd64 for linux/arm64");
+        let built = Built { config: Digest::of(b"another") };
+        let other =
+            adopt(&store, &scope, &pushed(), &platform, &built, None).await.expect_err("another image");
+        assert!(other.message.starts_with("the engine named configuration"), "{other}");
+        let none = Pointer::Tag("none".parse().unwrap());
+        let none = adopt(&store, &scope, &none, &platform, &built, None).await.expect_err("no image");
+        assert_eq!(none.message, "the engine said that it built an image, and pushed none");
+    }
+}

@@ -1,0 +1,65 @@
+//! Images from outside: looked up by name, and copied into the store by digest, once each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::diag::Diagnostic;
+use crate::oci::{Digest, Document, Error, Reference, Repository, Store};
+use crate::survey::Registries;
+
+/// Copies of images from outside in the scope of the store.
+pub(super) struct Bases {
+    store: Arc<dyn Store>,
+    scope: Repository,
+    registries: Arc<Registries>,
+    /// One lock an image, so that jobs which need the same one wait for one copy.
+    copied: Mutex<BTreeMap<Digest, Arc<Mutex<bool>>>>,
+}
+
+impl Bases {
+    /// Nothing copied yet.
+    pub(super) fn new(store: Arc<dyn Store>, scope: Repository, registries: Arc<Registries>) -> Self {
+        Self { store, scope, registries, copied: Mutex::default() }
+    }
+
+    /// See that the manifest of an image from outside, and all that it refers to, is in the scope.
+    ///
+    /// # Errors
+    /// Where the registry or the store fails.
+    pub(super) async fn ensure(&self, reference: &Reference, image: &Digest) -> Result<(), Diagnostic> {
+        let one = self.copied.lock().await.entry(image.clone()).or_default().clone();
+        let mut done = one.lock().await;
+        if !*done {
+            let failed = |error: Error| {
+                Diagnostic::surroundings(format!(
+                    "copy base image {reference} ({}) into the store",
+                    image.short()
+                ))
+                .caused_by(&error)
+                .hint("see whether the registry answers: polyarch doctor")
+            };
+            self.copy(reference, image).await.map_err(failed)?;
+            *done = true;
+        }
+        Ok(())
+    }
+
+    async fn copy(&self, reference: &Reference, image: &Digest) -> Result<(), Error> {
+        if self.store.resolve(&self.scope, &image.clone().into()).await?.is_some() {
+            return Ok(());
+        }
+        let registry = (self.registries)(reference.registry())?;
+        let document: Document =
+            registry.read_document(reference.repository(), &image.clone().into()).await?;
+        let manifest = document.manifest()?;
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if self.store.blob_size(&self.scope, &blob.digest).await?.is_none() {
+                let reader = registry.read_blob(reference.repository(), &blob.digest, None).await?;
+                reader.move_into(&*self.store, &self.scope, &blob.digest).await?;
+            }
+        }
+        self.store.write_document(&self.scope, &document, &[]).await
+    }
+}

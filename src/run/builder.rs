@@ -1,0 +1,114 @@
+//! Builders: engines with their platforms and slots, and which of them takes a job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::diag::{Diagnostic, Problems};
+use crate::engine::{Engine, EngineFacts};
+use crate::family::{Emulation, JobId};
+use crate::oci::Platform;
+use crate::plan::{Decision, Plan};
+
+/// One engine at one address, with its slots.
+#[derive(Clone)]
+pub(crate) struct Builder {
+    /// What it is called in events and records.
+    pub(crate) name: String,
+    /// The engine.
+    pub(crate) engine: Arc<dyn Engine>,
+    /// What it can do.
+    pub(crate) facts: EngineFacts,
+    /// How many jobs it takes at once; at least 1.
+    pub(crate) slots: usize,
+}
+
+/// How a builder fits a platform. Native is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fit {
+    /// Its machine runs such programs itself.
+    Native,
+    /// Its machine emulates them.
+    Emulated,
+}
+
+impl Builder {
+    /// How it fits a platform, if at all.
+    pub(crate) fn fit(&self, platform: &Platform, emulation: Emulation) -> Option<Fit> {
+        if self.facts.native.contains(platform) {
+            return Some(Fit::Native);
+        }
+        (emulation == Emulation::Allowed && self.facts.emulated.contains(platform)).then_some(Fit::Emulated)
+    }
+}
+
+/// F-G15: every job that has something to do must have a builder, before anything is built.
+pub(super) fn check_platforms(
+    plan: &Plan,
+    builders: &[Builder],
+    emulation: Emulation,
+) -> Result<(), Problems> {
+    let mut lacking = BTreeMap::<&Platform, Vec<&JobId>>::new();
+    for (job, planned) in &plan.jobs {
+        let idle = matches!(planned.decision, Decision::Reuse(_));
+        if !idle && !builders.iter().any(|builder| builder.fit(&job.platform, emulation).is_some()) {
+            lacking.entry(&job.platform).or_default().push(job);
+        }
+    }
+    let problems = lacking.into_iter().map(|(platform, jobs)| {
+        let problem = Diagnostic::surroundings(format!(
+            "no builder runs {platform}, which {} of the plan {}",
+            crate::diag::count(jobs.len(), "job"),
+            if jobs.len() == 1 { "needs" } else { "need" },
+        ));
+        let emulated = builders.iter().any(|builder| builder.facts.emulated.contains(platform));
+        match emulated {
+            true => problem.hint("allow emulation: polyarch build --emulate=allow"),
+            false => problem
+                .hint("let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support")
+                .hint(format!("or leave it out: polyarch build {}", others(builders))),
+        }
+    });
+    Problems::check(problems.collect())
+}
+
+fn others(builders: &[Builder]) -> String {
+    let platforms: std::collections::BTreeSet<String> = builders
+        .iter()
+        .flat_map(|builder| builder.facts.native.iter().chain(&builder.facts.emulated))
+        .map(|platform| format!("--platform {platform}"))
+        .collect();
+    platforms.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// The slots that are free.
+pub(super) struct Slots<'a> {
+    builders: &'a [Builder],
+    used: Vec<usize>,
+    emulation: Emulation,
+}
+
+impl<'a> Slots<'a> {
+    pub(super) fn new(builders: &'a [Builder], emulation: Emulation) -> Self {
+        Self { builders, used: vec![0; builders.len()], emulation }
+    }
+
+    /// Take a slot for a job: on a native builder if any builder is native to it, the emptiest first.
+    pub(super) fn take(&mut self, job: &JobId) -> Option<(usize, &'a Builder, Fit)> {
+        let fits = self.builders.iter().enumerate().filter_map(|(at, builder)| {
+            builder.fit(&job.platform, self.emulation).map(|fit| (fit, at, builder))
+        });
+        let fits: Vec<_> = fits.collect();
+        let best = fits.iter().map(|(fit, ..)| *fit).min()?;
+        let free = fits
+            .into_iter()
+            .filter(|(fit, at, builder)| *fit == best && self.used[*at] < builder.slots.max(1));
+        let (fit, at, builder) =
+            free.min_by_key(|(_, at, builder)| self.used[*at] * 100 / builder.slots.max(1))?;
+        self.used[at] += 1;
+        Some((at, builder, fit))
+    }
+
+    pub(super) fn release(&mut self, at: usize) {
+        self.used[at] -= 1;
+    }
+}

@@ -1,0 +1,218 @@
+//! Checks of one image: tests, taggers and descriptions, in the order of the recipe.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::diag::{Diagnostic, Kind};
+use crate::engine::host::{self, HostOrder};
+use crate::engine::{ContainerOrder, Engine, Finished, Redactor, RunId, StoreAddress};
+use crate::family::{Action, Check, CheckKind, JobId, TagSource};
+use crate::oci::Digest;
+
+/// How much of an output stands in an error.
+const SHOWN_LINES: usize = 20;
+
+/// What is checked, where.
+pub(super) struct Subject<'a> {
+    pub(super) engine: &'a dyn Engine,
+    pub(super) host: &'a HostTests,
+    pub(super) redactor: &'a Redactor,
+    pub(super) run: &'a RunId,
+    pub(super) store: &'a StoreAddress,
+    pub(super) job: &'a JobId,
+    pub(super) image: &'a Digest,
+}
+
+/// In what tests run on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct HostTests {
+    /// The folder, absolute.
+    pub(crate) folder: PathBuf,
+    /// The environment.
+    pub(crate) variables: BTreeMap<OsString, OsString>,
+}
+
+/// What a check found.
+pub(super) enum Found {
+    /// A test passed.
+    Passed,
+    /// A tagger's tag.
+    Tag(String),
+    /// A description: heading and text.
+    Description(String, String),
+}
+
+/// What to call a check in messages.
+pub(super) fn title(check: &Check) -> String {
+    match &check.kind {
+        CheckKind::Test { action: Action::Image(run) | Action::Host(run), .. } => format!("test `{run}`"),
+        CheckKind::Tagger { template, .. } => format!("tagger `{template}`"),
+        CheckKind::Description { title, .. } => format!("description \"{title}\""),
+    }
+}
+
+/// Run one check.
+///
+/// # Errors
+/// A [`Kind::Failed`] where the image does not pass; another kind where it could not be tried.
+pub(super) async fn carry_out(subject: &Subject<'_>, check: &Check) -> Result<Found, Diagnostic> {
+    let limit = Duration::from_secs(check.time_limit_seconds);
+    match &check.kind {
+        CheckKind::Test { action: Action::Image(run), stdout } => {
+            let finished = in_image(subject, run, limit).await?;
+            judge(subject, check, &finished, stdout.as_deref()).map(|()| Found::Passed)
+        }
+        CheckKind::Test { action: Action::Host(run), stdout } => {
+            let finished = on_host(subject, run, limit).await?;
+            judge(subject, check, &finished, stdout.as_deref()).map(|()| Found::Passed)
+        }
+        CheckKind::Tagger { template, source } => {
+            let run = match source {
+                TagSource::Run { run, .. } => run,
+                TagSource::OsRelease(_) => "cat /etc/os-release",
+            };
+            let finished = in_image(subject, run, limit).await?;
+            judge(subject, check, &finished, None)?;
+            let values = values(source, &finished.stdout)
+                .map_err(|why| failed(subject, check, why).because(shown(&finished.stdout)))?;
+            filled(template, &values).map(Found::Tag).map_err(|why| failed(subject, check, why))
+        }
+        CheckKind::Description { title, run } => {
+            let finished = in_image(subject, run, limit).await?;
+            judge(subject, check, &finished, None)?;
+            Ok(Found::Description(title.clone(), finished.stdout.trim_end().to_owned()))
+        }
+    }
+}
+
+async fn in_image(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Result<Finished, Diagnostic> {
+    let order = ContainerOrder {
+        run: subject.run.clone(),
+        store: subject.store.clone(),
+        image: subject.image.clone(),
+        platform: subject.job.platform.clone(),
+        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), run.to_owned()],
+        time_limit,
+    };
+    subject.engine.run(&order).await
+}
+
+async fn on_host(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Result<Finished, Diagnostic> {
+    let name = format!("polyarch.invalid/{}:{}", subject.run, subject.job.slug()).to_lowercase();
+    subject.engine.load(subject.store, subject.image, &name).await?;
+    let mut variables = subject.host.variables.clone();
+    variables.insert("POLYARCH_PLATFORM".into(), subject.job.platform.to_string().into());
+    let folder = subject.host.folder.clone();
+    let order = HostOrder { command: run.to_owned(), folder, variables, image: name, time_limit };
+    host::run(&order, subject.redactor).await
+}
+
+fn judge(
+    subject: &Subject<'_>,
+    check: &Check,
+    finished: &Finished,
+    expected: Option<&str>,
+) -> Result<(), Diagnostic> {
+    let why = match finished.code {
+        _ if finished.timed_out => format!("took longer than {} s", check.time_limit_seconds),
+        Some(0) => match expected {
+            Some(text) if !finished.stdout.contains(text) => format!("did not print `{text}`"),
+            _ => return Ok(()),
+        },
+        Some(code) => format!("ended with exit code {code}"),
+        None => "was killed".to_owned(),
+    };
+    let problem = failed(subject, check, why);
+    let outputs = [&finished.stdout, &finished.stderr].map(|text| shown(text));
+    Err(outputs.into_iter().filter(|text| !text.is_empty()).fold(problem, Diagnostic::because))
+}
+
+fn failed(subject: &Subject<'_>, check: &Check, why: impl std::fmt::Display) -> Diagnostic {
+    let problem = Diagnostic::new(Kind::Failed, format!("{}: {} {why}", subject.job, title(check)));
+    let problem = match check.declared_by == subject.job.unit {
+        true => problem,
+        false => problem.because(format!("the check comes from {}", check.declared_by)),
+    };
+    problem.hint(format!("look at the image: polyarch load {}", subject.job))
+}
+
+/// The last lines of an output.
+fn shown(text: &str) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+/// What a tagger's source catches in an output.
+fn values(source: &TagSource, output: &str) -> Result<Vec<String>, String> {
+    match source {
+        TagSource::Run { pattern: None, .. } => Ok(vec![output.trim().to_owned()]),
+        TagSource::Run { pattern: Some(pattern), .. } => {
+            let pattern =
+                Regex::new(pattern).map_err(|error| format!("has no regular expression: {error}"))?;
+            let found =
+                pattern.captures(output).ok_or_else(|| format!("found nothing that matches `{pattern}`"))?;
+            let groups = if found.len() == 1 { 0..1 } else { 1..found.len() };
+            Ok(groups
+                .map(|at| found.get(at).map_or_else(String::new, |text| text.as_str().to_owned()))
+                .collect())
+        }
+        TagSource::OsRelease(key) => {
+            let line = output.lines().find_map(|line| line.strip_prefix(key.as_str())?.strip_prefix('='));
+            let value = line.ok_or_else(|| format!("found no {key} in /etc/os-release"))?;
+            Ok(vec![value.trim().trim_matches(['"', '\'']).to_owned()])
+        }
+    }
+}
+
+fn filled(template: &str, values: &[String]) -> Result<String, String> {
+    let mut tag = template.to_owned();
+    for (at, value) in values.iter().enumerate() {
+        let place = format!("{{{at}}}");
+        if tag.contains(&place) && value.is_empty() {
+            return Err(format!("found nothing for `{place}`"));
+        }
+        tag = tag.replace(&place, value);
+    }
+    // Fixed parts such as {date} are filled in at publication: only a missing group is wrong here.
+    match Regex::new(r"\{\d+\}").ok().and_then(|open| open.find(&tag).map(|found| found.as_str().to_owned()))
+    {
+        Some(open) => Err(format!("has no group for `{open}`: it caught {}", values.len())),
+        None => Ok(tag),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(pattern: Option<&str>) -> TagSource {
+        TagSource::Run { run: String::new(), pattern: pattern.map(str::to_owned) }
+    }
+
+    #[test]
+    fn taggers_read_what_a_command_says() {
+        let os = "NAME=\"Debian\"\nVERSION_ID='12'\n";
+        let table = [
+            (run(Some(r"Python (\d+)\.(\d+)")), "Python 3.13.5\n", "python-{0}.{1}", Ok("python-3.13")),
+            (run(None), " 1.2 \n", "v{0}", Ok("v1.2")),
+            (run(Some("[0-9]+")), "abc 42", "n{0}", Ok("n42")),
+            (TagSource::OsRelease("VERSION_ID".into()), os, "debian-{0}", Ok("debian-12")),
+            (TagSource::OsRelease("VERSION".into()), os, "debian-{0}", Err("found no VERSION in")),
+            (run(Some("x(y)")), "abc", "{0}", Err("found nothing that matches `x(y)`")),
+            (run(None), "", "v{0}", Err("found nothing for `{0}`")),
+            (run(None), "1", "v{1}", Err("has no group for `{1}`")),
+        ];
+        for (source, output, template, expected) in table {
+            let found = values(&source, output).and_then(|values| filled(template, &values));
+            match (&found, expected) {
+                (Ok(tag), Ok(expected)) => assert_eq!(tag, expected),
+                (Err(why), Err(part)) => assert!(why.contains(part), "{why}"),
+                _ => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+    }
+}

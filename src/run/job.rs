@@ -1,0 +1,303 @@
+//! One job from its slot to its records: pin, build, adopt, keep, check.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::diag::{Diagnostic, Kind};
+use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
+use crate::engine::{BuildFailure, BuildOrder, Built, SecretFile};
+use crate::event::EventKind;
+use crate::family::{JobId, Recipe, Unit, Use};
+use crate::oci::{Digest, Error, Pointer, Tag};
+use crate::plan::{Decision, Planned, check_key};
+use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
+
+use super::adopt::{self, Adopted};
+use super::builder::{Builder, Fit};
+use super::check::{self, Found, Subject};
+use super::{Session, bases::Bases};
+
+/// How often a build is tried where a failure may pass.
+const ATTEMPTS: u32 = 3;
+/// The pause before the second try; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a job has not passed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) problem: Diagnostic,
+    /// The image that was built and failed its checks.
+    pub(super) image: Option<Digest>,
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(problem: Diagnostic) -> Self {
+        Self { problem, image: None }
+    }
+}
+
+/// One job on its builder.
+pub(super) struct Work<'a> {
+    pub(super) session: &'a Session<'a>,
+    pub(super) bases: &'a Bases,
+    pub(super) job: JobId,
+    pub(super) recipe: &'a Recipe,
+    pub(super) planned: &'a Planned,
+    pub(super) builder: &'a Builder,
+    pub(super) fit: Fit,
+    /// The images of its parents.
+    pub(super) parents: BTreeMap<Unit, Digest>,
+    /// A number of this try, unique in the run.
+    pub(super) serial: usize,
+}
+
+impl Work<'_> {
+    /// Do it. The records stand when this returns.
+    pub(super) async fn carry_out(&self) -> Result<Passed, Failure> {
+        let image = match &self.planned.decision {
+            Decision::Check(image) => (**image).clone(),
+            Decision::Reuse(passed) => return Ok((**passed).clone()),
+            Decision::Build(_) => self.image().await?,
+        };
+        let checks = self.checks(&image).await.map_err(|problem| {
+            let built = (problem.kind == Kind::Failed).then(|| image.image.clone());
+            Failure { problem, image: built }
+        })?;
+        Ok(Passed { image, checks })
+    }
+
+    async fn image(&self) -> Result<ImageRecord, Diagnostic> {
+        let started = (self.session.clock)();
+        let tag = self.tag()?;
+        let dockerfile = self.pinned_dockerfile().await?;
+        let scratch = self.session.folder.scratch.join(tag.as_str());
+        create_private(&scratch)?;
+        let order = self.order(dockerfile, &tag, &scratch);
+        let built = self.build(&order).await;
+        let removed = std::fs::remove_dir_all(&scratch);
+        let built = built?;
+        removed.map_err(|error| {
+            Diagnostic::surroundings(format!("remove the folder {}", scratch.display())).caused_by(&error)
+        })?;
+        let stands_on =
+            self.recipe.platforms[&self.job.platform].stands_on().and_then(|unit| self.parents.get(unit));
+        let base = self.base_image();
+        let records = &self.session.records;
+        let pointer = Pointer::Tag(tag.clone());
+        let shares_with = stands_on.or(base.as_ref());
+        let adopted =
+            adopt::adopt(&*records.store, &records.scope, &pointer, &self.job.platform, &built, shares_with)
+                .await;
+        records
+            .store
+            .remove_tag(&records.scope, &tag)
+            .await
+            .or_else(passing_over_absence)
+            .map_err(kept(&self.job))?;
+        let record = self.record(&adopted?, started);
+        records.keep_image(&record).await.map_err(kept(&self.job))?;
+        (self.session.show)(EventKind::JobKept {
+            job: self.job.to_string(),
+            image: record.image.to_string(),
+            config: record.config.to_string(),
+            bytes: record.bytes,
+        });
+        Ok(record)
+    }
+
+    /// The tag that the engine pushes to: of this run and this try alone.
+    fn tag(&self) -> Result<Tag, Diagnostic> {
+        let named = self.session.run.build_tag(self.serial);
+        named.map_err(|error| Diagnostic::new(Kind::Bug, "name a build").caused_by(&error))
+    }
+
+    fn order(&self, dockerfile: String, tag: &Tag, scratch: &std::path::Path) -> BuildOrder {
+        let session = self.session;
+        let needs = &self.recipe.platforms[&self.job.platform].needs;
+        let secrets = needs.secrets.iter().filter_map(|id| {
+            session
+                .secrets
+                .get(&(self.recipe.unit.clone(), id.clone()))
+                .map(|file| SecretFile { id: id.clone(), file: file.clone() })
+        });
+        BuildOrder {
+            run: session.run.clone(),
+            title: self.job.to_string(),
+            platform: self.job.platform.clone(),
+            context: session.root.join(&self.recipe.context),
+            dockerfile,
+            ignore: session.facts.ignores.get(&self.recipe.unit).cloned(),
+            target: self.recipe.target.clone(),
+            args: self.recipe.args.clone(),
+            labels: self.recipe.labels.clone(),
+            secrets: secrets.collect(),
+            ssh: if needs.ssh { self.recipe.ssh.clone() } else { Vec::new() },
+            no_cache: session.options.no_cache,
+            store: session.address.clone(),
+            tag: tag.clone(),
+            log: self.log(),
+            scratch: scratch.to_owned(),
+            time_limit: Duration::from_secs(self.recipe.time_limit_seconds),
+        }
+    }
+
+    /// Where the whole output of its build stands.
+    pub(super) fn log(&self) -> std::path::PathBuf {
+        self.session.folder.logs.join(format!("{}.log", self.job.slug()))
+    }
+
+    /// Build, and again where the failure may pass.
+    async fn build(&self, order: &BuildOrder) -> Result<Built, Diagnostic> {
+        let job = self.job.to_string();
+        let progress = |step: String| (self.session.show)(EventKind::JobStep { job: job.clone(), step });
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            match self.builder.engine.build(order, &progress).await {
+                Ok(built) => return Ok(built),
+                Err(BuildFailure::Step { problem }) => return Err(problem),
+                Err(BuildFailure::Passing { problem }) if attempt >= ATTEMPTS => return Err(problem),
+                Err(BuildFailure::Passing { problem }) => {
+                    (self.session.show)(EventKind::JobRetried {
+                        job: job.clone(),
+                        reason: problem.to_string(),
+                    });
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// The Dockerfile with every image in it at its digest in the store: law 5, and TM6.
+    async fn pinned_dockerfile(&self) -> Result<String, Diagnostic> {
+        let build = &self.recipe.platforms[&self.job.platform];
+        let mut pinned = BTreeMap::new();
+        for (written, meant) in &build.uses {
+            let digest = match meant {
+                Use::Family(unit) => self.parents.get(unit).cloned().ok_or_else(|| {
+                    Diagnostic::new(Kind::Bug, format!("{} was started before {unit} had an image", self.job))
+                })?,
+                Use::Outside(reference) => {
+                    let base = self
+                        .session
+                        .facts
+                        .bases
+                        .get(reference)
+                        .and_then(|base| base.digest_for(&self.job.platform));
+                    let digest = base.cloned().ok_or_else(|| self.no_base(&reference.to_string()))?;
+                    self.bases.ensure(reference, &digest).await?;
+                    digest
+                }
+            };
+            pinned.insert(written.clone(), self.session.address.at(&digest));
+        }
+        let dockerfile = Dockerfile::parse(&self.recipe.dockerfile, &self.recipe.text)
+            .map_err(|problems| Diagnostic::new(Kind::Bug, "read a Dockerfile again").because(problems))?;
+        let platform = BuildPlatform::from(&self.job.platform);
+        let request =
+            Request { target: self.recipe.target.as_deref(), args: &self.recipe.args, platform: &platform };
+        Ok(dockerfile.with_references(&request, &|written| pinned.get(written).cloned()))
+    }
+
+    /// The image from outside that it stands on.
+    fn base_image(&self) -> Option<Digest> {
+        let build = &self.recipe.platforms[&self.job.platform];
+        match build.uses.get(build.base.as_ref()?)? {
+            Use::Outside(reference) => {
+                self.session.facts.bases.get(reference)?.digest_for(&self.job.platform).cloned()
+            }
+            Use::Family(_) => None,
+        }
+    }
+
+    fn no_base(&self, reference: &str) -> Diagnostic {
+        use crate::plan::Base;
+        let parsed = reference.parse().ok();
+        let problem = match parsed.and_then(|reference| self.session.facts.bases.get(&reference)) {
+            Some(Base::Unknown(why)) => {
+                Diagnostic::surroundings(format!("look up base image {reference} of {}", self.job))
+                    .because(why)
+            }
+            _ => Diagnostic::request(format!("base image {reference} has no {}", self.job.platform)),
+        };
+        problem.hint("see whether its registry answers: polyarch doctor")
+    }
+
+    fn record(&self, adopted: &Adopted, started: u64) -> ImageRecord {
+        let now = (self.session.clock)();
+        ImageRecord {
+            version: RECORD_VERSION,
+            job: self.job.to_string(),
+            key: self.planned.key.clone(),
+            inputs: self.planned.inputs.clone(),
+            platform: self.job.platform.clone(),
+            image: adopted.manifest.digest().clone(),
+            size: adopted.manifest.bytes().len() as u64,
+            config: adopted.config.clone(),
+            bytes: adopted.bytes,
+            parents: self.parents.iter().map(|(unit, image)| (unit.to_string(), image.clone())).collect(),
+            builder: self.builder.name.clone(),
+            emulated: self.fit == Fit::Emulated,
+            built_at_seconds: now / 1000,
+            milliseconds: now.saturating_sub(started),
+        }
+    }
+
+    async fn checks(&self, image: &ImageRecord) -> Result<CheckRecord, Diagnostic> {
+        let subject = Subject {
+            engine: &*self.builder.engine,
+            host: &self.session.host,
+            redactor: &self.session.redactor,
+            run: &self.session.run,
+            store: &self.session.address,
+            job: &self.job,
+            image: &image.image,
+        };
+        let mut record = CheckRecord {
+            version: RECORD_VERSION,
+            job: self.job.to_string(),
+            key: check_key(&image.image, self.recipe),
+            image: image.image.clone(),
+            tests: Vec::new(),
+            tags: Vec::new(),
+            descriptions: Vec::new(),
+        };
+        for one in &self.recipe.checks {
+            let started = (self.session.clock)();
+            let found = check::carry_out(&subject, one).await;
+            let milliseconds = (self.session.clock)().saturating_sub(started);
+            let title = check::title(one);
+            (self.session.show)(EventKind::CheckEnded {
+                job: self.job.to_string(),
+                check: title.clone(),
+                passed: found.is_ok(),
+                milliseconds,
+            });
+            match found? {
+                Found::Passed => record.tests.push((title, milliseconds)),
+                Found::Tag(tag) => record.tags.push(tag),
+                Found::Description(heading, text) => record.descriptions.push((heading, text)),
+            }
+        }
+        self.session.records.keep_checks(&record, image).await.map_err(kept(&self.job))?;
+        Ok(record)
+    }
+}
+
+fn kept(job: &JobId) -> impl Fn(Error) -> Diagnostic {
+    let job = job.clone();
+    move |error| Diagnostic::surroundings(format!("keep what was built of {job}")).caused_by(&error)
+}
+
+fn passing_over_absence(error: Error) -> Result<(), Error> {
+    if error.is_not_found() { Ok(()) } else { Err(error) }
+}
+
+/// A folder that only this user can read.
+pub(super) fn create_private(folder: &std::path::Path) -> Result<(), Diagnostic> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        Diagnostic::surroundings(format!("make the folder {}", folder.display())).caused_by(&error)
+    })
+}
