@@ -17,3 +17,8 @@ mod publish;
 mod report;
 mod ui;
 mod cli;
+
+/// Run the program with the arguments and the environment of this process.
+pub fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::oci::{Descriptor, Document, Error, ImageIndex, MediaType, Repository};
 use super::folders::{self, Folders};
 use super::shelf::Shelf;
+use crate::oci::{Descriptor, Document, Error, ImageIndex, MediaType, Repository};
 
 const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 const BYTES_LIMIT: u64 = 1 << 30;

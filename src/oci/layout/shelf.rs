@@ -15,9 +15,9 @@ use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
+use super::folders::{self, Folders};
 use crate::oci::rules::{self, Contents, Role, Wanted};
 use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Tag};
-use super::folders::{self, Folders};
 
 /// One repository of the folder.
 pub(super) struct Shelf<'a> {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
 
-use crate::oci::{Algorithm, Digest, Error, ErrorKind, Hasher, Repository, Upload, rules};
 use super::shelf::Shelf;
 use super::{Shared, joined};
+use crate::oci::{Algorithm, Digest, Error, ErrorKind, Hasher, Repository, Upload, rules};
 
 /// So many bytes are gathered before a thread is asked to write them.
 const BATCH_BYTES: usize = 1 << 20;

@@ -1,0 +1,247 @@
+//! `polyarch build`: run the plan, keep the results in the store, and publish if asked.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use crate::diag::{Diagnostic, Problems, Result};
+use crate::engine::Redactor;
+use crate::event::{EVENT_VERSION, EventKind};
+use crate::family::{Emulation, Family, SecretSource, Unit};
+use crate::plan::Decision;
+use crate::report::Report;
+use crate::run::{self, HostTests, Ran, Session};
+
+use super::plan::{Planning, What};
+use super::recorder::{self, Recorder};
+use super::signals::Signals;
+use super::{Context, Ended, publish, registries, workshop};
+
+/// Build, test and tag the images, and keep the results in the store
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch build                         everything that is not built yet
+  polyarch build +base-notebook          an image and all that stand on it
+  polyarch build --platform linux/amd64  one platform only
+  polyarch build --publish               and publish the family where polyarch.toml says
+  polyarch build --publish --to 127.0.0.1:5000")]
+pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) what: What,
+    /// Go on to publish what was built
+    #[arg(long)]
+    publish: bool,
+    /// Publish to this registry instead, as `host[:port]`
+    #[arg(long, value_name = "REGISTRY", requires = "publish")]
+    to: Option<String>,
+    /// Whether platforms may be emulated where no builder is native to them, whatever polyarch.toml says
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    emulate: Option<Emulate>,
+    /// How many jobs run at once; one a processor where it is not given
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
+    slots: Option<u16>,
+    /// Do not use the engine's build cache
+    #[arg(long)]
+    no_cache: bool,
+    /// After a failure begin nothing new
+    #[arg(long, conflicts_with = "keep_going")]
+    fail_fast: bool,
+    /// After a failure go on with what does not stand on it (the default)
+    #[arg(long)]
+    keep_going: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Emulate {
+    Allow,
+    Refuse,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let planning = Planning::make(context, &options.what).await?;
+    if options.dry_run {
+        context.ui.data(&super::plan::view(&planning).to_text());
+        return Ok(Ended::Well);
+    }
+    let signals = Signals::listen()?;
+    recorder::sweep_dead(&planning.shelf.folder);
+    let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
+    recorder.show(EventKind::RunStarted {
+        version: EVENT_VERSION,
+        run: recorder.run.to_string(),
+        jobs: planning.plan.jobs.len(),
+        reused: planning.plan.reused(),
+    });
+    let ended = build_and_publish(context, options, &planning, &recorder, &signals).await;
+    recorder.clean();
+    let code = match (&ended, signals.code()) {
+        (_, Some(code)) => code,
+        (Ok(Ended::Well), None) => 0,
+        (Ok(Ended::With(code)), None) => *code,
+        (Err(problems), None) => problems.exit_code(),
+    };
+    recorder.show(EventKind::RunEnded { exit_code: code });
+    finish(context, &recorder);
+    ended.map(|ended| if code == 0 { ended } else { Ended::With(code) })
+}
+
+async fn build_and_publish(
+    context: &Context,
+    options: &Options,
+    planning: &Planning,
+    recorder: &Arc<Recorder>,
+    signals: &Signals,
+) -> Result<Ended> {
+    let ran = build(context, options, planning, recorder, signals).await?;
+    if let Some(code) = signals.code() {
+        context.ui.note("stopped; the same command goes on from here");
+        return Ok(Ended::With(code));
+    }
+    let failures = Problems::check(ran.problems());
+    if options.publish {
+        let request = publish::Wanted { to: options.to.clone(), dry_run: false };
+        let show = recorder.clone();
+        let published = publish::publish(
+            context,
+            &planning.workspace,
+            &planning.shelf,
+            &ran.passed,
+            &planning.request,
+            &request,
+            &move |kind| show.show(kind),
+        )
+        .await;
+        match (failures, published) {
+            (Err(failures), Err(more)) => return Err(failures.and(more)),
+            (Err(failures), Ok(_)) => return Err(failures),
+            (Ok(()), published) => return published,
+        }
+    }
+    failures.map(|()| Ended::Well)
+}
+
+async fn build(
+    context: &Context,
+    options: &Options,
+    planning: &Planning,
+    recorder: &Arc<Recorder>,
+    signals: &Signals,
+) -> Result<Ran> {
+    let idle = planning.plan.jobs.values().all(|planned| matches!(planned.decision, Decision::Reuse(_)));
+    let folder = recorder.run_folder();
+    let (builders, served) = match idle {
+        true => (Vec::new(), None),
+        false => {
+            let builders =
+                workshop::builders(context, &folder.scratch, options.slots.map(usize::from)).await?;
+            (builders, Some(planning.shelf.serve().await?))
+        }
+    };
+    for builder in &builders {
+        builder.engine.sweep(None).await?;
+    }
+    let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());
+    let show = recorder.clone();
+    let secrets = secrets(context, &planning.workspace.family, &planning.workspace.root, &folder.scratch)?;
+    let session = Session {
+        run: recorder.run.clone(),
+        root: planning.workspace.root.clone(),
+        family: &planning.workspace.family,
+        facts: &planning.facts,
+        records: planning.shelf.records(),
+        address,
+        builders: &builders,
+        registries: registries::registries(&context.environment)?,
+        host: HostTests { folder: planning.workspace.root.clone(), variables: context.environment.whole() },
+        redactor: Redactor::new(values(&secrets)),
+        secrets,
+        folder,
+        options: run::Options {
+            fail_fast: options.fail_fast,
+            no_cache: options.no_cache,
+            emulation: match options.emulate {
+                None => planning.workspace.family.emulation,
+                Some(Emulate::Allow) => Emulation::Allowed,
+                Some(Emulate::Refuse) => Emulation::Refused,
+            },
+        },
+        clock: Arc::new(recorder::now),
+        show: Arc::new(move |kind| show.show(kind)),
+    };
+    let ran = run::run(&session, &planning.plan, signals.stop()).await;
+    for builder in &builders {
+        let swept = builder.engine.sweep(Some(&recorder.run)).await;
+        if let Err(problem) = swept {
+            context.ui.warning(&problem);
+        }
+    }
+    ran
+}
+
+/// Each secret in a file of its own that only this user can read, as long as the run lasts: TM18.
+fn secrets(
+    context: &Context,
+    family: &Family,
+    root: &Path,
+    scratch: &Path,
+) -> Result<BTreeMap<(Unit, String), PathBuf>> {
+    let mut files = BTreeMap::new();
+    for recipe in family.recipes() {
+        for (id, source) in &recipe.secrets {
+            let asked = recipe.platforms.values().any(|build| build.needs.secrets.contains(id));
+            if !asked {
+                continue;
+            }
+            let file = match source {
+                SecretSource::File(file) => root.join(file),
+                SecretSource::Environment(name) => {
+                    let value = context.environment.value(name).ok_or_else(|| {
+                        Diagnostic::request(format!(
+                            "secret `{id}` of {}: the environment has no {name}",
+                            recipe.unit
+                        ))
+                        .hint(format!("set it: export {name}"))
+                    })?;
+                    let file = scratch.join(format!("secret-{}", files.len()));
+                    write_private(&file, value.as_encoded_bytes()).map_err(|error| {
+                        Diagnostic::surroundings(format!("keep secret `{id}` for the run")).caused_by(&error)
+                    })?;
+                    file
+                }
+            };
+            files.insert((recipe.unit.clone(), id.clone()), file);
+        }
+    }
+    Ok(files)
+}
+
+/// The values of secrets, which are blotted out of everything that is logged or shown.
+fn values(files: &BTreeMap<(Unit, String), PathBuf>) -> Vec<Vec<u8>> {
+    let read = files.values().filter_map(|file| std::fs::read(file).ok());
+    read.flat_map(|value| value.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>())
+        .collect()
+}
+
+fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(bytes)
+}
+
+/// The report, kept beside the log and told.
+fn finish(context: &Context, recorder: &Recorder) {
+    let report = Report::of(&recorder.events());
+    let file = recorder.folder.join("report.json");
+    if let Err(error) = std::fs::write(&file, report.to_json()) {
+        context
+            .ui
+            .warning(&Diagnostic::warning(format!("write the report {}", file.display())).because(error));
+    }
+    context.ui.note(&report.to_text());
+    context.ui.note(&format!("report: {}", file.display()));
+}

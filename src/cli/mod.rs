@@ -1,0 +1,197 @@
+//! Arguments to options; one short file a command.
+
+mod build;
+mod commit;
+mod doctor;
+mod environment;
+mod init;
+mod inspect;
+mod load;
+mod plan;
+mod publish;
+mod recorder;
+mod registries;
+mod serve;
+mod signals;
+mod verify;
+mod why;
+mod workshop;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::ui::Ui;
+
+use environment::Environment;
+
+/// Build, test, tag and publish families of container images for several platforms.
+///
+/// Run it in a folder of Dockerfiles that build on one another. With no configuration every folder with a
+/// Dockerfile is an image, and FROM lines are the edges.
+#[derive(Debug, Parser)]
+#[command(name = "polyarch", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done; 1 a build, a test or verify failed; 2 the request was wrong; \
+    3 the surroundings failed (engine, registry, disk); 4 refused by policy; 5 publication incomplete, the same \
+    command resumes it; 130 interrupted; 143 terminated; 101 our bug.")]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// The folder of the family
+    #[arg(short = 'C', long, global = true, value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    /// The configuration file; polyarch.toml in the family's folder, where there is one
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder that results are kept in; one for each family, in the user's data folder
+    #[arg(long, global = true, value_name = "DIR", env = "POLYARCH_STORE")]
+    store: Option<PathBuf>,
+    /// When to colour what is said
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Options),
+    Plan(plan::Options),
+    Why(why::Options),
+    Build(build::Options),
+    Publish(publish::Options),
+    Verify(verify::Options),
+    Inspect(inspect::Options),
+    Load(load::Options),
+    Serve(serve::Options),
+    Doctor(doctor::Options),
+}
+
+/// What a command works in.
+struct Context {
+    common: Common,
+    environment: Environment,
+    ui: std::sync::Arc<Ui>,
+}
+
+/// How a command ended, where it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All is as asked.
+    Well,
+    /// It said itself what is wrong; this is the exit code.
+    With(u8),
+}
+
+/// Run the program.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help) => {
+            // A closed pipe is no reason to complain about help.
+            let _ = help.print();
+            return ExitCode::from(u8::try_from(help.exit_code()).unwrap_or(2));
+        }
+    };
+    let environment = Environment::read();
+    let colour = match arguments.common.color {
+        Color::Auto => environment.colour_wanted(),
+        Color::Always => true,
+        Color::Never => false,
+    };
+    let ui = std::sync::Arc::new(environment.ui(colour));
+    let context = Context { common: arguments.common, environment, ui: ui.clone() };
+    let ended = runtime().and_then(|runtime| {
+        let ended = runtime.block_on(dispatch(&context, arguments.command));
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::With(code)) => ExitCode::from(code),
+        Err(problems) => {
+            ui.problems(&problems);
+            ExitCode::from(problems.exit_code())
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Diagnostic::new(Kind::Surroundings, "start the runtime").caused_by(&error).into())
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems> {
+    match command {
+        Command::Init(options) => init::run(context, &options),
+        Command::Plan(options) => plan::run(context, &options).await,
+        Command::Why(options) => why::run(context, &options).await,
+        Command::Build(options) => build::run(context, &options).await,
+        Command::Publish(options) => publish::run(context, &options).await,
+        Command::Verify(options) => verify::run(context, &options).await,
+        Command::Inspect(options) => inspect::run(context, &options).await,
+        Command::Load(options) => load::run(context, &options).await,
+        Command::Serve(options) => serve::run(context, &options).await,
+        Command::Doctor(options) => doctor::run(context, &options).await,
+    }
+}
+
+/// The whole of the help as a page: what `docs/cli.md` holds.
+pub(crate) fn help_page() -> String {
+    let mut page = String::from("# The command line\n\nMade from `--help`; do not edit.\n");
+    let mut command = Arguments::command().term_width(100);
+    command.build();
+    page.push_str(&format!(
+        "\n## polyarch\n\n```text\n{}\n```\n",
+        command.render_long_help().to_string().trim_end()
+    ));
+    for sub in command.get_subcommands_mut() {
+        if sub.get_name() != "help" {
+            let help = sub.render_long_help().to_string();
+            page.push_str(&format!(
+                "\n## polyarch {}\n\n```text\n{}\n```\n",
+                sub.get_name(),
+                help.trim_end()
+            ));
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    /// The page is the help: `UPDATE=1` writes it anew.
+    #[test]
+    fn the_page_of_the_command_line_is_the_help() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+        let page: String = super::help_page().lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        #[expect(clippy::disallowed_methods, reason = "a test may be told to write its picture")]
+        if std::env::var("UPDATE").is_ok() {
+            std::fs::write(&file, &page).expect("write docs/cli.md");
+        }
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(written == page, "docs/cli.md is out of date: UPDATE=1 cargo test --lib the_page");
+    }
+
+    #[test]
+    fn arguments_agree_with_each_other() {
+        <super::Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,144 @@
+//! `polyarch plan`: what would be built, reused, and why.
+
+use clap::{Args, ValueEnum};
+
+use crate::diag::Result;
+use crate::oci::Platform;
+use crate::plan::{Decision, Facts, Plan, Request};
+use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
+
+use super::recorder::sweep_dead;
+use super::workshop::Shelf;
+use super::workspace::Workspace;
+use super::{Context, Ended, registries};
+
+/// Show what would be built, reused, and why
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch plan                          every image of the family
+  polyarch plan base-notebook            one image and what it stands on
+  polyarch plan --format mermaid         a picture for a README
+  polyarch plan --format json | jq '.jobs[].decision'")]
+pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) what: What,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Which images, with which arguments: what `plan`, `build` and `publish` have in common.
+#[derive(Clone, Debug, Args)]
+pub(super) struct What {
+    /// Images: `image`, `image:variant`, `image@platform`, or `+image` with all that stand on it
+    #[arg(value_name = "IMAGE")]
+    pub(super) images: Vec<String>,
+    /// Only these platforms
+    #[arg(long, value_name = "PLATFORM")]
+    pub(super) platform: Vec<Platform>,
+    /// A build argument for every Dockerfile that declares it; without a value, the environment's
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) build_arg: Vec<String>,
+    /// Build the chosen images although records stand for them
+    #[arg(long)]
+    pub(super) no_reuse: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Mermaid,
+    Dot,
+}
+
+/// A family with the facts and the plan upon them.
+pub(super) struct Planning {
+    pub(super) workspace: Workspace,
+    pub(super) shelf: Shelf,
+    pub(super) facts: Facts,
+    pub(super) plan: Plan,
+    pub(super) request: Request,
+}
+
+impl Planning {
+    /// Read, look and decide, as every command that needs a plan does.
+    ///
+    /// # Errors
+    /// Where the family does not hold together, a context cannot be read or the store fails.
+    pub(super) async fn make(context: &Context, what: &What) -> Result<Self> {
+        let arguments = what.arguments(context)?;
+        let workspace = Workspace::read(context, &arguments)?;
+        let selected = workspace.select(&what.images, &what.platform)?;
+        let shelf = Shelf::open(context, &workspace)?;
+        let registries = registries::registries(&context.environment)?;
+        let (facts, warnings) =
+            crate::survey::survey(&workspace.family, &workspace.root, &*registries, &shelf.records()).await?;
+        for warning in &warnings {
+            context.ui.warning(warning);
+        }
+        let request = Request { selected, no_reuse: what.no_reuse };
+        let plan = Plan::new(&workspace.family, &facts, &request);
+        Ok(Self { workspace, shelf, facts, plan, request })
+    }
+}
+
+impl What {
+    /// The build arguments, with those of the environment filled in: F-C18.
+    fn arguments(&self, context: &Context) -> Result<std::collections::BTreeMap<String, String>> {
+        let pairs = self.build_arg.iter().map(|written| match written.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => match context.environment.text(written) {
+                Some(value) => Ok((written.clone(), value)),
+                None => Err(crate::diag::Diagnostic::request(format!(
+                    "`--build-arg {written}` has no value, and the environment has no {written}"
+                ))
+                .hint(format!("give it one: --build-arg {written}=VALUE"))
+                .into()),
+            },
+        });
+        crate::diag::collect(pairs).map(|pairs| pairs.into_iter().collect())
+    }
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let planning = Planning::make(context, &options.what).await?;
+    sweep_dead(&planning.shelf.folder);
+    let view = view(&planning);
+    let text = match options.format {
+        Format::Text => view.to_text(),
+        Format::Json => view.to_json(),
+        Format::Mermaid => view.to_mermaid(),
+        Format::Dot => view.to_dot(),
+    };
+    context.ui.data(&text);
+    Ok(Ended::Well)
+}
+
+/// A plan as the reports show it.
+pub(super) fn view(planning: &Planning) -> PlanView {
+    let jobs = planning.plan.order.iter().map(|job| {
+        let planned = &planning.plan.jobs[job];
+        let (decision, reasons) = match &planned.decision {
+            Decision::Reuse(_) => (DecisionView::Reuse, Vec::new()),
+            Decision::Check(_) => {
+                (DecisionView::Check, vec!["its checks changed or have not passed".to_owned()])
+            }
+            Decision::Build(reasons) => {
+                (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
+            }
+        };
+        JobView {
+            job: job.to_string(),
+            unit: job.unit.to_string(),
+            platform: job.platform.to_string(),
+            decision,
+            reasons,
+            parents: planned.parents.iter().map(ToString::to_string).collect(),
+            key: planned.key.to_string(),
+            emulated: false,
+        }
+    });
+    let warnings = planning.workspace.family.warnings.iter().map(ToString::to_string).collect();
+    PlanView { version: PLAN_VIEW_VERSION, jobs: jobs.collect(), warnings }
+}

@@ -1,0 +1,29 @@
+//! Stores behind names of registries, with the user's credentials.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::diag::{Diagnostic, Result};
+use crate::oci::{Client, ClientOptions, Credentials, DockerConfig, Store};
+use crate::survey::Registries;
+
+use super::environment::Environment;
+
+/// One client a registry, made when it is first asked for.
+pub(super) fn registries(environment: &Environment) -> Result<Arc<Registries>> {
+    let files = environment.credential_files();
+    let credentials = DockerConfig::load(&files, environment.search_path())
+        .map_err(|error| Diagnostic::request("read the passwords of registries").caused_by(&error))?;
+    let credentials: Arc<dyn Credentials> = Arc::new(credentials);
+    let made: Mutex<BTreeMap<String, Arc<dyn Store>>> = Mutex::default();
+    Ok(Arc::new(move |registry: &str| {
+        let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(client) = made.get(registry) {
+            return Ok(client.clone());
+        }
+        let options = ClientOptions { credentials: credentials.clone(), ..ClientOptions::default() };
+        let client: Arc<dyn Store> = Arc::new(Client::new(registry, options)?);
+        made.insert(registry.to_owned(), client.clone());
+        Ok(client)
+    }))
+}

@@ -1,0 +1,50 @@
+//! `polyarch verify`: does the registry equal the plan?
+
+use clap::Args;
+
+use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::publish::{self, Target as Towards};
+
+use super::plan::{Planning, What};
+use super::publish::{prepare, standing, target};
+use super::{Context, Ended};
+
+/// Compare what is published with what this tree would publish
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch verify
+  polyarch verify base-notebook --to 127.0.0.1:5000")]
+pub(super) struct Options {
+    #[command(flatten)]
+    what: What,
+    /// Look at this registry instead, as `host[:port]`
+    #[arg(long, value_name = "REGISTRY")]
+    to: Option<String>,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let planning = Planning::make(context, &options.what).await?;
+    let missing: Vec<Diagnostic> = planning
+        .request
+        .selected
+        .iter()
+        .chain(planning.plan.order.iter().filter(|_| planning.request.selected.is_empty()))
+        .filter(|job| !matches!(planning.plan.jobs[*job].decision, crate::plan::Decision::Reuse(_)))
+        .map(|job| {
+            Diagnostic::new(Kind::Failed, format!("{job} is not built")).hint("build it: polyarch build")
+        })
+        .collect();
+    let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
+    let passed = standing(&planning);
+    let publication =
+        prepare(context, &planning.workspace, &planning.shelf, &passed, &planning.request, &target).await?;
+    let towards = Towards { store: &*target.store, registry: &target.name };
+    let differences = publish::verify(&publication, towards).await?;
+    let differences =
+        differences.into_iter().map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));
+    let found: Vec<Diagnostic> = missing.into_iter().chain(differences).collect();
+    let tags = publication.release().tag_count();
+    Problems::check(found)?;
+    context.ui.data(&format!("{} equals the plan: {}\n", target.name, crate::diag::count(tags, "tag")));
+    Ok(Ended::Well)
+}

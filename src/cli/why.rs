@@ -1,0 +1,71 @@
+//! `polyarch why`: every reason behind one image's jobs.
+
+use clap::Args;
+
+use crate::diag::{Diagnostic, Result};
+use crate::oci::Platform;
+use crate::plan::Decision;
+
+use super::plan::{Planning, What};
+use super::{Context, Ended};
+
+/// Tell every reason behind the jobs of an image
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch why base-notebook
+  polyarch why tensorflow-notebook:cuda@linux/amd64")]
+pub(super) struct Options {
+    /// Images: `image`, `image:variant` or `image@platform`
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// Only these platforms
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<Platform>,
+    /// A build argument, as for `build`
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let what = What {
+        images: options.images.clone(),
+        platform: options.platform.clone(),
+        build_arg: options.build_arg.clone(),
+        no_reuse: false,
+    };
+    let planning = Planning::make(context, &what).await?;
+    let mut text = String::new();
+    for job in &planning.request.selected {
+        let planned = planning
+            .plan
+            .jobs
+            .get(job)
+            .ok_or_else(|| Diagnostic::request(format!("{job} is not planned")))?;
+        match &planned.decision {
+            Decision::Reuse(passed) => {
+                text.push_str(&format!(
+                    "{job}: reused, its record has image {}\n",
+                    passed.image.image.short()
+                ));
+            }
+            Decision::Check(image) => {
+                text.push_str(&format!(
+                    "{job}: image {} stands; its checks changed or have not passed\n",
+                    image.image.short()
+                ));
+            }
+            Decision::Build(reasons) => {
+                text.push_str(&format!("{job}: built, because\n"));
+                for reason in reasons {
+                    text.push_str(&format!("  {reason}\n"));
+                }
+            }
+        }
+        text.push_str(&format!("  key {}\n", planned.key));
+        for (name, value) in &planned.inputs {
+            text.push_str(&format!("    {name} = {value}\n"));
+        }
+    }
+    context.ui.data(&text);
+    Ok(Ended::Well)
+}

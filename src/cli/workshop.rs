@@ -1,0 +1,185 @@
+//! The store of a family, open and served to engines on loopback, and the builders.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::diag::{Diagnostic, Result};
+use crate::engine::docker::{Docker, DockerEnvironment};
+use crate::engine::{Engine, StoreAddress};
+use crate::oci::server::{self, Access, Reading};
+use crate::oci::{Digest, Error, Layout, Repository, Secret, Store};
+use crate::record::Records;
+use crate::run::Builder;
+
+use super::Context;
+use super::workspace::Workspace;
+
+/// The repository of the trusted scope.
+const TRUSTED: &str = "scopes/trusted";
+/// The ports that a store is served at, chosen by its folder so that they stay the same from run to run.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 20_000;
+/// How many of them are tried where others hold the first.
+const PORT_TRIES: u16 = 16;
+
+/// An open folder store.
+pub(super) struct Shelf {
+    /// The folder.
+    pub(super) folder: PathBuf,
+    /// The store.
+    pub(super) store: Arc<Layout>,
+}
+
+impl Shelf {
+    /// Open the store that the command line, the configuration or the user's data folder has for a family.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or there is no place for it.
+    pub(super) fn open(context: &Context, workspace: &Workspace) -> Result<Self> {
+        let folder = match (&context.common.store, &workspace.store) {
+            (Some(folder), _) | (None, Some(folder)) => folder.clone(),
+            (None, None) => default_folder(context, &workspace.root)?,
+        };
+        Self::open_at(&folder)
+    }
+
+    /// Open the store in a folder; a new one is made where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub(super) fn open_at(folder: &Path) -> Result<Self> {
+        let failed = |error: Error| {
+            Diagnostic::surroundings(format!("open the store in {}", folder.display()))
+                .caused_by(&error)
+                .hint("choose another folder: --store DIR")
+        };
+        let store = Layout::open(folder).map_err(failed)?;
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        Ok(Self { folder, store: Arc::new(store) })
+    }
+
+    /// The records of the trusted scope.
+    pub(super) fn records(&self) -> Records {
+        Records { store: self.store.clone(), scope: trusted() }
+    }
+
+    /// Serve the store on loopback, with a password of this run alone, until the result is dropped.
+    ///
+    /// # Errors
+    /// Where no port is free.
+    pub(super) async fn serve(&self) -> Result<Served> {
+        let listener = self.listener().await?;
+        let failed =
+            |error: std::io::Error| Diagnostic::surroundings("serve the store on loopback").caused_by(&error);
+        let registry = listener.local_addr().map_err(failed)?.to_string();
+        let password = password()?;
+        let user = "polyarch".to_owned();
+        let access =
+            Access::Basic { user: user.clone(), password: password.clone(), reading: Reading::SamePassword };
+        let router = server::router(self.store.clone(), access);
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            server::serve(listener, router, async {
+                // A dropped sender is the sign.
+                let _ = stopped.await;
+            })
+            .await
+        });
+        let address = StoreAddress { registry, repository: trusted(), user, password: Secret::new(password) };
+        Ok(Served { address, _stop: stop })
+    }
+
+    async fn listener(&self) -> Result<TcpListener> {
+        let digest = Digest::of(self.folder.as_os_str().as_encoded_bytes());
+        let start = u16::from_str_radix(&digest.hex()[..4], 16).unwrap_or_default();
+        let mut last = None;
+        for offset in 0..PORT_TRIES {
+            let port = FIRST_PORT + (start.wrapping_add(offset)) % PORTS;
+            match TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = Some(error),
+            }
+        }
+        let problem = Diagnostic::surroundings("serve the store on loopback: no port is free");
+        Err(last.map_or(problem.clone(), |error| problem.caused_by(&error)).into())
+    }
+}
+
+/// The address of a store that nothing is served at: a plan with nothing to do needs none.
+pub(super) fn nowhere() -> StoreAddress {
+    let password = Secret::new(String::new());
+    StoreAddress { registry: "localhost:0".to_owned(), repository: trusted(), user: String::new(), password }
+}
+
+/// A store that is served as long as this lives.
+pub(super) struct Served {
+    /// Where, and with what password.
+    pub(super) address: StoreAddress,
+    _stop: oneshot::Sender<()>,
+}
+
+/// The repository of the trusted scope.
+pub(super) fn trusted() -> Repository {
+    TRUSTED.parse().expect("a fixed name is a repository name")
+}
+
+fn default_folder(context: &Context, root: &Path) -> Result<PathBuf> {
+    let data = context.environment.data_folder().ok_or_else(|| {
+        Diagnostic::surroundings("find a folder for results: HOME is not set").hint("name one: --store DIR")
+    })?;
+    let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let digest = Digest::of(root.as_os_str().as_encoded_bytes());
+    Ok(data.join("polyarch").join(format!("{name}-{}", digest.short())))
+}
+
+/// 32 random bytes in hexadecimal.
+fn password() -> Result<String> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Diagnostic::surroundings("make a password: no random bytes"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The engine of this machine.
+pub(super) fn local_engine(context: &Context, scratch: &Path) -> Arc<dyn Engine> {
+    let environment = &context.environment;
+    Arc::new(Docker::local(DockerEnvironment {
+        search_path: environment.search_path(),
+        host: environment.text("DOCKER_HOST").filter(|host| !host.is_empty()),
+        user_config: environment.docker_folder(),
+        variables: environment.passed_on(),
+        scratch: scratch.to_owned(),
+    }))
+}
+
+/// The builders that there are: the engine of this machine.
+///
+/// # Errors
+/// Where it does not answer or cannot build.
+pub(super) async fn builders(
+    context: &Context,
+    scratch: &Path,
+    slots: Option<usize>,
+) -> Result<Vec<Builder>> {
+    let engine = local_engine(context, scratch);
+    let facts = engine.probe().await?;
+    for note in &facts.notes {
+        context.ui.warning(note);
+    }
+    let slots = slots.unwrap_or(facts.processors).max(1);
+    Ok(vec![Builder { name: "local".to_owned(), engine, facts, slots }])
+}
+
+/// A store at a registry by name, or the family's own.
+pub(super) struct Target {
+    /// What to call it.
+    pub(super) name: String,
+    /// The store.
+    pub(super) store: Arc<dyn Store>,
+    /// It is the family's own store: content is mounted there, and no bytes move.
+    pub(super) own: bool,
+}

@@ -1,0 +1,227 @@
+//! A folder of Dockerfiles, read into a family.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use crate::config::{self, FamilyFile};
+use crate::diag::{Diagnostic, Place, Result};
+use crate::dockerfile::Dockerfile;
+use crate::family::discover::{is_dockerfile, named_dockerfiles};
+use crate::family::{Family, Found, JobId, Sources};
+use crate::oci::Platform;
+
+use super::Context;
+
+/// How deep folders are searched for Dockerfiles.
+const DEPTH_LIMIT: usize = 16;
+/// How large a Dockerfile may be, in bytes.
+const DOCKERFILE_BYTES_LIMIT: u64 = 4 << 20;
+/// The configuration file's usual name.
+const CONFIGURATION: &str = "polyarch.toml";
+
+/// A family, and the folder that it stands in.
+pub(super) struct Workspace {
+    /// The folder, absolute.
+    pub(super) root: PathBuf,
+    /// The family.
+    pub(super) family: Family,
+    /// The store that the configuration names, relative to the folder.
+    pub(super) store: Option<PathBuf>,
+}
+
+impl Workspace {
+    /// Read the family of the folder that the command line names.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or the family does not hold together; independent problems together.
+    pub(super) fn read(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
+        let root = root(&context.common.directory)?;
+        let file = configuration(context, &root)?;
+        let dockerfiles = dockerfiles(&root, file.as_ref())?;
+        let store = file.as_ref().and_then(|file| file.store.as_ref()).map(|store| root.join(&store.value));
+        let name =
+            root.file_name().map_or_else(|| "family".to_owned(), |name| name.to_string_lossy().into_owned());
+        let args = arguments.clone();
+        let sources = Sources { name, file, dockerfiles, args, root_image: None, machine: machine()? };
+        let family = Family::resolve(&sources)?;
+        for warning in &family.warnings {
+            context.ui.warning(warning);
+        }
+        Ok(Self { root, family, store })
+    }
+
+    /// The jobs that names on the command line mean: `image`, `image:variant`, `image@platform`, `+image`.
+    ///
+    /// # Errors
+    /// For each name that means nothing here.
+    pub(super) fn select(&self, names: &[String], platforms: &[Platform]) -> Result<BTreeSet<JobId>> {
+        select(&self.family, names, platforms)
+    }
+}
+
+fn select(family: &Family, names: &[String], platforms: &[Platform]) -> Result<BTreeSet<JobId>> {
+    let mut problems = Vec::new();
+    let known = family.platforms();
+    for platform in platforms.iter().filter(|platform| !known.contains(platform)) {
+        let all = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        problems.push(
+            Diagnostic::request(format!("no image here is for {platform}")).hint(format!("choose of {all}")),
+        );
+    }
+    let wanted = |job: &JobId| platforms.is_empty() || platforms.contains(&job.platform);
+    let mut jobs = BTreeSet::new();
+    for name in names {
+        match named(family, name) {
+            Ok(found) => jobs.extend(found.into_iter().filter(|job| wanted(job))),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if names.is_empty() && !platforms.is_empty() {
+        jobs.extend(family.jobs().filter(|job| wanted(job)));
+    }
+    crate::diag::Problems::check(problems)?;
+    Ok(jobs)
+}
+
+/// The jobs that one name means.
+fn named(family: &Family, name: &str) -> Result<Vec<JobId>, Diagnostic> {
+    let (with_descendants, plain) = name.strip_prefix('+').map_or((false, name), |plain| (true, plain));
+    let (plain, platform) = match plain.split_once('@') {
+        Some((plain, platform)) => {
+            let platform: Platform = platform
+                .parse()
+                .map_err(|error| Diagnostic::request(format!("read `{name}`")).caused_by(&error))?;
+            (plain, Some(platform))
+        }
+        None => (plain, None),
+    };
+    let exact = |unit: &&crate::family::Unit| unit.to_string() == plain;
+    let of_image = |unit: &&crate::family::Unit| unit.image.as_str() == plain;
+    let units: Vec<_> = family.recipes().map(|recipe| &recipe.unit).collect();
+    // An image means its variants too: they are published together.
+    let mut found: Vec<_> = match plain.contains(':') {
+        true => units.iter().copied().filter(|unit| exact(unit)).collect(),
+        false => units.iter().copied().filter(|unit| of_image(unit)).collect(),
+    };
+    if found.is_empty() {
+        let names: Vec<String> = units.iter().map(ToString::to_string).collect();
+        let problem = Diagnostic::request(format!("there is no image `{plain}` here"));
+        let near = crate::diag::did_you_mean(plain, names.iter().map(String::as_str));
+        return Err(problem.hint(near.unwrap_or_else(|| "see what there is: polyarch plan".to_owned())));
+    }
+    if with_descendants {
+        found = found.into_iter().flat_map(|unit| family.with_descendants(unit)).collect();
+    }
+    let jobs: Vec<JobId> = found
+        .into_iter()
+        .filter_map(|unit| family.recipe(unit))
+        .flat_map(|recipe| recipe.platforms.keys().map(|platform| recipe.unit.on(platform)))
+        .filter(|job| platform.as_ref().is_none_or(|platform| job.platform == *platform))
+        .collect();
+    match (jobs.is_empty(), platform) {
+        (true, Some(platform)) => Err(Diagnostic::request(format!("`{plain}` is not built for {platform}"))
+            .hint("see what there is: polyarch plan")),
+        _ => Ok(jobs),
+    }
+}
+
+fn root(directory: &Path) -> Result<PathBuf> {
+    let problem =
+        |why: String| Diagnostic::request(format!("open the folder {}", directory.display())).because(why);
+    let root = directory.canonicalize().map_err(|error| problem(error.to_string()))?;
+    match root.is_dir() {
+        true => Ok(root),
+        false => Err(problem("it is no folder".to_owned())
+            .hint("name the folder of the family: polyarch -C DIR plan")
+            .into()),
+    }
+}
+
+fn configuration(context: &Context, root: &Path) -> Result<Option<FamilyFile>> {
+    let (path, asked) = match &context.common.config {
+        Some(path) => (path.clone(), true),
+        None => (root.join(CONFIGURATION), false),
+    };
+    // A name given on the command line counts from where one stands, or else from the family's folder.
+    let path = if asked && !path.exists() && root.join(&path).exists() { root.join(&path) } else { path };
+    let shown = path.strip_prefix(root).unwrap_or(&path).to_owned();
+    if !asked && std::fs::symlink_metadata(&path).is_err() {
+        return Ok(None);
+    }
+    let bytes = read_bounded(&path, &shown, config::BYTES_LIMIT)?;
+    let text = Dockerfile::read_bytes(&shown, &bytes)?;
+    FamilyFile::parse(&shown, &text).map(Some)
+}
+
+fn dockerfiles(root: &Path, file: Option<&FamilyFile>) -> Result<Vec<Found>> {
+    let mut paths = Vec::new();
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    let visible = |entry: &walkdir::DirEntry| {
+        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
+    };
+    for entry in
+        WalkDir::new(root).max_depth(DEPTH_LIMIT).sort_by_file_name().into_iter().filter_entry(visible)
+    {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error
+                    .path()
+                    .and_then(|path| path.strip_prefix(root).ok())
+                    .unwrap_or(Path::new("."))
+                    .to_owned();
+                problems
+                    .push(Diagnostic::request("look for Dockerfiles").at(Place::file(path)).because(error));
+                continue;
+            }
+        };
+        let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_owned();
+        if !entry.file_type().is_dir() {
+            paths.push(path);
+        }
+    }
+    let named = file.map(|file| named_dockerfiles(file, &paths)).unwrap_or_default();
+    for path in paths {
+        if !is_dockerfile(&path) && !named.contains(&path) {
+            continue;
+        }
+        let text = read_bounded(&root.join(&path), &path, DOCKERFILE_BYTES_LIMIT)
+            .and_then(|bytes| Dockerfile::read_bytes(&path, &bytes));
+        match text {
+            Ok(text) => found.push(Found { path, text }),
+            Err(more) => problems.extend(more.iter().cloned()),
+        }
+    }
+    crate::diag::Problems::check(problems)?;
+    Ok(found)
+}
+
+/// The bytes of an ordinary file, which must not be larger than a limit: F-C1, F-C3.
+fn read_bounded(path: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>> {
+    let problem = |why: String| Diagnostic::request("read the file").at(Place::file(shown)).because(why);
+    let metadata = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a folder" } else { "no ordinary file" };
+        return Err(problem(format!("it is {what}")).into());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| problem(error.to_string()))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| problem(error.to_string()))?;
+    match bytes.len() as u64 > limit {
+        true => Err(problem(format!("it has more than {limit} bytes")).into()),
+        false => Ok(bytes),
+    }
+}
+
+/// The platform of this machine, as OCI names it.
+fn machine() -> Result<Platform> {
+    let text = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    let text = text.replace("macos", "linux");
+    text.parse().map_err(|error: crate::oci::Error| {
+        Diagnostic::surroundings("name this machine's platform").caused_by(&error).into()
+    })
+}
