@@ -3,5 +3,7 @@
 
 mod architecture;
 mod client;
+mod end_to_end;
+mod program;
 mod server;
 mod store;

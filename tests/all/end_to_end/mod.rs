@@ -1,0 +1,4 @@
+//! The whole, on real engines and real registries.
+
+mod engines;
+mod parent_and_child;

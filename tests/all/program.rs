@@ -1,0 +1,141 @@
+//! The program as its user runs it: the real binary, an empty environment, folders of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A place to run the program in: a folder for the family, one for the store, one that is home.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+    variables: BTreeMap<String, OsString>,
+}
+
+/// What the program answered.
+#[must_use = "look at the answer, or at least at its exit code"]
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    /// An empty place.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("polyarch-test-").tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("family")).expect("a folder for the family");
+        std::fs::create_dir(folder.path().join("home")).expect("a folder that is home");
+        let mut variables = BTreeMap::from([("PATH".to_owned(), variable("PATH").unwrap_or_default())]);
+        variables.insert("HOME".to_owned(), folder.path().join("home").into());
+        Self { folder, variables }
+    }
+
+    /// A place with these files of a family in it.
+    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
+        let place = Self::new();
+        for (path, text) in files {
+            place.write(path, text);
+        }
+        place
+    }
+
+    /// Set a variable of the environment.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.variables.insert(name.to_owned(), value.into());
+    }
+
+    /// The folder of the family.
+    pub(crate) fn family(&self) -> PathBuf {
+        self.folder.path().join("family")
+    }
+
+    /// The folder of the store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// The folder that holds all of it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Write a file of the family.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let file = self.family().join(path);
+        std::fs::create_dir_all(file.parent().expect("a file has a folder")).expect("make a folder");
+        std::fs::write(file, text).expect("write a file of the family");
+    }
+
+    /// Run the program to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Answer {
+        self.command(arguments).output().expect("run the program").into()
+    }
+
+    /// Begin to run the program.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).spawn().expect("start the program")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_polyarch"));
+        command.args(arguments).env_clear().envs(&self.variables).current_dir(self.family());
+        command.env("POLYARCH_STORE", self.store());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// The events of the newest run.
+    pub(crate) fn events(&self) -> Vec<serde_json::Value> {
+        let runs = std::fs::read_dir(self.store().join("runs")).expect("runs in the store");
+        let mut runs: Vec<PathBuf> = runs.map(|run| run.expect("a run").path()).collect();
+        runs.sort();
+        let log = runs.last().expect("a run").join("events.jsonl");
+        let text = std::fs::read_to_string(log).expect("the log of the run");
+        text.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Answer {
+    /// The same, after it was seen that all went well.
+    #[track_caller]
+    pub(crate) fn well(self) -> Self {
+        self.ended(0)
+    }
+
+    /// The same, after it was seen that the exit code is this one.
+    #[track_caller]
+    pub(crate) fn ended(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// A variable of the test's own environment, where it is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which engines there are")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Say that a test is skipped and why; with `CI=true` that is a failure.
+#[track_caller]
+pub(crate) fn skip(test: &str, why: &str) {
+    use std::io::Write;
+    assert!(variable("CI").is_none(), "{test} is skipped in CI: {why}");
+    eprintln!("skipped: {test}: {why}");
+    if let Some(file) = variable("POLYARCH_TEST_SKIPS") {
+        let mut file =
+            std::fs::OpenOptions::new().create(true).append(true).open(file).expect("the list of skips");
+        writeln!(file, "{test}: {why}").expect("add to the list of skips");
+    }
+}
