@@ -43,9 +43,10 @@ pub(crate) struct Family {
     pub(crate) platform_assumed: bool,
     /// Known problems that stop nothing.
     pub(crate) warnings: Vec<Diagnostic>,
-    pub(super) recipes: BTreeMap<Unit, Recipe>,
+    /// Every recipe, by its unit.
+    pub(crate) recipes: BTreeMap<Unit, Recipe>,
     /// Every unit, parents before children, else by name.
-    pub(super) order: Vec<Unit>,
+    pub(crate) order: Vec<Unit>,
 }
 
 impl Family {
@@ -118,7 +119,8 @@ pub(crate) struct Recipe {
     pub(crate) common_tags: Vec<String>,
     /// How long a build of it may take, in seconds.
     pub(crate) time_limit_seconds: u64,
-    pub(super) tag_prefix: String,
+    /// What [`Recipe::tag_prefix`] gives.
+    pub(crate) tag_prefix: String,
 }
 
 impl Recipe {

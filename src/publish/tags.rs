@@ -65,7 +65,7 @@ pub(super) fn of_image(
     let mut tags = ImageTags { warnings, ..ImageTags::default() };
     for (platform, values) in &made {
         for value in values.iter().collect::<BTreeSet<_>>() {
-            let own = format!("{}{value}", prefix(recipe));
+            let own = format!("{}{value}", recipe.tag_prefix());
             let tag = parsed(recipe, &policy.platform_tag(platform, &own), "the platform's tag")?;
             tags.platform.push((tag, platform.clone()));
         }
@@ -89,7 +89,7 @@ fn merge(
     }
     let mut refused = Vec::new();
     for (value, platforms) in makers {
-        let tag = parsed(recipe, &format!("{}{value}", prefix(recipe)), "the merged tag")?;
+        let tag = parsed(recipe, &format!("{}{value}", recipe.tag_prefix()), "the merged tag")?;
         if platforms.len() == made.len() || divergence == Divergence::Partial {
             tags.merged.push((tag, platforms));
             continue;
@@ -204,9 +204,4 @@ fn parsed(recipe: &Recipe, text: &str, what: &str) -> Result<Tag> {
             .because(error)
             .into()
     })
-}
-
-/// What stands before every tag of a variant.
-fn prefix(recipe: &Recipe) -> String {
-    recipe.unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-"))
 }

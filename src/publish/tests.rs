@@ -12,7 +12,9 @@ use super::*;
 use crate::diag::{Kind, Problems, Result};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::event::EventKind;
-use crate::family::{Build, Check, CheckKind, Divergence, Family, JobId, Recipe, TagPolicy, TagSource, Unit};
+use crate::family::{
+    Build, Check, CheckKind, Divergence, Emulation, Family, JobId, Recipe, TagPolicy, TagSource, Unit,
+};
 use crate::oci::watched::{Failure, Watched};
 use crate::oci::{
     Descriptor, Digest, Document, Manifest, MediaType, Memory, Platform, Pointer, Repository, Store, Tag,
@@ -34,6 +36,7 @@ impl Fixture {
             name: "tiny".to_owned(),
             registry: None,
             tags: TagPolicy { divergence, ..TagPolicy::default() },
+            emulation: Emulation::Allowed,
             platform_assumed: false,
             warnings: Vec::new(),
             recipes: BTreeMap::new(),
@@ -145,7 +148,8 @@ fn build() -> Build {
     let file = Dockerfile::parse(Path::new("Dockerfile"), "FROM scratch\n").expect("Dockerfile");
     let platform = BuildPlatform { os: "linux".into(), architecture: "amd64".into(), variant: None };
     let request = Request { target: None, args: &BTreeMap::new(), platform: &platform };
-    Build { needs: file.needs(&request).expect("needs"), uses: BTreeMap::new(), base: None }
+    let needs = file.needs(&request).expect("needs");
+    Build { needs, uses: BTreeMap::new(), base: None, triggers: Vec::new() }
 }
 
 fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recipe {
@@ -168,6 +172,7 @@ fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recipe {
         checks: vec![Check { declared_by: unit.clone(), kind: tagger, time_limit_seconds: 60 }],
         common_tags: vec!["latest".to_owned()],
         time_limit_seconds: 60,
+        tag_prefix: unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-")),
     }
 }
 
