@@ -146,6 +146,7 @@ impl Answer {
 /// What a status and the registry's code for it mean to a caller.
 fn kind(status: StatusCode, code: &str) -> ErrorKind {
     match (status.as_u16(), code) {
+        (413, _) => ErrorKind::TooLarge,
         (_, "DIGEST_INVALID" | "SIZE_INVALID") => ErrorKind::Mismatch,
         (_, "MANIFEST_BLOB_UNKNOWN") | (400, "BLOB_UNKNOWN" | "MANIFEST_UNKNOWN") => {
             ErrorKind::MissingContent
@@ -153,7 +154,6 @@ fn kind(status: StatusCode, code: &str) -> ErrorKind {
         (401 | 403, _) => ErrorKind::Denied,
         (404 | 410, _) => ErrorKind::NotFound,
         (405 | 501, _) | (_, "UNSUPPORTED") => ErrorKind::Unsupported,
-        (413, _) => ErrorKind::TooLarge,
         (507, _) => ErrorKind::Full,
         (status, _) if passes(status) => ErrorKind::Passing,
         (400 | 416, _) => ErrorKind::Invalid,

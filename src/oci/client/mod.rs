@@ -162,19 +162,23 @@ impl Client {
         self.connection.auth.forget().await;
     }
 
-    /// PUT a document once under a pointer, until the registry has it.
+    /// PUT a document under a pointer, until the registry has it; `tags` are to be moved by the same request.
     async fn put_document(
         &self,
         repository: &Repository,
         document: &Document,
         pointer: &Pointer,
+        tags: &[Tag],
     ) -> Result<Answer, Error> {
         let connection = &*self.connection;
         let doing = format!("write manifest {pointer} of {repository}");
-        let ask = connection
+        let mut ask = connection
             .ask(Method::PUT, repository, &format!("manifests/{pointer}"), "pull,push", &doing)?
             .header(CONTENT_TYPE, document.media_type())
             .body(document.bytes().clone());
+        for tag in tags {
+            ask.url.query_pairs_mut().append_pair("tag", tag.as_str());
+        }
         let mut tries = Tries::new(connection);
         loop {
             let trouble = match connection.once(&ask).await {
@@ -348,14 +352,25 @@ impl Store for Client {
         document: &Document,
         tags: &[Tag],
     ) -> Result<(), Error> {
-        // A tag alone would have the registry choose the algorithm of the digest.
-        let by_digest = tags.is_empty() || document.digest().algorithm() != super::Algorithm::Sha256;
-        let first = by_digest.then(|| Pointer::Digest(document.digest().clone()));
-        let mut lists_referrers = true;
-        for pointer in first.into_iter().chain(tags.iter().cloned().map(Pointer::Tag)) {
-            let answer = self.put_document(repository, document, &pointer).await?;
-            lists_referrers = answer.header("oci-subject").is_some();
+        let mut left = tags;
+        let mut answered = Vec::new();
+        let with_tags;
+        // A tag alone would have the registry choose the algorithm of the digest, so another than the usual one is
+        // written by its name, with the tags beside it. Registries that know no such tags do not name them.
+        if tags.is_empty() || document.digest().algorithm() != super::Algorithm::Sha256 {
+            let pointer = Pointer::Digest(document.digest().clone());
+            let answer = self.put_document(repository, document, &pointer, tags).await?;
+            let moved: Vec<_> =
+                answer.headers().get_all("oci-tag").iter().filter_map(|tag| tag.to_str().ok()).collect();
+            with_tags = tags.iter().filter(|tag| !moved.contains(&tag.as_str())).cloned().collect::<Vec<_>>();
+            left = &with_tags;
+            answered.push(answer.header("oci-subject").is_some());
         }
+        for tag in left {
+            let answer = self.put_document(repository, document, &tag.clone().into(), &[]).await?;
+            answered.push(answer.header("oci-subject").is_some());
+        }
+        let lists_referrers = answered.into_iter().all(|lists| lists);
         if !lists_referrers {
             self.note_referrer(repository, document).await?;
         }

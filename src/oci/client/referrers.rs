@@ -104,7 +104,7 @@ impl Client {
             annotations: BTreeMap::new(),
         });
         let tag = Pointer::Tag(schema_tag(&subject.digest)?);
-        self.put_document(repository, &index, &tag).await.map(drop)
+        self.put_document(repository, &index, &tag, &[]).await.map(drop)
     }
 }
 
