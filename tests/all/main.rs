@@ -7,3 +7,4 @@ mod end_to_end;
 mod program;
 mod server;
 mod store;
+mod twins;
