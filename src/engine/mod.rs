@@ -2,8 +2,6 @@
 
 pub(crate) mod docker;
 mod emulation;
-#[cfg(test)]
-pub(crate) mod fake;
 pub(crate) mod host;
 mod lines;
 mod order;
