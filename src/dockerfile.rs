@@ -39,8 +39,7 @@ use crate::diag::{Place, Problems, Result};
 use crate::oci::Platform;
 
 pub(crate) use ignore::Ignore;
-pub(crate) use needs::{BaseOfTarget, How, ImageUse, Needs, Newer, Remote, RemoteKind, Source, Sources};
-pub(crate) use pattern::PathPattern;
+pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Source};
 
 use instruction::{Action, Instruction};
 use lines::Directive;
@@ -136,11 +135,6 @@ impl Dockerfile {
     pub(crate) fn syntax(&self) -> Option<Written> {
         let syntax = self.syntax.as_ref()?;
         Some(Written { text: syntax.value.clone(), place: self.text.place(syntax.range.clone()) })
-    }
-
-    /// The names of the stages that have one, in order, in lower case.
-    pub(crate) fn stage_names(&self) -> impl Iterator<Item = &str> {
-        self.stages.iter().filter_map(|stage| stage.name.as_deref())
     }
 
     /// Every `ARG`, in order: its name and where it is declared.

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::diag::{Diagnostic, Problems, Result};
+use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::Redactor;
 use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::{Emulation, Family, SecretSource, Unit};
-use crate::plan::Decision;
 use crate::report::Report;
 use crate::run::{self, HostTests, Ran, Session};
 
@@ -20,6 +20,9 @@ use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
 use super::signals::Signals;
 use super::{Context, Ended, publish, registries, workshop};
+
+/// How often elapsed times are drawn again.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Build, test and tag the images, and keep the results in the store
 #[derive(Debug, Args)]
@@ -134,13 +137,23 @@ async fn build(
     recorder: &Arc<Recorder>,
     signals: &Signals,
 ) -> Result<Ran> {
-    let idle = planning.plan.jobs.values().all(|planned| matches!(planned.decision, Decision::Reuse(_)));
+    let idle = planning.plan.to_build() + planning.plan.to_check() == 0;
+    if idle {
+        context
+            .ui
+            .note(&format!("nothing to build: records stand for {}", count(planning.plan.reused(), "job")));
+    }
     let folder = recorder.run_folder();
     let (builders, served) = match idle {
         true => (Vec::new(), None),
         false => {
-            let builders =
-                workshop::builders(context, &folder.scratch, options.slots.map(usize::from)).await?;
+            let builders = workshop::builders(
+                context,
+                &planning.workspace,
+                &folder.scratch,
+                options.slots.map(usize::from),
+            )
+            .await?;
             (builders, Some(planning.shelf.serve().await?))
         }
     };
@@ -175,7 +188,16 @@ async fn build(
         clock: Arc::new(recorder::now),
         show: Arc::new(move |kind| show.show(kind)),
     };
-    let ran = run::run(&session, &planning.plan, signals.stop()).await;
+    let ran = {
+        let mut running = std::pin::pin!(run::run(&session, &planning.plan, signals.stop()));
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                ran = &mut running => break ran,
+                _ = ticks.tick() => context.ui.tick(recorder::now()),
+            }
+        }
+    };
     for builder in &builders {
         let swept = builder.engine.sweep(Some(&recorder.run)).await;
         if let Err(problem) = swept {

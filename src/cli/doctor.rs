@@ -66,7 +66,7 @@ async fn engine(context: &Context, found: &mut Findings) {
             return found.lack(Diagnostic::surroundings("make a temporary folder").caused_by(&error));
         }
     };
-    let engine = workshop::local_engine(context, scratch.path());
+    let engine = workshop::local_engine(context, scratch.path(), None);
     match engine.probe().await {
         Ok(facts) => {
             let store = match facts.image_store {

@@ -91,9 +91,13 @@ impl Environment {
     }
 
     /// What speaks to the person.
-    pub(super) fn ui(&self, colour: bool) -> Ui {
+    pub(super) fn ui(&self, colour: bool, quiet: bool) -> Ui {
         let columns = self.text("COLUMNS").and_then(|columns| columns.parse().ok()).unwrap_or(100);
-        let display = if self.interactive() { Display::Live { columns } } else { Display::Plain };
+        let display = match quiet {
+            true => Display::Quiet,
+            false if self.interactive() => Display::Live { columns },
+            false => Display::Plain,
+        };
         let colour = if colour { Colour::Always } else { Colour::Never };
         Ui::new(Box::new(std::io::stdout()), Box::new(std::io::stderr()), colour, display)
     }

@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         })?;
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     let served = planning.shelf.serve().await?;
-    let engine = workshop::local_engine(context, &recorder.run_folder().scratch);
+    let engine = workshop::local_engine(context, &recorder.run_folder().scratch, None);
     engine.probe().await?;
     let unit = job.unit.to_string().replace(':', "-");
     let name =

@@ -21,7 +21,7 @@ mod workspace;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::ui::Ui;
@@ -56,6 +56,9 @@ struct Common {
     /// The folder that results are kept in; one for each family, in the user's data folder
     #[arg(long, global = true, value_name = "DIR", env = "POLYARCH_STORE")]
     store: Option<PathBuf>,
+    /// Say nothing but what is wrong
+    #[arg(short, long, global = true)]
+    quiet: bool,
     /// When to colour what is said
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
@@ -114,14 +117,14 @@ pub(crate) fn main() -> ExitCode {
         Color::Always => true,
         Color::Never => false,
     };
-    let ui = std::sync::Arc::new(environment.ui(colour));
+    let ui = std::sync::Arc::new(environment.ui(colour, arguments.common.quiet));
     let context = Context { common: arguments.common, environment, ui: ui.clone() };
     let ended = runtime().and_then(|runtime| {
         let ended = runtime.block_on(dispatch(&context, arguments.command));
         runtime.shutdown_background();
         ended
     });
-    match ended {
+    match ended.and_then(|ended| ui.finish().map(|()| ended)) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::With(code)) => ExitCode::from(code),
         Err(problems) => {
@@ -154,9 +157,10 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
 }
 
 /// The whole of the help as a page: what `docs/cli.md` holds.
-pub(crate) fn help_page() -> String {
+#[cfg(test)]
+fn help_page() -> String {
     let mut page = String::from("# The command line\n\nMade from `--help`; do not edit.\n");
-    let mut command = Arguments::command().term_width(100);
+    let mut command = <Arguments as clap::CommandFactory>::command().term_width(100);
     command.build();
     page.push_str(&format!(
         "\n## polyarch\n\n```text\n{}\n```\n",

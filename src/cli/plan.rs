@@ -104,6 +104,11 @@ impl What {
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = Planning::make(context, &options.what).await?;
     sweep_dead(&planning.shelf.folder);
+    if planning.workspace.family.platform_assumed {
+        context
+            .ui
+            .note("no platform is declared: this machine's own is taken; to declare some: polyarch init");
+    }
     let view = view(&planning);
     let text = match options.format {
         Format::Text => view.to_text(),

@@ -33,7 +33,7 @@ impl Signals {
                     _ = terminate.recv() => 143,
                 };
                 if heard.code.swap(code, Ordering::SeqCst) != 0 {
-                    #[expect(clippy::exit, reason = "the second signal means now")]
+                    // The second signal means now.
                     std::process::exit(i32::from(code));
                 }
                 heard.came.notify_waiters();

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::config::BuilderSetting;
 use crate::diag::{Diagnostic, Result};
 use crate::engine::docker::{Docker, DockerEnvironment};
 use crate::engine::{Engine, StoreAddress};
 use crate::oci::server::{self, Access, Reading};
-use crate::oci::{Digest, Error, Layout, Repository, Secret, Store};
+use crate::oci::{Digest, Error, Layout, Platform, Repository, Secret, Store};
 use crate::record::Records;
 use crate::run::Builder;
 
@@ -144,34 +145,58 @@ fn password() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The engine of this machine.
-pub(super) fn local_engine(context: &Context, scratch: &Path) -> Arc<dyn Engine> {
+/// The engine of this machine, or the one at an address.
+pub(super) fn local_engine(context: &Context, scratch: &Path, address: Option<String>) -> Arc<dyn Engine> {
     let environment = &context.environment;
     Arc::new(Docker::local(DockerEnvironment {
         search_path: environment.search_path(),
-        host: environment.text("DOCKER_HOST").filter(|host| !host.is_empty()),
+        host: address.or_else(|| environment.text("DOCKER_HOST").filter(|host| !host.is_empty())),
         user_config: environment.docker_folder(),
         variables: environment.passed_on(),
         scratch: scratch.to_owned(),
     }))
 }
 
-/// The builders that there are: the engine of this machine.
+/// The builders that the configuration names, or else the engine of this machine.
 ///
 /// # Errors
-/// Where it does not answer or cannot build.
+/// Where one does not answer, cannot build, or is on another machine, whose engine does not reach the store.
 pub(super) async fn builders(
     context: &Context,
+    workspace: &Workspace,
     scratch: &Path,
     slots: Option<usize>,
 ) -> Result<Vec<Builder>> {
-    let engine = local_engine(context, scratch);
-    let facts = engine.probe().await?;
-    for note in &facts.notes {
-        context.ui.warning(note);
+    let mut named = workspace.builders.clone();
+    if named.is_empty() {
+        named.insert("local".to_owned(), BuilderSetting::default());
     }
-    let slots = slots.unwrap_or(facts.processors).max(1);
-    Ok(vec![Builder { name: "local".to_owned(), engine, facts, slots }])
+    let mut builders = Vec::new();
+    for (name, setting) in named {
+        let address = setting.engine.map(|engine| engine.value).filter(|engine| engine != "docker");
+        if let Some(address) = address.as_ref().filter(|address| !address.starts_with("unix://")) {
+            let problem =
+                format!("builder {name}: the engine at {address} does not reach the store on this machine");
+            return Err(Diagnostic::surroundings(problem)
+                .hint("name an engine of this machine: engine = \"docker\"")
+                .into());
+        }
+        let folder = scratch.join(format!("builder-{name}"));
+        let engine = local_engine(context, &folder, address);
+        let mut facts = engine.probe().await?;
+        for note in &facts.notes {
+            context.ui.warning(note);
+        }
+        if let Some(platforms) = setting.platforms {
+            let given = |platform: &Platform| platforms.iter().any(|one| one.value == *platform);
+            facts.native.retain(given);
+            facts.emulated.retain(given);
+        }
+        let own = setting.slots.and_then(|slots| usize::try_from(slots.value).ok());
+        let slots = slots.or(own).unwrap_or(facts.processors).max(1);
+        builders.push(Builder { name, engine, facts, slots });
+    }
+    Ok(builders)
 }
 
 /// A store at a registry by name, or the family's own.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::config::{self, FamilyFile};
+use crate::config::{self, BuilderSetting, FamilyFile};
 use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::Dockerfile;
 use crate::family::discover::{is_dockerfile, named_dockerfiles};
@@ -30,6 +30,8 @@ pub(super) struct Workspace {
     pub(super) family: Family,
     /// The store that the configuration names, relative to the folder.
     pub(super) store: Option<PathBuf>,
+    /// The builders that the configuration names.
+    pub(super) builders: BTreeMap<String, BuilderSetting>,
 }
 
 impl Workspace {
@@ -50,7 +52,8 @@ impl Workspace {
         for warning in &family.warnings {
             context.ui.warning(warning);
         }
-        Ok(Self { root, family, store })
+        let builders = sources.file.map(|file| file.builder).unwrap_or_default();
+        Ok(Self { root, family, store, builders })
     }
 
     /// The jobs that names on the command line mean: `image`, `image:variant`, `image@platform`, `+image`.

@@ -37,6 +37,7 @@ pub(crate) struct FamilyFile {
     #[cfg_attr(test, schemars(skip))]
     pub(crate) source: Source,
     /// The version of the format; 1 where it is not said.
+    #[cfg_attr(not(test), expect(dead_code, reason = "checked while it is read; here for the schema"))]
     pub(crate) version: Option<Written<u32>>,
     /// What to call the family; the name of its folder where it is not said.
     pub(crate) name: Option<Written<String>>,

@@ -48,11 +48,6 @@ impl LogicalLine {
         let at = self.pieces.partition_point(|(logical, _)| *logical <= offset).saturating_sub(1);
         self.pieces.get(at).map_or(0, |(logical, source)| source + (offset - logical))
     }
-
-    /// A line that stands in no file: a trigger of another image.
-    pub(super) fn detached(text: &str) -> Self {
-        Self { text: text.to_owned(), pieces: Vec::new(), heredocs: Vec::new() }
-    }
 }
 
 /// What a file holds, and what is wrong with how it is cut.

@@ -44,6 +44,7 @@ impl PathPattern {
     }
 
     /// Whether it is the whole context.
+    #[cfg(test)]
     pub(crate) fn is_everything(&self) -> bool {
         self.0.iter().all(|part| *part == Part::Any)
     }

@@ -1,7 +1,6 @@
 //! Group instructions into stages, and find stages by name.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::instruction::{Action, Instruction, Word};
 use super::text::Text;
@@ -14,7 +13,6 @@ pub(super) struct Stage {
     /// In lower case, as names are compared.
     pub(super) name: Option<String>,
     pub(super) platform: Option<Word>,
-    pub(super) range: Range<usize>,
     pub(super) instructions: Vec<Instruction>,
 }
 
@@ -30,8 +28,7 @@ pub(super) fn group(
     let mut early = None;
     for instruction in instructions {
         if let Action::From { image, name, platform } = instruction.action {
-            let range = instruction.range;
-            stages.push(Stage { image, name, platform, range, instructions: Vec::new() });
+            stages.push(Stage { image, name, platform, instructions: Vec::new() });
         } else if let Some(stage) = stages.last_mut() {
             stage.instructions.push(instruction);
         } else if matches!(instruction.action, Action::Arg(_)) {

@@ -60,7 +60,11 @@ fn summary(text: &str, settings: &str) -> String {
     for source in &needs.sources {
         match source {
             Source::Context(sources) => {
-                let all = if sources.patterns.iter().any(PathPattern::is_everything) { " (all)" } else { "" };
+                let all = if sources.patterns.iter().any(super::pattern::PathPattern::is_everything) {
+                    " (all)"
+                } else {
+                    ""
+                };
                 write!(line, "read {}{all}; ", sources.written.join(" ")).unwrap();
             }
             Source::Remote(remote) => {

@@ -144,8 +144,6 @@ pub(crate) struct SecretFile {
 /// One build.
 #[derive(Clone)]
 pub(crate) struct BuildOrder {
-    /// The run that it belongs to.
-    pub(crate) run: RunId,
     /// What to call it in messages: the job.
     pub(crate) title: String,
     /// The platform.

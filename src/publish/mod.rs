@@ -20,10 +20,10 @@ mod tags;
 mod verify;
 
 pub(crate) use carry_out::Published;
-pub(crate) use publication::{Publication, Source, Step, Target};
-pub(crate) use release::{PlatformImage, Release, ReleaseImage, Withheld, assemble};
-pub(crate) use tags::{RunFacts, WithheldTag};
-pub(crate) use verify::{Difference, DifferenceKind, verify};
+pub(crate) use publication::{Publication, Source, Target};
+pub(crate) use release::assemble;
+pub(crate) use tags::RunFacts;
+pub(crate) use verify::verify;
 
 #[cfg(test)]
 mod tests;

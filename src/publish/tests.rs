@@ -8,6 +8,8 @@ use bytes::Bytes;
 use expect_test::{Expect, expect};
 use futures_util::FutureExt;
 
+use super::release::Release;
+use super::verify::Difference;
 use super::*;
 use crate::diag::{Kind, Problems, Result};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};

@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
 use crate::diag::{Diagnostic, Place, Result};
-use crate::event::{EVENT_VERSION, Event, EventKind, Outcome};
+#[cfg(test)]
+use crate::event::EVENT_VERSION;
+use crate::event::{Event, EventKind, Outcome};
 
 pub(crate) use plan::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
 pub(crate) use terminal::{counted, duration, size};
@@ -150,6 +153,7 @@ impl Report {
     }
 
     /// The report of a log: one line of JSON an event. A line cut off at the end of a crashed run is passed over.
+    #[cfg(test)]
     pub(crate) fn of_log(file: &str, log: &str) -> Result<Self> {
         let mut report = Self::empty();
         for (at, line) in log.lines().enumerate() {
@@ -295,6 +299,7 @@ impl Report {
     }
 }
 
+#[cfg(test)]
 fn refuse_newer(file: &str, log: &str, line: usize, event: &Event) -> Result<()> {
     match event.kind {
         EventKind::RunStarted { version, .. } if version > EVENT_VERSION => Err(Diagnostic::request(

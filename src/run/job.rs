@@ -121,7 +121,6 @@ impl Work<'_> {
                 .map(|file| SecretFile { id: id.clone(), file: file.clone() })
         });
         BuildOrder {
-            run: session.run.clone(),
             title: self.job.to_string(),
             platform: self.job.platform.clone(),
             context: session.root.join(&self.recipe.context),

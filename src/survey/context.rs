@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::Ignore;
@@ -41,7 +41,7 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
         None => Ignore::default(),
     };
     let mut states = BTreeMap::<String, String>::new();
-    let entries = entries(&folder, &recipe.context)?;
+    let entries = entries(&folder, &recipe.context, &ignore)?;
     for (platform, build) in &recipe.platforms {
         let mut files = BTreeMap::new();
         for (path, metadata) in &entries {
@@ -90,9 +90,13 @@ fn ignore_text(root: &Path, recipe: &Recipe) -> Result<Option<(PathBuf, String)>
 }
 
 /// Everything below a folder, by its path with `/` between the parts, in order.
-fn entries(folder: &Path, shown: &Path) -> Result<Vec<(String, Metadata)>> {
+fn entries(folder: &Path, shown: &Path, ignore: &Ignore) -> Result<Vec<(String, Metadata)>> {
     let mut found = Vec::new();
-    for entry in WalkDir::new(folder).min_depth(1).sort_by_file_name() {
+    let seen = |entry: &DirEntry| {
+        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        entry.depth() == 0 || !entry.file_type().is_dir() || !ignore.passes_over(&text_of(path))
+    };
+    for entry in WalkDir::new(folder).min_depth(1).sort_by_file_name().into_iter().filter_entry(seen) {
         let entry = entry.map_err(|error| {
             let path = error.path().and_then(|path| path.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
             Diagnostic::request("read a file of the build context")

@@ -78,7 +78,7 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_polyarch"));
+        let mut command = program(env!("CARGO_BIN_EXE_polyarch"));
         command.args(arguments).env_clear().envs(&self.variables).current_dir(self.family());
         command.env("POLYARCH_STORE", self.store());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -121,8 +121,13 @@ impl Answer {
     }
 }
 
+/// A program to be run by a test.
+pub(crate) fn program(name: &str) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    Command::new(name)
+}
+
 /// A variable of the test's own environment, where it is set and not empty.
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment which engines there are")]
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -132,7 +137,6 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 pub(crate) fn skip(test: &str, why: &str) {
     use std::io::Write;
     assert!(variable("CI").is_none(), "{test} is skipped in CI: {why}");
-    eprintln!("skipped: {test}: {why}");
     if let Some(file) = variable("POLYARCH_TEST_SKIPS") {
         let mut file =
             std::fs::OpenOptions::new().create(true).append(true).open(file).expect("the list of skips");

@@ -100,7 +100,6 @@ impl Bench {
         let scratch = self.folder.path().join(format!("build-{number}"));
         std::fs::create_dir(&scratch).unwrap();
         BuildOrder {
-            run: self.run.clone(),
             title: format!("image{number}@linux/amd64"),
             platform: "linux/amd64".parse().unwrap(),
             context,
@@ -221,21 +220,14 @@ async fn a_parent_and_a_child_are_built_tested_and_cleared_away(engine: &str, im
         half = "canary-secret-\"\"",
         rest = "91c2",
     );
-    let mut order = BuildOrder {
+    let order = BuildOrder {
+        // A step from the cache prints nothing that could be hidden.
+        no_cache: true,
         secrets: vec![SecretFile { id: "key".to_owned(), file: secret }],
         args: [("GREETING".to_owned(), "hello there".to_owned())].into(),
         labels: [("a.label".to_owned(), "its value".to_owned())].into(),
         ..bench.order(&text)
     };
-    order.platform = "linux/386".parse().unwrap();
-    // A 386 child of an amd64 parent has its parent's platform: the engine's answer is not what was asked for.
-    let (built, _) = bench.build(&order).await;
-    if image_store == ImageStore::Classic {
-        let refused = problem(built.unwrap_err());
-        assert!(refused.message.contains("returned linux/amd64 for linux/386"), "F-G4: {refused}");
-    }
-
-    order.platform = "linux/amd64".parse().unwrap();
     let (built, _) = bench.build(&order).await;
     built.unwrap();
     let (child, manifest_of_child) = bench.manifest(order.tag.as_str()).await.unwrap();

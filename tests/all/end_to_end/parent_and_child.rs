@@ -1,9 +1,7 @@
 //! The first thing that ever worked: a parent and a child, built, tested, tagged, joined, published, read back.
 
-use std::process::Command;
-
 use super::engines::{Engine, FOUNDATION, root_file_systems};
-use crate::program::{Place, skip};
+use crate::program::{Place, program, skip};
 
 const CONFIGURATION: &str = r#"
 name = "two"
@@ -62,7 +60,7 @@ fn inspected(place: &Place, reference: &str) -> serde_json::Value {
 
 fn read_by_skopeo(test: &str, place: &Place) {
     let layout = format!("oci:{}:two/child:latest", place.store().display());
-    match Command::new("skopeo").args(["inspect", "--raw", &layout]).output() {
+    match program("skopeo").args(["inspect", "--raw", &layout]).output() {
         Ok(output) => {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let index: serde_json::Value = serde_json::from_slice(&output.stdout).expect("an index is JSON");
