@@ -1,3 +1,5 @@
+//! What the reader of `polyarch.toml` takes, and what it says of what it does not take.
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Families from small files: their edges, names and checks, and what is said of those that do not hold together.
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

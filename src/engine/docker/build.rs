@@ -12,12 +12,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::super::process::{Ended, Program};
-use super::super::{BuildFailure, BuildOrder, Built, Engine as _, ImageStore, Progress, Redactor};
 use super::failure::{self, surroundings};
 use super::output::BuildLog;
 use super::{ANSWER_BYTES, Docker};
 use crate::diag::{Diagnostic, Kind};
+use crate::engine::process::{Ended, Program};
+use crate::engine::{BuildFailure, BuildOrder, Built, Engine as _, ImageStore, Progress, Redactor};
 use crate::oci::{Digest, MediaType, Platform};
 
 /// How much of a build's output its log file keeps.

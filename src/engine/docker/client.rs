@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 
-use super::super::process;
 use super::{ANSWER_BYTES, CALL, Docker};
 use crate::diag::Diagnostic;
+use crate::engine::process;
 
 /// From this major version on, a client has no builder but buildx.
 const BUILDX_ONLY: u32 = 23;
@@ -86,7 +86,7 @@ fn buildx_version(text: &str) -> Option<String> {
 }
 
 fn first_line(text: &str) -> String {
-    super::super::lines::plain(text.lines().next().unwrap_or("it says nothing"))
+    crate::engine::lines::plain(text.lines().next().unwrap_or("it says nothing"))
 }
 
 #[cfg(test)]

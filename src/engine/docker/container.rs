@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::lines::plain;
-use super::super::process::{Output, Program};
-use super::super::{ContainerOrder, Finished, RunId};
 use super::{ANSWER_BYTES, CALL, Docker, RUN_LABEL};
 use crate::diag::Diagnostic;
+use crate::engine::lines::plain;
+use crate::engine::process::{Output, Program};
+use crate::engine::{ContainerOrder, Finished, RunId};
 
 /// How much of each output of a command is kept.
 const OUTPUT_BYTES: usize = 1 << 20;

@@ -1,10 +1,10 @@
 //! Why a build failed, and whether another try may pass.
 
-use super::super::process::Ended;
-use super::super::{BuildFailure, BuildOrder};
 use super::Docker;
 use super::output::BuildLog;
 use crate::diag::{Diagnostic, Kind};
+use crate::engine::process::Ended;
+use crate::engine::{BuildFailure, BuildOrder};
 
 /// What is said where a network or a server failed, in lower case.
 const PASSING: &[&str] = &[

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::super::{EngineFacts, ImageStore, emulation};
 use super::Docker;
 use crate::diag::Diagnostic;
+use crate::engine::{EngineFacts, ImageStore, emulation};
 
 /// The oldest engine that builds with BuildKit as this program needs it.
 const OLDEST: (u32, u32) = (20, 10);
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn docker(host: Option<&str>) -> Docker {
-        Docker::local(super::super::DockerEnvironment {
+        Docker::local(crate::engine::DockerEnvironment {
             search_path: "/nowhere".into(),
             host: host.map(str::to_owned),
             user_config: None,
