@@ -58,11 +58,6 @@ impl<J: Clone + Ord> Queue<J> {
         self.ready.remove(job);
     }
 
-    /// A started job may be tried again.
-    pub(crate) fn again(&mut self, job: J) {
-        self.ready.insert(job);
-    }
-
     /// A started job has passed: what waited for it alone is ready.
     pub(crate) fn passed(&mut self, job: &J) {
         self.waits_for.remove(job);
@@ -137,8 +132,6 @@ mod tests {
         queue.start(&"a");
         queue.passed(&"a");
         assert_eq!(queue.ready(), ["b"]);
-        queue.start(&"b");
-        queue.again("b");
         queue.start(&"b");
         queue.passed(&"b");
         assert_eq!(queue.ready(), ["c"]);

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn docker(host: Option<&str>) -> Docker {
-        Docker::local(crate::engine::DockerEnvironment {
+        Docker::local(crate::engine::docker::DockerEnvironment {
             search_path: "/nowhere".into(),
             host: host.map(str::to_owned),
             user_config: None,
