@@ -91,7 +91,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         (Err(problems), None) => problems.exit_code(),
     };
     recorder.show(EventKind::RunEnded { exit_code: code });
-    finish(context, &recorder);
+    finish(context, options, &planning, &recorder, code);
     ended.map(|ended| if code == 0 { ended } else { Ended::With(code) })
 }
 
@@ -255,8 +255,18 @@ fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(bytes)
 }
 
+/// What one would type next.
+fn next(options: &Options, planning: &Planning) -> String {
+    let own = options.to.is_none() && planning.workspace.family.registry.is_none();
+    match (options.publish, own) {
+        (false, _) => "next: polyarch publish --dry-run".to_owned(),
+        (true, true) => format!("next: polyarch serve --store {}", planning.shelf.folder.display()),
+        (true, false) => "next: polyarch verify".to_owned(),
+    }
+}
+
 /// The report, kept beside the log and told.
-fn finish(context: &Context, recorder: &Recorder) {
+fn finish(context: &Context, options: &Options, planning: &Planning, recorder: &Recorder, code: u8) {
     let report = Report::of(&recorder.events());
     let file = recorder.folder.join("report.json");
     if let Err(error) = std::fs::write(&file, report.to_json()) {
@@ -266,4 +276,7 @@ fn finish(context: &Context, recorder: &Recorder) {
     }
     context.ui.note(&report.to_text());
     context.ui.note(&format!("report: {}", file.display()));
+    if code == 0 {
+        context.ui.note(&next(options, planning));
+    }
 }

@@ -99,9 +99,10 @@ impl Progress {
                 let jobs = counted(*jobs, "job");
                 Some(format!("{jobs}, of which a record stands for {reused}"))
             }
-            EventKind::JobReused { job, .. } => {
+            // Counted already in the first line.
+            EventKind::JobReused { .. } => {
                 self.ended += 1;
-                Some(self.ending(job, "reused"))
+                None
             }
             EventKind::JobStarted { job, builder, emulated, checks_only } => {
                 let step = if *checks_only { "check" } else { "build" };
@@ -156,9 +157,6 @@ fn publication_line(kind: &EventKind) -> Option<String> {
         }
         EventKind::ContentPublished { repository, digest, bytes } => {
             Some(format!("  {repository}@{digest}  there, {} sent", size(*bytes)))
-        }
-        EventKind::TagPublished { reference, moved, .. } => {
-            Some(format!("  {reference}  {}", if *moved { "moved" } else { "in place" }))
         }
         EventKind::TagWithheld { reference, reason } => {
             Some(format!("withheld {reference}: {}", shown(reason)))

@@ -179,7 +179,6 @@ fn elsewhere_than_on_a_terminal_every_fact_is_a_line() {
     ui.tick(5_000);
     expect![[r#"
         2 jobs, of which a record stands for 1
-        [1/2] base@linux/amd64  reused
         base@linux/386  build on local, emulated
           base@linux/386  [1/2] FROM scratch
           base@linux/386  [2/2] RUN make\u{1b}[2J
