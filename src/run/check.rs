@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
 
+use super::ENGINE_SLACK;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::host::{self, HostOrder};
 use crate::engine::{ContainerOrder, Engine, Finished, Redactor, RunId, StoreAddress};
@@ -25,6 +27,8 @@ pub(super) struct Subject<'a> {
     pub(super) store: &'a StoreAddress,
     pub(super) job: &'a JobId,
     pub(super) image: &'a Digest,
+    /// The job's log, which the outputs are added to.
+    pub(super) log: &'a Path,
 }
 
 /// In what tests run on this machine.
@@ -60,33 +64,64 @@ pub(super) fn title(check: &Check) -> String {
 /// # Errors
 /// A [`Kind::Failed`] where the image does not pass; another kind where it could not be tried.
 pub(super) async fn carry_out(subject: &Subject<'_>, check: &Check) -> Result<Found, Diagnostic> {
-    let limit = Duration::from_secs(check.time_limit_seconds);
+    let finished = finished(subject, check).await?;
+    log(subject, check, &finished)?;
     match &check.kind {
-        CheckKind::Test { action: Action::Image(run), stdout } => {
-            let finished = in_image(subject, run, limit).await?;
-            judge(subject, check, &finished, stdout.as_deref()).map(|()| Found::Passed)
-        }
-        CheckKind::Test { action: Action::Host(run), stdout } => {
-            let finished = on_host(subject, run, limit).await?;
+        CheckKind::Test { stdout, .. } => {
             judge(subject, check, &finished, stdout.as_deref()).map(|()| Found::Passed)
         }
         CheckKind::Tagger { template, source } => {
-            let run = match source {
-                TagSource::Run { run, .. } => run,
-                TagSource::OsRelease(_) => "cat /etc/os-release",
-            };
-            let finished = in_image(subject, run, limit).await?;
             judge(subject, check, &finished, None)?;
             let values = values(source, &finished.stdout)
                 .map_err(|why| failed(subject, check, why).because(shown(&finished.stdout)))?;
             filled(template, &values).map(Found::Tag).map_err(|why| failed(subject, check, why))
         }
-        CheckKind::Description { title, run } => {
-            let finished = in_image(subject, run, limit).await?;
+        CheckKind::Description { title, .. } => {
             judge(subject, check, &finished, None)?;
             Ok(Found::Description(title.clone(), finished.stdout.trim_end().to_owned()))
         }
     }
+}
+
+/// Run the command of a check. No secret is in what comes back.
+async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diagnostic> {
+    let limit = Duration::from_secs(check.time_limit_seconds);
+    let run = match &check.kind {
+        CheckKind::Test { action: Action::Host(run), .. } => return on_host(subject, run, limit).await,
+        CheckKind::Test { action: Action::Image(run), .. }
+        | CheckKind::Description { run, .. }
+        | CheckKind::Tagger { source: TagSource::Run { run, .. }, .. } => run,
+        CheckKind::Tagger { source: TagSource::OsRelease(_), .. } => "cat /etc/os-release",
+    };
+    let answer = tokio::time::timeout(limit + ENGINE_SLACK, in_image(subject, run, limit)).await;
+    let finished = answer.unwrap_or_else(|_| {
+        let problem =
+            format!("hear from {} how {} of {} ended", subject.engine.name(), title(check), subject.job);
+        Err(Diagnostic::surroundings(problem).hint("see whether it answers: polyarch doctor"))
+    })?;
+    let [stdout, stderr] = [&finished.stdout, &finished.stderr].map(|text| subject.redactor.text(text));
+    Ok(Finished { stdout, stderr, ..finished })
+}
+
+/// Add what a check wrote to the job's log, below the output of its build.
+fn log(subject: &Subject<'_>, check: &Check, finished: &Finished) -> Result<(), Diagnostic> {
+    let mut text = format!("\n{}: ", title(check));
+    let _ = match finished.code {
+        _ if finished.timed_out => writeln!(text, "took longer than {} s", check.time_limit_seconds),
+        Some(code) => writeln!(text, "exit code {code}"),
+        None => writeln!(text, "was killed"),
+    };
+    for output in [&finished.stdout, &finished.stderr] {
+        for line in output.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    let text = subject.redactor.text(&text);
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(subject.log);
+    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(|error| {
+        Diagnostic::surroundings(format!("write to the log {}", subject.log.display())).caused_by(&error)
+    })
 }
 
 async fn in_image(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Result<Finished, Diagnostic> {

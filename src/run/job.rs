@@ -1,6 +1,7 @@
 //! One job from its slot to its records: pin, build, adopt, keep, check.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::diag::{Diagnostic, Kind};
@@ -8,14 +9,14 @@ use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::engine::{BuildFailure, BuildOrder, Built, SecretFile};
 use crate::event::EventKind;
 use crate::family::{JobId, Recipe, Unit, Use};
-use crate::oci::{Digest, Error, Pointer, Tag};
+use crate::oci::{Digest, Error, ErrorKind, Pointer, Tag};
 use crate::plan::{Decision, Planned, check_key};
 use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
 
 use super::adopt::{self, Adopted};
 use super::builder::{Builder, Fit};
 use super::check::{self, Found, Subject};
-use super::{Session, bases::Bases};
+use super::{ENGINE_SLACK, Session, bases::Bases};
 
 /// How often a build is tried where a failure may pass.
 const ATTEMPTS: u32 = 3;
@@ -47,8 +48,12 @@ pub(super) struct Work<'a> {
     pub(super) fit: Fit,
     /// The images of its parents.
     pub(super) parents: BTreeMap<Unit, Digest>,
+    /// What this run has built already from the same inputs, for another unit.
+    pub(super) twin: Option<ImageRecord>,
     /// A number of this try, unique in the run.
     pub(super) serial: usize,
+    /// Its image, from when that is kept, whatever its checks say.
+    pub(super) kept: OnceLock<ImageRecord>,
 }
 
 impl Work<'_> {
@@ -57,7 +62,10 @@ impl Work<'_> {
         let image = match &self.planned.decision {
             Decision::Check(image) => (**image).clone(),
             Decision::Reuse(passed) => return Ok((**passed).clone()),
-            Decision::Build(_) => self.image().await?,
+            Decision::Build(_) => match &self.twin {
+                Some(twin) => self.image_of(twin).await?,
+                None => self.image().await?,
+            },
         };
         let checks = self.checks(&image).await.map_err(|problem| {
             let built = (problem.kind == Kind::Failed).then(|| image.image.clone());
@@ -66,6 +74,7 @@ impl Work<'_> {
         Ok(Passed { image, checks })
     }
 
+    /// Build it, and keep its record.
     async fn image(&self) -> Result<ImageRecord, Diagnostic> {
         let started = (self.session.clock)();
         let tag = self.tag()?;
@@ -74,34 +83,44 @@ impl Work<'_> {
         create_private(&scratch)?;
         let order = self.order(dockerfile, &tag, &scratch);
         let built = self.build(&order).await;
-        let removed = std::fs::remove_dir_all(&scratch);
-        let built = built?;
-        removed.map_err(|error| {
+        let emptied = std::fs::remove_dir_all(&scratch);
+        let adopted = match &built {
+            Ok(built) => self.adopt(&tag, built).await,
+            Err(problem) => Err(problem.clone()),
+        };
+        // A build may have pushed and failed all the same: nothing keeps what it pushed then (F-G5).
+        let records = &self.session.records;
+        let untagged = records.store.remove_tag(&records.scope, &tag).await.or_else(passing_over_absence);
+        let record = self.record(&adopted?, started);
+        untagged.map_err(kept(&self.job))?;
+        emptied.map_err(|error| {
             Diagnostic::surroundings(format!("remove the folder {}", scratch.display())).caused_by(&error)
         })?;
-        let stands_on =
-            self.recipe.platforms[&self.job.platform].stands_on().and_then(|unit| self.parents.get(unit));
-        let base = self.base_image();
-        let records = &self.session.records;
-        let pointer = Pointer::Tag(tag.clone());
-        let shares_with = stands_on.or(base.as_ref());
-        let adopted =
-            adopt::adopt(&*records.store, &records.scope, &pointer, &self.job.platform, &built, shares_with)
-                .await;
-        records
-            .store
-            .remove_tag(&records.scope, &tag)
-            .await
-            .or_else(passing_over_absence)
-            .map_err(kept(&self.job))?;
-        let record = self.record(&adopted?, started);
         records.keep_image(&record).await.map_err(kept(&self.job))?;
+        let _ = self.kept.set(record.clone());
         (self.session.show)(EventKind::JobKept {
             job: self.job.to_string(),
             image: record.image.to_string(),
             config: record.config.to_string(),
             bytes: record.bytes,
         });
+        Ok(record)
+    }
+
+    /// Take in what the engine pushed, with the layers of what it stands on.
+    async fn adopt(&self, tag: &Tag, built: &Built) -> Result<Adopted, Diagnostic> {
+        let build = &self.recipe.platforms[&self.job.platform];
+        let base = self.base_image();
+        let shares_with = build.stands_on().and_then(|unit| self.parents.get(unit)).or(base.as_ref());
+        let records = &self.session.records;
+        let pushed = Pointer::Tag(tag.clone());
+        adopt::adopt(&*records.store, &records.scope, &pushed, &self.job.platform, built, shares_with).await
+    }
+
+    /// The image of a unit with the very same inputs is this one's too.
+    async fn image_of(&self, twin: &ImageRecord) -> Result<ImageRecord, Diagnostic> {
+        let record = ImageRecord { job: self.job.to_string(), ..twin.clone() };
+        self.session.records.keep_image(&record).await.map_err(kept(&self.job))?;
         Ok(record)
     }
 
@@ -151,7 +170,9 @@ impl Work<'_> {
         let progress = |step: String| (self.session.show)(EventKind::JobStep { job: job.clone(), step });
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            match self.builder.engine.build(order, &progress).await {
+            let limit = order.time_limit + ENGINE_SLACK;
+            let built = tokio::time::timeout(limit, self.builder.engine.build(order, &progress)).await;
+            match built.unwrap_or_else(|_| Err(self.silent())) {
                 Ok(built) => return Ok(built),
                 Err(BuildFailure::Step { problem }) => return Err(problem),
                 Err(BuildFailure::Passing { problem }) if attempt >= ATTEMPTS => return Err(problem),
@@ -166,6 +187,13 @@ impl Work<'_> {
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// The engine has not even said that the time is over (F-G2); it would not say so the next time either.
+    fn silent(&self) -> BuildFailure {
+        let problem = format!("hear from builder {} how the build of {} ended", self.builder.name, self.job);
+        let problem = Diagnostic::surroundings(problem).hint("see whether it answers: polyarch doctor");
+        BuildFailure::Step { problem }
     }
 
     /// The Dockerfile with every image in it at its digest in the store: law 5, and TM6.
@@ -252,6 +280,7 @@ impl Work<'_> {
             store: &self.session.address,
             job: &self.job,
             image: &image.image,
+            log: &self.log(),
         };
         let mut record = CheckRecord {
             version: RECORD_VERSION,
@@ -289,8 +318,10 @@ fn kept(job: &JobId) -> impl Fn(Error) -> Diagnostic {
     move |error| Diagnostic::surroundings(format!("keep what was built of {job}")).caused_by(&error)
 }
 
+/// There is nothing to take away, or the registry lets nobody: `gc` comes later.
 fn passing_over_absence(error: Error) -> Result<(), Error> {
-    if error.is_not_found() { Ok(()) } else { Err(error) }
+    let passed_over = error.is_not_found() || error.kind() == ErrorKind::Unsupported;
+    if passed_over { Ok(()) } else { Err(error) }
 }
 
 /// A folder that only this user can read.

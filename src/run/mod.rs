@@ -6,12 +6,17 @@ mod builder;
 mod check;
 mod job;
 mod queue;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -21,8 +26,8 @@ use crate::engine::{Redactor, RunId, StoreAddress};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Emulation, Family, JobId, Unit};
 use crate::oci::Digest;
-use crate::plan::{Decision, Facts, Plan};
-use crate::record::{Passed, Records};
+use crate::plan::{Decision, Facts, Plan, Planned};
+use crate::record::{ImageRecord, Passed, Records};
 use crate::survey::Registries;
 
 pub(crate) use builder::Builder;
@@ -32,6 +37,9 @@ use bases::Bases;
 use builder::{Fit, Slots};
 use job::{Failure, Work};
 use queue::Queue;
+
+/// How much longer than its time limit an engine may take to say that the time is over.
+const ENGINE_SLACK: Duration = Duration::from_secs(300);
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -149,6 +157,10 @@ struct State<'a> {
     queue: Queue<JobId>,
     slots: Slots<'a>,
     started: BTreeSet<JobId>,
+    /// The image keys that are being built: two units of the same inputs have one key, and it is built once.
+    building: BTreeSet<Digest>,
+    /// What this run has built, by image key.
+    built: BTreeMap<Digest, ImageRecord>,
     /// Nothing new begins.
     closed: bool,
     serial: usize,
@@ -161,11 +173,12 @@ struct Started<'a>(Work<'a>, usize);
 impl<'a> State<'a> {
     fn new(session: &'a Session<'a>, plan: &'a Plan) -> Self {
         let mut ran = Ran::default();
-        for (job, planned) in &plan.jobs {
-            if let Decision::Reuse(passed) = &planned.decision {
-                let image = passed.image.image.to_string();
-                (session.show)(EventKind::JobReused { job: job.to_string(), image });
-                ran.passed.insert(job.clone(), (**passed).clone());
+        for job in &plan.order {
+            let planned = &plan.jobs[job];
+            // Where a parent must be checked first, what stands on it waits for the verdict.
+            let settled = planned.parents.iter().all(|parent| ran.passed.contains_key(parent));
+            if let (Decision::Reuse(passed), true) = (&planned.decision, settled) {
+                reuse(session, &mut ran, job, passed);
             }
         }
         let to_do: Vec<_> = plan
@@ -176,46 +189,83 @@ impl<'a> State<'a> {
             .collect();
         let slots = Slots::new(session.builders, session.options.emulation);
         let queue = Queue::new(&to_do);
-        Self { session, plan, queue, slots, started: BTreeSet::new(), closed: false, serial: 0, ran }
+        Self {
+            session,
+            plan,
+            queue,
+            slots,
+            started: BTreeSet::new(),
+            building: BTreeSet::new(),
+            built: BTreeMap::new(),
+            closed: false,
+            serial: 0,
+            ran,
+        }
     }
 
     /// Start the best ready job that a builder has a slot for.
     fn next(&mut self, bases: &'a Bases) -> Option<Started<'a>> {
+        self.reuse_ready();
         if self.closed {
             return None;
         }
         for job in self.queue.ready() {
+            let planned = &self.plan.jobs[&job];
+            if self.building.contains(&planned.key) {
+                continue;
+            }
+            let recipe = self.session.family.recipe(&job.unit)?;
             let Some((slot, builder, fit)) = self.slots.take(&job) else { continue };
             self.queue.start(&job);
             self.started.insert(job.clone());
+            self.building.insert(planned.key.clone());
             self.serial += 1;
-            let planned = &self.plan.jobs[&job];
+            let twin = self.built.get(&planned.key).cloned();
             (self.session.show)(EventKind::JobStarted {
                 job: job.to_string(),
                 builder: builder.name.clone(),
                 emulated: fit == Fit::Emulated,
-                checks_only: matches!(planned.decision, Decision::Check(_)),
+                checks_only: twin.is_some() || matches!(planned.decision, Decision::Check(_)),
             });
-            let images = planned.parents.iter().filter_map(|parent| {
-                let passed: &Passed = self.ran.passed.get(parent)?;
-                Some((parent.unit.clone(), passed.image.image.clone()))
-            });
-            let parents: BTreeMap<Unit, Digest> = images.collect();
-            let recipe = self.session.family.recipe(&job.unit)?;
             let work = Work {
                 session: self.session,
                 bases,
+                parents: self.parents(planned),
                 job,
                 recipe,
                 planned,
                 builder,
                 fit,
-                parents,
+                twin,
                 serial: self.serial,
+                kept: OnceLock::new(),
             };
             return Some(Started(work, slot));
         }
         None
+    }
+
+    /// Jobs that records stand for, and that waited only for the checks of their parents, take no slot.
+    fn reuse_ready(&mut self) {
+        let plan = self.plan;
+        let reused = |job: JobId| match &plan.jobs[&job].decision {
+            Decision::Reuse(passed) => Some((job, passed)),
+            Decision::Check(_) | Decision::Build(_) => None,
+        };
+        while let Some((job, passed)) = self.queue.ready().into_iter().find_map(reused) {
+            self.queue.start(&job);
+            reuse(self.session, &mut self.ran, &job, passed);
+            self.queue.passed(&job);
+        }
+    }
+
+    /// The images of a job's parents.
+    fn parents(&self, planned: &Planned) -> BTreeMap<Unit, Digest> {
+        let images = planned.parents.iter().filter_map(|parent| {
+            let passed = self.ran.passed.get(parent)?;
+            Some((parent.unit.clone(), passed.image.image.clone()))
+        });
+        images.collect()
     }
 
     fn ended(
@@ -226,15 +276,17 @@ impl<'a> State<'a> {
     ) {
         self.slots.release(slot);
         self.started.remove(&work.job);
+        self.building.remove(&work.planned.key);
+        self.built.extend(work.kept.get().map(|image| (image.key.clone(), image.clone())));
         let job = work.job.clone();
         let outcome = match result {
             Ok(passed) => {
                 self.queue.passed(&job);
                 let image = passed.image.image.to_string();
                 self.ran.passed.insert(job.clone(), passed);
-                match work.planned.decision {
-                    Decision::Build(_) => Outcome::Built { image },
-                    Decision::Check(_) | Decision::Reuse(_) => Outcome::Checked { image },
+                match work.kept.get() {
+                    Some(_) => Outcome::Built { image },
+                    None => Outcome::Checked { image },
                 }
             }
             Err(failure) => {
@@ -278,6 +330,13 @@ impl<'a> State<'a> {
         (self.session.show)(EventKind::JobEnded { job: job.to_string(), outcome, milliseconds: 0 });
         self.ran.cancelled.insert(job);
     }
+}
+
+/// A record stands for a job, and for all that it stands on.
+fn reuse(session: &Session<'_>, ran: &mut Ran, job: &JobId, passed: &Passed) {
+    let image = passed.image.image.to_string();
+    (session.show)(EventKind::JobReused { job: job.to_string(), image });
+    ran.passed.insert(job.clone(), passed.clone());
 }
 
 impl Ran {

@@ -1,0 +1,445 @@
+//! A family in a temporary folder, a store in memory and engines that do what a script says: for tests of runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::{Builder, HostTests, Options, Ran, RunFolder, Session};
+use crate::config::FamilyFile;
+use crate::diag::{Diagnostic, Problems};
+use crate::engine::{
+    BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, ImageStore, Progress,
+    Redactor, RunId, StoreAddress,
+};
+use crate::event::EventKind;
+use crate::family::{Emulation, Family, Found, Sources};
+use crate::oci::{
+    Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, Manifest, MediaType, Memory, Platform,
+    Repository, Secret, Store,
+};
+use crate::plan::{Facts, Plan, Request};
+use crate::record::Records;
+use crate::survey::{Registries, survey};
+
+/// What a scripted engine does with one build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// An image after so many seconds.
+    Build(u64),
+    /// A step fails.
+    FailStep,
+    /// The engine fails in a way that may pass.
+    FailPassingly,
+    /// The build takes longer than it may, and the engine says so.
+    Stall,
+    /// The engine never answers.
+    Hang,
+    /// It says that it built, and pushed an image of another platform.
+    OtherPlatform,
+    /// It says that it built, and pushed nothing.
+    NoImage,
+    /// It pushed another image than the one it names.
+    OtherImage,
+}
+
+/// What a scripted engine does with one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It passes.
+    Pass,
+    /// It ends with exit code 1.
+    Fail,
+    /// The engine itself fails.
+    Break,
+    /// The engine never answers.
+    Hang,
+}
+
+/// One thing that was seen: what the run told, or what an engine was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// The run told it.
+    Event(EventKind),
+    /// An engine begins a build; whether each image that it names is in the store.
+    BuildBegins { engine: String, job: String, images_stand: bool },
+    /// It is over, one way or another.
+    BuildEnds { engine: String, job: String },
+}
+
+/// Everything seen, in order.
+pub(super) type Log = Arc<Mutex<Vec<Step>>>;
+
+/// What to do with the `n`th try (from 1) of a job's build.
+pub(super) type Builds = Arc<dyn Fn(&str, usize) -> Act + Send + Sync>;
+/// What to do with a check of a job's image.
+pub(super) type Looks = Arc<dyn Fn(&str, &str) -> Look + Send + Sync>;
+
+/// An engine that follows a script.
+pub(super) struct Scripted {
+    name: String,
+    store: Arc<dyn Store>,
+    log: Log,
+    builds: Builds,
+    looks: Looks,
+    /// How many seconds after its making it is gone.
+    vanishes: Option<Duration>,
+    born: tokio::time::Instant,
+    tries: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Scripted {
+    fn is_gone(&self) -> bool {
+        self.vanishes.is_some_and(|after| self.born.elapsed() >= after)
+    }
+
+    async fn push(&self, order: &BuildOrder, platform: &Platform, salt: usize) -> Digest {
+        // As with real engines no two builds make the same bytes.
+        let layer = format!("{} {} {salt} {:?}", order.title, order.tag, self.born.elapsed());
+        push(&*self.store, &order.store.repository, platform, &order.title, &layer, Some(&order.tag)).await.1
+    }
+}
+
+/// Write an image of one layer into a store: its manifest and its configuration.
+pub(super) async fn push(
+    store: &dyn Store,
+    repository: &Repository,
+    platform: &Platform,
+    title: &str,
+    layer: &str,
+    tag: Option<&crate::oci::Tag>,
+) -> (Document, Digest) {
+    let config = serde_json::json!({
+        "os": platform.os(), "architecture": platform.architecture(), "variant": platform.variant(),
+        "title": title, "rootfs": {"diff_ids": [Digest::of(layer.as_bytes()).to_string()]},
+    });
+    let config = serde_json::to_vec(&config).unwrap();
+    store.write_blob(repository, config.clone().into()).await.unwrap();
+    store.write_blob(repository, layer.as_bytes().to_vec().into()).await.unwrap();
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MediaType::MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Descriptor::of(MediaType::CONFIG, &config),
+        layers: vec![Descriptor::of(MediaType::LAYER_GZIP, layer.as_bytes())],
+        subject: None,
+        annotations: BTreeMap::new(),
+    };
+    let document = Document::of_manifest(&manifest);
+    let tags: Vec<_> = tag.cloned().into_iter().collect();
+    store.write_document(repository, &document, &tags).await.unwrap();
+    (document, Digest::of(&config))
+}
+
+/// Tells the end of a build, of one that was dropped too.
+struct Ends<'a>(&'a Scripted, String);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let step = Step::BuildEnds { engine: self.0.name.clone(), job: self.1.clone() };
+        self.0.log.lock().unwrap().push(step);
+    }
+}
+
+fn passing(problem: &str) -> BuildFailure {
+    BuildFailure::Passing { problem: Diagnostic::surroundings(problem) }
+}
+
+fn step(problem: &str) -> BuildFailure {
+    BuildFailure::Step { problem: Diagnostic::new(crate::diag::Kind::Failed, problem) }
+}
+
+#[async_trait]
+impl Engine for Scripted {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn probe(&self) -> Result<EngineFacts, Diagnostic> {
+        Err(Diagnostic::surroundings("ask a scripted engine"))
+    }
+
+    async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
+        let attempt = {
+            let mut tries = self.tries.lock().unwrap();
+            let attempt = tries.entry(order.title.clone()).or_default();
+            *attempt += 1;
+            *attempt
+        };
+        let mut images_stand = true;
+        for word in order.dockerfile.split([' ', '\n', '=']) {
+            if let Some((_, digest)) = word.split_once('@') {
+                let digest: Digest = digest.parse().unwrap();
+                let found = self.store.resolve(&order.store.repository, &digest.into()).await.unwrap();
+                images_stand &= found.is_some();
+            }
+        }
+        let (engine, job) = (self.name.clone(), order.title.clone());
+        self.log.lock().unwrap().push(Step::BuildBegins { engine, job, images_stand });
+        let _ends = Ends(self, order.title.clone());
+        progress("[1/1] RUN".to_owned());
+        if self.is_gone() {
+            return Err(passing("reach the engine"));
+        }
+        let act = (self.builds)(&order.title, attempt);
+        tokio::time::sleep(Duration::from_secs(if let Act::Build(seconds) = act { seconds } else { 2 }))
+            .await;
+        if self.is_gone() {
+            return Err(passing("hear from the engine"));
+        }
+        let another: Platform =
+            if order.platform.architecture() == "s390x" { "linux/amd64" } else { "linux/s390x" }
+                .parse()
+                .unwrap();
+        match act {
+            Act::Build(_) => Ok(Built { config: self.push(order, &order.platform, attempt).await }),
+            Act::FailStep => Err(step("RUN failed")),
+            Act::FailPassingly => Err(passing("the network is down")),
+            Act::Stall => {
+                tokio::time::sleep(order.time_limit).await;
+                Err(step("took too long"))
+            }
+            Act::Hang => std::future::pending().await,
+            Act::OtherPlatform => Ok(Built { config: self.push(order, &another, attempt).await }),
+            Act::NoImage => Ok(Built { config: Digest::of(b"nothing") }),
+            Act::OtherImage => {
+                self.push(order, &order.platform, attempt).await;
+                Ok(Built { config: Digest::of(b"another") })
+            }
+        }
+    }
+
+    async fn run(&self, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
+        let repository = &order.store.repository;
+        let image = self.store.read_document(repository, &order.image.clone().into()).await;
+        let config = image.expect("the image of a check is in the store").manifest().unwrap().config.digest;
+        let config =
+            self.store.read_blob(repository, &config, None).await.unwrap().collect(&config, 1 << 20).await;
+        let config: serde_json::Value = serde_json::from_slice(&config.unwrap()).unwrap();
+        let command = order.command.last().map_or("", String::as_str);
+        let look = (self.looks)(config["title"].as_str().unwrap(), command);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let code = match look {
+            Look::Pass => 0,
+            Look::Fail => 1,
+            Look::Break => return Err(Diagnostic::surroundings("run a container")),
+            Look::Hang => std::future::pending().await,
+        };
+        if self.is_gone() {
+            return Err(Diagnostic::surroundings("hear from the engine"));
+        }
+        let (stdout, stderr) = (format!("out of `{command}`\n"), "canary-secret\n".to_owned());
+        Ok(Finished { code: Some(code), stdout, stderr, timed_out: false })
+    }
+
+    async fn load(&self, _: &StoreAddress, _: &Digest, _: &str) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+
+    async fn sweep(&self, _: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
+        Ok(Vec::new())
+    }
+}
+
+/// The base image that families here stand on; its registry is a store of its own.
+pub(super) const BASE: &str = "base.example/base:1";
+
+/// A family in a folder, and a store.
+pub(super) struct Site {
+    pub(super) folder: TempDir,
+    pub(super) family: Family,
+    pub(super) records: Records,
+    pub(super) registries: Arc<Registries>,
+    pub(super) log: Log,
+    runs: Mutex<usize>,
+}
+
+impl Site {
+    /// A family of these files, and a registry that has [`BASE`] for these platforms.
+    pub(super) async fn new(
+        config: Option<&str>,
+        dockerfiles: &[(String, String)],
+        platforms: &[Platform],
+    ) -> Self {
+        let elsewhere = Arc::new(Memory::new());
+        base_image(&*elsewhere, platforms).await;
+        Self::over(config, dockerfiles, Arc::new(Memory::new()), elsewhere)
+    }
+
+    /// A family of these files over this store, with the images from outside in another.
+    pub(super) fn over(
+        config: Option<&str>,
+        dockerfiles: &[(String, String)],
+        store: Arc<dyn Store>,
+        elsewhere: Arc<dyn Store>,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in dockerfiles {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let registries: Arc<Registries> = Arc::new(move |host: &str| match host {
+            "base.example" => Ok(elsewhere.clone() as Arc<dyn Store>),
+            other => Err(Error::new(ErrorKind::Invalid, format!("no registry at {other}"))),
+        });
+        let records = Records { store, scope: "scopes/trusted".parse().unwrap() };
+        let family = family(config, dockerfiles);
+        Self { folder, family, records, registries, log: Log::default(), runs: Mutex::new(0) }
+    }
+
+    /// A builder with a scripted engine.
+    pub(super) fn builder(
+        &self,
+        name: &str,
+        native: &[&Platform],
+        emulated: &[&Platform],
+        slots: usize,
+        builds: Builds,
+        looks: Looks,
+        vanishes: Option<Duration>,
+    ) -> Builder {
+        let set =
+            |platforms: &[&Platform]| platforms.iter().map(|one| (*one).clone()).collect::<BTreeSet<_>>();
+        let engine = Scripted {
+            name: name.to_owned(),
+            store: self.records.store.clone(),
+            log: self.log.clone(),
+            builds,
+            looks,
+            vanishes,
+            born: tokio::time::Instant::now(),
+            tries: Mutex::default(),
+        };
+        let facts = EngineFacts {
+            version: "29.0.0".to_owned(),
+            image_store: ImageStore::Containerd,
+            buildx: Some("0.29.1".to_owned()),
+            native: set(native),
+            emulated: set(emulated),
+            processors: 2,
+            notes: Vec::new(),
+        };
+        Builder { name: name.to_owned(), engine: Arc::new(engine), facts, slots }
+    }
+
+    /// A builder that is native to all and builds everything.
+    pub(super) fn healthy(&self, slots: usize) -> Builder {
+        let platforms = self.family.platforms().into_iter().collect::<Vec<_>>();
+        self.builder(
+            "healthy",
+            &platforms,
+            &[],
+            slots,
+            Arc::new(|_, _| Act::Build(3)),
+            Arc::new(|_, _| Look::Pass),
+            None,
+        )
+    }
+
+    /// One that is native to all and follows a script.
+    pub(super) fn scripted(&self, slots: usize, builds: Builds, looks: Looks) -> Builder {
+        let platforms = self.family.platforms().into_iter().collect::<Vec<_>>();
+        self.builder("scripted", &platforms, &[], slots, builds, looks, None)
+    }
+
+    /// The facts and the plan.
+    pub(super) async fn plan(&self) -> (Facts, Plan) {
+        let surveyed = survey(&self.family, self.folder.path(), &*self.registries, &self.records).await;
+        let (facts, _) = surveyed.expect("the survey goes through");
+        let plan = Plan::new(&self.family, &facts, &Request::default());
+        (facts, plan)
+    }
+
+    /// Carry a plan out, and what was seen meanwhile.
+    pub(super) async fn run(
+        &self,
+        (facts, plan): &(Facts, Plan),
+        builders: &[Builder],
+        options: Options,
+        stop: impl Future<Output = ()>,
+    ) -> (Result<Ran, Problems>, Vec<Step>) {
+        self.log.lock().unwrap().clear();
+        let run = {
+            let mut runs = self.runs.lock().unwrap();
+            *runs += 1;
+            *runs
+        };
+        let born = tokio::time::Instant::now();
+        let log = self.log.clone();
+        let session = Session {
+            run: RunId(format!("r{run}-b-1-1")),
+            root: self.folder.path().to_owned(),
+            family: &self.family,
+            facts,
+            records: self.records.clone(),
+            address: StoreAddress {
+                registry: "127.0.0.1:5000".to_owned(),
+                repository: self.records.scope.clone(),
+                user: "polyarch".to_owned(),
+                password: Secret::new("password"),
+            },
+            builders,
+            registries: self.registries.clone(),
+            host: HostTests { folder: self.folder.path().to_owned(), variables: BTreeMap::new() },
+            redactor: Redactor::new(["canary-secret"]),
+            folder: self.run_folder(),
+            secrets: BTreeMap::new(),
+            options,
+            clock: Arc::new(move || 1_000 + u64::try_from(born.elapsed().as_millis()).unwrap()),
+            show: Arc::new(move |event| log.lock().unwrap().push(Step::Event(event))),
+        };
+        std::fs::create_dir_all(&session.folder.logs).unwrap();
+        let ran = super::run(&session, plan, stop).await;
+        let seen = self.log.lock().unwrap().clone();
+        (ran, seen)
+    }
+
+    /// Where logs and scratch files stand.
+    pub(super) fn run_folder(&self) -> RunFolder {
+        let at = |name: &str| -> PathBuf { self.folder.path().join(".polyarch").join(name) };
+        RunFolder { logs: at("logs"), scratch: at("scratch") }
+    }
+}
+
+/// Everything goes on, the cache is used, nothing is emulated.
+pub(super) const PLAIN: Options =
+    Options { fail_fast: false, no_cache: false, emulation: Emulation::Refused };
+
+/// A family of a configuration and Dockerfiles.
+pub(super) fn family(config: Option<&str>, dockerfiles: &[(String, String)]) -> Family {
+    let file = config.map(|text| FamilyFile::parse("polyarch.toml".as_ref(), text).unwrap());
+    let found = dockerfiles.iter().map(|(path, text)| Found { path: path.into(), text: text.clone() });
+    let sources = Sources {
+        name: "family".to_owned(),
+        file,
+        dockerfiles: found.collect(),
+        args: BTreeMap::new(),
+        root_image: None,
+        machine: "linux/amd64".parse().unwrap(),
+    };
+    Family::resolve(&sources).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+/// Put [`BASE`] into a store, for these platforms.
+pub(super) async fn base_image(store: &dyn Store, platforms: &[Platform]) {
+    let repository: Repository = "base".parse().unwrap();
+    let mut entries = Vec::new();
+    for platform in platforms {
+        let (image, _) =
+            push(store, &repository, platform, "base", &format!("base of {platform}"), None).await;
+        entries.push(Descriptor { platform: Some(platform.clone()), ..image.descriptor() });
+    }
+    let index = ImageIndex {
+        schema_version: 2,
+        media_type: Some(MediaType::INDEX.to_owned()),
+        artifact_type: None,
+        manifests: entries,
+        subject: None,
+        annotations: BTreeMap::new(),
+    };
+    store.write_document(&repository, &Document::of_index(&index), &["1".parse().unwrap()]).await.unwrap();
+}

@@ -1,0 +1,203 @@
+//! One run at a time: retries, checks that fail, failing fast, logs, and copies of base images.
+
+use std::sync::Arc;
+
+use super::fixture::{Act, BASE, Look, PLAIN, Site, Step, base_image};
+use super::{Options, Ran};
+use crate::event::{EventKind, Outcome};
+use crate::oci::watched::Watched;
+use crate::oci::{Memory, Platform, Store};
+use crate::plan::Decision;
+
+fn amd64() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
+fn files(table: &[(&str, &str)]) -> Vec<(String, String)> {
+    table.iter().map(|(name, text)| (format!("{name}/Dockerfile"), (*text).to_owned())).collect()
+}
+
+async fn site(config: &str, table: &[(&str, &str)]) -> Site {
+    Site::new(Some(config), &files(table), &[amd64()]).await
+}
+
+/// Run it once on an engine that does these things, and what was seen.
+async fn once(site: &Site, slots: usize, act: Act, look: Look, options: Options) -> (Ran, Vec<Step>) {
+    let builder = site.scripted(slots, Arc::new(move |_, _| act), Arc::new(move |_, _| look));
+    let plan = site.plan().await;
+    let (ran, steps) = site.run(&plan, &[builder], options, std::future::pending()).await;
+    (ran.unwrap(), steps)
+}
+
+fn count(steps: &[Step], which: impl Fn(&Step) -> bool) -> usize {
+    steps.iter().filter(|step| which(step)).count()
+}
+
+fn builds(steps: &[Step]) -> usize {
+    count(steps, |step| matches!(step, Step::BuildBegins { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g20_a_passing_failure_is_tried_three_times_with_pauses_and_a_failing_step_once() {
+    let site = site("", &[("a", "FROM scratch\n")]).await;
+    let begun = tokio::time::Instant::now();
+    let (ran, steps) = once(&site, 1, Act::FailPassingly, Look::Pass, PLAIN).await;
+    assert_eq!(builds(&steps), 3);
+    assert_eq!(count(&steps, |step| matches!(step, Step::Event(EventKind::JobRetried { .. }))), 2);
+    // Three builds of two seconds, and pauses of one and two.
+    assert_eq!(begun.elapsed().as_secs(), 9);
+    assert_eq!(ran.failed.values().next().unwrap().message, "the network is down");
+    let (ran, steps) = once(&site, 1, Act::FailStep, Look::Pass, PLAIN).await;
+    assert_eq!((builds(&steps), ran.failed.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_passing_failure_that_passes_leaves_a_passed_job() {
+    let site = site("", &[("a", "FROM scratch\n")]).await;
+    let builder = site.scripted(
+        1,
+        Arc::new(|_, attempt| if attempt < 3 { Act::FailPassingly } else { Act::Build(1) }),
+        Arc::new(|_, _| Look::Pass),
+    );
+    let plan = site.plan().await;
+    let (ran, steps) = site.run(&plan, &[builder], PLAIN, std::future::pending()).await;
+    assert_eq!((ran.unwrap().passed.len(), builds(&steps)), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g2_an_engine_that_never_answers_ends_the_job_and_not_the_run() {
+    let site = site("tests = [{ run = \"id\" }]\n", &[("a", "FROM scratch\n")]).await;
+    let (ran, _) = once(&site, 1, Act::Hang, Look::Pass, PLAIN).await;
+    let problem = ran.failed.values().next().unwrap();
+    assert_eq!(problem.message, "hear from builder scripted how the build of a@linux/amd64 ended");
+    let (ran, _) = once(&site, 1, Act::Build(1), Look::Hang, PLAIN).await;
+    let problem = ran.failed.values().next().unwrap();
+    assert_eq!(problem.message, "hear from scripted how test `id` of a@linux/amd64 ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i_b4_what_fails_its_checks_keeps_its_image_and_is_only_checked_the_next_time() {
+    let site = site("tests = [{ run = \"id\" }]\n", &[("a", "FROM scratch\n"), ("b", "FROM a\n")]).await;
+    let (ran, steps) = once(&site, 1, Act::Build(1), Look::Fail, PLAIN).await;
+    assert_eq!((ran.failed.len(), ran.skipped.len()), (1, 1));
+    let kept = steps.iter().find_map(|step| match step {
+        Step::Event(EventKind::JobEnded { outcome: Outcome::Failed { image, .. }, .. }) => image.clone(),
+        _ => None,
+    });
+    let (_, plan) = site.plan().await;
+    let Decision::Check(image) = &plan.jobs[&plan.order[0]].decision else {
+        panic!("it is not only checked")
+    };
+    assert_eq!(kept, Some(image.image.to_string()));
+    assert!(matches!(plan.jobs[&plan.order[1]].decision, Decision::Build(_)));
+    let (ran, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    assert_eq!((ran.passed.len(), builds(&steps)), (2, 1), "only the child is built");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_12_what_stands_on_a_parent_that_fails_its_checks_is_not_reused() {
+    let table = [("a", "FROM scratch\n"), ("b", "FROM a\n")];
+    let site = site("", &table).await;
+    once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    let (_, before) = site.plan().await;
+    // The record of the parent's checks is lost, that of the child's stands.
+    let Decision::Reuse(parent) = &before.jobs[&before.order[0]].decision else { panic!("not reused") };
+    let tag = format!("checks-{}", parent.checks.key.hex()).parse().unwrap();
+    site.records.store.remove_tag(&site.records.scope, &tag).await.unwrap();
+    let (facts, plan) = site.plan().await;
+    assert_eq!((plan.to_check(), plan.reused()), (1, 1));
+    let (ran, steps) = site.run(&(facts, plan), &[site.healthy(1)], PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), 2);
+    let order: Vec<bool> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Event(EventKind::JobEnded { .. }) => Some(false),
+            Step::Event(EventKind::JobReused { .. }) => Some(true),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, [false, true], "the parent is checked before the child counts as passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i_b1_two_units_of_the_same_inputs_are_built_once() {
+    let table = [("a", "FROM scratch\n"), ("b", "FROM scratch\n"), ("c", "FROM a\n"), ("d", "FROM b\n")];
+    let site = site("", &table).await;
+    let (ran, steps) = once(&site, 4, Act::Build(5), Look::Pass, PLAIN).await;
+    assert_eq!((ran.passed.len(), builds(&steps)), (4, 3));
+    let (_, plan) = site.plan().await;
+    assert_eq!(plan.reused(), 4, "what stands on either is left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_nothing_new_begins_where_that_was_asked_for() {
+    let table = [("a", "FROM scratch\nRUN a\n"), ("b", "FROM scratch\nRUN b\n"), ("c", "FROM a\n")];
+    let site = site("", &table).await;
+    let (ran, steps) = once(&site, 1, Act::FailStep, Look::Pass, Options { fail_fast: true, ..PLAIN }).await;
+    assert_eq!((builds(&steps), ran.failed.len(), ran.skipped.len(), ran.cancelled.len()), (1, 1, 1, 1));
+    let (ran, steps) = once(&site, 1, Act::FailStep, Look::Pass, PLAIN).await;
+    assert_eq!((builds(&steps), ran.failed.len(), ran.skipped.len()), (2, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g5_nothing_keeps_what_a_failed_build_pushed() {
+    let site = site("", &[("a", "FROM scratch\n")]).await;
+    for act in [Act::OtherImage, Act::OtherPlatform, Act::NoImage, Act::FailStep] {
+        let (ran, _) = once(&site, 1, act, Look::Pass, PLAIN).await;
+        assert_eq!(ran.failed.len(), 1, "{act:?}");
+        let tags = site.records.store.tags(&site.records.scope, None, 10).await.unwrap();
+        assert_eq!(tags, [], "{act:?} leaves no tag and no record");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tm18_the_output_of_checks_is_in_the_log_and_no_secret_is() {
+    let config = "tests = [{ run = \"id\" }]\n[image.a]\ndescribe = [{ title = \"Files\", run = \"ls\" }]\n";
+    let site = site(config, &[("a", "FROM scratch\n")]).await;
+    let (ran, _) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    assert_eq!(ran.passed.len(), 1);
+    let log = std::fs::read_to_string(site.run_folder().logs.join("a.linux-amd64.log")).unwrap();
+    expect_test::expect![[r#"
+
+        test `id`: exit code 0
+          out of `id`
+          ***
+
+        description "Files": exit code 0
+          out of `ls`
+          ***
+    "#]]
+    .assert_eq(&log);
+    once(&site, 1, Act::Build(1), Look::Fail, PLAIN).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tm18_the_reason_of_a_failed_check_has_no_secret() {
+    let site = site("tests = [{ run = \"id\" }]\n", &[("a", "FROM scratch\n")]).await;
+    let (ran, _) = once(&site, 1, Act::Build(1), Look::Fail, PLAIN).await;
+    let problem = format!("{:?}", ran.failed.values().next().unwrap());
+    assert!(problem.contains("out of `id`") && !problem.contains("canary"), "{problem}");
+}
+
+/// Requests to the registry of base images by a run of so many jobs that all stand on the same one.
+async fn copies_of_the_base(jobs: usize) -> usize {
+    let elsewhere = Memory::new();
+    base_image(&elsewhere, &[amd64()]).await;
+    let elsewhere = Arc::new(Watched::new(elsewhere));
+    let table: Vec<_> =
+        (0..jobs).map(|at| (format!("u{at}/Dockerfile"), format!("FROM {BASE}\nRUN {at}\n"))).collect();
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let site = Site::over(None, &table, store, elsewhere.clone());
+    let plan = site.plan().await;
+    let before = elsewhere.calls();
+    let (ran, _) = site.run(&plan, &[site.healthy(jobs)], PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), jobs);
+    elsewhere.calls() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g20_a_base_is_copied_once_however_many_jobs_stand_on_it() {
+    // Manifest, configuration and layer.
+    assert_eq!(copies_of_the_base(1).await, 3);
+    assert_eq!(copies_of_the_base(12).await, 3);
+}
