@@ -9,6 +9,10 @@ mod queue;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod invariants;
+#[cfg(test)]
+mod simulate;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

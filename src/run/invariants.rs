@@ -1,0 +1,243 @@
+//! What must hold of every run, as pure functions of the plan, the builders and what was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::builder::{Builder, Fit};
+use super::fixture::Step;
+use super::{Options, Ran};
+use crate::event::{EventKind, Outcome};
+use crate::family::JobId;
+use crate::plan::Plan;
+
+/// One run, as it can be seen from outside.
+pub(super) struct Seen<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) builders: &'a [Builder],
+    pub(super) options: Options,
+    pub(super) stopped: bool,
+    pub(super) steps: &'a [Step],
+}
+
+impl Seen<'_> {
+    /// Everything that does not hold.
+    pub(super) fn violations(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        found.extend(self.one_outcome());
+        found.extend(self.parents_first());
+        found.extend(self.one_build_a_key());
+        found.extend(self.slots());
+        found.extend(self.fitting_builders());
+        found.extend(self.failures_stay_below());
+        found
+    }
+
+    fn events(&self) -> impl Iterator<Item = &EventKind> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Event(event) => Some(event),
+            _ => None,
+        })
+    }
+
+    fn job(&self, text: &str) -> JobId {
+        text.parse().unwrap_or_else(|_| panic!("{text} is a job"))
+    }
+
+    /// How each job ended; `None` is reused.
+    fn outcomes(&self) -> BTreeMap<JobId, Vec<Option<&Outcome>>> {
+        let mut found = BTreeMap::<JobId, Vec<Option<&Outcome>>>::new();
+        for event in self.events() {
+            match event {
+                EventKind::JobReused { job, .. } => found.entry(self.job(job)).or_default().push(None),
+                EventKind::JobEnded { job, outcome, .. } => {
+                    found.entry(self.job(job)).or_default().push(Some(outcome));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Law 12: every job ends in exactly one outcome, with a reason.
+    pub(super) fn one_outcome(&self) -> Vec<String> {
+        let outcomes = self.outcomes();
+        let mut found = Vec::new();
+        for job in &self.plan.order {
+            match outcomes.get(job).map_or(0, Vec::len) {
+                1 => {}
+                times => found.push(format!("{job} ended {times} times")),
+            }
+        }
+        for (job, outcomes) in &outcomes {
+            if !self.plan.jobs.contains_key(job) {
+                found.push(format!("{job} is not of the plan"));
+            }
+            if outcomes
+                .iter()
+                .flatten()
+                .any(|one| matches!(one, Outcome::Failed { reason, .. } if reason.is_empty()))
+            {
+                found.push(format!("{job} failed without a reason"));
+            }
+        }
+        found
+    }
+
+    /// I-B2: nothing starts before all that it stands on has passed, nor is an image used that is not there.
+    pub(super) fn parents_first(&self) -> Vec<String> {
+        let mut passed = BTreeSet::new();
+        let mut found = Vec::new();
+        for step in self.steps {
+            match step {
+                Step::Event(EventKind::JobReused { job, .. }) => {
+                    passed.insert(self.job(job));
+                }
+                Step::Event(EventKind::JobEnded { job, outcome, .. }) => {
+                    if matches!(outcome, Outcome::Built { .. } | Outcome::Checked { .. }) {
+                        passed.insert(self.job(job));
+                    }
+                }
+                Step::Event(EventKind::JobStarted { job, .. }) => {
+                    let parents = self.plan.jobs.get(&self.job(job)).map(|planned| &planned.parents);
+                    let missing = parents.into_iter().flatten().filter(|parent| !passed.contains(parent));
+                    found.extend(missing.map(|parent| format!("{job} started before {parent} had passed")));
+                }
+                Step::BuildBegins { job, images_stand: false, .. } => {
+                    found.push(format!("{job} is built from an image that is not in the store"));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// I-B1: of one key at most one build goes on, and none comes after one that left an image.
+    pub(super) fn one_build_a_key(&self) -> Vec<String> {
+        let key = |job: &str| self.plan.jobs.get(&self.job(job)).map(|planned| planned.key.clone());
+        let (mut going, mut kept, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for step in self.steps {
+            match step {
+                Step::BuildBegins { job, .. } => {
+                    if !going.insert(key(job)) {
+                        found.push(format!("{job} is built while its key is being built"));
+                    }
+                    if kept.contains(&key(job)) {
+                        found.push(format!("{job} is built although an image stands under its key"));
+                    }
+                }
+                Step::BuildEnds { job, .. } => {
+                    going.remove(&key(job));
+                }
+                Step::Event(EventKind::JobKept { job, .. }) => {
+                    kept.insert(key(job));
+                }
+                Step::Event(_) => {}
+            }
+        }
+        found
+    }
+
+    /// No builder has more jobs, nor more builds, than slots.
+    pub(super) fn slots(&self) -> Vec<String> {
+        let slots: BTreeMap<&str, usize> =
+            self.builders.iter().map(|builder| (builder.name.as_str(), builder.slots)).collect();
+        let (mut jobs, mut builds) = (BTreeMap::<&str, &str>::new(), BTreeMap::<&str, usize>::new());
+        let mut found = Vec::new();
+        for step in self.steps {
+            match step {
+                Step::Event(EventKind::JobStarted { job, builder, .. }) => {
+                    jobs.insert(job, builder);
+                    let busy = jobs.values().filter(|one| *one == builder).count();
+                    if busy > slots.get(builder.as_str()).copied().unwrap_or_default() {
+                        found.push(format!("{builder} has {busy} jobs"));
+                    }
+                }
+                Step::Event(EventKind::JobEnded { job, .. }) => {
+                    jobs.remove(job.as_str());
+                }
+                Step::BuildBegins { engine, .. } => {
+                    let busy = builds.entry(engine).or_default();
+                    *busy += 1;
+                    if *busy > slots.get(engine.as_str()).copied().unwrap_or_default() {
+                        found.push(format!("{engine} has {busy} builds"));
+                    }
+                }
+                Step::BuildEnds { engine, .. } => *builds.entry(engine).or_default() -= 1,
+                Step::Event(_) => {}
+            }
+        }
+        found
+    }
+
+    /// A job runs where its platform does, natively if any builder is native to it.
+    pub(super) fn fitting_builders(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for event in self.events() {
+            let EventKind::JobStarted { job, builder, emulated, .. } = event else { continue };
+            let platform = self.job(job).platform;
+            let fit = |builder: &Builder| builder.fit(&platform, self.options.emulation);
+            let best = self.builders.iter().filter_map(fit).min();
+            let own = self.builders.iter().find(|one| one.name == *builder).and_then(fit);
+            if own.is_none() || own != best || *emulated != (own == Some(Fit::Emulated)) {
+                found.push(format!("{job} is on {builder}: {own:?}, where the best is {best:?}"));
+            }
+        }
+        found
+    }
+
+    /// I-B8: the descendants of a failed job are skipped because of it, nothing else is, and nothing is cancelled
+    /// unless the run was stopped or was to fail fast.
+    pub(super) fn failures_stay_below(&self) -> Vec<String> {
+        let outcomes = self.outcomes();
+        let failed = |job: &JobId| {
+            let ends = outcomes.get(job);
+            ends.is_some_and(|ends| ends.iter().flatten().any(|one| matches!(one, Outcome::Failed { .. })))
+        };
+        let mut failed_above = BTreeMap::<&JobId, BTreeSet<&JobId>>::new();
+        let mut found = Vec::new();
+        for job in &self.plan.order {
+            let mut above = BTreeSet::new();
+            for parent in &self.plan.jobs[job].parents {
+                above.extend(failed_above.get(parent).into_iter().flatten());
+                above.extend(Some(parent).filter(|parent| failed(parent)));
+            }
+            let one = outcomes.get(job).and_then(|ends| ends.first()).copied().flatten();
+            match one {
+                Some(Outcome::Skipped { because }) if !above.contains(&self.job(because)) => {
+                    found
+                        .push(format!("{job} is skipped because of {because}, which is no failure above it"));
+                }
+                Some(Outcome::Skipped { .. }) => {}
+                _ if !above.is_empty() => found.push(format!("{job} is not skipped: {one:?}")),
+                Some(Outcome::Cancelled) if !self.stopped && !self.options.fail_fast => {
+                    found.push(format!("{job} is cancelled for no reason"));
+                }
+                _ => {}
+            }
+            failed_above.insert(job, above);
+        }
+        found
+    }
+}
+
+/// What a run returns says the same as its events.
+pub(super) fn agrees(ran: &Ran, seen: &Seen<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (job, ends) in seen.outcomes() {
+        let told = match ends.first().copied().flatten() {
+            None | Some(Outcome::Built { .. } | Outcome::Checked { .. }) => ran.passed.contains_key(&job),
+            Some(Outcome::Failed { .. }) => ran.failed.contains_key(&job),
+            Some(Outcome::Skipped { because }) => {
+                ran.skipped.get(&job).is_some_and(|one| one.to_string() == *because)
+            }
+            Some(Outcome::Cancelled) => ran.cancelled.contains(&job),
+        };
+        if !told {
+            found.push(format!("{job} ended by the events as {ends:?}, and otherwise by the result"));
+        }
+    }
+    let counted = ran.passed.len() + ran.failed.len() + ran.skipped.len() + ran.cancelled.len();
+    if counted != seen.plan.order.len() {
+        found.push(format!("{counted} results of {} jobs", seen.plan.order.len()));
+    }
+    found
+}

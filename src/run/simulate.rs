@@ -1,0 +1,343 @@
+//! Seeded simulation: random families, engines that fail, stall, lie and vanish, and what must hold of every run.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixture::{Act, Builds, Look, Looks, PLAIN, Site, Step};
+use super::invariants::{Seen, agrees};
+use super::{Builder, Options, Ran};
+use crate::event::{EventKind, Outcome};
+use crate::family::Emulation;
+use crate::oci::{Digest, Platform};
+use crate::plan::{Decision, Plan};
+
+/// How many families are tried.
+const SEEDS: u64 = 300;
+/// Longer than any simulated run can take: a run that is not over by then never is.
+const FOR_EVER: Duration = Duration::from_secs(10_000_000);
+
+/// Numbers that depend on a seed alone.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below another.
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
+    }
+
+    /// True so many times in a hundred.
+    fn percent(&mut self, times: usize) -> bool {
+        self.below(100) < times
+    }
+}
+
+fn platforms(dice: &mut Dice) -> Vec<Platform> {
+    let all = ["linux/amd64", "linux/arm64", "linux/s390x"];
+    all[..=dice.below(3)].iter().map(|platform| platform.parse().unwrap()).collect()
+}
+
+/// Units that stand on those before them, and copy from others; some are twins, with the very same inputs.
+fn dockerfiles(dice: &mut Dice) -> Vec<(String, String)> {
+    let mut files = Vec::<(String, String)>::new();
+    for unit in 0..=dice.below(25) {
+        let text = match unit {
+            0 => "FROM base.example/base:1\n".to_owned(),
+            _ if dice.percent(10) => files[dice.below(unit)].1.clone(),
+            _ => {
+                let base = match dice.below(10) {
+                    0 => "scratch".to_owned(),
+                    1 => "base.example/base:1".to_owned(),
+                    _ => format!("u{}", dice.below(unit)),
+                };
+                let mut text = format!("FROM {base}\nRUN make u{unit}\n");
+                for _ in 0..dice.below(3) {
+                    text.push_str(&format!("COPY --from=u{} /out /in\n", dice.below(unit)));
+                }
+                text
+            }
+        };
+        files.push((format!("u{unit}/Dockerfile"), text));
+    }
+    files
+}
+
+fn configuration(dice: &mut Dice, platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(|platform| format!("{:?}", platform.to_string())).collect();
+    let tests = if dice.percent(70) { "tests = [{ run = \"id\" }, { run = \"ls\" }]\n" } else { "" };
+    format!("platforms = [{}]\n{tests}", names.join(", "))
+}
+
+/// What an engine does with a build, settled by the seed, the job and the try alone.
+fn builds(seed: u64, trouble: u64) -> Builds {
+    Arc::new(move |job, attempt| {
+        let text = format!("{seed} {job} {attempt}");
+        let mut dice = Dice(u64::from_str_radix(&Digest::of(text.as_bytes()).hex()[..16], 16).unwrap());
+        let seconds = dice.next() % 50 + 1;
+        match dice.next() % 100 {
+            chance if chance >= trouble => Act::Build(seconds),
+            chance => match chance % 10 {
+                0 | 1 => Act::FailStep,
+                2..=5 => Act::FailPassingly,
+                6 => Act::Stall,
+                7 => Act::OtherPlatform,
+                8 if seconds > 40 => Act::Hang,
+                8 => Act::NoImage,
+                _ => Act::OtherImage,
+            },
+        }
+    })
+}
+
+fn looks(seed: u64, trouble: u64) -> Looks {
+    Arc::new(move |job, command| {
+        let text = format!("{seed} {job} {command}");
+        let mut dice = Dice(u64::from_str_radix(&Digest::of(text.as_bytes()).hex()[..16], 16).unwrap());
+        match dice.next() % 100 {
+            chance if chance >= trouble => Look::Pass,
+            chance => [Look::Fail, Look::Fail, Look::Break, Look::Hang][(chance % 4) as usize],
+        }
+    })
+}
+
+/// One to four builders, each native to something, that between them may lack a platform.
+fn builders(dice: &mut Dice, site: &Site, platforms: &[Platform], seed: u64) -> Vec<Builder> {
+    let trouble = [0, 0, 10, 30][dice.below(4)];
+    let count = dice.below(4) + 1;
+    let make = |at: usize| {
+        let chosen = |dice: &mut Dice| platforms.iter().filter(|_| dice.percent(60)).collect::<Vec<_>>();
+        let mut native = chosen(dice);
+        if at == 0 && dice.percent(90) {
+            native = platforms.iter().collect();
+        }
+        let emulated: Vec<&Platform> = chosen(dice).into_iter().filter(|one| !native.contains(one)).collect();
+        let vanishes = dice.percent(8).then(|| Duration::from_secs(dice.next() % 200));
+        let slots = dice.below(3) + 1;
+        let (builds, looks) = (builds(seed, trouble), looks(seed, trouble / 3));
+        site.builder(&format!("builder-{at}"), &native, &emulated, slots, builds, looks, vanishes)
+    };
+    (0..count).map(make).collect()
+}
+
+fn assert_none(seed: u64, run: &str, found: &[String]) {
+    assert!(found.is_empty(), "seed {seed}, {run} run:\n{}", found.join("\n"));
+}
+
+/// Carry a plan out, and hold what was seen against everything that must hold.
+async fn watched(
+    seed: u64,
+    name: &str,
+    site: &Site,
+    plan: &(crate::plan::Facts, Plan),
+    builders: &[Builder],
+    options: Options,
+    stop: Option<Duration>,
+) -> Option<(Ran, Vec<Step>)> {
+    let stopping = async {
+        match stop {
+            Some(after) => tokio::time::sleep(after).await,
+            None => std::future::pending().await,
+        }
+    };
+    let running = tokio::time::timeout(FOR_EVER, site.run(plan, builders, options, stopping)).await;
+    let Ok((ran, steps)) = running else { panic!("seed {seed}, {name} run: it never ends") };
+    let lacks = plan.1.jobs.iter().any(|(job, planned)| {
+        let fits = |builder: &Builder| builder.fit(&job.platform, options.emulation).is_some();
+        !matches!(planned.decision, Decision::Reuse(_)) && !builders.iter().any(fits)
+    });
+    let Ok(ran) = ran else {
+        assert!(lacks && steps.is_empty(), "seed {seed}, {name} run: refused for no reason");
+        return None;
+    };
+    assert!(!lacks, "seed {seed}, {name} run: F-G15, a platform has no builder");
+    let seen = Seen { plan: &plan.1, builders, options, stopped: stop.is_some(), steps: &steps };
+    assert_none(seed, name, &seen.violations());
+    assert_none(seed, name, &agrees(&ran, &seen));
+    Some((ran, steps))
+}
+
+fn built(steps: &[Step]) -> BTreeSet<&str> {
+    let builds = steps.iter().filter_map(|step| match step {
+        Step::BuildBegins { job, .. } => Some(job.as_str()),
+        _ => None,
+    });
+    builds.collect()
+}
+
+/// The jobs whose images stand after a run.
+fn kept(steps: &[Step]) -> BTreeSet<&str> {
+    let kept = steps.iter().filter_map(|step| match step {
+        Step::Event(EventKind::JobKept { job, .. }) => Some(job.as_str()),
+        _ => None,
+    });
+    kept.collect()
+}
+
+/// A run with trouble, then one without, then one with nothing to do; how the jobs of the first ended.
+async fn simulate(seed: u64) -> [usize; 5] {
+    let mut dice = Dice(seed);
+    let platforms = platforms(&mut dice);
+    let (config, files) = (configuration(&mut dice, &platforms), dockerfiles(&mut dice));
+    let site = Site::new(Some(&config), &files, &platforms).await;
+    let builders = builders(&mut dice, &site, &platforms, seed);
+    let emulation = if dice.percent(50) { Emulation::Allowed } else { Emulation::Refused };
+    let options = Options { fail_fast: dice.percent(15), emulation, ..PLAIN };
+    let stop = dice.percent(25).then(|| Duration::from_millis(dice.next() % 300_000));
+
+    let plan = site.plan().await;
+    let first = watched(seed, "first", &site, &plan, &builders, options, stop).await;
+    let (ran, steps) = first.unwrap_or_default();
+    let planned = site.plan().await;
+    let healthy = [site.healthy(dice.below(3) + 1)];
+    let (again, second) = watched(seed, "second", &site, &planned, &healthy, PLAIN, None).await.unwrap();
+    let twice: Vec<_> = built(&second).intersection(&kept(&steps)).map(ToString::to_string).collect();
+    assert_none(seed, "second: built although their images stood", &twice);
+    assert_eq!(again.passed.len(), planned.1.order.len(), "seed {seed}: healthy engines pass everything");
+    for (job, passed) in &ran.passed {
+        // Of two units with the same inputs the record names either.
+        let (then, now) = (&passed.image.image, &again.passed[job].image.image);
+        assert_eq!(then, now, "seed {seed}: {job} had passed, and is another now");
+    }
+
+    let (facts, third) = site.plan().await;
+    assert_eq!(third.reused(), third.order.len(), "seed {seed}: nothing is left to do");
+    let (_, steps) = watched(seed, "third", &site, &(facts, third), &[], PLAIN, None).await.unwrap();
+    assert!(built(&steps).is_empty());
+    [ran.passed.len(), ran.failed.len(), ran.skipped.len(), ran.cancelled.len(), usize::from(stop.is_some())]
+}
+
+fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(work)
+}
+
+#[test]
+fn i_b_runs_hold_their_invariants_whatever_engines_do() {
+    let mut totals = [0; 5];
+    for seed in 0..SEEDS {
+        let counts = in_virtual_time(simulate(seed));
+        totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+    }
+    // The simulation has tried every way to end, many times.
+    assert!(
+        totals.iter().all(|total| *total > 20),
+        "passed, failed, skipped, cancelled, stopped: {totals:?}"
+    );
+}
+
+/// A log of a small run, as the invariants see it: `b` on `a`, and `c` of the same inputs as `a`.
+mod planted {
+    use super::*;
+
+    const IMAGE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+    fn job(name: &str) -> String {
+        format!("{name}@linux/amd64")
+    }
+
+    fn started(name: &str, builder: &str) -> Step {
+        let builder = builder.to_owned();
+        Step::Event(EventKind::JobStarted { job: job(name), builder, emulated: false, checks_only: false })
+    }
+
+    fn ended(name: &str, outcome: Outcome) -> Step {
+        Step::Event(EventKind::JobEnded { job: job(name), outcome, milliseconds: 1 })
+    }
+
+    fn passed(name: &str) -> Step {
+        ended(name, Outcome::Built { image: IMAGE.to_owned() })
+    }
+
+    fn failed(name: &str) -> Step {
+        ended(name, Outcome::Failed { reason: "a step".to_owned(), log: None, image: None })
+    }
+
+    fn skipped(name: &str, because: &str) -> Step {
+        ended(name, Outcome::Skipped { because: job(because) })
+    }
+
+    fn begins(name: &str) -> Step {
+        Step::BuildBegins { engine: "one".to_owned(), job: job(name), images_stand: true }
+    }
+
+    fn ends(name: &str) -> Step {
+        Step::BuildEnds { engine: "one".to_owned(), job: job(name) }
+    }
+
+    fn stray(name: &str) -> Step {
+        Step::BuildBegins { engine: "one".to_owned(), job: job(name), images_stand: false }
+    }
+
+    /// The first violation of a log.
+    fn check(steps: &[Step], expected: &str) {
+        let amd64: Platform = "linux/amd64".parse().unwrap();
+        let files = [("a", "FROM scratch\n"), ("b", "FROM a\n"), ("c", "FROM scratch\n")];
+        let files = files.map(|(name, text)| (format!("{name}/Dockerfile"), text.to_owned()));
+        in_virtual_time(async {
+            let site = Site::new(None, &files, std::slice::from_ref(&amd64)).await;
+            let (_, plan) = site.plan().await;
+            let fine = || (Arc::new(|_: &str, _| Act::Build(1)), Arc::new(|_: &str, _: &str| Look::Pass));
+            let ((b1, l1), (b2, l2)) = (fine(), fine());
+            let native = site.builder("one", &[&amd64], &[], 1, b1, l1, None);
+            let emulating = site.builder("two", &[], &[&amd64], 1, b2, l2, None);
+            let builders = [native, emulating];
+            let options = Options { emulation: Emulation::Allowed, ..PLAIN };
+            let seen = Seen { plan: &plan, builders: &builders, options, stopped: false, steps };
+            let found = seen.violations();
+            assert_eq!(found.first().map_or("", String::as_str), expected, "{found:#?}");
+        });
+    }
+
+    #[test]
+    fn every_planted_fault_is_seen() {
+        let all = |middle: &[Step]| {
+            let end = [passed("b"), started("c", "one"), passed("c")];
+            [&[started("a", "one"), passed("a"), started("b", "one")], middle, &end].concat()
+        };
+        check(&all(&[]), "");
+        check(&all(&[passed("c")]), "c@linux/amd64 ended 2 times");
+        check(&[passed("a"), passed("b")], "c@linux/amd64 ended 0 times");
+        check(
+            &[started("b", "one"), passed("b"), passed("a"), passed("c")],
+            "b@linux/amd64 started before a@linux/amd64 had passed",
+        );
+        check(
+            &all(&[stray("b"), ends("b")]),
+            "b@linux/amd64 is built from an image that is not in the store",
+        );
+        check(
+            &all(&[begins("a"), begins("c"), ends("c"), ends("a")]),
+            "c@linux/amd64 is built while its key is being built",
+        );
+        check(
+            &[started("a", "one"), started("c", "one"), passed("a"), passed("c"), passed("b")],
+            "one has 2 jobs",
+        );
+        check(&all(&[begins("a"), begins("b")]), "one has 2 builds");
+        check(
+            &[started("a", "two"), passed("a"), passed("b"), passed("c")],
+            "a@linux/amd64 is on two: Some(Emulated), where the best is Some(Native)",
+        );
+        check(
+            &[failed("a"), passed("c"), passed("b")],
+            "b@linux/amd64 is not skipped: Some(Built { image: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\" })",
+        );
+        check(
+            &[failed("a"), skipped("b", "a"), skipped("c", "a")],
+            "c@linux/amd64 is skipped because of a@linux/amd64, which is no failure above it",
+        );
+        check(
+            &[passed("a"), passed("b"), ended("c", Outcome::Cancelled)],
+            "c@linux/amd64 is cancelled for no reason",
+        );
+    }
+}
