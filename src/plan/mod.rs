@@ -2,6 +2,8 @@
 
 mod decide;
 mod key;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

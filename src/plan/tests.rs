@@ -1,0 +1,544 @@
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::config::FamilyFile;
+use crate::family::{Found, Sources};
+use crate::record::RECORD_VERSION;
+
+fn family(config: &str, dockerfiles: &[(String, String)]) -> Family {
+    let found = dockerfiles
+        .iter()
+        .map(|(name, text)| Found { path: format!("{name}/Dockerfile").into(), text: text.clone() });
+    let sources = Sources {
+        name: "family".to_owned(),
+        file: Some(FamilyFile::parse("polyarch.toml".as_ref(), config).unwrap()),
+        dockerfiles: found.collect(),
+        args: BTreeMap::new(),
+        root_image: None,
+        machine: "linux/amd64".parse().unwrap(),
+    };
+    Family::resolve(&sources).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn table(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+fn job(text: &str) -> JobId {
+    text.parse().unwrap()
+}
+
+fn all(family: &Family, facts: &Facts) -> Plan {
+    Plan::new(family, facts, &Request::default())
+}
+
+/// The image of a job in a test.
+fn image(name: &str) -> Digest {
+    Digest::of(format!("image {name}").as_bytes())
+}
+
+fn record(job: &JobId, planned: &Planned, parents: &[(&str, &str)]) -> ImageRecord {
+    ImageRecord {
+        version: RECORD_VERSION,
+        job: job.to_string(),
+        key: planned.key.clone(),
+        inputs: planned.inputs.clone(),
+        platform: job.platform.clone(),
+        image: image(&job.unit.to_string()),
+        size: 1,
+        config: Digest::of(b"config"),
+        bytes: 1,
+        parents: parents.iter().map(|(unit, name)| ((*unit).to_owned(), image(name))).collect(),
+        builder: "one".to_owned(),
+        emulated: false,
+        built_at_seconds: 0,
+        milliseconds: 0,
+    }
+}
+
+fn checked(family: &Family, image: &ImageRecord) -> CheckRecord {
+    let job = job(&image.job);
+    CheckRecord {
+        version: RECORD_VERSION,
+        job: image.job.clone(),
+        key: check_key(&image.image, family.recipe(&job.unit).unwrap()),
+        image: image.image.clone(),
+        tests: Vec::new(),
+        tags: Vec::new(),
+        descriptions: Vec::new(),
+    }
+}
+
+/// Facts in which every job of a family has passed.
+fn with_records(family: &Family, mut facts: Facts) -> Facts {
+    let plan = all(family, &facts);
+    for job in &plan.order {
+        let planned = &plan.jobs[job];
+        let parents: Vec<String> = planned.parents.iter().map(|parent| parent.unit.to_string()).collect();
+        let parents: Vec<(&str, &str)> = parents.iter().map(|one| (one.as_str(), one.as_str())).collect();
+        let record = record(job, planned, &parents);
+        let checks = checked(family, &record);
+        facts.checks.insert(checks.key.clone(), checks);
+        facts.images.insert(record.key.clone(), record);
+    }
+    facts
+}
+
+/// A change to the family or to the facts.
+#[derive(Default)]
+struct Change {
+    config: Option<&'static str>,
+    dockerfile: Option<&'static str>,
+    parent: Option<&'static str>,
+    facts: Option<fn(&mut Facts)>,
+}
+
+const CONFIG: &str = "platforms = [\"linux/amd64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\ntests = [{ run = \"id\" }]\n";
+const DOCKERFILE: &str = "# syntax=docker/dockerfile:1\nFROM base.example/x:1 AS first\nFROM p AS last\nARG X\nARG Y\nCOPY --from=first /x /x\nCOPY files /\nADD https://x.example/one /one\nADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 https://x.example/two /two\n";
+
+fn base(digest: &[u8]) -> Base {
+    Base::Found([("linux/amd64".parse().unwrap(), Digest::of(digest))].into())
+}
+
+/// The key of `a` after a change.
+fn key(change: &Change) -> Digest {
+    let files =
+        [("a", change.dockerfile.unwrap_or(DOCKERFILE)), ("p", change.parent.unwrap_or("FROM scratch\n"))];
+    let family = family(change.config.unwrap_or(CONFIG), &table(&files));
+    let mut facts = Facts::default();
+    facts.files.insert(job("a@linux/amd64"), [("files/one".to_owned(), "0644 x".to_owned())].into());
+    facts.bases.insert("base.example/x:1".parse().unwrap(), base(b"1"));
+    facts.frontends.insert("a".parse().unwrap(), "docker/dockerfile:1@sha256:1".to_owned());
+    if let Some(change) = change.facts {
+        change(&mut facts);
+    }
+    let plan = all(&family, &facts);
+    let (_, planned) = plan.jobs.iter().find(|(job, _)| job.unit.to_string() == "a").unwrap();
+    planned.key.clone()
+}
+
+fn of_config(text: &'static str) -> Change {
+    Change { config: Some(text), ..Change::default() }
+}
+
+fn of_text(text: &'static str) -> Change {
+    Change { dockerfile: Some(text), ..Change::default() }
+}
+
+fn of_facts(change: fn(&mut Facts)) -> Change {
+    Change { facts: Some(change), ..Change::default() }
+}
+
+fn files(facts: &mut Facts) -> &mut BTreeMap<String, String> {
+    facts.files.get_mut(&job("a@linux/amd64")).unwrap()
+}
+
+#[test]
+fn i_b3_f_d9_every_row_of_the_key_table_changes_the_key() {
+    let changes = [
+        (
+            "Dockerfile",
+            of_text(
+                "# syntax=docker/dockerfile:1\nFROM base.example/x:1 AS first\nFROM p AS last\nARG X\nARG Y\nCOPY files /\nCOPY --from=first /x /x\n",
+            ),
+        ),
+        (
+            "frontend",
+            of_facts(|facts| {
+                *facts.frontends.values_mut().next().unwrap() = "docker/dockerfile:1@sha256:2".to_owned()
+            }),
+        ),
+        (
+            "target",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        (
+            "a file",
+            of_facts(|facts| files(facts).values_mut().for_each(|state| *state = "0755 x".to_owned())),
+        ),
+        (
+            "a file's name",
+            of_facts(|facts| *files(facts) = [("files/two".to_owned(), "0644 x".to_owned())].into()),
+        ),
+        (
+            "a new file",
+            of_facts(|facts| drop(files(facts).insert("files/two".to_owned(), "0644 x".to_owned()))),
+        ),
+        ("a file that is gone", of_facts(|facts| files(facts).clear())),
+        (
+            "argument",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"3\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        (
+            "arguments that swap values",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"2\", Y = \"1\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        (
+            "label",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"2\" }\n",
+            ),
+        ),
+        (
+            "platform",
+            of_config(
+                "platforms = [\"linux/arm64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        ("the parent's inputs", Change { parent: Some("FROM scratch\nSTOPSIGNAL 9\n"), ..Change::default() }),
+        ("base", of_facts(|facts| *facts.bases.values_mut().next().unwrap() = base(b"2"))),
+        (
+            "checksum",
+            of_text(
+                "# syntax=docker/dockerfile:1\nFROM base.example/x:1 AS first\nFROM p AS last\nARG X\nARG Y\nCOPY --from=first /x /x\nCOPY files /\nADD https://x.example/one /one\nADD --checksum=sha256:1111111111111111111111111111111111111111111111111111111111111111 https://x.example/two /two\n",
+            ),
+        ),
+        ("epoch", of_facts(|facts| drop(facts.epochs.insert(job("a@linux/amd64"), 1)))),
+    ];
+    let plain = key(&Change::default());
+    let mut keys = BTreeSet::from([plain]);
+    for (what, change) in changes {
+        assert!(keys.insert(key(&change)), "{what} does not change the key");
+    }
+}
+
+#[test]
+fn i_b3_what_is_in_no_row_does_not_change_the_key() {
+    let changes = [
+        ("nothing", Change::default()),
+        (
+            "tests",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        (
+            "order",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\nlabels = { \"org.x\" = \"1\" }\nargs = { Y = \"2\", X = \"1\" }\ntarget = \"last\"\n",
+            ),
+        ),
+        (
+            "an argument that nothing declares",
+            of_config(
+                "platforms = [\"linux/amd64\"]\nargs = { ZZ = \"9\" }\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        (
+            "secrets",
+            of_config(
+                "platforms = [\"linux/amd64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\nsecrets = { token = { env = \"TOKEN\" } }\n",
+            ),
+        ),
+        (
+            "registry, tags, time limit",
+            of_config(
+                "registry = \"quay.io/x\"\nplatforms = [\"linux/amd64\"]\n[tags]\ncommon = [\"{date}\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\ntags = [{ tag = \"v{0}\", run = \"id\" }]\ntime-limit = \"9m\"\n",
+            ),
+        ),
+        (
+            "another platform beside it",
+            of_config(
+                "platforms = [\"linux/amd64\", \"linux/arm64\"]\n[image.a]\ntarget = \"last\"\nargs = { X = \"1\", Y = \"2\" }\nlabels = { \"org.x\" = \"1\" }\n",
+            ),
+        ),
+        (
+            "a base that nothing uses",
+            of_facts(|facts| drop(facts.bases.insert("y.example/y:1".parse().unwrap(), base(b"y")))),
+        ),
+        ("another job's epoch", of_facts(|facts| drop(facts.epochs.insert(job("b@linux/amd64"), 1)))),
+    ];
+    let plain = key(&Change::default());
+    for (what, change) in changes {
+        assert_eq!(key(&change), plain, "{what}");
+    }
+}
+
+#[test]
+fn a_parent_that_would_be_built_for_an_epoch_makes_its_children_new() {
+    let plain = key(&Change::default());
+    assert_ne!(key(&of_facts(|facts| drop(facts.epochs.insert(job("p@linux/amd64"), 1)))), plain);
+}
+
+#[test]
+fn names_and_values_of_inputs_never_run_together() {
+    let inputs = |table: &[(&str, &str)]| -> Inputs {
+        table.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_ne!(key::key_of(&inputs(&[("a", "bc")])), key::key_of(&inputs(&[("ab", "c")])));
+    assert_ne!(key::key_of(&inputs(&[("a", "b"), ("c", "d")])), key::key_of(&inputs(&[("a", "bcd")])));
+}
+
+#[test]
+fn the_check_key_is_of_the_image_and_of_the_checks_alone() {
+    let key = |checks: &str, name: &str| {
+        let config = format!("args = {{ X = \"{name}\" }}\n[image.a]\n{checks}\n");
+        let family = family(&config, &table(&[("a", "FROM scratch\nARG X\n")]));
+        check_key(&image("same"), family.recipe(&"a".parse().unwrap()).unwrap())
+    };
+    let test = "tests = [{ run = \"id\" }]";
+    let others = [
+        "",
+        "tests = [{ run = \"ls\" }]",
+        "tests = [{ host = \"id\" }]",
+        "tests = [{ run = \"id\", stdout = \"root\" }]",
+        "tests = [{ run = \"id\", time-limit = \"9m\" }]",
+        "tests = [{ run = \"id\" }, { run = \"ls\" }]",
+        "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", run = \"id\" }]",
+        "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", run = \"id\", match = \"(x)\" }]",
+        "tests = [{ run = \"id\" }]\ndescribe = [{ title = \"X\", run = \"id\" }]",
+    ];
+    let mut keys = BTreeSet::from([key(test, "1")]);
+    for other in others {
+        assert!(keys.insert(key(other, "1")), "{other}");
+    }
+    assert_eq!(key(test, "1"), key(test, "2"), "how the image came to be does not matter");
+    let family = family("[image.a]\ntests = [{ run = \"id\" }]\n", &table(&[("a", "FROM scratch\n")]));
+    let recipe = family.recipe(&"a".parse().unwrap()).unwrap();
+    assert_ne!(check_key(&image("one"), recipe), check_key(&image("two"), recipe));
+}
+
+/// What is decided about each job, and why.
+fn picture(plan: &Plan) -> String {
+    let mut out = String::new();
+    for job in &plan.order {
+        match &plan.jobs[job].decision {
+            Decision::Reuse(_) => writeln!(out, "{job}: reuse").unwrap(),
+            Decision::Check(_) => writeln!(out, "{job}: check").unwrap(),
+            Decision::Build(reasons) => {
+                writeln!(out, "{job}: build").unwrap();
+                reasons.iter().for_each(|reason| writeln!(out, "  {reason}").unwrap());
+            }
+        }
+    }
+    out
+}
+
+fn check(family: &Family, facts: &Facts, request: &Request, expected: &Expect) {
+    expected.assert_eq(&picture(&Plan::new(family, facts, request)));
+}
+
+fn pair() -> Family {
+    family("", &table(&[("a", "FROM scratch\n"), ("b", "FROM a\nCOPY files /\n"), ("c", "FROM b\n")]))
+}
+
+#[test]
+fn what_has_never_been_built_is_built() {
+    check(
+        &pair(),
+        &Facts::default(),
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: build
+          no record of it
+        b@linux/amd64: build
+          no record of it
+          a@linux/amd64 is built
+        c@linux/amd64: build
+          no record of it
+          b@linux/amd64 is built
+    "#]],
+    );
+}
+
+#[test]
+fn what_stands_is_reused_or_checked() {
+    let family = pair();
+    let mut facts = with_records(&family, Facts::default());
+    check(
+        &family,
+        &facts,
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: reuse
+        b@linux/amd64: reuse
+        c@linux/amd64: reuse
+    "#]],
+    );
+    let of_b = check_key(&image("b"), family.recipe(&"b".parse().unwrap()).unwrap());
+    facts.checks.remove(&of_b);
+    check(
+        &family,
+        &facts,
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: reuse
+        b@linux/amd64: check
+        c@linux/amd64: reuse
+    "#]],
+    );
+}
+
+#[test]
+fn asked_for_is_asked_for() {
+    let family = pair();
+    let facts = with_records(&family, Facts::default());
+    let request = Request { selected: [job("b@linux/amd64")].into(), no_reuse: true };
+    check(
+        &family,
+        &facts,
+        &request,
+        &expect![[r#"
+        a@linux/amd64: reuse
+        b@linux/amd64: build
+          asked for
+    "#]],
+    );
+    let request = Request { no_reuse: true, ..Request::default() };
+    check(
+        &family,
+        &facts,
+        &request,
+        &expect![[r#"
+        a@linux/amd64: build
+          asked for
+        b@linux/amd64: build
+          asked for
+          a@linux/amd64 is built
+        c@linux/amd64: build
+          asked for
+          b@linux/amd64 is built
+    "#]],
+    );
+}
+
+#[test]
+fn every_input_that_changed_is_told_with_old_and_new_value() {
+    let files = |family: &str| table(&[("a", "FROM base.example/x:1\nARG X\nCOPY files /\n"), ("b", family)]);
+    let before = family("[image.a]\nargs = { X = \"1\" }\nlabels = { l = \"1\" }\n", &files("FROM a\n"));
+    let after = family("[image.a]\nargs = { X = \"2\" }\n", &files("FROM a\nRUN true\n"));
+    let mut facts = Facts::default();
+    facts.bases.insert("base.example/x:1".parse().unwrap(), base(b"1"));
+    let mut state = |table: &[(&str, &str)]| {
+        let table = table.iter().map(|(path, state)| ((*path).to_owned(), (*state).to_owned()));
+        facts.files.insert(job("a@linux/amd64"), table.collect());
+        Facts { files: facts.files.clone(), bases: facts.bases.clone(), ..Facts::default() }
+    };
+    let changed = format!("0644 {}", Digest::of(b"1"));
+    let then = state(&[("files/changed", &changed), ("files/gone", "0644 x")]);
+    let changed = format!("0755 {}", Digest::of(b"2"));
+    let mut now = state(&[("files/changed", &changed), ("files/new", "0644 x")]);
+    now.bases.insert("base.example/x:1".parse().unwrap(), base(b"2"));
+    now.epochs.insert(job("a@linux/amd64"), 2);
+    let plan = all(&before, &then);
+    now.newest = plan.jobs.iter().map(|(job, planned)| (job.clone(), record(job, planned, &[]))).collect();
+    check(
+        &after,
+        &now,
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: build
+          build argument X changed: 1 then, 2 now
+          base image base.example/x:1 changed: 6b86b273ff34 then, d4735e3a265e now
+          epoch is new
+          file files/changed changed: 0644 6b86b273ff34 then, 0755 d4735e3a265e now
+          file files/gone is gone
+          file files/new is new
+          label l is gone
+        b@linux/amd64: build
+          the Dockerfile changed: 20a51c180619 then, a49d2e7eaff6 now
+          a@linux/amd64 is built
+    "#]],
+    );
+}
+
+#[test]
+fn a_base_that_cannot_be_looked_up_is_told_and_built_upon() {
+    let family = family("", &table(&[("a", "FROM base.example/x:1\n")]));
+    let mut facts = Facts::default();
+    facts.bases.insert("base.example/x:1".parse().unwrap(), Base::Unknown("connection refused".to_owned()));
+    check(
+        &family,
+        &with_records(&family, facts),
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: build
+          base.example/x:1 could not be looked up: connection refused
+    "#]],
+    );
+}
+
+#[test]
+fn law_3_a_record_on_another_image_of_its_parent_is_not_reused() {
+    let family = pair();
+    let mut facts = with_records(&family, Facts::default());
+    let of_b = facts.images.values_mut().find(|record| record.job.starts_with("b@")).unwrap();
+    of_b.parents.insert("a".to_owned(), image("another"));
+    check(
+        &family,
+        &facts,
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: reuse
+        b@linux/amd64: build
+          its record stands on another image of a@linux/amd64: 5d2bf278393e then, a854f481d4cb now
+        c@linux/amd64: build
+          b@linux/amd64 is built
+    "#]],
+    );
+}
+
+#[test]
+fn a_record_that_is_gone_is_told() {
+    let family = family("", &table(&[("a", "FROM scratch\n")]));
+    let plan = all(&family, &Facts::default());
+    let newest = plan.jobs.iter().map(|(job, planned)| (job.clone(), record(job, planned, &[])));
+    let facts = Facts { newest: newest.collect(), ..Facts::default() };
+    check(
+        &family,
+        &facts,
+        &Request::default(),
+        &expect![[r#"
+        a@linux/amd64: build
+          its record is no longer in the store
+    "#]],
+    );
+}
+
+#[test]
+fn i_b9_the_same_input_gives_the_same_plan_and_parents_come_first() {
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let files = table(&[("z", "FROM scratch\n"), ("a", "FROM z\nCOPY --from=m / /\n"), ("m", "FROM z\n")]);
+    let (one, other) =
+        (family(config, &files), family(config, &files.iter().rev().cloned().collect::<Vec<_>>()));
+    let plan = all(&one, &Facts::default());
+    assert_eq!(format!("{plan:?}"), format!("{:?}", all(&other, &Facts::default())));
+    let order: Vec<String> = plan.order.iter().map(ToString::to_string).collect();
+    expect!["z@linux/amd64 z@linux/arm64 m@linux/amd64 m@linux/arm64 a@linux/amd64 a@linux/arm64"]
+        .assert_eq(&order.join(" "));
+}
+
+#[test]
+fn a_selection_comes_with_its_ancestors() {
+    let files = table(&[("a", "FROM scratch\n"), ("b", "FROM a\n"), ("c", "FROM b\n"), ("d", "FROM a\n")]);
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let request = Request { selected: [job("b@linux/arm64")].into(), no_reuse: false };
+    let plan = Plan::new(&family(config, &files), &Facts::default(), &request);
+    assert_eq!(plan.order, [job("a@linux/arm64"), job("b@linux/arm64")]);
+    assert_eq!(plan.jobs.len(), 2);
+}
+
+#[test]
+fn five_thousand_images_in_chains_of_five_hundred_are_planned() {
+    let files: Vec<(String, String)> = (0..5_000)
+        .map(|at| {
+            let base = if at % 500 == 0 { "scratch".to_owned() } else { format!("u{}", at - 1) };
+            (format!("u{at}"), format!("FROM {base}\nRUN {at}\n"))
+        })
+        .collect();
+    let family = family("", &files);
+    let facts = with_records(&family, Facts::default());
+    let plan = all(&family, &facts);
+    assert_eq!((plan.order.len(), plan.reused()), (5_000, 5_000));
+    let request = Request { selected: [job("u499@linux/amd64")].into(), no_reuse: true };
+    let plan = Plan::new(&family, &facts, &request);
+    assert_eq!((plan.order.len(), plan.to_build()), (500, 1));
+}
