@@ -2,6 +2,8 @@
 
 mod context;
 mod lookup;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

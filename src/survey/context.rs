@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use walkdir::{DirEntry, WalkDir};
+use walkdir::WalkDir;
 
 use crate::diag::{Diagnostic, Place, Result};
-use crate::dockerfile::Ignore;
+use crate::dockerfile::{Ignore, Source};
 use crate::family::{Build, JobId, Recipe};
 use crate::oci::{Algorithm, Hasher};
 
@@ -40,34 +41,38 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
         Some((file, text)) => Ignore::parse(file, text)?,
         None => Ignore::default(),
     };
-    let mut states = BTreeMap::<String, String>::new();
-    let entries = entries(&folder, &recipe.context, &ignore)?;
+    // The walk is made once for all platforms, and not at all where no build reads the context.
+    let entries = match recipe.platforms.values().any(reads_any) {
+        true => entries(&folder, &recipe.context, &ignore)?,
+        false => Vec::new(),
+    };
+    let mut states = BTreeMap::<&str, Option<String>>::new();
     for (platform, build) in &recipe.platforms {
         let mut files = BTreeMap::new();
-        for (path, metadata) in &entries {
-            if metadata.is_dir() || !reads(build, path) || ignore.ignores(path) {
-                continue;
-            }
-            let kind = metadata.file_type();
-            if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
-                if !states.contains_key(path) {
-                    let shown = recipe.context.join(path);
-                    let warning = Diagnostic::warning("passed over: neither file, folder nor link");
-                    context.warnings.push(warning.at(Place::file(shown)));
-                    states.insert(path.clone(), String::new());
-                }
-                continue;
-            }
-            let state = match states.get(path) {
+        for entry in entries.iter().filter(|entry| reads(build, &entry.name) && !ignore.ignores(&entry.name))
+        {
+            let state = match states.get(entry.key.as_str()) {
                 Some(state) => state.clone(),
-                None => state_of(&folder.join(path), &recipe.context.join(path), metadata)?,
+                None => {
+                    state_of(&folder.join(&entry.path), &recipe.context.join(&entry.path), &entry.metadata)?
+                }
             };
-            states.insert(path.clone(), state.clone());
-            files.insert(path.clone(), state);
+            if state.is_none() && !states.contains_key(entry.key.as_str()) {
+                let warning = Diagnostic::warning("passed over: neither file, folder nor link");
+                context.warnings.push(warning.at(Place::file(recipe.context.join(&entry.path))));
+            }
+            states.insert(&entry.key, state.clone());
+            files.extend(state.map(|state| (entry.key.clone(), state)));
         }
         context.files.insert(recipe.unit.on(platform), files);
     }
     Ok(context)
+}
+
+/// Whether a build reads anything of the context.
+fn reads_any(build: &Build) -> bool {
+    let of_context = |source: &Source| matches!(source, Source::Context(_));
+    !build.triggers.is_empty() || build.needs.sources.iter().any(of_context)
 }
 
 /// Whether a build can read a file. What the triggers of a parent read is not known: it counts as everything.
@@ -89,16 +94,29 @@ fn ignore_text(root: &Path, recipe: &Recipe) -> Result<Option<(PathBuf, String)>
     Ok(None)
 }
 
-/// Everything below a folder, by its path with `/` between the parts, in order.
-fn entries(folder: &Path, shown: &Path, ignore: &Ignore) -> Result<Vec<(String, Metadata)>> {
+/// Something below the folder of a context.
+pub(super) struct Entry {
+    /// Its path there.
+    path: PathBuf,
+    /// The path as text with `/` between the parts, as patterns see it.
+    pub(super) name: String,
+    /// The path as the key names it, by which no two paths look alike.
+    key: String,
+    metadata: Metadata,
+}
+
+/// Everything below a folder that is not ignored as a whole, in order.
+pub(super) fn entries(folder: &Path, shown: &Path, ignore: &Ignore) -> Result<Vec<Entry>> {
+    let below = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_owned();
+    let walk = WalkDir::new(folder).min_depth(1).sort_by_file_name().into_iter();
     let mut found = Vec::new();
-    let seen = |entry: &DirEntry| {
-        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
-        entry.depth() == 0 || !entry.file_type().is_dir() || !ignore.passes_over(&text_of(path))
-    };
-    for entry in WalkDir::new(folder).min_depth(1).sort_by_file_name().into_iter().filter_entry(seen) {
+    for entry in walk.filter_entry(|entry| {
+        !(entry.file_type().is_dir()
+            && entry.depth() > 0
+            && ignore.passes_over(&text_of(&below(entry.path()))))
+    }) {
         let entry = entry.map_err(|error| {
-            let path = error.path().and_then(|path| path.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
+            let path = error.path().map_or_else(PathBuf::new, below);
             Diagnostic::request("read a file of the build context")
                 .at(Place::file(shown.join(path)))
                 .because(error)
@@ -110,36 +128,47 @@ fn entries(folder: &Path, shown: &Path, ignore: &Ignore) -> Result<Vec<(String, 
                 .hint("leave out what the build does not read, by a .dockerignore")
                 .into());
         }
-        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_owned();
+        let path = below(entry.path());
         let metadata = entry.metadata().map_err(|error| {
             Diagnostic::request("read a file of the build context")
                 .at(Place::file(shown.join(&path)))
                 .because(error)
         })?;
-        found.push((text_of(&path), metadata));
+        let name = text_of(&path);
+        // No path of a walk begins with `./`, so that this is free for those that are no UTF-8.
+        let key = if path.to_str().is_some() { name.clone() } else { format!("./{name}") };
+        found.push(Entry { path, name, key, metadata });
     }
     Ok(found)
 }
 
-/// A path as text; bytes that are no UTF-8 stand as `\xNN`, so that two paths never look alike.
+/// A path as text; the bytes of one that is no UTF-8 stand as `\xNN`.
 fn text_of(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    match path.to_str() {
-        Some(text) => text.to_owned(),
-        None => path.as_os_str().as_bytes().escape_ascii().to_string(),
-    }
+    path.to_str().map_or_else(|| escaped(path), str::to_owned)
 }
 
-/// Type, mode and content: what an image can see of a file. Times and owners are not of it.
-fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result<String> {
+fn escaped(path: &Path) -> String {
+    path.as_os_str().as_bytes().escape_ascii().to_string()
+}
+
+/// Type, mode and content: what an image can see of it. Times and owners are not of it. None where it is
+/// neither file, folder nor link.
+fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result<Option<String>> {
+    let mode = metadata.permissions().mode() & 0o7777;
     if metadata.is_symlink() {
         let target = std::fs::read_link(file).map_err(|error| unreadable(shown, &error))?;
-        return Ok(format!("link {}", text_of(&target)));
+        return Ok(Some(format!("link {}", escaped(&target))));
+    }
+    if metadata.is_dir() {
+        return Ok(Some(format!("folder {mode:04o}")));
+    }
+    if !metadata.is_file() {
+        return Ok(None);
     }
     for _ in 0..2 {
         let (digest, stands) = hashed(file).map_err(|error| unreadable(shown, &error))?;
         if stands {
-            return Ok(format!("{:04o} {digest}", metadata.permissions().mode() & 0o7777));
+            return Ok(Some(format!("{mode:04o} {digest}")));
         }
     }
     let problem = "the build context changed while it was read";

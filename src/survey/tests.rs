@@ -1,0 +1,288 @@
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use expect_test::{Expect, expect};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::FamilyFile;
+use crate::family::{Found, Sources};
+use crate::oci::{ErrorKind, Memory};
+use crate::plan::Plan;
+
+/// A folder with one image `a` that copies these things.
+struct Site {
+    folder: TempDir,
+    family: Family,
+}
+
+impl Site {
+    fn new(dockerfile: &str) -> Self {
+        Self::configured("", dockerfile)
+    }
+
+    fn configured(config: &str, dockerfile: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Self { folder, family: family(config, dockerfile) };
+        site.write("Dockerfile", dockerfile);
+        site
+    }
+
+    fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join("a").join(path)
+    }
+
+    fn write(&self, path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+        let path = self.at(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        mode(&path, 0o644);
+        mode(path.parent().unwrap(), 0o755);
+    }
+
+    fn context(&self) -> Result<context::Context> {
+        context::read(self.folder.path(), self.family.recipes().next().unwrap())
+    }
+
+    /// The files that count, contents shortened, and the warnings; or what is wrong.
+    fn picture(&self) -> String {
+        let mut out = String::new();
+        match self.context() {
+            Ok(context) => {
+                for (job, files) in context.files {
+                    for (path, state) in files {
+                        let (kind, rest) = state.split_once(' ').unwrap_or((&state, ""));
+                        let rest = rest.split_once("sha256:").map_or(rest, |(_, hex)| &hex[..6]);
+                        writeln!(out, "{} {path}: {kind} {rest}", job.platform).unwrap();
+                    }
+                }
+                context.warnings.iter().for_each(|warning| writeln!(out, "{warning}").unwrap());
+            }
+            Err(problems) => problems.iter().for_each(|problem| writeln!(out, "{problem}").unwrap()),
+        }
+        out
+    }
+
+    fn check(&self, expected: &Expect) {
+        expected.assert_eq(&self.picture());
+    }
+
+    /// The image key of the one job.
+    async fn key(&self) -> String {
+        let nowhere: Arc<Registries> =
+            Arc::new(|host: &str| Err(Error::new(ErrorKind::Invalid, format!("no registry at {host}"))));
+        let records = Records { store: Arc::new(Memory::new()), scope: "scopes/trusted".parse().unwrap() };
+        let (facts, _) = survey(&self.family, self.folder.path(), &*nowhere, &records).await.unwrap();
+        let plan = Plan::new(&self.family, &facts, &crate::plan::Request::default());
+        plan.jobs[&plan.order[0]].key.to_string()
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn family(config: &str, dockerfile: &str) -> Family {
+    let sources = Sources {
+        name: "family".to_owned(),
+        file: Some(FamilyFile::parse("polyarch.toml".as_ref(), config).unwrap()),
+        dockerfiles: vec![Found { path: "a/Dockerfile".into(), text: dockerfile.to_owned() }],
+        args: BTreeMap::new(),
+        root_image: None,
+        machine: "linux/amd64".parse().unwrap(),
+    };
+    Family::resolve(&sources).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+#[test]
+fn only_what_a_copy_reaches_counts_on_each_platform() {
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let site = Site::configured(config, "FROM scratch\nARG TARGETARCH\nCOPY app bin-${TARGETARCH} /\n");
+    site.write("app/one", "1");
+    site.write("app/deep/two", "2");
+    site.write("bin-amd64", "x");
+    site.write("bin-arm64", "y");
+    site.write("README.md", "no");
+    mode(&site.at("app/one"), 0o755);
+    site.check(&expect![[r#"
+        linux/amd64 app: folder 0755
+        linux/amd64 app/deep: folder 0755
+        linux/amd64 app/deep/two: 0644 d4735e
+        linux/amd64 app/one: 0755 6b86b2
+        linux/amd64 bin-amd64: 0644 2d7116
+        linux/arm64 app: folder 0755
+        linux/arm64 app/deep: folder 0755
+        linux/arm64 app/deep/two: 0644 d4735e
+        linux/arm64 app/one: 0755 6b86b2
+        linux/arm64 bin-arm64: 0644 a1fce4
+    "#]]);
+}
+
+#[test]
+fn f_d10_what_dockerignore_leaves_out_does_not_count() {
+    let site = Site::new("FROM scratch\nCOPY . /\n");
+    site.write("kept", "");
+    site.write("node_modules/a/b", "");
+    site.write("logs/one.log", "");
+    site.write("logs/keep.log", "");
+    site.write(".dockerignore", "node_modules\n**/*.log\n!logs/keep.log\n");
+    site.check(&expect![[r#"
+        linux/amd64 .dockerignore: 0644 9bf9eb
+        linux/amd64 Dockerfile: 0644 083716
+        linux/amd64 kept: 0644 e3b0c4
+        linux/amd64 logs: folder 0755
+        linux/amd64 logs/keep.log: 0644 e3b0c4
+    "#]]);
+    // The one beside the Dockerfile goes before the one of the context, and only the one that counts is read.
+    site.write("Dockerfile.dockerignore", "logs\nnode_modules\n");
+    site.check(&expect![[r#"
+        linux/amd64 .dockerignore: 0644 9bf9eb
+        linux/amd64 Dockerfile: 0644 083716
+        linux/amd64 Dockerfile.dockerignore: 0644 ad4c75
+        linux/amd64 kept: 0644 e3b0c4
+    "#]]);
+}
+
+#[test]
+fn an_ignored_folder_is_not_even_looked_into() {
+    let site = Site::new("FROM scratch\nCOPY . /\n");
+    site.write("private/x", "");
+    site.write("open", "");
+    let walked = |text: &str| {
+        let ignore = crate::dockerfile::Ignore::parse(".dockerignore".as_ref(), text).unwrap();
+        let entries = context::entries(&site.at(""), Path::new("a"), &ignore).unwrap();
+        entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    assert_eq!(walked("private\n"), ["Dockerfile", "open"]);
+    assert_eq!(walked("private\n!private/x\n"), ["Dockerfile", "open", "private", "private/x"]);
+}
+
+#[test]
+fn f_d13_links_count_as_links_wherever_they_lead() {
+    let site = Site::new("FROM scratch\nCOPY links /\n");
+    site.write("links/file", "");
+    symlink("/etc/passwd", site.at("links/outside")).unwrap();
+    symlink("../../..", site.at("links/up")).unwrap();
+    symlink("loop", site.at("links/loop")).unwrap();
+    symlink(".", site.at("links/self")).unwrap();
+    symlink("nowhere", site.at("links/broken")).unwrap();
+    site.check(&expect![[r#"
+        linux/amd64 links: folder 0755
+        linux/amd64 links/broken: link nowhere
+        linux/amd64 links/file: 0644 e3b0c4
+        linux/amd64 links/loop: link loop
+        linux/amd64 links/outside: link /etc/passwd
+        linux/amd64 links/self: link .
+        linux/amd64 links/up: link ../../..
+    "#]]);
+}
+
+#[test]
+fn a_fifo_is_passed_over_with_one_warning_and_holds_nothing_up() {
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let site = Site::configured(config, "FROM scratch\nCOPY files /\n");
+    site.write("files/one", "");
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, site.at("files/fifo"), fifo, 0o644.into(), 0).unwrap();
+    site.check(&expect![[r#"
+        linux/amd64 files: folder 0755
+        linux/amd64 files/one: 0644 e3b0c4
+        linux/arm64 files: folder 0755
+        linux/arm64 files/one: 0644 e3b0c4
+        a/files/fifo: passed over: neither file, folder nor link
+    "#]]);
+}
+
+#[test]
+fn f_d13_names_that_are_no_text_count_and_no_two_look_alike() {
+    let site = Site::new("FROM scratch\nCOPY files /\n");
+    site.write("files/\\xff", "text");
+    site.write(Path::new("files").join(OsStr::from_bytes(b"\xff")), "bytes");
+    site.write("files/line\nbreak", "");
+    site.write(format!("files/{}", "n".repeat(255)), "");
+    let files = site.context().unwrap().files.into_values().next().unwrap();
+    assert_eq!(files.len(), 5, "the folder and four files: {files:#?}");
+    assert_ne!(files["files/\\xff"], files["./files/\\xff"]);
+}
+
+#[test]
+fn f_d12_a_file_that_changes_while_it_is_read_is_told() {
+    const BYTES: usize = 32 << 20;
+    let site = Site::new("FROM scratch\nCOPY big /\n");
+    site.write("big", vec![0; BYTES]);
+    let over = Arc::new(AtomicBool::new(false));
+    let begun = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (over, begun, path) = (over.clone(), begun.clone(), site.at("big"));
+        move || {
+            use std::io::Write;
+            let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+            while !over.load(Ordering::SeqCst) {
+                file.write_all(b"x").unwrap();
+                begun.store(true, Ordering::SeqCst);
+            }
+        }
+    });
+    while !begun.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    let told = site.picture();
+    over.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+    expect![[r#"
+        a/big: the build context changed while it was read
+    "#]]
+    .assert_eq(&told);
+    assert!(site.context().is_ok(), "it stands still again");
+}
+
+#[test]
+fn a_context_that_nothing_reads_is_not_walked() {
+    let site = Site::new("FROM scratch\nRUN true\n");
+    std::fs::remove_dir_all(site.at("")).unwrap();
+    assert_eq!(site.picture(), "");
+}
+
+#[tokio::test]
+async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_does() {
+    type Change = fn(&Site);
+    let table: [(&str, bool, Change); 12] = [
+        ("nothing", false, |_| ()),
+        ("the time of a file", false, |site| {
+            let file = std::fs::File::options().append(true).open(site.at("app/one")).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }),
+        ("a file that no COPY reaches", false, |site| site.write("README.md", "other")),
+        ("a file that is ignored", false, |site| site.write("app/ignored", "other")),
+        ("content", true, |site| site.write("app/one", "2")),
+        ("mode", true, |site| mode(&site.at("app/one"), 0o755)),
+        ("the mode of a folder", true, |site| mode(&site.at("app"), 0o700)),
+        ("a new file", true, |site| site.write("app/new", "")),
+        ("a new empty folder", true, |site| std::fs::create_dir(site.at("app/new")).unwrap()),
+        ("a file that is gone", true, |site| std::fs::remove_file(site.at("app/one")).unwrap()),
+        ("the target of a link", true, |site| {
+            std::fs::remove_file(site.at("app/link")).unwrap();
+            symlink("two", site.at("app/link")).unwrap();
+        }),
+        ("a link that is a file now", true, |site| {
+            std::fs::remove_file(site.at("app/link")).unwrap();
+            site.write("app/link", "one");
+        }),
+    ];
+    for (what, changes, change) in table {
+        let site = Site::new("FROM scratch\nCOPY app /\n");
+        site.write("app/one", "1");
+        site.write("app/ignored", "");
+        symlink("one", site.at("app/link")).unwrap();
+        site.write("README.md", "");
+        site.write(".dockerignore", "app/ignored\n");
+        let before = site.key().await;
+        change(&site);
+        assert_eq!(before != site.key().await, changes, "{what}");
+    }
+}
