@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
+use tokio::sync::Mutex;
 
 use super::ENGINE_SLACK;
 use crate::diag::{Diagnostic, Kind};
@@ -29,6 +30,8 @@ pub(super) struct Subject<'a> {
     pub(super) image: &'a Digest,
     /// The job's log, which the outputs are added to.
     pub(super) log: &'a Path,
+    /// What commands have answered already: tests, taggers and descriptions often ask the same of one image.
+    pub(super) answers: Mutex<BTreeMap<String, Finished>>,
 }
 
 /// In what tests run on this machine.
@@ -93,6 +96,10 @@ async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diag
         | CheckKind::Tagger { source: TagSource::Run { run, .. }, .. } => run,
         CheckKind::Tagger { source: TagSource::OsRelease(_), .. } => "cat /etc/os-release",
     };
+    let mut answers = subject.answers.lock().await;
+    if let Some(finished) = answers.get(run) {
+        return Ok(finished.clone());
+    }
     let answer = tokio::time::timeout(limit + ENGINE_SLACK, in_image(subject, run, limit)).await;
     let finished = answer.unwrap_or_else(|_| {
         let problem =
@@ -100,7 +107,11 @@ async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diag
         Err(Diagnostic::surroundings(problem).hint("see whether it answers: polyarch doctor"))
     })?;
     let [stdout, stderr] = [&finished.stdout, &finished.stderr].map(|text| subject.redactor.text(text));
-    Ok(Finished { stdout, stderr, ..finished })
+    let finished = Finished { stdout, stderr, ..finished };
+    if !finished.timed_out {
+        answers.insert(run.to_owned(), finished.clone());
+    }
+    Ok(finished)
 }
 
 /// Add what a check wrote to the job's log, below the output of its build.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use crate::diag::{Diagnostic, Kind};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::engine::{BuildFailure, BuildOrder, Built, SecretFile};
@@ -281,6 +283,7 @@ impl Work<'_> {
             job: &self.job,
             image: &image.image,
             log: &self.log(),
+            answers: Mutex::default(),
         };
         let mut record = CheckRecord {
             version: RECORD_VERSION,

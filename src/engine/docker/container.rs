@@ -54,7 +54,8 @@ async fn attempt(docker: &Docker, order: &ContainerOrder) -> Result<Output, Diag
         .arguments(["run", "--rm", "--pull", "never", "--name", &name])
         .arguments(["--label", &format!("{RUN_LABEL}={}", order.run)])
         .arguments(["--platform", &order.platform.to_string()])
-        // An image is tested as its users run it; only endless forks are bounded.
+        // What is tested is not trusted: no network, no more rights than a program needs, no endless forks.
+        .arguments(["--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"])
         .arguments(["--pids-limit", &PROCESSES.to_string()])
         .arguments(["--entrypoint", program, &order.store.at(&order.image)])
         .arguments(arguments)

@@ -145,7 +145,8 @@ async fn start_registry(program: &Path, folder: &Path) -> (std::process::Child, 
     );
     let file = folder.join("registry.yml");
     std::fs::write(&file, config).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "a server for the test, ended by it")]
+    #[expect(clippy::disallowed_methods, reason = "a server for the test")]
+    #[expect(clippy::zombie_processes, reason = "the bench that holds it ends it and waits")]
     let registry = std::process::Command::new(program)
         .arg("serve")
         .arg(file)
