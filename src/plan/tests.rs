@@ -1,3 +1,5 @@
+//! Plans of small families: what is in a key and what is not, every reason, the order, and many images.
+
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
@@ -135,6 +137,10 @@ fn files(facts: &mut Facts) -> &mut BTreeMap<String, String> {
     facts.files.get_mut(&job("a@linux/amd64")).unwrap()
 }
 
+fn refreshed(facts: &mut Facts, name: &str) {
+    facts.epochs.insert(job(name), 1);
+}
+
 #[test]
 fn i_b3_f_d9_every_row_of_the_key_table_changes_the_key() {
     let changes = [
@@ -201,7 +207,7 @@ fn i_b3_f_d9_every_row_of_the_key_table_changes_the_key() {
                 "# syntax=docker/dockerfile:1\nFROM base.example/x:1 AS first\nFROM p AS last\nARG X\nARG Y\nCOPY --from=first /x /x\nCOPY files /\nADD https://x.example/one /one\nADD --checksum=sha256:1111111111111111111111111111111111111111111111111111111111111111 https://x.example/two /two\n",
             ),
         ),
-        ("epoch", of_facts(|facts| _ = facts.epochs.insert(job("a@linux/amd64"), 1))),
+        ("epoch", of_facts(|facts| refreshed(facts, "a@linux/amd64"))),
     ];
     let plain = key(&Change::default());
     let mut keys = BTreeSet::from([plain]);
@@ -254,7 +260,7 @@ fn i_b3_what_is_in_no_row_does_not_change_the_key() {
             "a base that nothing uses",
             of_facts(|facts| drop(facts.bases.insert("y.example/y:1".parse().unwrap(), base(b"y")))),
         ),
-        ("another job's epoch", of_facts(|facts| _ = facts.epochs.insert(job("b@linux/amd64"), 1))),
+        ("another job's epoch", of_facts(|facts| refreshed(facts, "b@linux/amd64"))),
     ];
     let plain = key(&Change::default());
     for (what, change) in changes {
@@ -265,7 +271,7 @@ fn i_b3_what_is_in_no_row_does_not_change_the_key() {
 #[test]
 fn a_parent_that_would_be_built_for_an_epoch_makes_its_children_new() {
     let plain = key(&Change::default());
-    assert_ne!(key(&of_facts(|facts| _ = facts.epochs.insert(job("p@linux/amd64"), 1))), plain);
+    assert_ne!(key(&of_facts(|facts| refreshed(facts, "p@linux/amd64"))), plain);
 }
 
 #[test]

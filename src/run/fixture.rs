@@ -78,22 +78,34 @@ pub(super) type Builds = Arc<dyn Fn(&str, usize) -> Act + Send + Sync>;
 /// What to do with a check of a job's image.
 pub(super) type Looks = Arc<dyn Fn(&str, &str) -> Look + Send + Sync>;
 
+/// What an engine does.
+pub(super) struct Script {
+    pub(super) builds: Builds,
+    pub(super) looks: Looks,
+    /// How long after its making it is gone.
+    pub(super) vanishes: Option<Duration>,
+}
+
+impl Script {
+    /// One that builds and passes everything.
+    pub(super) fn healthy() -> Self {
+        Self { builds: Arc::new(|_, _| Act::Build(3)), looks: Arc::new(|_, _| Look::Pass), vanishes: None }
+    }
+}
+
 /// An engine that follows a script.
 pub(super) struct Scripted {
     name: String,
     store: Arc<dyn Store>,
     log: Log,
-    builds: Builds,
-    looks: Looks,
-    /// How many seconds after its making it is gone.
-    vanishes: Option<Duration>,
+    script: Script,
     born: tokio::time::Instant,
     tries: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Scripted {
     fn is_gone(&self) -> bool {
-        self.vanishes.is_some_and(|after| self.born.elapsed() >= after)
+        self.script.vanishes.is_some_and(|after| self.born.elapsed() >= after)
     }
 
     async fn push(&self, order: &BuildOrder, platform: &Platform, salt: usize) -> Digest {
@@ -184,7 +196,7 @@ impl Engine for Scripted {
         if self.is_gone() {
             return Err(passing("reach the engine"));
         }
-        let act = (self.builds)(&order.title, attempt);
+        let act = (self.script.builds)(&order.title, attempt);
         tokio::time::sleep(Duration::from_secs(if let Act::Build(seconds) = act { seconds } else { 2 }))
             .await;
         if self.is_gone() {
@@ -220,7 +232,7 @@ impl Engine for Scripted {
             self.store.read_blob(repository, &config, None).await.unwrap().collect(&config, 1 << 20).await;
         let config: serde_json::Value = serde_json::from_slice(&config.unwrap()).unwrap();
         let command = order.command.last().map_or("", String::as_str);
-        let look = (self.looks)(config["title"].as_str().unwrap(), command);
+        let look = (self.script.looks)(config["title"].as_str().unwrap(), command);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let code = match look {
             Look::Pass => 0,
@@ -299,9 +311,7 @@ impl Site {
         native: &[&Platform],
         emulated: &[&Platform],
         slots: usize,
-        builds: Builds,
-        looks: Looks,
-        vanishes: Option<Duration>,
+        script: Script,
     ) -> Builder {
         let set =
             |platforms: &[&Platform]| platforms.iter().map(|one| (*one).clone()).collect::<BTreeSet<_>>();
@@ -309,9 +319,7 @@ impl Site {
             name: name.to_owned(),
             store: self.records.store.clone(),
             log: self.log.clone(),
-            builds,
-            looks,
-            vanishes,
+            script,
             born: tokio::time::Instant::now(),
             tries: Mutex::default(),
         };
@@ -330,21 +338,13 @@ impl Site {
     /// A builder that is native to all and builds everything.
     pub(super) fn healthy(&self, slots: usize) -> Builder {
         let platforms = self.family.platforms().into_iter().collect::<Vec<_>>();
-        self.builder(
-            "healthy",
-            &platforms,
-            &[],
-            slots,
-            Arc::new(|_, _| Act::Build(3)),
-            Arc::new(|_, _| Look::Pass),
-            None,
-        )
+        self.builder("healthy", &platforms, &[], slots, Script::healthy())
     }
 
     /// One that is native to all and follows a script.
     pub(super) fn scripted(&self, slots: usize, builds: Builds, looks: Looks) -> Builder {
         let platforms = self.family.platforms().into_iter().collect::<Vec<_>>();
-        self.builder("scripted", &platforms, &[], slots, builds, looks, None)
+        self.builder("scripted", &platforms, &[], slots, Script { builds, looks, vanishes: None })
     }
 
     /// The facts and the plan.

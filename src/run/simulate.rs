@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Act, Builds, Look, Looks, PLAIN, Site, Step};
+use super::fixture::{Act, Builds, Look, Looks, PLAIN, Script, Site, Step};
 use super::invariants::{Seen, agrees};
 use super::{Builder, Options, Ran};
 use crate::event::{EventKind, Outcome};
@@ -122,8 +122,8 @@ fn builders(dice: &mut Dice, site: &Site, platforms: &[Platform], seed: u64) -> 
         let emulated: Vec<&Platform> = chosen(dice).into_iter().filter(|one| !native.contains(one)).collect();
         let vanishes = dice.percent(8).then(|| Duration::from_secs(dice.next() % 200));
         let slots = dice.below(3) + 1;
-        let (builds, looks) = (builds(seed, trouble), looks(seed, trouble / 3));
-        site.builder(&format!("builder-{at}"), &native, &emulated, slots, builds, looks, vanishes)
+        let script = Script { builds: builds(seed, trouble), looks: looks(seed, trouble / 3), vanishes };
+        site.builder(&format!("builder-{at}"), &native, &emulated, slots, script)
     };
     (0..count).map(make).collect()
 }
@@ -285,10 +285,8 @@ mod planted {
         in_virtual_time(async {
             let site = Site::new(None, &files, std::slice::from_ref(&amd64)).await;
             let (_, plan) = site.plan().await;
-            let fine = || (Arc::new(|_: &str, _| Act::Build(1)), Arc::new(|_: &str, _: &str| Look::Pass));
-            let ((b1, l1), (b2, l2)) = (fine(), fine());
-            let native = site.builder("one", &[&amd64], &[], 1, b1, l1, None);
-            let emulating = site.builder("two", &[], &[&amd64], 1, b2, l2, None);
+            let native = site.builder("one", &[&amd64], &[], 1, Script::healthy());
+            let emulating = site.builder("two", &[], &[&amd64], 1, Script::healthy());
             let builders = [native, emulating];
             let options = Options { emulation: Emulation::Allowed, ..PLAIN };
             let seen = Seen { plan: &plan, builders: &builders, options, stopped: false, steps };

@@ -1,3 +1,5 @@
+//! Contexts in temporary folders: what counts of them, and what changes a key.
+
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
