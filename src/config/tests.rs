@@ -404,16 +404,22 @@ fn text_that_is_no_toml_is_told_with_its_place() {
 
 #[test]
 fn every_example_of_the_manual_is_read() {
-    let manual = include_str!("../../docs/configuration.md");
-    let mut examples = 0;
-    for (at, block) in manual.split("```toml\n").skip(1).enumerate() {
-        let text = block.split("```").next().unwrap_or_default();
-        if let Err(problems) = parse(text) {
-            panic!("example {} of docs/configuration.md: {}", at + 1, picture(&problems));
+    let pages = [
+        ("README.md", include_str!("../../README.md"), 1),
+        ("docs/configuration.md", include_str!("../../docs/configuration.md"), 6),
+        ("docs/checks.md", include_str!("../../docs/checks.md"), 2),
+    ];
+    for (page, manual, least) in pages {
+        let mut examples = 0;
+        for (at, block) in manual.split("```toml\n").skip(1).enumerate() {
+            let text = block.split("```").next().unwrap_or_default();
+            if let Err(problems) = parse(text) {
+                panic!("example {} of {page}: {}", at + 1, picture(&problems));
+            }
+            examples += 1;
         }
-        examples += 1;
+        assert!(examples >= least, "{page} has {examples} examples");
     }
-    assert!(examples > 5);
 }
 
 fn schema() -> serde_json::Value {

@@ -304,7 +304,6 @@ impl Site {
     }
 
     /// A builder with a scripted engine.
-    #[expect(clippy::too_many_arguments, reason = "a table of what a test builds with")]
     pub(super) fn builder(
         &self,
         name: &str,
