@@ -4,6 +4,7 @@
 mod architecture;
 mod client;
 mod end_to_end;
+mod families;
 mod program;
 mod server;
 mod store;
