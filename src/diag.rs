@@ -171,7 +171,8 @@ impl Diagnostic {
         let mut next = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
-            if self.causes.last() != Some(&text) {
+            // A wrapper often says what it wraps.
+            if !self.causes.last().is_some_and(|last| last.contains(&text)) {
                 self.causes.push(text);
             }
             next = cause.source();

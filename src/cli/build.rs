@@ -1,6 +1,6 @@
 //! `polyarch build`: run the plan, keep the results in the store, and publish if asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use clap::{Args, ValueEnum};
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::Redactor;
 use crate::event::{EVENT_VERSION, EventKind};
-use crate::family::{Emulation, Family, SecretSource, Unit};
+use crate::family::{Emulation, Family, Recipe, SecretSource, Unit};
+use crate::plan::Decision;
 use crate::report::Report;
 use crate::run::{self, HostTests, Ran, Session};
 
@@ -73,6 +74,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         context.ui.data(&super::plan::view(&planning).to_text());
         return Ok(Ended::Well);
     }
+    refuse(context, &planning)?;
     let signals = Signals::listen()?;
     recorder::sweep_dead(&planning.shelf.folder);
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
@@ -95,6 +97,54 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     ended.map(|ended| if code == 0 { ended } else { Ended::With(code) })
 }
 
+/// What can be seen to fail before anything is built, all of it together: images from outside that are not there or
+/// lack a platform (F-D6, F-D7), and secrets that nobody gives (F-C18).
+fn refuse(context: &Context, planning: &Planning) -> Result<()> {
+    let mut problems = planning.unfit_bases();
+    let units: BTreeSet<&Unit> = { planning.plan.jobs.iter() }
+        .filter(|(_, planned)| matches!(planned.decision, Decision::Build(_)))
+        .map(|(job, _)| &job.unit)
+        .collect();
+    for recipe in units.into_iter().filter_map(|unit| planning.workspace.family.recipe(unit)) {
+        problems.extend(missing_secrets(context, recipe, &planning.workspace.root));
+    }
+    Problems::check(problems)
+}
+
+fn missing_secrets(context: &Context, recipe: &Recipe, root: &Path) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let asked: BTreeSet<&String> = recipe.platforms.values().flat_map(|build| &build.needs.secrets).collect();
+    for id in asked {
+        let place = recipe.platforms.values().find_map(|build| build.needs.required_secrets.get(id));
+        let variable = id.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        let problem = match recipe.secrets.get(id) {
+            Some(SecretSource::Environment(name)) if context.environment.value(name).is_none() => {
+                let state = if context.environment.text(name).is_some() { "is empty" } else { "is not set" };
+                let message = format!("secret `{id}` of `{}`: the variable {name} {state}", recipe.unit);
+                Diagnostic::request(message).hint(format!("set it: export {name}=…"))
+            }
+            Some(SecretSource::File(file)) if !root.join(file).is_file() => {
+                let message =
+                    format!("secret `{id}` of `{}`: there is no file {}", recipe.unit, file.display());
+                Diagnostic::request(message).hint(format!("write it: (umask 077; cat > {})", file.display()))
+            }
+            None if place.is_some() => {
+                let message =
+                    format!("the secret `{id}` is required by `{}`, and nobody gives it", recipe.unit);
+                let setting = format!("secrets = {{ {id} = {{ env = \"{variable}\" }} }}");
+                Diagnostic::request(message)
+                    .hint(format!("write `{setting}` in `[image.{}]`", recipe.unit.image))
+            }
+            _ => continue,
+        };
+        problems.push(match place {
+            Some(place) => problem.at(place.clone()),
+            None => problem,
+        });
+    }
+    problems
+}
+
 async fn build_and_publish(
     context: &Context,
     options: &Options,
@@ -103,6 +153,9 @@ async fn build_and_publish(
     signals: &Signals,
 ) -> Result<Ended> {
     let ran = build(context, options, planning, recorder, signals).await?;
+    for changed in planning.workspace.changed() {
+        context.ui.warning(&changed);
+    }
     if let Some(code) = signals.code() {
         context.ui.note("stopped; the same command goes on from here");
         return Ok(Ended::With(code));

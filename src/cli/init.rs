@@ -23,7 +23,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let workspace = Workspace::read(context, &BTreeMap::new())?;
+    let workspace = Workspace::read_quietly(context, &BTreeMap::new())?;
     let text = starter(&workspace.family);
     if options.print {
         context.ui.data(&text);

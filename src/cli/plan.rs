@@ -2,9 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::diag::Result;
+use crate::diag::{Diagnostic, Result, Severity};
 use crate::oci::Platform;
-use crate::plan::{Decision, Facts, Plan, Request};
+use crate::plan::{Decision, Facts, Plan, Request, unfit_bases};
 use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
 
 use super::recorder::sweep_dead;
@@ -71,7 +71,7 @@ impl Planning {
         let workspace = Workspace::read(context, &arguments)?;
         let selected = workspace.select(&what.images, &what.platform)?;
         let shelf = Shelf::open(context, &workspace)?;
-        let registries = registries::registries(&context.environment)?;
+        let registries = registries::lookups(&context.environment)?;
         let (facts, warnings) =
             crate::survey::survey(&workspace.family, &workspace.root, &*registries, &shelf.records()).await?;
         for warning in &warnings {
@@ -81,16 +81,33 @@ impl Planning {
         let plan = Plan::new(&workspace.family, &facts, &request);
         Ok(Self { workspace, shelf, facts, plan, request })
     }
+
+    /// Tell of the images from outside that a plan stands without, and that a build does not begin without.
+    pub(super) fn warn_of_bases(&self, context: &Context) {
+        for unfit in self.unfit_bases() {
+            context.ui.warning(&Diagnostic { severity: Severity::Warning, ..unfit });
+        }
+    }
+
+    /// The images from outside that the plan cannot be carried out with.
+    pub(super) fn unfit_bases(&self) -> Vec<Diagnostic> {
+        unfit_bases(&self.workspace.family, &self.facts, &self.plan)
+    }
 }
 
 impl What {
     /// The build arguments, with those of the environment filled in: F-C18.
     fn arguments(&self, context: &Context) -> Result<std::collections::BTreeMap<String, String>> {
         let pairs = self.build_arg.iter().map(|written| match written.split_once('=') {
+            Some((name, _)) if name.is_empty() || name.contains(char::is_whitespace) => {
+                Err(Diagnostic::request(format!("`--build-arg {written}` has no name"))
+                    .hint("write --build-arg NAME=VALUE")
+                    .into())
+            }
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
             None => match context.environment.text(written) {
                 Some(value) => Ok((written.clone(), value)),
-                None => Err(crate::diag::Diagnostic::request(format!(
+                None => Err(Diagnostic::request(format!(
                     "`--build-arg {written}` has no value, and the environment has no {written}"
                 ))
                 .hint(format!("give it one: --build-arg {written}=VALUE"))
@@ -105,10 +122,14 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = Planning::make(context, &options.what).await?;
     sweep_dead(&planning.shelf.folder);
     if planning.workspace.family.platform_assumed {
-        context
-            .ui
-            .note("no platform is declared: this machine's own is taken; to declare some: polyarch init");
+        let platforms: Vec<String> =
+            { planning.workspace.family.platforms() }.iter().map(ToString::to_string).collect();
+        context.ui.note(&format!(
+            "no platforms are declared, so that this machine's own is taken, {}; to declare some: polyarch init",
+            platforms.join(", ")
+        ));
     }
+    planning.warn_of_bases(context);
     let view = view(&planning);
     let text = match options.format {
         Format::Text => view.to_text(),

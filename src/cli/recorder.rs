@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -43,7 +43,7 @@ impl Recorder {
         loop {
             let run = RunId::of_this_process(&name(number));
             let folder = runs.join(&run.0);
-            private(&runs).map_err(|error| failed(&runs, &error))?;
+            private(&runs).and_then(|()| own(&runs)).map_err(|error| failed(&runs, &error))?;
             match std::fs::create_dir(&folder) {
                 Ok(()) => return Self::begin_in(run, folder, ui),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
@@ -100,13 +100,30 @@ impl Recorder {
 
 /// Runs of this store that are no more: nobody holds their lock. Their temporary files go.
 pub(super) fn sweep_dead(store: &Path) {
-    let entries = std::fs::read_dir(store.join("runs")).into_iter().flatten().flatten();
+    let runs = store.join("runs");
+    if own(&runs).is_err() {
+        return;
+    }
+    let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
     for entry in entries {
         let Ok(lock) = File::open(entry.path().join("lock")) else { continue };
         let temporary = entry.path().join("tmp");
         if temporary.exists() && lock.try_lock().is_ok() {
             remove(&temporary);
         }
+    }
+}
+
+/// TM30: a folder that another user made, or a link in its place, is not written to and nothing in it is removed.
+fn own(folder: &Path) -> std::io::Result<()> {
+    let refused = |why: &str| Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
+    let metadata = std::fs::symlink_metadata(folder)?;
+    if !metadata.is_dir() {
+        return refused("it is a link or a file, and no folder");
+    }
+    match metadata.uid() == rustix::process::geteuid().as_raw() {
+        true => Ok(()),
+        false => refused("it belongs to another user"),
     }
 }
 

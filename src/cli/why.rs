@@ -34,6 +34,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         no_reuse: false,
     };
     let planning = Planning::make(context, &what).await?;
+    planning.warn_of_bases(context);
     let mut text = String::new();
     for job in &planning.request.selected {
         let planned = planning

@@ -11,7 +11,7 @@ use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::Dockerfile;
 use crate::family::discover::{is_dockerfile, named_dockerfiles};
 use crate::family::{Family, Found, JobId, Sources};
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 
 use super::Context;
 
@@ -32,6 +32,8 @@ pub(super) struct Workspace {
     pub(super) store: Option<PathBuf>,
     /// The builders that the configuration names.
     pub(super) builders: BTreeMap<String, BuilderSetting>,
+    /// The files that the family was read from, relative to the folder, and what stood in them.
+    read: BTreeMap<PathBuf, Digest>,
 }
 
 impl Workspace {
@@ -40,20 +42,46 @@ impl Workspace {
     /// # Errors
     /// Where a file cannot be read or the family does not hold together; independent problems together.
     pub(super) fn read(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
+        let workspace = Self::read_quietly(context, arguments)?;
+        for warning in &workspace.family.warnings {
+            context.ui.warning(warning);
+        }
+        Ok(workspace)
+    }
+
+    /// The same, and its warnings are not told.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_quietly(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
         let root = root(&context.common.directory)?;
         let file = configuration(context, &root)?;
         let dockerfiles = dockerfiles(&root, file.as_ref())?;
+        let read = dockerfiles.iter().map(|found| &found.path);
+        let read = read.chain(file.as_ref().map(|file| &file.source.file)).cloned();
+        let read = read.filter_map(|path| Some((path.clone(), digest(&root, &path)?))).collect();
         let store = file.as_ref().and_then(|file| file.store.as_ref()).map(|store| root.join(&store.value));
         let name =
             root.file_name().map_or_else(|| "family".to_owned(), |name| name.to_string_lossy().into_owned());
         let args = arguments.clone();
         let sources = Sources { name, file, dockerfiles, args, root_image: None, machine: machine()? };
         let family = Family::resolve(&sources)?;
-        for warning in &family.warnings {
-            context.ui.warning(warning);
-        }
         let builders = sources.file.map(|file| file.builder).unwrap_or_default();
-        Ok(Self { root, family, store, builders })
+        Ok(Self { root, family, store, builders, read })
+    }
+
+    /// The files of the family that are not what they were when they were read: F-C19. What was read counts.
+    pub(super) fn changed(&self) -> Vec<Diagnostic> {
+        let changed =
+            self.read.iter().filter(|(path, before)| digest(&self.root, path).as_ref() != Some(*before));
+        let told = changed.map(|(path, _)| {
+            Diagnostic::warning(
+                "the file changed while the run went on, which keeps to what it read at its start",
+            )
+            .at(Place::file(path))
+            .hint("build what stands there now: polyarch build")
+        });
+        told.collect()
     }
 
     /// The jobs that names on the command line mean: `image`, `image:variant`, `image@platform`, `+image`.
@@ -131,15 +159,22 @@ fn named(family: &Family, name: &str) -> Result<Vec<JobId>, Diagnostic> {
     }
 }
 
+/// The digest of a file that was read whole before, and so is bounded.
+fn digest(root: &Path, path: &Path) -> Option<Digest> {
+    let limit = DOCKERFILE_BYTES_LIMIT.max(config::BYTES_LIMIT);
+    read_bounded(&root.join(path), path, limit).ok().map(|bytes| Digest::of(&bytes))
+}
+
 fn root(directory: &Path) -> Result<PathBuf> {
-    let problem =
-        |why: String| Diagnostic::request(format!("open the folder {}", directory.display())).because(why);
+    let problem = |why: String| {
+        Diagnostic::request(format!("open the folder {}", directory.display()))
+            .because(why)
+            .hint("name the folder of the family: polyarch -C DIR plan")
+    };
     let root = directory.canonicalize().map_err(|error| problem(error.to_string()))?;
     match root.is_dir() {
         true => Ok(root),
-        false => Err(problem("it is no folder".to_owned())
-            .hint("name the folder of the family: polyarch -C DIR plan")
-            .into()),
+        false => Err(problem("it is no folder".to_owned()).into()),
     }
 }
 
@@ -205,7 +240,11 @@ fn dockerfiles(root: &Path, file: Option<&FamilyFile>) -> Result<Vec<Found>> {
 
 /// The bytes of an ordinary file, which must not be larger than a limit: F-C1, F-C3.
 fn read_bounded(path: &Path, shown: &Path, limit: u64) -> Result<Vec<u8>> {
-    let problem = |why: String| Diagnostic::request("read the file").at(Place::file(shown)).because(why);
+    let problem = |why: String| {
+        let problem =
+            Diagnostic::request(format!("read {}", shown.display())).at(Place::file(shown)).because(why);
+        problem.hint(format!("see what is there: ls -lL {}", shown.display()))
+    };
     let metadata = std::fs::metadata(path).map_err(|error| problem(error.to_string()))?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a folder" } else { "no ordinary file" };

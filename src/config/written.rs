@@ -37,7 +37,8 @@ impl Borrow<str> for Written<String> {
 /// the text for each value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
-    file: PathBuf,
+    /// The file, as the person named it.
+    pub(crate) file: PathBuf,
     text: String,
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Needs {
     pub(crate) uses_args: BTreeSet<String>,
     /// The secrets asked for by `RUN --mount=type=secret`.
     pub(crate) secrets: BTreeSet<String>,
+    /// Those of them that a build fails without, by `required`, and the line that says so.
+    pub(crate) required_secrets: BTreeMap<String, Place>,
     /// Whether an SSH agent is asked for.
     pub(crate) ssh: bool,
     /// What the frontend inside Docker 20.10 refuses; a frontend named by `# syntax=` may take it all the same.
@@ -297,6 +299,7 @@ struct Reader<'a> {
     onbuild: Vec<String>,
     uses_args: BTreeSet<String>,
     secrets: BTreeSet<String>,
+    required_secrets: BTreeMap<String, Place>,
     ssh: bool,
     needs_newer: Vec<Newer>,
 }
@@ -319,6 +322,7 @@ impl<'a> Reader<'a> {
             onbuild: Vec::new(),
             uses_args: BTreeSet::new(),
             secrets: BTreeSet::new(),
+            required_secrets: BTreeMap::new(),
             ssh: false,
             needs_newer: Vec::new(),
         }
@@ -332,6 +336,7 @@ impl<'a> Reader<'a> {
             onbuild: self.onbuild,
             uses_args: self.uses_args,
             secrets: self.secrets,
+            required_secrets: self.required_secrets,
             ssh: self.ssh,
             needs_newer: self.needs_newer,
         }
@@ -469,7 +474,15 @@ impl<'a> Reader<'a> {
                 let from_target =
                     || target.map(|path| path.rsplit('/').next().unwrap_or_default().to_owned());
                 let id = shown(&option(self, &["id"])?);
-                self.secrets.extend(shown(&source).or(id).or_else(from_target).filter(|id| !id.is_empty()));
+                let id = shown(&source).or(id).or_else(from_target).filter(|id| !id.is_empty());
+                let required = option(self, &["required"])?.is_some_and(|(value, _)| {
+                    value
+                        .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "" | "true" | "1"))
+                });
+                if let Some(id) = id.as_ref().filter(|_| required) {
+                    self.required_secrets.insert(id.clone(), self.file.text.place(range.clone()));
+                }
+                self.secrets.extend(id);
             }
             Some("ssh") => self.ssh = true,
             Some("bind") | None if mount_from(mount).is_none() => {

@@ -67,6 +67,7 @@ impl Family {
         problems.extend(clash::clashes(&recipes, &drafts, &tags, file));
         Problems::check(unique(problems))?;
         warnings.extend(unused::unused(&recipes, sources, &tags));
+        let platform_assumed = recipes.keys().any(|unit| assumed(&drafts[unit], file));
         let emulation = match file.and_then(|file| file.emulate) {
             Some(Emulate::Allow) => Emulation::Allowed,
             _ => Emulation::Refused,
@@ -78,7 +79,7 @@ impl Family {
                 .map(|target| target.value.registry.clone()),
             tags,
             emulation,
-            platform_assumed: recipes.keys().any(|unit| assumed(&drafts[unit], file)),
+            platform_assumed,
             warnings: unique(warnings),
             recipes,
             order,

@@ -60,7 +60,7 @@ impl fmt::Display for Reason {
                     short(new)
                 )
             }
-            Self::BaseUnknown { reference, why } => write!(f, "{reference} could not be looked up: {why}"),
+            Self::BaseUnknown { reference, .. } => write!(f, "base image {reference} is unknown"),
             Self::RecordIsGone => f.write_str("its record is no longer in the store"),
             Self::Changed { input, old, new } => {
                 let (kind, name) = input.split_once(':').unwrap_or((input, ""));
@@ -117,7 +117,11 @@ pub(super) fn decide(
                 let why = changes(facts.newest.get(job), &keyed.inputs);
                 // A parent that is built has another key as a rule: it is told once.
                 let told = reasons.iter().any(|reason| matches!(reason, Reason::ParentIsBuilt(_)));
-                reasons.splice(0..0, why.into_iter().filter(|reason| !(told && is_parents(reason))));
+                let first = reasons
+                    .iter()
+                    .take_while(|reason| matches!(reason, Reason::Asked | Reason::BaseUnknown { .. }));
+                let first = first.count();
+                reasons.splice(first..first, why.into_iter().filter(|reason| !(told && is_parents(reason))));
             }
             Decision::Build(reasons)
         }

@@ -1,5 +1,6 @@
 //! What to do and why, before doing it: a pure function of the family and of the facts.
 
+mod bases;
 mod decide;
 mod key;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use crate::family::{Family, JobId, Unit};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, ImageRecord, Passed};
 
+pub(crate) use bases::unfit_bases;
 pub(crate) use decide::Reason;
 pub(crate) use key::{Inputs, check_key};
 

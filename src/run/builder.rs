@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::diag::{Diagnostic, Problems};
+use crate::diag::{Diagnostic, Place, Problems};
+use crate::dockerfile::Dockerfile;
 use crate::engine::{Engine, EngineFacts};
-use crate::family::{Emulation, JobId};
+use crate::family::{Emulation, Family, JobId};
 use crate::oci::Platform;
 use crate::plan::{Decision, Plan};
 
@@ -41,12 +42,57 @@ impl Builder {
     }
 }
 
-/// F-G15: every job that has something to do must have a builder, before anything is built.
-pub(super) fn check_platforms(
+/// What builders must have for a plan, before anything is built; all that they lack together.
+pub(super) fn check(
+    family: &Family,
     plan: &Plan,
     builders: &[Builder],
     emulation: Emulation,
 ) -> Result<(), Problems> {
+    let mut problems = check_platforms(plan, builders, emulation);
+    problems.extend(check_frontends(family, plan, builders, emulation));
+    Problems::check(problems)
+}
+
+/// What a Dockerfile asks for and the frontends of its builders do not have, unless it names a frontend itself.
+fn check_frontends(
+    family: &Family,
+    plan: &Plan,
+    builders: &[Builder],
+    emulation: Emulation,
+) -> Vec<Diagnostic> {
+    let mut lacking = BTreeMap::<(Place, String), String>::new();
+    for (job, planned) in &plan.jobs {
+        let (Decision::Build(_), Some(recipe)) = (&planned.decision, family.recipe(&job.unit)) else {
+            continue;
+        };
+        let fitting: Vec<_> =
+            builders.iter().filter(|builder| builder.fit(&job.platform, emulation).is_some()).collect();
+        let old = fitting.iter().all(|builder| !builder.facts.has_new_frontend());
+        let Some(first) = fitting.first().filter(|_| old) else { continue };
+        let named =
+            Dockerfile::parse(&recipe.dockerfile, &recipe.text).is_ok_and(|file| file.syntax().is_some());
+        let newer =
+            recipe.platforms.get(&job.platform).into_iter().flat_map(|build| &build.needs.needs_newer);
+        for newer in newer.filter(|_| !named) {
+            let key = (newer.place.clone(), newer.feature.clone());
+            lacking.entry(key).or_insert_with(|| format!("{} {}", first.engine.name(), first.facts.version));
+        }
+    }
+    let told = lacking.into_iter().map(|((place, feature), engine)| {
+        let file = place.file.display().to_string();
+        Diagnostic::surroundings(format!("{engine} does not understand {feature}"))
+            .at(place)
+            .hint(format!(
+                "let it fetch a frontend that does: sed -i '1i # syntax=docker/dockerfile:1' {file}"
+            ))
+            .hint("or update Docker Engine to 23 or newer; see what is there: polyarch doctor")
+    });
+    told.collect()
+}
+
+/// F-G15: every job that has something to do must have a builder, before anything is built.
+fn check_platforms(plan: &Plan, builders: &[Builder], emulation: Emulation) -> Vec<Diagnostic> {
     let mut lacking = BTreeMap::<&Platform, Vec<&JobId>>::new();
     for (job, planned) in &plan.jobs {
         let idle = matches!(planned.decision, Decision::Reuse(_));
@@ -68,7 +114,7 @@ pub(super) fn check_platforms(
                 .hint(format!("or leave it out: polyarch build {}", others(builders))),
         }
     });
-    Problems::check(problems.collect())
+    problems.collect()
 }
 
 fn others(builders: &[Builder]) -> String {

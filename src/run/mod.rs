@@ -121,7 +121,7 @@ pub(crate) async fn run(
     plan: &Plan,
     stop: impl Future<Output = ()>,
 ) -> Result<Ran, Problems> {
-    builder::check_platforms(plan, session.builders, session.options.emulation)?;
+    builder::check(session.family, plan, session.builders, session.options.emulation)?;
     let bases =
         Bases::new(session.records.store.clone(), session.records.scope.clone(), session.registries.clone());
     let mut state = State::new(session, plan);

@@ -85,7 +85,9 @@ impl Ui {
 
     /// Something to know.
     pub(crate) fn warning(&self, warning: &Diagnostic) {
-        self.talk(&problem::render(warning, self.colour));
+        let text = problem::render(warning, self.colour);
+        // A blank line keeps what follows apart from a warning of many lines.
+        self.talk(&if text.trim_end().contains('\n') { format!("{text}\n") } else { text });
     }
 
     /// Something has happened.

@@ -2,6 +2,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed"))]
 
 mod architecture;
+mod bad_input;
 mod client;
 mod end_to_end;
 mod families;

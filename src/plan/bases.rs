@@ -1,0 +1,67 @@
+//! Point at images from outside that a plan cannot be carried out with: before anything is built, with their lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diag::{Diagnostic, Place};
+use crate::family::{Build, Family, JobId, Use};
+use crate::oci::{Platform, Reference};
+
+use super::{Base, Decision, Facts, Plan};
+
+/// One problem for each image from outside that a job to be built needs and that is unknown (F-D7) or lacks its
+/// platform (F-D6).
+pub(crate) fn unfit_bases(family: &Family, facts: &Facts, plan: &Plan) -> Vec<Diagnostic> {
+    let mut unfit = BTreeMap::<&Reference, (Option<Place>, BTreeSet<&JobId>)>::new();
+    for (job, planned) in &plan.jobs {
+        let build = family.recipe(&job.unit).and_then(|recipe| recipe.platforms.get(&job.platform));
+        let (Decision::Build(_), Some(build)) = (&planned.decision, build) else { continue };
+        for (written, meant) in &build.uses {
+            let Use::Outside(reference) = meant else { continue };
+            if facts.bases.get(reference).and_then(|base| base.digest_for(&job.platform)).is_none() {
+                let (place, jobs) = unfit.entry(reference).or_default();
+                jobs.insert(job);
+                *place = place.take().or_else(|| place_of(build, written));
+            }
+        }
+    }
+    unfit.into_iter().map(|(reference, (place, jobs))| told(reference, place, &jobs, facts)).collect()
+}
+
+fn place_of(build: &Build, written: &str) -> Option<Place> {
+    let mut uses = build.needs.references.iter();
+    uses.find(|used| used.reference == written).map(|used| used.place.clone())
+}
+
+fn told(reference: &Reference, place: Option<Place>, jobs: &BTreeSet<&JobId>, facts: &Facts) -> Diagnostic {
+    let units: BTreeSet<String> = jobs.iter().map(|job| format!("`{}`", job.unit)).collect();
+    let units = units.into_iter().collect::<Vec<_>>().join(", ");
+    let problem = match facts.bases.get(reference) {
+        Some(Base::Found(found)) => {
+            let lacking: BTreeSet<&Platform> = jobs.iter().map(|job| &job.platform).collect();
+            let has = listed(found.keys(), "");
+            Diagnostic::request(format!(
+                "base image {reference} is not there for {}, which {units} is for",
+                listed(lacking, "")
+            ))
+            .because(format!("it is there for {}", if has.is_empty() { "no platform" } else { &has }))
+            .hint("write an image that has all platforms, by its tag and not by one platform's digest")
+            .hint(format!("or build for what it has: platforms = [{}]", listed(found.keys(), "\"")))
+        }
+        Some(Base::Unknown(why)) => Diagnostic::surroundings(format!(
+            "base image {reference} of {units} is unknown: it cannot be looked up"
+        ))
+        .because(why)
+        .hint(format!("see whether it is there: polyarch inspect {reference}"))
+        .hint(format!("if its registry wants a password: docker login {}", reference.registry())),
+        None => Diagnostic::surroundings(format!("base image {reference} of {units} was not looked up"))
+            .hint(format!("see whether it is there: polyarch inspect {reference}")),
+    };
+    match place {
+        Some(place) => problem.at(place),
+        None => problem,
+    }
+}
+
+fn listed<'a>(platforms: impl IntoIterator<Item = &'a Platform>, quote: &str) -> String {
+    platforms.into_iter().map(|platform| format!("{quote}{platform}{quote}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,434 @@
+//! Bad input that no folder of a repository can hold: pipes, holes, loops, sockets, crowds; and engines that lie.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+
+use crate::program::{Answer, Place};
+
+/// The engine that the script plays: what `docker info` prints, and with what exit code.
+struct Fake<'a> {
+    version: &'a str,
+    complaint: &'a str,
+}
+
+impl Fake<'_> {
+    /// Put it before every other `docker`. Whatever is asked of it is kept in the file `asked`.
+    fn install(&self, place: &mut Place) {
+        let folder = place.folder().join("bin");
+        std::fs::create_dir_all(&folder).unwrap();
+        let info = format!(
+            r#"{{"ServerVersion":"{}","OSType":"linux","Architecture":"x86_64","NCPU":2,"DriverStatus":[["Backing Filesystem","extfs"]]}}"#,
+            self.version
+        );
+        let answer = match self.complaint {
+            "" => format!("echo '{info}'"),
+            complaint => format!("cat >&2 <<'EOF'\n{complaint}\nEOF\nexit 1"),
+        };
+        let asked = place.folder().join("asked");
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >>{}\ncase \"$1\" in\n--version) echo 'Docker version 20.10.24+dfsg1, build 1';;\nbuildx) exit 1;;\ninfo) {answer}\n;;\nbuild) echo built >&2; exit 1;;\nesac\n",
+            asked.display()
+        );
+        let file = folder.join("docker");
+        std::fs::write(&file, script).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        place.set("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+    }
+
+    fn well() -> Self {
+        Self { version: "20.10.24+dfsg1", complaint: "" }
+    }
+
+    fn complains(complaint: &'static str) -> Fake<'static> {
+        Fake { version: "", complaint }
+    }
+}
+
+/// Whether the engine was asked to build anything.
+fn built(place: &Place) -> bool {
+    let asked = std::fs::read_to_string(place.folder().join("asked")).unwrap_or_default();
+    asked.lines().any(|line| line.starts_with("build ") || line.contains("buildx build"))
+}
+
+const CONFIG: &str = "platforms = [\"linux/amd64\"]\ntests = [\"true\"]\n";
+
+fn one_image(text: &str) -> Place {
+    Place::with(&[("polyarch.toml", CONFIG), ("a/Dockerfile", text)])
+}
+
+/// What it says holds each of these.
+#[track_caller]
+fn says(answer: &Answer, texts: &[&str]) {
+    for text in texts {
+        assert!(answer.stderr.contains(text), "{text} is not in\n{}", answer.stderr);
+    }
+}
+
+#[track_caller]
+fn within(limit: Duration, what: impl FnOnce() -> Answer) -> Answer {
+    let started = Instant::now();
+    let answer = what();
+    assert!(started.elapsed() < limit, "it took {:?}", started.elapsed());
+    answer
+}
+
+/// The most memory that a child of this process has taken, in KiB, as `/proc` says while it runs.
+fn make_fifo(file: &std::path::Path) {
+    let made = std::process::Command::new("mkfifo").arg(file).status().unwrap();
+    assert!(made.success());
+}
+
+#[test]
+fn f_c1_a_pipe_is_not_waited_for() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    make_fifo(&place.family().join("polyarch.toml"));
+    std::fs::create_dir(place.family().join("b")).unwrap();
+    make_fifo(&place.family().join("b/Dockerfile"));
+    let answer = within(Duration::from_secs(5), || place.run(&["plan"])).ended(2);
+    says(
+        &answer,
+        &["--> polyarch.toml", "it is no ordinary file", "hint: see what is there: ls -lL polyarch.toml"],
+    );
+    std::fs::remove_file(place.family().join("polyarch.toml")).unwrap();
+    let answer = within(Duration::from_secs(5), || place.run(&["plan"])).ended(2);
+    says(&answer, &["--> b/Dockerfile", "it is no ordinary file"]);
+}
+
+#[test]
+fn f_c1_a_link_to_nothing_is_named() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    symlink("gone", place.family().join("polyarch.toml")).unwrap();
+    says(&place.run(&["plan"]).ended(2), &["--> polyarch.toml", "No such file"]);
+}
+
+#[test]
+fn f_c3_a_file_of_two_gigabytes_and_one_without_end_are_refused_at_once() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    let file = std::fs::File::create(place.family().join("polyarch.toml")).unwrap();
+    file.set_len(2 << 30).unwrap();
+    let answer = within(Duration::from_secs(1), || place.run(&["plan"])).ended(2);
+    says(&answer, &["--> polyarch.toml", "it has more than"]);
+    let answer = within(Duration::from_secs(1), || place.run(&["--config", "/dev/zero", "plan"])).ended(2);
+    says(&answer, &["--> /dev/zero", "it is no ordinary file"]);
+    std::fs::remove_file(place.family().join("polyarch.toml")).unwrap();
+    let file = std::fs::File::create(place.family().join("a/Dockerfile")).unwrap();
+    file.set_len(2 << 30).unwrap();
+    let answer = within(Duration::from_secs(1), || place.run(&["plan"])).ended(2);
+    says(&answer, &["--> a/Dockerfile", "it has more than"]);
+}
+
+#[test]
+fn f_c4_a_million_keys_are_refused_at_once() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    let keys: String = (0..1_000_000).map(|at| format!("k{at}=1\n")).collect();
+    place.write("polyarch.toml", &keys);
+    let answer = within(Duration::from_secs(3), || place.run(&["plan"])).ended(2);
+    assert!(answer.stderr.lines().count() < 2000, "{} lines are told", answer.stderr.lines().count());
+    says(&answer, &["polyarch.toml", "hint:"]);
+}
+
+#[test]
+fn f_c15_special_files_are_passed_over_and_loops_and_names_are_borne() {
+    let place = one_image("FROM scratch\nCOPY . /\n");
+    let folder = place.family().join("a");
+    make_fifo(&folder.join("pipe"));
+    let _socket = std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
+    symlink("loop", folder.join("loop")).unwrap();
+    symlink("..", folder.join("up")).unwrap();
+    symlink("/etc/shadow", folder.join("out")).unwrap();
+    std::fs::write(folder.join("line\nend"), "x").unwrap();
+    let answer = within(Duration::from_secs(5), || place.run(&["plan"])).well();
+    says(&answer, &["warning: passed over", "--> a/pipe", "--> a/socket"]);
+    assert!(!answer.stderr.contains("loop") && !answer.stderr.contains("--> a/out"), "{}", answer.stderr);
+    let why = place.run(&["why", "a"]).well();
+    assert!(
+        why.stdout.contains("file:out = link /etc/shadow"),
+        "a link counts by its target: {}",
+        why.stdout
+    );
+}
+
+#[test]
+fn f_c15_a_family_folder_that_links_to_itself_ends() {
+    let place = one_image("FROM scratch\n");
+    symlink(".", place.family().join("again")).unwrap();
+    symlink("/", place.family().join("root")).unwrap();
+    let answer = within(Duration::from_secs(5), || place.run(&["plan"])).well();
+    assert!(answer.stdout.contains("1 job: 1 to build"), "{}", answer.stdout);
+}
+
+#[test]
+fn f_c16_five_thousand_images_and_a_chain_of_five_hundred() {
+    let place = Place::with(&[("polyarch.toml", CONFIG)]);
+    for at in 0..5000 {
+        let from = if at % 500 == 0 { "scratch".to_owned() } else { format!("i{}", at - 1) };
+        place.write(&format!("i{at}/Dockerfile"), &format!("FROM {from}\n"));
+    }
+    // One second in a release build; ten times that here, on a machine that others use.
+    let answer = within(Duration::from_secs(10), || place.run(&["plan"])).well();
+    assert!(answer.stdout.contains("5000 jobs: 5000 to build"));
+}
+
+#[test]
+fn f_c18_a_secret_that_is_not_there_is_told_before_anything_is_built() {
+    let config =
+        format!("{CONFIG}secrets = {{ pip = {{ env = \"PIP_TOKEN\" }}, key = {{ file = \"key\" }} }}\n");
+    let text = "FROM scratch\nRUN --mount=type=secret,id=pip --mount=type=secret,id=key true\nRUN --mount=type=secret,id=more,required true\n";
+    let mut place = Place::with(&[("polyarch.toml", &config), ("a/Dockerfile", text)]);
+    Fake::well().install(&mut place);
+    for state in ["not set", "empty"] {
+        let answer = place.run(&["build"]).ended(2);
+        says(
+            &answer,
+            &[
+                &format!("the variable PIP_TOKEN is {state}"),
+                "hint: set it: export PIP_TOKEN=",
+                "there is no file key",
+                "the secret `more` is required by `a`",
+                "--> a/Dockerfile:3:1",
+                "hint: write `secrets = { more = { env = \"MORE\" } }` in `[image.a]`",
+            ],
+        );
+        assert!(!built(&place) && !place.store().join("runs").exists(), "nothing was begun");
+        place.set("PIP_TOKEN", "");
+    }
+}
+
+#[test]
+fn f_c19_a_file_changed_in_the_run_is_told_and_does_not_count() {
+    let mut place = one_image("FROM scratch\nLABEL first=1\n");
+    let folder = place.folder().join("bin");
+    Fake::well().install(&mut place);
+    // The engine edits the family while it is asked what it is.
+    let file = folder.join("docker");
+    let script = std::fs::read_to_string(&file).unwrap();
+    let edit = format!(
+        "#!/bin/sh\ncase \"$1\" in build) cat >{0}/sent; echo 'LABEL second=2' >>{1}/a/Dockerfile; echo '# more' >>{1}/polyarch.toml;; esac\n",
+        place.folder().display(),
+        place.family().display(),
+    );
+    std::fs::write(&file, script.replacen("#!/bin/sh\n", &edit, 1)).unwrap();
+    let answer = place.run(&["build"]);
+    says(
+        &answer,
+        &["warning: the file changed while the run went on", "--> a/Dockerfile", "--> polyarch.toml"],
+    );
+    assert!(built(&place));
+}
+
+/// A registry on loopback that answers everything with one status.
+fn refusing_registry(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn f_d7_a_base_that_is_not_there_is_told_with_its_line_before_anything_is_built() {
+    for status in ["404 Not Found", "401 Unauthorized", "503 Service Unavailable"] {
+        let registry = refusing_registry(status);
+        let mut place = one_image(&format!("# base\nFROM {registry}/library/gone:1\n"));
+        Fake::well().install(&mut place);
+        let plan = within(Duration::from_secs(10), || place.run(&["plan"])).well();
+        says(&plan, &["warning: base image", "--> a/Dockerfile:2:6"]);
+        assert!(plan.stdout.contains("is unknown"), "{}", plan.stdout);
+        let answer = within(Duration::from_secs(10), || place.run(&["build"])).ended(3);
+        says(
+            &answer,
+            &[
+                &format!("error: base image {registry}/library/gone:1 of `a` is unknown"),
+                "--> a/Dockerfile:2:6",
+                &format!("hint: see whether it is there: polyarch inspect {registry}/library/gone:1"),
+                &format!("docker login {registry}"),
+            ],
+        );
+        assert!(!built(&place) && !place.store().join("runs").exists(), "nothing was begun");
+    }
+}
+
+#[test]
+fn f_d6_a_base_without_the_platform_is_told_before_anything_is_built() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (address, base) = runtime.block_on(async {
+        use polyarch::oci::{Descriptor, Document, Manifest, MediaType, Memory, Store};
+        let store = std::sync::Arc::new(Memory::new());
+        let repository = "library/base".parse().unwrap();
+        let config = br#"{"os":"linux","architecture":"arm64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+        store.write_blob(&repository, config.to_vec().into()).await.unwrap();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::of(MediaType::CONFIG, config),
+            layers: Vec::new(),
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let document = Document::of_manifest(&manifest);
+        store.write_document(&repository, &document, &[]).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = polyarch::oci::server::router(store, polyarch::oci::server::Access::Anonymous);
+        tokio::spawn(polyarch::oci::server::serve(listener, router, std::future::pending()));
+        (address, format!("{address}/library/base@{}", document.digest()))
+    });
+    let mut place = one_image(&format!("FROM {base}\n"));
+    Fake::well().install(&mut place);
+    let answer = place.run(&["build"]).ended(2);
+    says(
+        &answer,
+        &[
+            "is not there for linux/amd64, which `a` is for",
+            "--> a/Dockerfile:1:6",
+            "caused by: it is there for linux/arm64",
+            "platforms = [\"linux/arm64\"]",
+        ],
+    );
+    assert!(!built(&place), "nothing was begun at {address}");
+    says(&place.run(&["plan"]).well(), &["warning: base image"]);
+}
+
+#[test]
+fn a_dockerfile_that_the_engine_is_too_old_for_is_refused_with_its_line() {
+    let text = "FROM scratch\nCOPY --link x /\nRUN <<EOF\ntrue\nEOF\n";
+    let mut place = Place::with(&[("polyarch.toml", CONFIG), ("a/Dockerfile", text), ("a/x", "x")]);
+    Fake::well().install(&mut place);
+    let answer = place.run(&["build"]).ended(3);
+    says(
+        &answer,
+        &[
+            "does not understand",
+            "--> a/Dockerfile:2:1",
+            "--> a/Dockerfile:3:1",
+            "sed -i '1i # syntax=docker/dockerfile:1' a/Dockerfile",
+        ],
+    );
+    assert!(!built(&place));
+    Fake { version: "26.1.5", complaint: "" }.install(&mut place);
+    let answer = place.run(&["build"]).ended(1);
+    assert!(built(&place) && !answer.stderr.contains("does not understand"), "{}", answer.stderr);
+}
+
+#[test]
+fn f_g1_each_engine_that_cannot_be_used_is_told_with_what_mends_it() {
+    let check = |fake: &Fake<'_>, texts: &[&str]| {
+        let mut place = one_image("FROM scratch\n");
+        fake.install(&mut place);
+        for command in ["build", "doctor"] {
+            let answer = place.run(&[command]).ended(3);
+            says(&answer, texts);
+            says(&answer, &["hint: "]);
+        }
+        assert!(!built(&place));
+    };
+    check(
+        &Fake::complains(
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+        ),
+        &[
+            "no Docker Engine answers at unix:///var/run/docker.sock",
+            "sudo systemctl start docker",
+            "polyarch doctor",
+        ],
+    );
+    check(
+        &Fake::complains(
+            "permission denied while trying to connect to the Docker daemon socket: dial unix /var/run/docker.sock: connect: permission denied",
+        ),
+        &["this user may not speak to the Docker Engine", "sudo usermod -aG docker $USER"],
+    );
+    check(
+        &Fake::complains(
+            "Error response from daemon: client version 1.99 is too new. Maximum supported API version is 1.41",
+        ),
+        &["older than its client", "unset DOCKER_API_VERSION"],
+    );
+    check(
+        &Fake { version: "19.03.8", complaint: "" },
+        &["has version 19.03.8, which is too old: 20.10 or newer is needed", "apt-get install docker.io"],
+    );
+    let mut place = one_image("FROM scratch\n");
+    place.set("PATH", place.folder().join("nothing"));
+    let answer = place.run(&["build"]).ended(3);
+    says(
+        &answer,
+        &["there is no `docker` on the search path", "sudo apt-get install docker.io", "polyarch doctor"],
+    );
+}
+
+#[test]
+fn f_g15_a_platform_that_no_builder_has_is_told_before_anything_is_built() {
+    let config = "platforms = [\"linux/amd64\", \"linux/s390x\", \"linux/ppc64le\"]\ntests = [\"true\"]\n";
+    let mut place = Place::with(&[("polyarch.toml", config), ("a/Dockerfile", "FROM scratch\n")]);
+    Fake::well().install(&mut place);
+    let answer = place.run(&["build", "--emulate=refuse"]).ended(3);
+    says(&answer, &["no builder runs linux/s390x", "no builder runs linux/ppc64le", "hint: "]);
+    assert!(!built(&place), "{}", answer.stderr);
+}
+
+#[test]
+fn f_g7_f_g15_emulation_is_not_chosen_silently() {
+    // Where this machine emulates nothing, the platform has no builder at all; in both cases nothing is built.
+    let config = "platforms = [\"linux/arm64\"]\ntests = [\"true\"]\n";
+    let mut place = Place::with(&[("polyarch.toml", config), ("a/Dockerfile", "FROM scratch\n")]);
+    Fake::well().install(&mut place);
+    let answer = place.run(&["build"]).ended(3);
+    says(&answer, &["no builder runs linux/arm64"]);
+    assert!(!built(&place));
+}
+
+#[test]
+fn f_p3_sigint_ends_a_build_at_once_and_leaves_no_file() {
+    let mut place = one_image("FROM scratch\n");
+    Fake::well().install(&mut place);
+    let file = place.folder().join("bin/docker");
+    let slow = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("build) echo built >&2; exit 1;;", "build) sleep 600;;");
+    std::fs::write(&file, slow).unwrap();
+    let child = place.start(&["build"]);
+    let started = Instant::now();
+    while !built(&place) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the build begins");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let process = child.id().to_string();
+    let asked = Instant::now();
+    assert!(std::process::Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+    let answer: Answer = child.wait_with_output().unwrap().into();
+    let answer = answer.ended(130);
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    says(&answer, &["the same command goes on from here"]);
+    for run in std::fs::read_dir(place.store().join("runs")).unwrap() {
+        assert!(!run.unwrap().path().join("tmp").exists(), "no temporary file is left");
+    }
+}
+
+#[test]
+fn tm30_links_in_the_place_of_our_folders_are_not_followed() {
+    let place = one_image("FROM scratch\n");
+    let elsewhere = place.folder().join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let mut planned = place;
+    Fake::well().install(&mut planned);
+    let _failed = planned.run(&["build"]).ended(1);
+    let runs = planned.store().join("runs");
+    let mode = std::fs::metadata(&runs).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "what a run leaves is for its user alone");
+    std::fs::remove_dir_all(&runs).unwrap();
+    symlink(&elsewhere, &runs).unwrap();
+    let answer = planned.run(&["build"]).ended(3);
+    says(&answer, &["runs", "hint: "]);
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is written through the link");
+}
