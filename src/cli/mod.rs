@@ -34,7 +34,14 @@ use environment::Environment;
 /// Dockerfile is an image, and FROM lines are the edges.
 #[derive(Debug, Parser)]
 #[command(name = "polyarch", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 a build, a test or verify failed; 2 the request was wrong; \
+#[command(after_help = "Examples:
+  polyarch plan                          what would be built, and why
+  polyarch build                         build and test what is not built yet
+  polyarch build --publish               and publish it
+  polyarch -C DIR plan                   in another folder
+  polyarch doctor                        what works on this machine, and what mends the rest
+
+Exit codes: 0 done; 1 a build, a test or verify failed; 2 the request was wrong; \
     3 the surroundings failed (engine, registry, disk); 4 refused by policy; 5 publication incomplete, the same \
     command resumes it; 130 interrupted; 143 terminated; 101 our bug.")]
 struct Arguments {

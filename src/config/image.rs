@@ -156,8 +156,8 @@ impl Reading {
                 let problem =
                     Diagnostic::new(Kind::Policy, format!("`{}` is a secret in plain sight", name.value));
                 let problem = problem.at(place).because(format!("{key} can be read in the published image"));
-                let hint =
-                    format!("remove it and write `secrets = {{ {id} = {{ env = \"{}\" }} }}`", name.value);
+                let variable = name.value.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+                let hint = format!("remove it and write `secrets = {{ {id} = {{ env = \"{variable}\" }} }}`");
                 let mount = format!("read it in the Dockerfile by `RUN --mount=type=secret,id={id} …`");
                 self.wrong(&value.span, problem.hint(hint).hint(mount));
             }
@@ -200,8 +200,8 @@ impl Reading {
     }
 
     fn either(&self, span: &Range<usize>, what: &str, one: &str, other: &str) {
-        let problem = Diagnostic::request(format!("`{what}` wants either `{one}` or `{other}`"));
-        self.wrong(span, problem);
+        let problem = Diagnostic::request(format!("{what} wants either `{one}` or `{other}`"));
+        self.wrong(span, problem.hint(format!("write one of them: `{one} = \"…\"` or `{other} = \"…\"`")));
     }
 
     /// `tests = ["command", { run = "…" }, { host = "…" }]`.
@@ -280,7 +280,11 @@ impl Reading {
             let time_limit = one.parsed("time-limit");
             one.finish();
             if title.is_none() || run.is_none() {
-                self.wrong(&value.span(), Diagnostic::request("a description wants `title` and `run`"));
+                self.wrong(
+                    &value.span(),
+                    Diagnostic::request("a description wants `title` and `run`")
+                        .hint("write `{ title = \"…\", run = \"…\" }`"),
+                );
             }
             Some(DescriptionSetting { title: title?, run: run?, time_limit })
         });

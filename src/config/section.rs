@@ -65,7 +65,16 @@ impl Reading {
         match text.value.parse() {
             Ok(value) => Some(Written::new(value, text.span)),
             Err(error) => {
-                self.wrong(&text.span, split_hint(&error.to_string()));
+                let problem = split_hint(&error.to_string());
+                let normal = text.value.trim().to_lowercase();
+                let problem = match problem.hints.is_empty() {
+                    true if !normal.is_empty() && normal.parse::<T>().is_ok() => {
+                        problem.hint(format!("write \"{normal}\""))
+                    }
+                    true => with_form(problem),
+                    false => problem,
+                };
+                self.wrong(&text.span, problem);
                 None
             }
         }
@@ -105,7 +114,7 @@ impl Reading {
             _ => {
                 let (least, most) = (range.start(), range.end());
                 let problem = Diagnostic::request(format!("`{name}` wants a number from {least} to {most}"));
-                self.wrong(&value.span(), problem);
+                self.wrong(&value.span(), problem.hint(format!("write `{name} = {least}`, or more")));
                 None
             }
         }
@@ -173,7 +182,10 @@ impl Reading {
                 "a text",
                 DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_),
             ) => problem.hint(format!("write `{key} = \"{written}\"`")),
-            _ => problem,
+            ("a list", _) => problem.hint(format!("write `{key} = [\"…\"]`")),
+            ("a table", _) => problem.hint(format!("write `{key} = {{ NAME = \"…\" }}`")),
+            ("a whole number", _) => problem.hint(format!("write `{key} = 1`, or more")),
+            _ => problem.hint(format!("write `{key} = \"…\"`")),
         };
         self.wrong(&value.span(), problem);
     }
@@ -184,6 +196,27 @@ fn split_hint(error: &str) -> Diagnostic {
     match error.split_once("; did you mean ") {
         Some((message, hint)) => Diagnostic::request(message).hint(format!("did you mean {hint}")),
         None => Diagnostic::request(error),
+    }
+}
+
+/// What a value looks like whose parser has no better idea.
+fn with_form(problem: Diagnostic) -> Diagnostic {
+    const FORMS: &[(&str, &str)] = &[
+        (
+            "is no platform",
+            "write it as os/architecture or os/architecture/variant: \"linux/amd64\", \"linux/arm/v7\"",
+        ),
+        ("is no repository name", "write it in lower case, as in \"owner/name\""),
+        ("is not below the folder", "move it below the folder of this file, and name it from there"),
+        (
+            "is no regular expression",
+            "correct it; a special character that is meant itself stands after `\\`",
+        ),
+    ];
+    let form = FORMS.iter().find(|(text, _)| problem.message.contains(text));
+    match form {
+        Some((_, hint)) => problem.hint(*hint),
+        None => problem,
     }
 }
 

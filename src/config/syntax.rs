@@ -23,7 +23,8 @@ pub(super) fn table<'a>(source: &Source, text: &'a str) -> Result<DeTable<'a>> {
     if let Some(at) = too_deep(text) {
         let problem =
             Diagnostic::request(format!("tables and lists are nested more than {DEPTH_LIMIT} deep"));
-        return Err(problem.at(source.place(&(at..at + 1))).into());
+        let hint = "remove brackets: no setting needs more than five";
+        return Err(problem.at(source.place(&(at..at + 1))).hint(hint).into());
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Diagnostic> =

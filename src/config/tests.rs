@@ -168,6 +168,7 @@ fn f_c6_unknown_keys_come_together_with_what_may_be_meant() {
             polyarch.toml:9:9: `slots` wants a number from 1 to 1024
               | slots = 0
               |         ^
+              hint: write `slots = 1`, or more
         "#]],
     );
 }
@@ -184,6 +185,7 @@ fn f_c10_platforms_that_are_none_are_told() {
             polyarch.toml:1:29: `arm64/v9x` is no platform: arm64 has no variant `v9x`
               | platforms = ["linux/amd46", "arm64/v9x"]
               |                             ^^^^^^^^^^^
+              hint: write it as os/architecture or os/architecture/variant: "linux/amd64", "linux/arm/v7"
             polyarch.toml:3:13: the list of platforms is empty
               | platforms = []
               |             ^^
@@ -215,6 +217,7 @@ fn f_c11_names_that_no_registry_takes_are_told() {
             polyarch.toml:5:14: `x/` is no repository name: each part wants a-z and 0-9, joined by `.`, `_`, `__` or dashes
               | repository = "x/"
               |              ^^^^
+              hint: write it in lower case, as in "owner/name"
             polyarch.toml:6:10: `-v` is no tag: it must not begin with `.` or `-`
               | variants."-v" = {}
               |          ^^^^
@@ -281,7 +284,9 @@ fn f_c14_patterns_are_bounded() {
         "[image.a]\ntags = [{ tag = \"{0}\", run = \"x\", match = '(' }, { tag = \"{0}\", run = \"x\", match = '((((a{1,100}){1,100}){1,100}){1,100})' }, { tag = \"x-{0}\", run = \"x\", match = '(a+)+$' }]\n",
         &expect![[r#"
             polyarch.toml:2:43: this is no regular expression: unclosed group
+              hint: correct it; a special character that is meant itself stands after `\`
             polyarch.toml:2:84: this is no regular expression: Compiled regex exceeds size limit of 1048576 bytes.
+              hint: correct it; a special character that is meant itself stands after `\`
         "#]],
     );
 }
@@ -292,18 +297,18 @@ fn f_c17_secrets_in_plain_sight_are_refused_and_not_shown() {
     check(
         text,
         &expect![[r#"
-        polyarch.toml:1:24: `DB_PASSWORD` is a secret in plain sight: args can be read in the published image
-          hint: remove it and write `secrets = { db_password = { env = "DB_PASSWORD" } }`
-          hint: read it in the Dockerfile by `RUN --mount=type=secret,id=db_password …`
-        polyarch.toml:3:20: `api_key` is a secret in plain sight: args can be read in the published image
-          hint: remove it and write `secrets = { api_key = { env = "api_key" } }`
-          hint: read it in the Dockerfile by `RUN --mount=type=secret,id=api_key …`
-        polyarch.toml:3:35: `X` is a secret in plain sight: args can be read in the published image
-          hint: remove it and write `secrets = { x = { env = "X" } }`
-          hint: read it in the Dockerfile by `RUN --mount=type=secret,id=x …`
-        polyarch.toml:4:19: the secret `pip` is written in plain sight
-          hint: write `pip = { env = "PIP" }`
-    "#]],
+            polyarch.toml:1:24: `DB_PASSWORD` is a secret in plain sight: args can be read in the published image
+              hint: remove it and write `secrets = { db_password = { env = "DB_PASSWORD" } }`
+              hint: read it in the Dockerfile by `RUN --mount=type=secret,id=db_password …`
+            polyarch.toml:3:20: `api_key` is a secret in plain sight: args can be read in the published image
+              hint: remove it and write `secrets = { api_key = { env = "API_KEY" } }`
+              hint: read it in the Dockerfile by `RUN --mount=type=secret,id=api_key …`
+            polyarch.toml:3:35: `X` is a secret in plain sight: args can be read in the published image
+              hint: remove it and write `secrets = { x = { env = "X" } }`
+              hint: read it in the Dockerfile by `RUN --mount=type=secret,id=x …`
+            polyarch.toml:4:19: the secret `pip` is written in plain sight
+              hint: write `pip = { env = "PIP" }`
+        "#]],
     );
     let problems = parse(text).expect_err("secrets");
     assert_eq!(problems.exit_code(), 4);
@@ -349,33 +354,40 @@ fn values_of_the_wrong_kind_are_told_with_what_to_write() {
             polyarch.toml:4:10: `../x` is not below the folder of this file
               | folder = "../x"
               |          ^^^^^^
+              hint: move it below the folder of this file, and name it from there
             polyarch.toml:5:14: `soon` is no span of time; write one as `90s`, `30m` or `2h`
               | time-limit = "soon"
               |              ^^^^^^
-            polyarch.toml:6:10: `a test` wants either `run` or `host`
+            polyarch.toml:6:10: a test wants either `run` or `host`
               | tests = [{ run = "a", host = "b" }, { stdout = "x" }, ""]
               |          ^^^^^^^^^^^^^^^^^^^^^^^^^
-            polyarch.toml:6:37: `a test` wants either `run` or `host`
+              hint: write one of them: `run = "…"` or `host = "…"`
+            polyarch.toml:6:37: a test wants either `run` or `host`
               | tests = [{ run = "a", host = "b" }, { stdout = "x" }, ""]
               |                                     ^^^^^^^^^^^^^^^^
+              hint: write one of them: `run = "…"` or `host = "…"`
             polyarch.toml:6:55: the command of `tests` is empty or no text
               | tests = [{ run = "a", host = "b" }, { stdout = "x" }, ""]
               |                                                       ^^
             polyarch.toml:7:9: a tagger lacks `tag`
               | tags = [{ run = "x" }, { tag = "x" }]
               |         ^^^^^^^^^^^^^
-            polyarch.toml:7:24: `a tagger` wants either `run` or `os-release`
+            polyarch.toml:7:24: a tagger wants either `run` or `os-release`
               | tags = [{ run = "x" }, { tag = "x" }]
               |                        ^^^^^^^^^^^^^
+              hint: write one of them: `run = "…"` or `os-release = "…"`
             polyarch.toml:8:13: a description wants `title` and `run`
               | describe = [{ title = "x" }]
               |             ^^^^^^^^^^^^^^^
-            polyarch.toml:9:17: `secrets.a` wants either `env` or `file`
+              hint: write `{ title = "…", run = "…" }`
+            polyarch.toml:9:17: secrets.a wants either `env` or `file`
               | secrets = { a = {}, b = { env = "X", file = "y" } }
               |                 ^^
-            polyarch.toml:9:25: `secrets.b` wants either `env` or `file`
+              hint: write one of them: `env = "…"` or `file = "…"`
+            polyarch.toml:9:25: secrets.b wants either `env` or `file`
               | secrets = { a = {}, b = { env = "X", file = "y" } }
               |                         ^^^^^^^^^^^^^^^^^^^^^^^^^
+              hint: write one of them: `env = "…"` or `file = "…"`
             polyarch.toml:11:10: `dokcer` is no engine known here
               | engine = "dokcer"
               |          ^^^^^^^^

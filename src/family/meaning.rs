@@ -58,7 +58,10 @@ impl Names {
     /// What a reference means to the unit whose Dockerfile it stands in.
     pub(super) fn meaning(&self, written: &str, reader: &Unit) -> Result<Meaning, Diagnostic> {
         let reference: Reference = written.parse().map_err(|error: crate::oci::Error| {
+            let lower = written.to_lowercase();
+            let right = if lower.parse::<Reference>().is_ok() { &lower } else { "registry/owner/name:tag" };
             Diagnostic::request(format!("{reader} uses an image that cannot be: {error}"))
+                .hint(format!("write it as `{right}`"))
         })?;
         let outside = |odd| {
             let meant = self.replace.get(&reference).unwrap_or(&reference).clone();

@@ -47,6 +47,7 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
         false => Vec::new(),
     };
     let mut states = BTreeMap::<&str, Option<String>>::new();
+    context.warnings = absent(recipe, &entries);
     for (platform, build) in &recipe.platforms {
         let mut files = BTreeMap::new();
         for entry in entries.iter().filter(|entry| reads(build, &entry.name) && !ignore.ignores(&entry.name))
@@ -73,6 +74,41 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
 fn reads_any(build: &Build) -> bool {
     let of_context = |source: &Source| matches!(source, Source::Context(_));
     !build.triggers.is_empty() || build.needs.sources.iter().any(of_context)
+}
+
+/// F-C15: paths that an instruction reads and that are not in the context, so that the build will fail.
+fn absent(recipe: &Recipe, entries: &[Entry]) -> Vec<Diagnostic> {
+    let mut warnings = Vec::<Diagnostic>::new();
+    let reads = recipe.platforms.values().flat_map(|build| &build.needs.sources);
+    let reads = reads.filter_map(|source| match source {
+        Source::Context(sources) => Some(sources),
+        Source::Remote(_) => None,
+    });
+    for sources in reads {
+        for (written, pattern) in sources.written.iter().zip(&sources.patterns) {
+            // Patterns may match nothing, and what stands behind a link is not looked at.
+            let sure =
+                !written.contains(['*', '?', '[', '$']) && !written.trim_matches(['/', '.']).is_empty();
+            let leads = |link: &str| written.trim_start_matches(['/', '.']).starts_with(link);
+            let found = |entry: &Entry| {
+                pattern.covers(&entry.name) || entry.metadata.is_symlink() && leads(&entry.name)
+            };
+            if sure && !entries.iter().any(found) {
+                let shown =
+                    if recipe.context.as_os_str().is_empty() { Path::new(".") } else { &recipe.context };
+                let message = format!(
+                    "`{written}` is not in the build context {}, or hidden from it by its ignore file",
+                    shown.display()
+                );
+                let warning = Diagnostic::warning(message).at(sources.place.clone());
+                let warning = warning.hint(format!("see what is there: ls -lA {}", shown.display()));
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+    }
+    warnings
 }
 
 /// Whether a build can read a file. What the triggers of a parent read is not known: it counts as everything.

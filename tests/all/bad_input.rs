@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use crate::program::{Answer, Place};
+use crate::program::{Answer, Place, skip};
 
 /// The engine that the script plays: what `docker info` prints, and with what exit code.
 struct Fake<'a> {
@@ -58,6 +58,15 @@ fn one_image(text: &str) -> Place {
     Place::with(&[("polyarch.toml", CONFIG), ("a/Dockerfile", text)])
 }
 
+/// Let the scripted engine do something else when it is asked to build.
+fn build_by(place: &Place, script: &str) {
+    let file = place.folder().join("bin/docker");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let after = before.replace("build) echo built >&2; exit 1;;", &format!("build) {script}\n;;"));
+    assert_ne!(before, after);
+    std::fs::write(&file, after).unwrap();
+}
+
 /// What it says holds each of these.
 #[track_caller]
 fn says(answer: &Answer, texts: &[&str]) {
@@ -74,7 +83,6 @@ fn within(limit: Duration, what: impl FnOnce() -> Answer) -> Answer {
     answer
 }
 
-/// The most memory that a child of this process has taken, in KiB, as `/proc` says while it runs.
 fn make_fifo(file: &std::path::Path) {
     let made = std::process::Command::new("mkfifo").arg(file).status().unwrap();
     assert!(made.success());
@@ -389,14 +397,38 @@ fn f_g7_f_g15_emulation_is_not_chosen_silently() {
 }
 
 #[test]
+fn f_g7_a_program_of_another_platform_says_what_runs_it() {
+    let mut place = one_image("FROM scratch\nRUN true\n");
+    Fake::well().install(&mut place);
+    let output = [
+        "#5 [1/1] RUN true",
+        "#5 0.152 exec /bin/sh: exec format error",
+        "#5 ERROR: process \"/bin/sh -c true\" did not complete successfully: exit code: 1",
+    ];
+    build_by(&place, &format!("cat >&2 <<'EOF'\n{}\nEOF\nexit 1", output.join("\n")));
+    let answer = place.run(&["build"]).ended(3);
+    says(
+        &answer,
+        &["exec format error", "does not run programs of linux/amd64", "apt-get install qemu-user-static"],
+    );
+}
+
+#[test]
+fn f_g4_an_engine_that_says_it_built_and_pushed_nothing_is_not_believed() {
+    let mut place = one_image("FROM scratch\n");
+    Fake::well().install(&mut place);
+    build_by(&place, "exit 0");
+    let answer = place.run(&["build"]).ended(3);
+    says(&answer, &["a@linux/amd64", "hint: "]);
+    let again = place.run(&["plan"]).well();
+    assert!(again.stdout.contains("1 to build"), "no record is kept: {}", again.stdout);
+}
+
+#[test]
 fn f_p3_sigint_ends_a_build_at_once_and_leaves_no_file() {
     let mut place = one_image("FROM scratch\n");
     Fake::well().install(&mut place);
-    let file = place.folder().join("bin/docker");
-    let slow = std::fs::read_to_string(&file)
-        .unwrap()
-        .replace("build) echo built >&2; exit 1;;", "build) sleep 600;;");
-    std::fs::write(&file, slow).unwrap();
+    build_by(&place, "sleep 600");
     let child = place.start(&["build"]);
     let started = Instant::now();
     while !built(&place) {
@@ -417,10 +449,9 @@ fn f_p3_sigint_ends_a_build_at_once_and_leaves_no_file() {
 
 #[test]
 fn tm30_links_in_the_place_of_our_folders_are_not_followed() {
-    let place = one_image("FROM scratch\n");
-    let elsewhere = place.folder().join("elsewhere");
+    let mut planned = one_image("FROM scratch\n");
+    let elsewhere = planned.folder().join("elsewhere");
     std::fs::create_dir_all(&elsewhere).unwrap();
-    let mut planned = place;
     Fake::well().install(&mut planned);
     let _failed = planned.run(&["build"]).ended(1);
     let runs = planned.store().join("runs");
@@ -431,4 +462,11 @@ fn tm30_links_in_the_place_of_our_folders_are_not_followed() {
     let answer = planned.run(&["build"]).ended(3);
     says(&answer, &["runs", "hint: "]);
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is written through the link");
+    std::fs::remove_file(&runs).unwrap();
+    std::fs::create_dir(&runs).unwrap();
+    if std::os::unix::fs::chown(&runs, Some(65534), None).is_err() {
+        return skip("tm30 with two users", "only root can give a folder to another user");
+    }
+    says(&planned.run(&["build"]).ended(3), &["it belongs to another user"]);
+    assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0, "nothing is written into it");
 }
