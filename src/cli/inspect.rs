@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::diag::{Diagnostic, Result};
-use crate::oci::{Digest, Document, Error, Pointer, Reference, Repository, Store};
+use crate::oci::{Digest, Document, Error, ErrorKind, Pointer, Reference, Repository, Store};
 use crate::report::size;
 
 use super::workshop::Shelf;
@@ -67,7 +67,18 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             true => Diagnostic::request(format!("there is no {repository}:{pointer}")),
             false => Diagnostic::surroundings(format!("look at {}", options.reference)),
         };
-        problem.caused_by(&error).hint("see what is published: polyarch publish --dry-run")
+        problem.caused_by(&error).hint(match options.reference.parse::<Reference>() {
+            Ok(reference) if options.reference.contains('/') => match error.kind() {
+                ErrorKind::Denied => format!("log in: docker login {}", reference.registry()),
+                ErrorKind::NotFound => {
+                    format!("see whether the name is right, or log in: docker login {}", reference.registry())
+                }
+                _ => {
+                    format!("see whether its registry answers: curl -I https://{}/v2/", reference.registry())
+                }
+            },
+            _ => "see what is published: polyarch publish --dry-run".to_owned(),
+        })
     })?;
     match options.format {
         Format::Json => {
@@ -82,8 +93,11 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 
 /// A name without a registry means a repository of the store, if it is there.
 async fn place(context: &Context, written: &str) -> Result<(std::sync::Arc<dyn Store>, Repository, Pointer)> {
-    let wrong =
-        |error: Error| Diagnostic::request(format!("read the reference `{written}`")).caused_by(&error);
+    let wrong = |error: Error| {
+        Diagnostic::request(format!("read the reference `{written}`"))
+            .caused_by(&error)
+            .hint("write it as `registry/owner/name:tag`, or see what is there: polyarch plan")
+    };
     let reference: Reference = written.parse().map_err(wrong)?;
     let plain = written.split(['@', ':']).next().unwrap_or(written);
     let first = plain.split('/').next().unwrap_or_default();
@@ -105,7 +119,7 @@ async fn place(context: &Context, written: &str) -> Result<(std::sync::Arc<dyn S
             }
         }
     }
-    let store = registries::registries(&context.environment)?(reference.registry()).map_err(wrong)?;
+    let store = registries::lookups(&context.environment)?(reference.registry()).map_err(wrong)?;
     Ok((store, reference.repository().clone(), reference.pointer()))
 }
 

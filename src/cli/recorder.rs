@@ -150,6 +150,6 @@ fn private(folder: &Path) -> std::io::Result<()> {
 fn failed(folder: &Path, error: &std::io::Error) -> crate::diag::Problems {
     Diagnostic::surroundings(format!("make the folder of the run, {}", folder.display()))
         .caused_by(error)
-        .hint("choose another folder: --store DIR")
+        .hint("choose another folder, as in: polyarch --store ./store plan")
         .into()
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::diag::{Diagnostic, Result};
-use crate::oci::{Client, ClientOptions, Credentials, DockerConfig, Store};
+use crate::oci::{Client, ClientOptions, Credentials, DockerConfig, Pauses, Store};
 use crate::survey::Registries;
 
 use super::environment::Environment;
@@ -13,7 +13,9 @@ use super::environment::Environment;
 /// How often a look-up is tried.
 const LOOKUP_ATTEMPTS: usize = 2;
 /// How long a look-up waits for a registry that says "later", or says nothing.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(5);
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long it pauses between tries.
+const LOOKUP_PAUSES: Pauses = Pauses { base: Duration::from_millis(250), cap: Duration::from_secs(1) };
 
 /// One client a registry, made when it is first asked for. It is patient: a run has time.
 pub(super) fn registries(environment: &Environment) -> Result<Arc<Registries>> {
@@ -26,6 +28,7 @@ pub(super) fn lookups(environment: &Environment) -> Result<Arc<Registries>> {
         attempts: LOOKUP_ATTEMPTS,
         patience: LOOKUP_PATIENCE,
         idle: LOOKUP_PATIENCE,
+        pauses: LOOKUP_PAUSES,
         ..ClientOptions::default()
     };
     clients(environment, options)

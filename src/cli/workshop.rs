@@ -56,7 +56,7 @@ impl Shelf {
         let failed = |error: Error| {
             Diagnostic::surroundings(format!("open the store in {}", folder.display()))
                 .caused_by(&error)
-                .hint("choose another folder: --store DIR")
+                .hint("choose another folder, as in: polyarch --store ./store plan")
         };
         let store = Layout::open(folder).map_err(failed)?;
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -130,7 +130,8 @@ pub(super) fn trusted() -> Repository {
 
 fn default_folder(context: &Context, root: &Path) -> Result<PathBuf> {
     let data = context.environment.data_folder().ok_or_else(|| {
-        Diagnostic::surroundings("find a folder for results: HOME is not set").hint("name one: --store DIR")
+        Diagnostic::surroundings("find a folder for results: HOME is not set")
+            .hint("name one, as in: polyarch --store ./store plan")
     })?;
     let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let digest = Digest::of(root.as_os_str().as_encoded_bytes());

@@ -369,6 +369,7 @@ fn recipes(
         let draft = &drafts[unit];
         let parent = platforms.values().find_map(Build::stands_on);
         let above = parent.and_then(|parent| inherited.get(parent)).map_or(&[][..], Vec::as_slice);
+        let told = problems.len();
         let own = checks::inherit(above, checks::own(draft));
         let all = checks::inherit(&checks::of_family(file, unit), checks::named(&own, unit, problems));
         inherited.insert(unit, own);
@@ -395,6 +396,9 @@ fn recipes(
             time_limit_seconds: draft.time_limit_seconds(),
             tag_prefix: draft.tag_prefix.clone(),
         };
+        for problem in problems.iter_mut().skip(told).filter(|problem| problem.place.is_none()) {
+            problem.place = Some(draft.place(file));
+        }
         recipes.insert(unit.clone(), recipe);
     }
     recipes

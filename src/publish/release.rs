@@ -107,7 +107,8 @@ fn complete<'a>(
         .map(Platform::to_string)
         .collect();
     if !missing.is_empty() {
-        return Err(format!("{} has not passed", missing.join(" and ")));
+        let verb = if missing.len() == 1 { "has" } else { "have" };
+        return Err(format!("{} {verb} not passed", missing.join(" and ")));
     }
     let records: BTreeMap<&Platform, &Passed> = { recipe.platforms.keys() }
         .filter_map(|platform| Some((platform, passed.get(&job(platform))?)))

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
+use polyarch::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Store, server};
+
 use crate::program::{Answer, Place, skip};
 
 /// The engine that the script plays: what `docker info` prints, and with what exit code.
@@ -83,6 +85,7 @@ fn within(limit: Duration, what: impl FnOnce() -> Answer) -> Answer {
     answer
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test makes what a person would make by hand")]
 fn make_fifo(file: &std::path::Path) {
     let made = std::process::Command::new("mkfifo").arg(file).status().unwrap();
     assert!(made.success());
@@ -265,32 +268,82 @@ fn f_d7_a_base_that_is_not_there_is_told_with_its_line_before_anything_is_built(
     }
 }
 
-#[test]
-fn f_d6_a_base_without_the_platform_is_told_before_anything_is_built() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (address, base) = runtime.block_on(async {
-        use polyarch::oci::{Descriptor, Document, Manifest, MediaType, Memory, Store};
+/// A registry on loopback, as long as this lives.
+struct Registry {
+    runtime: tokio::runtime::Runtime,
+    store: std::sync::Arc<Memory>,
+    address: std::net::SocketAddr,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = std::sync::Arc::new(Memory::new());
-        let repository = "library/base".parse().unwrap();
-        let config = br#"{"os":"linux","architecture":"arm64","rootfs":{"type":"layers","diff_ids":[]}}"#;
-        store.write_blob(&repository, config.to_vec().into()).await.unwrap();
+        let router = server::router(store.clone(), server::Access::Anonymous);
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(server::serve(listener, router, std::future::pending()));
+        Self { runtime, store, address }
+    }
+
+    /// Put `library/base:latest` there, for one architecture.
+    fn push(&self, architecture: &str, author: &str) -> Digest {
+        let config = format!(
+            r#"{{"os":"linux","architecture":"{architecture}","author":"{author}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+        );
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(MediaType::MANIFEST.to_owned()),
             artifact_type: None,
-            config: Descriptor::of(MediaType::CONFIG, config),
+            config: Descriptor::of(MediaType::CONFIG, config.as_bytes()),
             layers: Vec::new(),
             subject: None,
             annotations: std::collections::BTreeMap::new(),
         };
         let document = Document::of_manifest(&manifest);
-        store.write_document(&repository, &document, &[]).await.unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = polyarch::oci::server::router(store, polyarch::oci::server::Access::Anonymous);
-        tokio::spawn(polyarch::oci::server::serve(listener, router, std::future::pending()));
-        (address, format!("{address}/library/base@{}", document.digest()))
-    });
+        let repository = "library/base".parse().unwrap();
+        self.runtime.block_on(async {
+            self.store.write_blob(&repository, config.into_bytes().into()).await.unwrap();
+            self.store.write_document(&repository, &document, &["latest".parse().unwrap()]).await.unwrap();
+        });
+        document.digest().clone()
+    }
+}
+
+#[test]
+fn f_d5_a_tag_that_moves_after_the_plan_is_not_followed() {
+    let registry = Registry::start();
+    let planned = registry.push("amd64", "first");
+    let mut place = one_image(&format!("FROM {}/library/base\n", registry.address));
+    Fake::well().install(&mut place);
+    let folder = place.folder().display().to_string();
+    // The engine says what it is once the tag has moved; what it is told to build is kept.
+    let file = place.folder().join("bin/docker");
+    let script = std::fs::read_to_string(&file).unwrap();
+    let waits = format!("info) while [ ! -e {folder}/moved ]; do sleep 0.05; done; ");
+    std::fs::write(&file, script.replacen("info) ", &waits, 1)).unwrap();
+    let keep = "for a in \"$@\"; do a=${a#--file=}; [ -f \"$a\" ] && cat \"$a\"; done";
+    build_by(&place, &format!("{{ cat; {keep}; }} >{folder}/sent; exit 1"));
+    let child = place.start(&["build"]);
+    let started = Instant::now();
+    while !std::fs::read_to_string(place.folder().join("asked")).unwrap_or_default().contains("info") {
+        assert!(started.elapsed() < Duration::from_secs(20), "the engine is asked");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let moved = registry.push("amd64", "second");
+    std::fs::write(place.folder().join("moved"), "").unwrap();
+    let answer: Answer = child.wait_with_output().unwrap().into();
+    let answer = answer.ended(1);
+    let sent = std::fs::read(place.folder().join("sent")).unwrap();
+    let sent = String::from_utf8_lossy(&sent);
+    assert!(sent.contains(planned.hex()), "{sent}\n{}", answer.stderr);
+    assert!(!sent.contains(moved.hex()) && planned != moved);
+}
+
+#[test]
+fn f_d6_a_base_without_the_platform_is_told_before_anything_is_built() {
+    let registry = Registry::start();
+    let base = format!("{}/library/base@{}", registry.address, registry.push("arm64", ""));
     let mut place = one_image(&format!("FROM {base}\n"));
     Fake::well().install(&mut place);
     let answer = place.run(&["build"]).ended(2);
@@ -303,7 +356,7 @@ fn f_d6_a_base_without_the_platform_is_told_before_anything_is_built() {
             "platforms = [\"linux/arm64\"]",
         ],
     );
-    assert!(!built(&place), "nothing was begun at {address}");
+    assert!(!built(&place), "nothing was begun");
     says(&place.run(&["plan"]).well(), &["warning: base image"]);
 }
 
@@ -424,6 +477,11 @@ fn f_g4_an_engine_that_says_it_built_and_pushed_nothing_is_not_believed() {
     assert!(again.stdout.contains("1 to build"), "no record is kept: {}", again.stdout);
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test presses what a person would press")]
+fn interrupt(process: &str) {
+    assert!(std::process::Command::new("kill").args(["-INT", process]).status().unwrap().success());
+}
+
 #[test]
 fn f_p3_sigint_ends_a_build_at_once_and_leaves_no_file() {
     let mut place = one_image("FROM scratch\n");
@@ -437,7 +495,7 @@ fn f_p3_sigint_ends_a_build_at_once_and_leaves_no_file() {
     }
     let process = child.id().to_string();
     let asked = Instant::now();
-    assert!(std::process::Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+    interrupt(&process);
     let answer: Answer = child.wait_with_output().unwrap().into();
     let answer = answer.ended(130);
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());

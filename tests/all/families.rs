@@ -394,3 +394,48 @@ fn warnings() {
 fn why() {
     case("why");
 }
+
+#[test]
+fn f_c13_values_of_templates() {
+    case("f-c13-values-of-templates");
+}
+
+#[test]
+fn f_c14_images_match_nothing() {
+    case("f-c14-images-match-nothing");
+}
+
+#[test]
+fn f_c2_dockerfile_without_from() {
+    case("f-c2-dockerfile-without-from");
+}
+
+#[test]
+fn f_d4_digest() {
+    case("f-d4-digest");
+}
+
+#[test]
+fn f_d1_platform_of_from() {
+    case("f-d1-platform-of-from");
+}
+
+#[test]
+fn f_d9_on_build() {
+    case("f-d9-on-build");
+}
+
+#[test]
+fn inspect_unreachable() {
+    case("inspect-unreachable");
+}
+
+#[test]
+fn publish_nothing() {
+    case("publish-nothing");
+}
+
+#[test]
+fn verify_nothing() {
+    case("verify-nothing");
+}
