@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::family::Family;
 use crate::oci::{Digest, Document, Error, Platform, Reference, Store};
@@ -13,6 +15,8 @@ use crate::plan::Base;
 /// Where images from outside come from: one store a registry, made by `cli` with the user's credentials.
 pub(crate) type Registries = dyn Fn(&str) -> Result<Arc<dyn Store>, Error> + Send + Sync;
 
+/// How long one look-up may take in all, whatever the registry asks for: a person waits for the plan.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 /// The largest image configuration that is read: 4 MiB.
 const CONFIG_BYTES_LIMIT: u64 = 4 << 20;
 
@@ -21,9 +25,11 @@ pub(super) async fn bases(family: &Family, registries: &Registries) -> BTreeMap<
     let builds = family.recipes().flat_map(|recipe| recipe.platforms.values());
     let references: BTreeSet<&Reference> = builds.flat_map(|build| build.outside()).collect();
     let found = join_all(references.into_iter().map(async |reference| {
-        let base = match platforms(reference, registries).await {
-            Ok(platforms) => Base::Found(platforms),
-            Err(error) => Base::Unknown(with_sources(&error)),
+        let looked_up = timeout(LOOKUP_LIMIT, platforms(reference, registries));
+        let base = match looked_up.await {
+            Ok(Ok(platforms)) => Base::Found(platforms),
+            Ok(Err(error)) => Base::Unknown(with_sources(&error)),
+            Err(_) => Base::Unknown(format!("no answer within {} s", LOOKUP_LIMIT.as_secs())),
         };
         (reference.clone(), base)
     }));
@@ -38,7 +44,8 @@ pub(super) async fn frontend(written: &str, registries: &Registries) -> String {
         let found = registry.resolve(reference.repository(), &reference.pointer()).await?;
         Ok::<_, Error>(found.map(|found| reference.at(found.digest).to_string()))
     };
-    look.await.ok().flatten().unwrap_or_else(|| written.to_owned())
+    let found = timeout(LOOKUP_LIMIT, look).await.ok().and_then(Result::ok).flatten();
+    found.unwrap_or_else(|| written.to_owned())
 }
 
 /// The manifest of an image for each of its platforms.

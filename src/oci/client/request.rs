@@ -352,7 +352,7 @@ impl<'a> Tries<'a> {
             Again::Never => return Err(trouble.error),
             Again::Connection => (pause, self.made >= options.attempts),
             Again::Later(None) => (pause, self.made >= options.attempts && !patient),
-            Again::Later(Some(after)) if after > RETRY_AFTER_LIMIT.min(options.patience) => {
+            Again::Later(Some(after)) if after > RETRY_AFTER_LIMIT => {
                 let seconds = after.as_secs();
                 let text = format!("{}; it wants to be asked again in {seconds} s", trouble.error);
                 return Err(Error::new(trouble.error.kind(), text));
