@@ -124,8 +124,6 @@ fn s2_row_3_a_folder_of_dockerfiles_is_a_family() {
     expect![[r#"
         16 images have no test: `all-spark-notebook`, `base-notebook`, `binder`, `datascience-notebook`, `docker-stacks-foundation`, and 11 more
           hint: run `polyarch init`, and write tests into the file
-        no platforms are said, so that images are built for this machine's: linux/amd64
-          hint: write them into polyarch.toml: polyarch init
     "#]].assert_eq(&told(family.warnings.iter()));
 }
 

@@ -466,9 +466,9 @@ fn a_base_that_cannot_be_looked_up_is_told_and_built_upon() {
         &with_records(&family, facts),
         &Request::default(),
         &expect![[r#"
-        a@linux/amd64: build
-          base.example/x:1 could not be looked up: connection refused
-    "#]],
+            a@linux/amd64: build
+              base image base.example/x:1 is unknown
+        "#]],
     );
 }
 
