@@ -17,7 +17,7 @@ pub(crate) fn unfit_bases(family: &Family, facts: &Facts, plan: &Plan) -> Vec<Di
         let (Decision::Build(_), Some(build)) = (&planned.decision, build) else { continue };
         for (written, meant) in &build.uses {
             let Use::Outside(reference) = meant else { continue };
-            if facts.bases.get(reference).and_then(|base| base.digest_for(&job.platform)).is_none() {
+            if facts.base(build, written, &job.platform).is_none() {
                 let (place, jobs) = unfit.entry(reference).or_default();
                 jobs.insert(job);
                 *place = place.take().or_else(|| place_of(build, written));

@@ -68,8 +68,8 @@ pub(super) fn inputs(
                 let key = parent_keys.get(unit).map_or_else(|| "unknown".to_owned(), ToString::to_string);
                 put(format!("parent:{unit}"), key)
             }
-            Use::Outside(reference) => {
-                let digest = facts.bases.get(reference).and_then(|base| base.digest_for(platform));
+            Use::Outside(_) => {
+                let digest = facts.base(build, written, platform);
                 put(
                     format!("base:{written}"),
                     digest.map_or_else(|| "unknown".to_owned(), ToString::to_string),

@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::family::{Family, JobId, Unit};
+use crate::family::{Build, Family, JobId, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, ImageRecord, Passed};
 
@@ -35,6 +35,17 @@ pub(crate) struct Facts {
     pub(crate) checks: BTreeMap<Digest, CheckRecord>,
     /// The latest image record of each job, for `why`.
     pub(crate) newest: BTreeMap<JobId, ImageRecord>,
+}
+
+impl Facts {
+    /// The manifest of an image from outside that a build uses under this reference, for the platform that its
+    /// `FROM --platform=` names, else for the build's own.
+    pub(crate) fn base(&self, build: &Build, written: &str, own: &Platform) -> Option<&Digest> {
+        let Use::Outside(reference) = build.uses.get(written)? else { return None };
+        let named = build.needs.references.iter().filter(|used| used.reference == written);
+        let named = named.filter_map(|used| used.platform.as_ref()?.parse::<Platform>().ok()).next();
+        self.bases.get(reference)?.digest_for(&named.unwrap_or_else(|| own.clone()))
+    }
 }
 
 /// An image from outside the family.

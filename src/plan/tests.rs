@@ -548,3 +548,22 @@ fn five_thousand_images_in_chains_of_five_hundred_are_planned() {
     let plan = Plan::new(&family, &facts, &request);
     assert_eq!((plan.order.len(), plan.to_build()), (500, 1));
 }
+
+#[test]
+fn a_stage_of_a_named_platform_stands_on_the_base_for_that_platform() {
+    let files = [(
+        "a",
+        "FROM --platform=linux/s390x base.example/x:1 AS tool\nFROM base.example/y:1\nCOPY --from=tool /t /t\n",
+    )];
+    let family = family("platforms = [\"linux/amd64\"]\n", &table(&files));
+    let platforms = |name: &str| {
+        let of =
+            |platform: &str| (platform.parse().unwrap(), Digest::of(format!("{name} {platform}").as_bytes()));
+        Base::Found([of("linux/amd64"), of("linux/s390x")].into())
+    };
+    let bases = ["x", "y"].map(|name| (format!("base.example/{name}:1").parse().unwrap(), platforms(name)));
+    let facts = Facts { bases: bases.into(), ..Facts::default() };
+    let inputs = &all(&family, &facts).jobs[&job("a@linux/amd64")].inputs;
+    assert_eq!(inputs["base:base.example/x:1"], Digest::of(b"x linux/s390x").to_string());
+    assert_eq!(inputs["base:base.example/y:1"], Digest::of(b"y linux/amd64").to_string());
+}

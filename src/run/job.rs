@@ -208,12 +208,7 @@ impl Work<'_> {
                     Diagnostic::new(Kind::Bug, format!("{} was started before {unit} had an image", self.job))
                 })?,
                 Use::Outside(reference) => {
-                    let base = self
-                        .session
-                        .facts
-                        .bases
-                        .get(reference)
-                        .and_then(|base| base.digest_for(&self.job.platform));
+                    let base = self.session.facts.base(build, written, &self.job.platform);
                     let digest = base.cloned().ok_or_else(|| self.no_base(&reference.to_string()))?;
                     self.bases.ensure(reference, &digest).await?;
                     digest
@@ -232,12 +227,7 @@ impl Work<'_> {
     /// The image from outside that it stands on.
     fn base_image(&self) -> Option<Digest> {
         let build = &self.recipe.platforms[&self.job.platform];
-        match build.uses.get(build.base.as_ref()?)? {
-            Use::Outside(reference) => {
-                self.session.facts.bases.get(reference)?.digest_for(&self.job.platform).cloned()
-            }
-            Use::Family(_) => None,
-        }
+        self.session.facts.base(build, build.base.as_ref()?, &self.job.platform).cloned()
     }
 
     fn no_base(&self, reference: &str) -> Diagnostic {
