@@ -253,7 +253,7 @@ async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
 }
 
 /// A failure at the target, with what to do about it.
-fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
+pub(super) fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
     let found = Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry)).caused_by(&error);
     match error.kind() {
         ErrorKind::Denied => found.hint(format!("log in with `docker login {}`", target.registry)),

@@ -5,9 +5,10 @@ use std::fmt;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::Result;
 use crate::oci::{Digest, Document, Error, Platform, Pointer, Repository};
 
+use super::carry_out::problem;
 use super::publication::{CONCURRENCY, Publication, Step, Target};
 
 /// One way in which a target is not what would be published.
@@ -59,9 +60,7 @@ pub(crate) async fn verify(publication: &Publication, target: Target<'_>) -> Res
     let looks: Vec<_> = publication.steps().map(|step| look(step, target)).collect();
     let found: Result<Vec<Vec<Difference>>, Error> =
         stream::iter(looks).buffered(CONCURRENCY).try_collect().await;
-    let found = found.map_err(|error| {
-        Diagnostic::surroundings(format!("cannot look at {}", target.registry)).caused_by(&error)
-    })?;
+    let found = found.map_err(|error| problem("look", target, error))?;
     Ok(found.into_iter().flatten().collect())
 }
 
