@@ -87,14 +87,21 @@ impl Publication {
         Ok(total)
     }
 
-    /// All tags, in parallel, then read back. After a failure none is begun that was not yet.
+    /// All tags, those of one platform first, then read back. After a failure none is begun that was not yet.
     async fn move_tags(&self, target: Target<'_>, listener: Listener<'_>) -> Result<usize> {
         let old = every(&self.tags, |step| old_place(step, target)).await?;
         let failed = AtomicBool::new(false);
-        let work =
-            self.tags.iter().zip(old).map(|(step, old)| move_tag(step, old, target, &failed, listener));
-        let results: Vec<Option<Result<bool, Diagnostic>>> =
-            stream::iter(work.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await;
+        let of_index = |step: &Step| matches!(step, Step::Tag { document, .. } if document.is_index());
+        let (of_indexes, of_manifests): (Vec<_>, Vec<_>) =
+            self.tags.iter().zip(old).partition(|(step, _)| of_index(step));
+        let mut results: Vec<Option<Result<bool, Diagnostic>>> = Vec::new();
+        // docker-registry rewrites a manifest's link in place with each of its tags, and refuses a tag of an index
+        // that names the manifest at that moment.
+        for phase in [of_manifests, of_indexes] {
+            let work = phase.into_iter().map(|(step, old)| move_tag(step, old, target, &failed, listener));
+            let work: Vec<_> = work.collect();
+            results.extend(stream::iter(work).buffered(CONCURRENCY).collect::<Vec<_>>().await);
+        }
         let done = results.iter().flatten().filter(|result| result.is_ok()).count();
         let moved = results.iter().flatten().filter(|result| matches!(result, Ok(true))).count();
         if let Some(Err(problem)) = results.into_iter().flatten().find(Result::is_err) {
