@@ -1,6 +1,7 @@
 //! Run commands in containers, and clear away what a run leaves in the engine.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{ANSWER_BYTES, CALL, Docker, RUN_LABEL};
 use crate::diag::Diagnostic;
@@ -16,6 +17,10 @@ const NOT_RUN: i32 = 125;
 
 /// How many processes a command may have.
 const PROCESSES: u32 = 4096;
+
+/// How often containers are looked for until none is left, and how long apart: 5 s in all.
+const SWEEPS: u32 = 25;
+const SWEEP_PAUSE: Duration = Duration::from_millis(200);
 
 /// Run a command in a fresh container, and wait for it.
 pub(super) async fn run(docker: &Docker, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
@@ -89,22 +94,7 @@ impl Drop for Removal {
 /// Remove the containers of a run and the names of images that it gave; without a run, of every run that is over.
 pub(super) async fn sweep(docker: &Docker, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
     let is_meant = |of: &RunId| run.map_or_else(|| of.is_over(docker.is_local()), |run| run == of);
-    let mut removed = Vec::new();
-
-    let filter = format!("label={RUN_LABEL}");
-    let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.Label \"{RUN_LABEL}\"}}}}");
-    let listed =
-        answer(docker, &["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await?;
-    for line in listed.lines() {
-        let mut fields = line.split('\t');
-        let (Some(id), Some(name), Some(of)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        if is_meant(&RunId(of.to_owned())) {
-            answer(docker, &["rm", "--force", "--volumes", id]).await?;
-            removed.push(format!("container {name}"));
-        }
-    }
+    let mut removed = sweep_containers(docker, &is_meant).await?;
 
     let listed =
         answer(docker, &["image", "ls", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
@@ -121,6 +111,43 @@ pub(super) async fn sweep(docker: &Docker, run: Option<&RunId>) -> Result<Vec<St
             if docker.ask(&["image", "rm", &reference]).await?.ended.success() {
                 removed.push(format!("image name {reference}"));
             }
+        }
+    }
+    Ok(removed)
+}
+
+/// Remove containers until none is there: one may be on its way out already, which takes it a moment, and another
+/// may only now come of a client that was ended while it began.
+async fn sweep_containers(
+    docker: &Docker,
+    is_meant: &(dyn Fn(&RunId) -> bool + Send + Sync),
+) -> Result<Vec<String>, Diagnostic> {
+    let filter = format!("label={RUN_LABEL}");
+    let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.Label \"{RUN_LABEL}\"}}}}");
+    let mut removed = Vec::new();
+    for round in 0..SWEEPS {
+        if round > 0 {
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
+        let listed =
+            answer(docker, &["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await?;
+        let mut any = false;
+        for line in listed.lines() {
+            let mut fields = line.split('\t');
+            let (Some(id), Some(name), Some(of)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
+            if is_meant(&RunId(of.to_owned())) {
+                answer(docker, &["rm", "--force", "--volumes", id]).await?;
+                let name = format!("container {name}");
+                if !removed.contains(&name) {
+                    removed.push(name);
+                }
+                any = true;
+            }
+        }
+        if !any {
+            break;
         }
     }
     Ok(removed)
