@@ -85,12 +85,29 @@ impl Place {
         command
     }
 
+    /// Another program, with the environment of this place.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        let mut command = program(name);
+        command.env_clear().envs(&self.variables).current_dir(self.family()).stdin(Stdio::null());
+        command
+    }
+
+    /// What another program prints, after it was seen that it ended well.
+    #[track_caller]
+    pub(crate) fn ask(&self, name: &str, arguments: &[&str]) -> String {
+        let answer: Answer = self.program(name).args(arguments).output().expect("run a program").into();
+        answer.well().stdout
+    }
+
+    /// The folder of the newest run.
+    pub(crate) fn newest_run(&self) -> Option<PathBuf> {
+        let runs = std::fs::read_dir(self.store().join("runs")).ok()?;
+        runs.map(|run| run.expect("a run").path()).max()
+    }
+
     /// The events of the newest run.
     pub(crate) fn events(&self) -> Vec<serde_json::Value> {
-        let runs = std::fs::read_dir(self.store().join("runs")).expect("runs in the store");
-        let mut runs: Vec<PathBuf> = runs.map(|run| run.expect("a run").path()).collect();
-        runs.sort();
-        let log = runs.last().expect("a run").join("events.jsonl");
+        let log = self.newest_run().expect("a run in the store").join("events.jsonl");
         let text = std::fs::read_to_string(log).expect("the log of the run");
         text.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
     }

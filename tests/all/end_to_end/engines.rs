@@ -1,6 +1,11 @@
 //! The real engines that tests run on, and root file systems without a network.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use polyarch::oci::{Layout, Store as _};
+use serde_json::Value;
 
 use crate::program::{Place, skip, variable};
 
@@ -41,7 +46,7 @@ impl Engine {
 /// A statically linked busybox of an architecture, as OCI names it; `None`, having said why, where there is none.
 pub(crate) fn busybox(test: &str, architecture: &str) -> Option<PathBuf> {
     let folder = variable("POLYARCH_TEST_BUSYBOX").map(PathBuf::from);
-    let file = folder.map(|folder| folder.join(format!("busybox-{architecture}")));
+    let file = folder.map(|folder| folder.join(format!("busybox-linux-{architecture}")));
     match file.filter(|file| file.exists()) {
         Some(file) => Some(file),
         None => {
@@ -66,3 +71,68 @@ pub(crate) fn root_file_systems(test: &str, place: &Place, image: &str, architec
 /// The Dockerfile of an image that stands on nothing but a busybox.
 pub(crate) const FOUNDATION: &str = "FROM scratch\nARG TARGETARCH\nCOPY rootfs/${TARGETARCH}/ /\nENV PATH=/bin\n\
     RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+
+/// Whether programs for arm64 run here; `false`, having said why, where they do not.
+pub(crate) fn runs_arm64(test: &str) -> bool {
+    let runs = cfg!(target_arch = "aarch64") || Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists();
+    if !runs {
+        skip(test, "this machine does not run linux/arm64");
+    }
+    runs
+}
+
+/// What `polyarch inspect` says of an image.
+#[track_caller]
+pub(crate) fn inspected(place: &Place, reference: &str) -> Value {
+    let answer = place.run(&["inspect", "--format", "json", reference]).well();
+    serde_json::from_str(&answer.stdout).expect("inspect answers with JSON")
+}
+
+/// The layers that `polyarch inspect` names for one platform.
+#[track_caller]
+pub(crate) fn layers(inspected: &Value, platform: &str) -> Vec<String> {
+    let images = inspected["images"].as_array().expect("images");
+    let image = images.iter().find(|image| image["platform"] == platform).expect("an image of the platform");
+    let layers = image["layers"].as_array().expect("layers");
+    layers.iter().map(|layer| layer["digest"].as_str().expect("a digest").to_owned()).collect()
+}
+
+/// Every tag of a repository in the place's store, and what it points at.
+pub(crate) fn tags(place: &Place, repository: &str) -> BTreeMap<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let store = Layout::open(place.store()).expect("a store");
+        let repository = repository.parse().expect("a repository");
+        let mut found = BTreeMap::new();
+        for tag in store.tags(&repository, None, 10_000).await.expect("tags") {
+            let target = store.resolve(&repository, &tag.clone().into()).await.expect("a look");
+            found.insert(tag.to_string(), target.expect("a tag points at something").digest.to_string());
+        }
+        found
+    })
+}
+
+/// The jobs of the newest run that ended like this: `built`, `checked`, `failed`, `skipped`; or were `reused`.
+pub(crate) fn ended(place: &Place, how: &str) -> BTreeSet<String> {
+    let is_meant = |event: &Value| match how {
+        "reused" => event["event"] == "job-reused",
+        _ => event["event"] == "job-ended" && event["outcome"]["outcome"] == how,
+    };
+    let events = place.events().into_iter().filter(is_meant);
+    events.map(|event| event["job"].as_str().expect("a job").to_owned()).collect()
+}
+
+/// A set of jobs, written with blanks between them.
+pub(crate) fn jobs(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Wait until something is so.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

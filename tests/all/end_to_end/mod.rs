@@ -1,4 +1,12 @@
 //! The whole, on real engines and real registries.
 
+mod broken_platform;
 mod engines;
+mod foreign_registry;
+mod interrupted;
 mod parent_and_child;
+mod refusals;
+mod selection;
+mod tags;
+mod tiny_stacks;
+mod trust;

@@ -1,6 +1,6 @@
 //! The first thing that ever worked: a parent and a child, built, tested, tagged, joined, published, read back.
 
-use super::engines::{Engine, FOUNDATION, root_file_systems};
+use super::engines::{Engine, FOUNDATION, inspected, root_file_systems};
 use crate::program::{Place, program, skip};
 
 const CONFIGURATION: &str = r#"
@@ -51,11 +51,6 @@ fn published_and_read_back(test: &str, engine: Engine) {
     let again = place.run(&["build", "--publish"]).well();
     assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
     read_by_skopeo(test, &place);
-}
-
-fn inspected(place: &Place, reference: &str) -> serde_json::Value {
-    let answer = place.run(&["inspect", "--format", "json", reference]).well();
-    serde_json::from_str(&answer.stdout).expect("inspect answers with JSON")
 }
 
 fn read_by_skopeo(test: &str, place: &Place) {

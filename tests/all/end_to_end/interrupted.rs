@@ -1,0 +1,129 @@
+//! Runs that are stopped in the middle: what they leave, and how the next one goes on.
+
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, wait_for};
+use crate::program::{Answer, Place, program};
+
+const CONFIGURATION: &str = r#"
+name = "stopped"
+platforms = ["linux/amd64"]
+
+[image.checked]
+tests = [{ run = "sleep 300" }]
+"#;
+
+/// A parent that is quickly built, a child in whose build a command sleeps and one in whose test it does.
+fn family(test: &str, engine: Engine) -> Option<Place> {
+    let slow = format!("FROM root\nRUN echo {} && sleep 300\n", unique());
+    let mut place = Place::with(&[
+        ("polyarch.toml", CONFIGURATION),
+        ("root/Dockerfile", FOUNDATION),
+        ("slow/Dockerfile", &slow),
+        ("checked/Dockerfile", "FROM root\nRUN echo of the test > /word\n"),
+    ]);
+    (engine.equip(test, &mut place) && root_file_systems(test, &place, "root", &["amd64"])).then_some(place)
+}
+
+/// A word that makes a step another than that of any test before, so that no engine shares it.
+fn unique() -> String {
+    format!("{}-{:?}", std::process::id(), Instant::now())
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect()
+}
+
+/// Begin a run, and wait until one child is in its sleeping step and the other in its sleeping test.
+fn in_the_middle(place: &Place) -> (Child, PathBuf) {
+    let child = place.start(&["build", "--slots", "3"]);
+    let is_in =
+        |event: &serde_json::Value, job: &str, kind: &str| event["event"] == kind && event["job"] == job;
+    wait_for("the middle of the run", Duration::from_secs(60), || {
+        let Some(run) = place.newest_run().filter(|run| run.join("events.jsonl").exists()) else {
+            return false;
+        };
+        let events = place.events();
+        let sleeps =
+            |event: &serde_json::Value| event["step"].as_str().is_some_and(|step| step.contains("sleep"));
+        let built = events.iter().any(|event| is_in(event, "slow@linux/amd64", "job-step") && sleeps(event));
+        let checked = events.iter().any(|event| is_in(event, "checked@linux/amd64", "job-kept"));
+        built && checked && !containers(place, &run).is_empty()
+    });
+    let run = place.newest_run().expect("the run");
+    (child, run)
+}
+
+fn name_of(run: &Path) -> String {
+    run.file_name().expect("a run has a name").to_string_lossy().into_owned()
+}
+
+fn containers(place: &Place, run: &Path) -> String {
+    let filter = format!("label=dev.polyarch.run={}", name_of(run));
+    place.ask("docker", &["ps", "--all", "--quiet", "--filter", &filter])
+}
+
+#[track_caller]
+fn nothing_is_left_of(place: &Place, run: &Path) {
+    assert_eq!(containers(place, run), "", "no container");
+    let names = place.ask("docker", &["image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let build_tag = format!(":build-{}", name_of(run));
+    assert!(!names.contains(&build_tag), "no name of an image: {names}");
+    assert!(!run.join("tmp").exists(), "no temporary file");
+    let uploads = std::fs::read_dir(place.store().join("uploads")).map_or(0, Iterator::count);
+    assert_eq!(uploads, 0, "no upload that never ends");
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = program("kill").args([signal, &child.id().to_string()]).status().expect("run kill");
+    assert!(status.success());
+}
+
+fn goes_on(place: &Place) {
+    place.write("polyarch.toml", &CONFIGURATION.replace("300", "0"));
+    place.write("slow/Dockerfile", "FROM root\nRUN true\n");
+    let _ = place.run(&["build", "--publish"]).well();
+    assert_eq!(ended(place, "reused"), jobs("root@linux/amd64"), "what was kept is not built again");
+    assert_eq!(ended(place, "checked"), jobs("checked@linux/amd64"), "what was built needs its check only");
+    assert_eq!(ended(place, "built"), jobs("slow@linux/amd64"));
+}
+
+fn interrupted(test: &str, engine: Engine) {
+    let Some(place) = family(test, engine) else { return };
+    let (child, run) = in_the_middle(&place);
+    let begin = Instant::now();
+    send("-INT", &child);
+    let answer = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+    assert!(answer.stderr.contains("goes on from here"), "{}", answer.stderr);
+    nothing_is_left_of(&place, &run);
+    let last = place.events().pop().expect("events");
+    assert_eq!((&last["event"], &last["exit_code"]), (&"run-ended".into(), &130.into()));
+    goes_on(&place);
+}
+
+fn killed(test: &str, engine: Engine) {
+    let Some(place) = family(test, engine) else { return };
+    let (mut child, run) = in_the_middle(&place);
+    child.kill().expect("kill it");
+    child.wait().expect("it is dead");
+    assert_ne!(containers(&place, &run), "", "what was killed could not clean up");
+    goes_on(&place);
+    nothing_is_left_of(&place, &run);
+}
+
+#[test]
+fn sigint_leaves_nothing_on_the_classic_store() {
+    interrupted("interrupted::sigint_leaves_nothing_on_the_classic_store", Engine::Classic);
+}
+
+#[test]
+fn sigint_leaves_nothing_on_the_containerd_store() {
+    interrupted("interrupted::sigint_leaves_nothing_on_the_containerd_store", Engine::Containerd);
+}
+
+#[test]
+fn the_run_after_sigkill_sweeps_on_the_classic_store() {
+    killed("interrupted::the_run_after_sigkill_sweeps_on_the_classic_store", Engine::Classic);
+}

@@ -1,0 +1,63 @@
+//! Which jobs a run has, and which of them it can do without.
+
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems};
+use crate::program::Place;
+
+const CONFIGURATION: &str = "name = \"chosen\"\nplatforms = [\"linux/386\", \"linux/amd64\"]\n";
+
+fn family(test: &str, engine: Engine) -> Option<Place> {
+    let mut place = Place::with(&[
+        ("polyarch.toml", CONFIGURATION),
+        ("root/Dockerfile", FOUNDATION),
+        ("middle/Dockerfile", "FROM root\nCOPY word /word\n"),
+        ("middle/word", "one\n"),
+        ("leaf/Dockerfile", "FROM middle\nRUN echo leaf >> /word\n"),
+        ("other/Dockerfile", "FROM root\nARG COLOUR=red\nRUN echo ${COLOUR} > /word\n"),
+    ]);
+    let ready = engine.equip(test, &mut place) && root_file_systems(test, &place, "root", &["386", "amd64"]);
+    ready.then_some(place)
+}
+
+#[test]
+fn only_what_is_asked_for_and_has_changed_is_built() {
+    let Some(place) = family("selection::only_what_is_asked_for_and_has_changed_is_built", Engine::Classic)
+    else {
+        return;
+    };
+    let build = |arguments: &[&str]| {
+        let answer = place.run(&[&["build"], arguments].concat()).well();
+        (ended(&place, "built"), answer)
+    };
+    let (built, _) = build(&["+middle", "--platform", "linux/amd64"]);
+    assert_eq!(built, jobs("root@linux/amd64 middle@linux/amd64 leaf@linux/amd64"));
+    let (built, _) = build(&["middle@linux/386"]);
+    assert_eq!(built, jobs("root@linux/386 middle@linux/386"));
+    let (built, _) = build(&[]);
+    assert_eq!(built, jobs("leaf@linux/386 other@linux/386 other@linux/amd64"));
+
+    let tests = "[image.middle]\ntests = [{ run = \"cat /word\", stdout = \"one\" }]\n";
+    place.write("polyarch.toml", &format!("{CONFIGURATION}{tests}"));
+    let (built, _) = build(&[]);
+    assert_eq!(built, jobs(""), "a change of tests builds nothing");
+    let tested = "middle@linux/386 middle@linux/amd64 leaf@linux/386 leaf@linux/amd64";
+    assert_eq!(ended(&place, "checked"), jobs(tested), "and runs them where they are inherited");
+
+    place.write("middle/README.md", "No COPY reaches this.\n");
+    place.write("README.md", "Nor this.\n");
+    let (built, answer) = build(&[]);
+    assert_eq!(built, jobs(""));
+    assert!(answer.stderr.contains("nothing to build"), "{}", answer.stderr);
+
+    place.write("middle/word", "one and two\n");
+    let why = place.run(&["why", "middle@linux/amd64"]).well();
+    assert!(why.stdout.contains("file word changed"), "{}", why.stdout);
+    let why = place.run(&["why", "leaf@linux/amd64"]).well();
+    assert!(why.stdout.contains("middle@linux/amd64 is built"), "{}", why.stdout);
+    let (built, _) = build(&["--platform", "linux/amd64"]);
+    assert_eq!(built, jobs("middle@linux/amd64 leaf@linux/amd64"), "it and what stands on it");
+
+    let (built, _) = build(&["--platform", "linux/amd64", "--build-arg", "COLOUR=green"]);
+    assert_eq!(built, jobs("other@linux/amd64"), "only what asks for the argument");
+    let (built, _) = build(&["--platform", "linux/amd64"]);
+    assert_eq!(built, jobs(""), "what was built before still stands under its key");
+}
