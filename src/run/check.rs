@@ -97,8 +97,8 @@ async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diag
         CheckKind::Tagger { source: TagSource::OsRelease(_), .. } => "cat /etc/os-release",
     };
     let mut answers = subject.answers.lock().await;
-    // An engine under load now and then loses all that a short command printed: one that has something to say, and
-    // ends well without a word, is asked again.
+    // Seen once, on an engine under load: all that a short command had printed was lost. One that has something to
+    // say, and ends well without a word, is asked again.
     let silent = |finished: &Finished| {
         let wanted = !matches!(check.kind, CheckKind::Test { stdout: None, .. });
         wanted && finished.code == Some(0) && finished.stdout.is_empty() && finished.stderr.is_empty()
