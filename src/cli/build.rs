@@ -1,9 +1,6 @@
 //! `polyarch build`: run the plan, keep the results in the store, and publish if asked.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::Redactor;
 use crate::event::{EVENT_VERSION, EventKind};
-use crate::family::{Emulation, Family, Recipe, SecretSource, Unit};
+use crate::family::{Emulation, Unit};
 use crate::plan::Decision;
 use crate::report::Report;
 use crate::run::{self, HostTests, Ran, Session};
@@ -20,7 +17,7 @@ use crate::run::{self, HostTests, Ran, Session};
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
 use super::signals::Signals;
-use super::{Context, Ended, publish, registries, workshop};
+use super::{Context, Ended, publish, registries, secrets, workshop};
 
 /// How often elapsed times are drawn again.
 const TICK: Duration = Duration::from_millis(100);
@@ -106,43 +103,10 @@ fn refuse(context: &Context, planning: &Planning) -> Result<()> {
         .map(|(job, _)| &job.unit)
         .collect();
     for recipe in units.into_iter().filter_map(|unit| planning.workspace.family.recipe(unit)) {
-        problems.extend(missing_secrets(context, recipe, &planning.workspace.root));
+        problems.extend(secrets::missing(context, recipe, &planning.workspace.root));
+        problems.extend(secrets::exposed(context, recipe, &planning.workspace.root));
     }
     Problems::check(problems)
-}
-
-fn missing_secrets(context: &Context, recipe: &Recipe, root: &Path) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
-    let asked: BTreeSet<&String> = recipe.platforms.values().flat_map(|build| &build.needs.secrets).collect();
-    for id in asked {
-        let place = recipe.platforms.values().find_map(|build| build.needs.required_secrets.get(id));
-        let variable = id.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        let problem = match recipe.secrets.get(id) {
-            Some(SecretSource::Environment(name)) if context.environment.value(name).is_none() => {
-                let state = if context.environment.text(name).is_some() { "is empty" } else { "is not set" };
-                let message = format!("secret `{id}` of `{}`: the variable {name} {state}", recipe.unit);
-                Diagnostic::request(message).hint(format!("set it: export {name}=…"))
-            }
-            Some(SecretSource::File(file)) if !root.join(file).is_file() => {
-                let message =
-                    format!("secret `{id}` of `{}`: there is no file {}", recipe.unit, file.display());
-                Diagnostic::request(message).hint(format!("write it: (umask 077; cat > {})", file.display()))
-            }
-            None if place.is_some() => {
-                let message =
-                    format!("the secret `{id}` is required by `{}`, and nobody gives it", recipe.unit);
-                let setting = format!("secrets = {{ {id} = {{ env = \"{variable}\" }} }}");
-                Diagnostic::request(message)
-                    .hint(format!("write `{setting}` in `[image.{}]`", recipe.unit.image))
-            }
-            _ => continue,
-        };
-        problems.push(match place {
-            Some(place) => problem.at(place.clone()),
-            None => problem,
-        });
-    }
-    problems
 }
 
 async fn build_and_publish(
@@ -215,7 +179,7 @@ async fn build(
     }
     let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());
     let show = recorder.clone();
-    let secrets = secrets(context, &planning.workspace.family, &planning.workspace.root, &folder.scratch)?;
+    let secrets = secrets::files(context, &planning.workspace, &planning.plan, &folder.scratch)?;
     let session = Session {
         run: recorder.run.clone(),
         root: planning.workspace.root.clone(),
@@ -226,7 +190,7 @@ async fn build(
         builders: &builders,
         registries: registries::registries(&context.environment)?,
         host: HostTests { folder: planning.workspace.root.clone(), variables: context.environment.whole() },
-        redactor: Redactor::new(values(&secrets)),
+        redactor: Redactor::new(secrets::values(&secrets)),
         secrets,
         folder,
         options: run::Options {
@@ -260,54 +224,6 @@ async fn build(
     ran
 }
 
-/// Each secret in a file of its own that only this user can read, as long as the run lasts: TM18.
-fn secrets(
-    context: &Context,
-    family: &Family,
-    root: &Path,
-    scratch: &Path,
-) -> Result<BTreeMap<(Unit, String), PathBuf>> {
-    let mut files = BTreeMap::new();
-    for recipe in family.recipes() {
-        for (id, source) in &recipe.secrets {
-            let asked = recipe.platforms.values().any(|build| build.needs.secrets.contains(id));
-            if !asked {
-                continue;
-            }
-            let file = match source {
-                SecretSource::File(file) => root.join(file),
-                SecretSource::Environment(name) => {
-                    let value = context.environment.value(name).ok_or_else(|| {
-                        Diagnostic::request(format!(
-                            "secret `{id}` of {}: the environment has no {name}",
-                            recipe.unit
-                        ))
-                        .hint(format!("set it: export {name}"))
-                    })?;
-                    let file = scratch.join(format!("secret-{}", files.len()));
-                    write_private(&file, value.as_encoded_bytes()).map_err(|error| {
-                        Diagnostic::surroundings(format!("keep secret `{id}` for the run")).caused_by(&error)
-                    })?;
-                    file
-                }
-            };
-            files.insert((recipe.unit.clone(), id.clone()), file);
-        }
-    }
-    Ok(files)
-}
-
-/// The values of secrets, which are blotted out of everything that is logged or shown.
-fn values(files: &BTreeMap<(Unit, String), PathBuf>) -> Vec<Vec<u8>> {
-    let read = files.values().filter_map(|file| std::fs::read(file).ok());
-    read.flat_map(|value| value.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>())
-        .collect()
-}
-
-fn write_private(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(bytes)
-}
-
 /// What one would type next.
 fn next(options: &Options, planning: &Planning) -> String {
     let own = options.to.is_none() && planning.workspace.family.registry.is_none();
@@ -326,6 +242,9 @@ fn finish(context: &Context, options: &Options, planning: &Planning, recorder: &
         context
             .ui
             .warning(&Diagnostic::warning(format!("write the report {}", file.display())).because(error));
+    }
+    if context.common.quiet && code == 0 {
+        return;
     }
     context.ui.note(&report.to_text());
     context.ui.note(&format!("report: {}", file.display()));

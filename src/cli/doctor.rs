@@ -5,11 +5,13 @@ use std::path::Path;
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result};
+use crate::engine::EngineFacts;
+use crate::family::Emulation;
 use crate::report::size;
 
 use super::workshop::{self, Shelf};
 use super::workspace::Workspace;
-use super::{Context, Ended, registries};
+use super::{Context, Ended, registries, secrets};
 
 /// How much room a family of images wants at least, in bytes.
 const ROOM: u64 = 10 << 30;
@@ -22,7 +24,7 @@ pub(super) struct Options {}
 
 pub(super) async fn run(context: &Context, _options: &Options) -> Result<Ended> {
     let mut found = Findings::default();
-    engine(context, &mut found).await;
+    let facts = engine(context, &mut found).await;
     match Workspace::read(context, &std::collections::BTreeMap::new()) {
         Ok(workspace) => {
             let images = crate::diag::count(workspace.family.recipes().count(), "image");
@@ -31,6 +33,11 @@ pub(super) async fn run(context: &Context, _options: &Options) -> Result<Ended> 
                 Ok(shelf) => room(&shelf.folder, &mut found),
                 Err(problems) => found.lacks.extend(problems.iter().cloned()),
             }
+            if let Some(facts) = facts {
+                platforms(&workspace, &facts, &mut found);
+            }
+            let recipes = workspace.family.recipes();
+            found.lacks.extend(recipes.flat_map(|recipe| secrets::missing(context, recipe, &workspace.root)));
             registry(context, &workspace, &mut found).await;
         }
         Err(problems) => found.lacks.extend(problems.iter().cloned()),
@@ -59,11 +66,35 @@ impl Findings {
     }
 }
 
-async fn engine(context: &Context, found: &mut Findings) {
+/// F-G15, before anybody builds: every platform of the family must run here.
+fn platforms(workspace: &Workspace, facts: &EngineFacts, found: &mut Findings) {
+    for platform in workspace.family.platforms() {
+        let emulated = facts.emulated.contains(platform);
+        let allowed = workspace.family.emulation == Emulation::Allowed;
+        match (facts.native.contains(platform), emulated && allowed, emulated) {
+            (true, ..) => found.well(format!("{platform}: native here")),
+            (_, true, _) => found.well(format!("{platform}: emulated here")),
+            (.., true) => found.lack(
+                Diagnostic::surroundings(format!(
+                    "{platform} is only emulated here, and the family refuses that"
+                ))
+                .hint("allow it in polyarch.toml: emulate = \"allow\""),
+            ),
+            _ => {
+                found.lack(Diagnostic::surroundings(format!("nothing runs {platform} here")).hint(
+                    "let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support",
+                ))
+            }
+        }
+    }
+}
+
+async fn engine(context: &Context, found: &mut Findings) -> Option<EngineFacts> {
     let scratch = match tempfile::Builder::new().prefix("polyarch-doctor-").tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
-            return found.lack(Diagnostic::surroundings("make a temporary folder").caused_by(&error));
+            found.lack(Diagnostic::surroundings("make a temporary folder").caused_by(&error));
+            return None;
         }
     };
     let engine = workshop::local_engine(context, scratch.path(), None);
@@ -99,8 +130,12 @@ async fn engine(context: &Context, found: &mut Findings) {
                     found.text.push_str(&format!("      {hint}\n"));
                 }
             }
+            Some(facts)
         }
-        Err(problem) => found.lack(problem),
+        Err(problem) => {
+            found.lack(problem);
+            None
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Context, Ended, registries};
 #[command(after_help = "Examples:
   polyarch inspect tiny-stacks/base            of the embedded registry
   polyarch inspect 127.0.0.1:5000/a/b:latest   of another
-  polyarch inspect --format json ubuntu:24.04")]
+  polyarch inspect --format json docker.io/library/ubuntu:24.04")]
 pub(super) struct Options {
     /// A repository of the store, or a whole reference with its registry
     #[arg(value_name = "REFERENCE")]
@@ -98,26 +98,26 @@ async fn place(context: &Context, written: &str) -> Result<(std::sync::Arc<dyn S
             .caused_by(&error)
             .hint("write it as `registry/owner/name:tag`, or see what is there: polyarch plan")
     };
+    // A publication names the family's own store so.
+    let written = written.strip_prefix("embedded/").unwrap_or(written);
     let reference: Reference = written.parse().map_err(wrong)?;
-    let plain = written.split(['@', ':']).next().unwrap_or(written);
-    let first = plain.split('/').next().unwrap_or_default();
-    let named_registry = plain != written.split('@').next().unwrap_or_default() && written.contains("://")
-        || first.contains('.') && plain.contains('/')
-        || written.starts_with(&format!("{}/", reference.registry()));
-    if !named_registry {
+    if !written.starts_with(&format!("{}/", reference.registry())) {
         let shelf = match &context.common.store {
-            Some(folder) => Some(Shelf::open_at(folder)?),
-            None => Workspace::read(context, &BTreeMap::new())
-                .and_then(|workspace| Shelf::open(context, &workspace))
-                .ok(),
+            Some(folder) => Shelf::open_at(folder)?,
+            None => Shelf::open(context, &Workspace::read(context, &BTreeMap::new())?)?,
         };
-        let repository: Result<Repository, Error> = plain.parse();
-        if let (Some(shelf), Ok(repository)) = (shelf, repository) {
-            let found = shelf.store.resolve(&repository, &reference.pointer()).await.map_err(wrong)?;
-            if found.is_some() {
-                return Ok((shelf.store, repository, reference.pointer()));
+        let plain = written.split(['@', ':']).next().unwrap_or(written);
+        let repository: Repository = plain.parse().map_err(wrong)?;
+        let found = shelf.store.resolve(&repository, &reference.pointer()).await.map_err(wrong)?;
+        return match found {
+            Some(_) => Ok((shelf.store, repository, reference.pointer())),
+            None => {
+                Err(Diagnostic::request(format!("the store has no {repository}:{}", reference.pointer()))
+                    .hint("see what would be published: polyarch publish --dry-run")
+                    .hint(format!("for an image elsewhere write its registry: polyarch inspect {reference}"))
+                    .into())
             }
-        }
+        };
     }
     let store = registries::lookups(&context.environment)?(reference.registry()).map_err(wrong)?;
     Ok((store, reference.repository().clone(), reference.pointer()))

@@ -55,8 +55,11 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let name =
         options.name.clone().unwrap_or_else(|| format!("polyarch.local/{unit}:{}", job.platform.slug()));
     let loaded = engine.load(&served.address, &image.image, &name).await;
+    // The name stays; what the engine pulled it by does not.
+    let swept = engine.sweep(Some(&recorder.run)).await;
     recorder.clean();
     loaded?;
+    swept?;
     context.ui.note(&format!("{job} is in the engine; look at it: docker run --rm -it {name} sh"));
     context.ui.data(&format!("{name}\n"));
     Ok(Ended::Well)

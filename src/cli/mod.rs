@@ -11,6 +11,7 @@ mod plan;
 mod publish;
 mod recorder;
 mod registries;
+mod secrets;
 mod serve;
 mod signals;
 mod verify;

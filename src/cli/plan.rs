@@ -162,7 +162,6 @@ pub(super) fn view(planning: &Planning) -> PlanView {
             reasons,
             parents: planned.parents.iter().map(ToString::to_string).collect(),
             key: planned.key.to_string(),
-            emulated: false,
         }
     });
     let warnings = planning.workspace.family.warnings.iter().map(ToString::to_string).collect();

@@ -46,7 +46,14 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let ui = context.ui.clone();
     let show =
         move |kind: EventKind| ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
-    publish(context, &planning.workspace, &planning.shelf, &passed, &planning.request, &wanted, &show).await
+    let ended =
+        publish(context, &planning.workspace, &planning.shelf, &passed, &planning.request, &wanted, &show)
+            .await?;
+    let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
+    if target.own && !wanted.dry_run {
+        context.ui.note(&format!("next: polyarch serve --store {}", planning.shelf.folder.display()));
+    }
+    Ok(ended)
 }
 
 /// The jobs of a plan that records stand for.
@@ -101,7 +108,11 @@ pub(super) async fn publish(
     let scope = trusted();
     let source = Source { store: &*shelf.store, repository: &scope, within_target: target.own };
     let _: Published = prepared.carry_out(&source, towards, show).await?;
-    Ok(Ended::Well)
+    // Told above, each with its reason; what could be published is.
+    match prepared.release().withheld.is_empty() {
+        true => Ok(Ended::Well),
+        false => Ok(Ended::With(1)),
+    }
 }
 
 /// What would be published of the jobs that have passed; what stays away is told.
@@ -119,10 +130,8 @@ pub(super) async fn prepare(
     let selected = selected_units(workspace, request);
     let release = assemble(&workspace.family, &selected, passed, &run_facts(workspace))?;
     for withheld in &release.withheld {
-        context.ui.warning(&Diagnostic::warning(format!(
-            "{} is not published: {}",
-            withheld.unit, withheld.reason
-        )));
+        let warning = Diagnostic::warning(format!("{} is not published: {}", withheld.unit, withheld.reason));
+        context.ui.warning(&warning.hint(format!("build what it lacks: polyarch build {}", withheld.unit)));
     }
     for withheld in &release.tags_withheld {
         let tag = format!("{}:{}", withheld.repository, withheld.tag);

@@ -22,6 +22,9 @@ pub(super) struct Options {
     to: Option<String>,
 }
 
+/// How many differences are told one by one.
+const DIFFERENCES_SHOWN: usize = 20;
+
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = Planning::make(context, &options.what).await?;
     let missing: Vec<Diagnostic> = planning
@@ -40,9 +43,16 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         prepare(context, &planning.workspace, &planning.shelf, &passed, &planning.request, &target).await?;
     let towards = Towards { store: &*target.store, registry: &target.name };
     let differences = publish::verify(&publication, towards).await?;
-    let differences =
-        differences.into_iter().map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));
-    let found: Vec<Diagnostic> = missing.into_iter().chain(differences).collect();
+    let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
+    let shown = differences.into_iter().take(DIFFERENCES_SHOWN);
+    let shown = shown.map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));
+    let more = (hidden > 0).then(|| {
+        Diagnostic::new(Kind::Failed, format!("and {} more", crate::diag::count(hidden, "difference")))
+    });
+    let mut found: Vec<Diagnostic> = missing.into_iter().chain(shown).chain(more).collect();
+    if let Some(last) = found.last_mut() {
+        last.hints.push("see what would be done: polyarch publish --dry-run".to_owned());
+    }
     let tags = publication.release().tag_count();
     Problems::check(found)?;
     context.ui.data(&format!("{} equals the plan: {}\n", target.name, crate::diag::count(tags, "tag")));

@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
                 ));
             }
             Decision::Build(reasons) => {
-                text.push_str(&format!("{job}: built, because\n"));
+                text.push_str(&format!("{job}: to be built, because\n"));
                 for reason in reasons {
                     text.push_str(&format!("  {reason}\n"));
                 }

@@ -185,9 +185,6 @@ pub(super) async fn builders(
         let folder = scratch.join(format!("builder-{name}"));
         let engine = local_engine(context, &folder, address);
         let mut facts = engine.probe().await?;
-        for note in &facts.notes {
-            context.ui.warning(note);
-        }
         if let Some(platforms) = setting.platforms {
             let given = |platform: &Platform| platforms.iter().any(|one| one.value == *platform);
             facts.native.retain(given);

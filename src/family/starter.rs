@@ -14,7 +14,7 @@ pub(crate) fn starter(family: &Family) -> String {
     line(&mut text, &format!("name = {}", quoted(&family.name)));
     line(
         &mut text,
-        "# registry = \"quay.io/OWNER\"        # where it is published; the embedded registry where it is not said",
+        "# registry = \"quay.io/owner\"        # where it is published; the embedded registry where it is not said",
     );
     line(&mut text, &format!("platforms = [{}]", platforms.join(", ")));
     line(

@@ -38,8 +38,6 @@ pub(crate) struct JobView {
     pub(crate) parents: Vec<String>,
     /// The image key.
     pub(crate) key: String,
-    /// Whether it will be emulated.
-    pub(crate) emulated: bool,
 }
 
 /// What happens to a job.
@@ -79,7 +77,7 @@ impl PlanView {
         for (unit, jobs) in images {
             let mut groups: BTreeMap<(DecisionView, Option<&str>), Vec<String>> = BTreeMap::new();
             for job in jobs {
-                let platform = format!("{}{}", job.platform, if job.emulated { " (emulated)" } else { "" });
+                let platform = job.platform.clone();
                 let why = job.reasons.first().map(String::as_str);
                 groups.entry((job.decision, why)).or_default().push(platform);
             }

@@ -145,7 +145,6 @@ fn plan() -> PlanView {
         reasons: vec![reason.to_owned()],
         parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
         key: "sha256:aa".into(),
-        emulated: platform == "linux/arm64",
     };
     PlanView {
         version: PLAN_VIEW_VERSION,
@@ -161,7 +160,7 @@ fn plan() -> PlanView {
 #[test]
 fn a_plan_is_one_line_an_image_and_a_count() {
     expect![[r#"
-        base      build linux/arm64 (emulated): `Dockerfile` changed; reuse linux/amd64: a record stands
+        base      build linux/arm64: `Dockerfile` changed; reuse linux/amd64: a record stands
         leaf:c"u  check linux/amd64: a test changed
         3 jobs: 1 to build, 1 to check, 1 reused
     "#]]

@@ -44,8 +44,9 @@ struct Configuration {
 
 #[derive(Debug, Default, Deserialize)]
 struct RootFileSystem {
+    /// `null` where an image has no layer.
     #[serde(default)]
-    diff_ids: Vec<String>,
+    diff_ids: Option<Vec<String>>,
 }
 
 /// Take in what an engine pushed under a pointer: check it, and write its platform manifest.
@@ -143,7 +144,7 @@ async fn share_layers(
 ) -> Result<(), Error> {
     let manifest = store.read_document(scope, &parent.clone().into()).await?.manifest()?;
     let parent = configuration(store, scope, &manifest.config).await?;
-    let pairs = parent.rootfs.diff_ids.iter().zip(&child.rootfs.diff_ids);
+    let pairs = parent.rootfs.diff_ids.iter().flatten().zip(child.rootfs.diff_ids.iter().flatten());
     let shared = pairs.take_while(|(theirs, ours)| theirs == ours).count();
     for (layer, theirs) in layers.iter_mut().zip(&manifest.layers).take(shared) {
         *layer = theirs.clone();

@@ -167,7 +167,12 @@ async fn in_image(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Res
 }
 
 async fn on_host(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Result<Finished, Diagnostic> {
-    let name = format!("polyarch.invalid/{}:{}", subject.run, subject.job.slug()).to_lowercase();
+    // The tag of a build, so that the run's own sweep takes the name away again.
+    let tag = subject
+        .run
+        .build_tag(0)
+        .map_err(|error| Diagnostic::new(Kind::Bug, "name an image").caused_by(&error))?;
+    let name = format!("polyarch.invalid/{}:{tag}", subject.job.slug()).to_lowercase();
     subject.engine.load(subject.store, subject.image, &name).await?;
     let mut variables = subject.host.variables.clone();
     variables.insert("POLYARCH_PLATFORM".into(), subject.job.platform.to_string().into());

@@ -296,7 +296,7 @@ impl<'a> State<'a> {
             Err(failure) => {
                 let log = Some(work.log()).filter(|log| log.exists()).map(|log| log.display().to_string());
                 let image = failure.image.map(|image| image.to_string());
-                let reason = failure.problem.to_string();
+                let reason = failure.problem.message.clone();
                 self.ran.failed.insert(job.clone(), failure.problem);
                 self.closed |= self.session.options.fail_fast;
                 Outcome::Failed { reason, log, image }

@@ -96,8 +96,9 @@ impl Progress {
         match &event.kind {
             EventKind::RunStarted { jobs, reused, .. } => {
                 self.jobs = *jobs;
+                let to_do = jobs - reused;
                 let jobs = counted(*jobs, "job");
-                Some(format!("{jobs}, of which a record stands for {reused}"))
+                Some(format!("{jobs}: {to_do} to do, {reused} reused"))
             }
             // Counted already in the first line.
             EventKind::JobReused { .. } => {
@@ -173,7 +174,7 @@ fn ended(outcome: &Outcome, milliseconds: u64) -> String {
         Outcome::Checked { .. } => format!("checked in {time}"),
         Outcome::Failed { reason, .. } => format!("FAILED after {time}: {}", shown(reason)),
         Outcome::Skipped { because } => format!("skipped because of {because}"),
-        Outcome::Cancelled => format!("cancelled after {time}"),
+        Outcome::Cancelled => "cancelled".to_owned(),
     }
 }
 

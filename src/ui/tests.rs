@@ -178,7 +178,7 @@ fn elsewhere_than_on_a_terminal_every_fact_is_a_line() {
     run().iter().for_each(|event| ui.show(event));
     ui.tick(5_000);
     expect![[r#"
-        2 jobs, of which a record stands for 1
+        2 jobs: 1 to do, 1 reused
         base@linux/386  build on local, emulated
           base@linux/386  [1/2] FROM scratch
           base@linux/386  [2/2] RUN make\u{1b}[2J

@@ -528,3 +528,26 @@ fn tm30_links_in_the_place_of_our_folders_are_not_followed() {
     says(&planned.run(&["build"]).ended(3), &["it belongs to another user"]);
     assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0, "nothing is written into it");
 }
+
+#[test]
+fn f_c17_the_value_of_a_secret_in_a_label_or_an_argument_is_refused() {
+    let mut place = Place::with(&[
+        (
+            "polyarch.toml",
+            "[image.a]\nlabels = { note = \"it is hunter2hunter2\" }\nsecrets = { token = { env = \"TOKEN\" } }\n",
+        ),
+        ("a/Dockerfile", "FROM scratch\nARG WORD\nRUN --mount=type=secret,id=token true\n"),
+    ]);
+    place.set("TOKEN", "hunter2hunter2");
+    let answer = place.run(&["build", "--build-arg", "WORD=hunter2hunter2"]).ended(4);
+    assert!(answer.stderr.contains("the label note of `a` holds the value of a secret"), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("the build argument WORD of `a` holds the value of a secret"),
+        "{}",
+        answer.stderr
+    );
+    assert!(!answer.stderr.contains("hunter2hunter2"), "{}", answer.stderr);
+    place.set("TOKEN", "another value");
+    let answer = place.run(&["build", "--dry-run"]).well();
+    assert!(answer.stdout.contains("1 to build"), "{}", answer.stdout);
+}
