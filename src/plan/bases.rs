@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diag::{Diagnostic, Place};
+use crate::diag::{Diagnostic, Place, did_you_mean};
 use crate::family::{Build, Family, JobId, Use};
 use crate::oci::{Platform, Reference};
 
@@ -24,7 +24,7 @@ pub(crate) fn unfit_bases(family: &Family, facts: &Facts, plan: &Plan) -> Vec<Di
             }
         }
     }
-    unfit.into_iter().map(|(reference, (place, jobs))| told(reference, place, &jobs, facts)).collect()
+    unfit.into_iter().map(|(reference, (place, jobs))| told(family, reference, place, &jobs, facts)).collect()
 }
 
 fn place_of(build: &Build, written: &str) -> Option<Place> {
@@ -32,7 +32,13 @@ fn place_of(build: &Build, written: &str) -> Option<Place> {
     uses.find(|used| used.reference == written).map(|used| used.place.clone())
 }
 
-fn told(reference: &Reference, place: Option<Place>, jobs: &BTreeSet<&JobId>, facts: &Facts) -> Diagnostic {
+fn told(
+    family: &Family,
+    reference: &Reference,
+    place: Option<Place>,
+    jobs: &BTreeSet<&JobId>,
+    facts: &Facts,
+) -> Diagnostic {
     let units: BTreeSet<String> = jobs.iter().map(|job| format!("`{}`", job.unit)).collect();
     let units = units.into_iter().collect::<Vec<_>>().join(", ");
     let problem = match facts.bases.get(reference) {
@@ -56,10 +62,21 @@ fn told(reference: &Reference, place: Option<Place>, jobs: &BTreeSet<&JobId>, fa
         None => Diagnostic::surroundings(format!("base image {reference} of {units} was not looked up"))
             .hint(format!("see whether it is there: polyarch inspect {reference}")),
     };
+    let problem = match near(family, reference) {
+        Some(guess) => Diagnostic { hints: [vec![guess], problem.hints].concat(), ..problem },
+        None => problem,
+    };
     match place {
         Some(place) => problem.at(place),
         None => problem,
     }
+}
+
+/// An image of the family whose name is nearly the one written, where no registry was.
+fn near(family: &Family, reference: &Reference) -> Option<String> {
+    let name = reference.repository().as_str();
+    let plain = name.strip_prefix("library/").filter(|_| reference.registry() == "docker.io").unwrap_or(name);
+    did_you_mean(plain, family.recipes().map(|recipe| recipe.unit.image.as_str()))
 }
 
 fn listed<'a>(platforms: impl IntoIterator<Item = &'a Platform>, quote: &str) -> String {

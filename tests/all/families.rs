@@ -381,6 +381,11 @@ fn plan_mermaid() {
 }
 
 #[test]
+fn f_c8_base_mistyped() {
+    case("f-c8-base-mistyped");
+}
+
+#[test]
 fn plan_text() {
     case("plan-text");
 }
