@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::diag::{Diagnostic, Result, Severity};
+use crate::family::JobId;
 use crate::oci::Platform;
 use crate::plan::{Decision, Facts, Plan, Request, unfit_bases};
 use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
@@ -141,6 +142,12 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
+fn bases(planning: &Planning, job: &JobId) -> Vec<String> {
+    let recipe = planning.workspace.family.recipe(&job.unit);
+    let build = recipe.and_then(|recipe| recipe.platforms.get(&job.platform));
+    build.into_iter().flat_map(|build| build.outside()).map(ToString::to_string).collect()
+}
+
 /// A plan as the reports show it.
 pub(super) fn view(planning: &Planning) -> PlanView {
     let jobs = planning.plan.order.iter().map(|job| {
@@ -161,6 +168,7 @@ pub(super) fn view(planning: &Planning) -> PlanView {
             decision,
             reasons,
             parents: planned.parents.iter().map(ToString::to_string).collect(),
+            bases: bases(planning, job),
             key: planned.key.to_string(),
         }
     });

@@ -1,6 +1,6 @@
 //! A plan for people and programs: text, JSON, Mermaid and DOT.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub(crate) struct JobView {
     pub(crate) reasons: Vec<String>,
     /// The jobs that it waits for.
     pub(crate) parents: Vec<String>,
+    /// The images from outside that it uses.
+    pub(crate) bases: Vec<String>,
     /// The image key.
     pub(crate) key: String,
 }
@@ -62,6 +64,18 @@ impl fmt::Display for DecisionView {
     }
 }
 
+/// The images that the jobs of one unit stand on or copy from, in brackets; nothing where there is none.
+fn stands_on(jobs: &[&JobView]) -> String {
+    let unit = |job: &String| job.split_once('@').map_or_else(|| job.clone(), |(unit, _)| unit.to_owned());
+    let parents = jobs.iter().flat_map(|job| &job.parents).map(unit);
+    let bases = jobs.iter().flat_map(|job| &job.bases).cloned();
+    let all: BTreeSet<String> = parents.chain(bases).collect();
+    match all.is_empty() {
+        true => String::new(),
+        false => format!("  (on {})", all.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
 impl PlanView {
     /// One line an image, then how much there is to do.
     pub(crate) fn to_text(&self) -> String {
@@ -75,6 +89,7 @@ impl PlanView {
         let width = images.iter().map(|(unit, _)| unit.chars().count()).max().unwrap_or_default();
         let mut text = String::new();
         for (unit, jobs) in images {
+            let on = stands_on(&jobs);
             let mut groups: BTreeMap<(DecisionView, Option<&str>), Vec<String>> = BTreeMap::new();
             for job in jobs {
                 let platform = job.platform.clone();
@@ -87,7 +102,7 @@ impl PlanView {
                     format!("{decision} {}{why}", platforms.join(", "))
                 })
                 .collect();
-            text.push_str(&format!("{unit:width$}  {}\n", groups.join("; ")));
+            text.push_str(&format!("{unit:width$}  {}{on}\n", groups.join("; ")));
         }
         let count = |decision| self.jobs.iter().filter(|job| job.decision == decision).count();
         let (build, check, reuse) =

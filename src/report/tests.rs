@@ -144,6 +144,7 @@ fn plan() -> PlanView {
         decision,
         reasons: vec![reason.to_owned()],
         parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
+        bases: Vec::new(),
         key: "sha256:aa".into(),
     };
     PlanView {
@@ -161,7 +162,7 @@ fn plan() -> PlanView {
 fn a_plan_is_one_line_an_image_and_a_count() {
     expect![[r#"
         base      build linux/arm64: `Dockerfile` changed; reuse linux/amd64: a record stands
-        leaf:c"u  check linux/amd64: a test changed
+        leaf:c"u  check linux/amd64: a test changed  (on base)
         3 jobs: 1 to build, 1 to check, 1 reused
     "#]]
     .assert_eq(&plan().to_text());
