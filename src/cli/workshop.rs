@@ -11,6 +11,7 @@ use crate::config::BuilderSetting;
 use crate::diag::{Diagnostic, Result};
 use crate::engine::docker::{Docker, DockerEnvironment};
 use crate::engine::{Engine, StoreAddress};
+use crate::family::SCOPES;
 use crate::oci::server::{self, Access, Reading};
 use crate::oci::{Digest, Error, Layout, Platform, Repository, Secret, Store};
 use crate::record::Records;
@@ -19,8 +20,6 @@ use crate::run::Builder;
 use super::Context;
 use super::workspace::Workspace;
 
-/// The repository of the trusted scope.
-const TRUSTED: &str = "scopes/trusted";
 /// The ports that a store is served at, chosen by its folder so that they stay the same from run to run.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 20_000;
@@ -125,7 +124,7 @@ pub(super) struct Served {
 
 /// The repository of the trusted scope.
 pub(super) fn trusted() -> Repository {
-    TRUSTED.parse().expect("a fixed name is a repository name")
+    format!("{SCOPES}trusted").parse().expect("a fixed name is a repository name")
 }
 
 fn default_folder(context: &Context, root: &Path) -> Result<PathBuf> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::discover::{self, Discovered, given};
-use super::{ImageName, Sources, Unit, VariantName};
+use super::{ImageName, SCOPES, Sources, Unit, VariantName};
 use crate::config::{FamilyFile, Glob, ImageSetting, Inside, Seconds, Target, Written};
 use crate::diag::{Diagnostic, Place, did_you_mean};
 use crate::oci::{Platform, Repository};
@@ -204,6 +204,7 @@ impl<'a> Drafting<'a> {
                 return;
             }
         };
+        self.problems.extend(self.reserved(&repository, &settings, &path));
         let apart = settings.len() > 1 && settings.last().is_some_and(|setting| setting.repository.is_some());
         let tag_prefix = match &unit.variant {
             Some(variant) if !apart => format!("{variant}-"),
@@ -238,6 +239,32 @@ impl<'a> Drafting<'a> {
             Some(Target { prefix: None, .. }) => image.as_str().parse(),
             None => format!("{}/{image}", discover::plain(&family_name(self.sources))).parse(),
         }
+    }
+
+    /// The problem with a repository among those where the family's own store keeps its records, if it is published
+    /// there.
+    fn reserved(
+        &self,
+        repository: &Repository,
+        settings: &[&ImageSetting],
+        dockerfile: &Path,
+    ) -> Option<Diagnostic> {
+        let file = self.sources.file.as_ref();
+        let elsewhere = file.is_some_and(|file| file.registry.is_some());
+        if elsewhere || !repository.as_str().starts_with(SCOPES) {
+            return None;
+        }
+        let problem = Diagnostic::request(format!(
+            "the image would be published as `{repository}`, but under `{SCOPES}` the store keeps its records"
+        ));
+        let said = settings.iter().rev().find_map(|setting| setting.repository.as_ref());
+        let place = file.zip(said).map(|(file, said)| file.place(said));
+        Some(
+            problem
+                .at(place.unwrap_or_else(|| Place::file(dockerfile)))
+                .hint("choose another repository, as in: `repository = \"stacks/base\"`")
+                .hint("or another name for the family, as in: `name = \"stacks\"`"),
+        )
     }
 
     fn at(&self, written: &Written<String>, problem: Diagnostic) -> Diagnostic {

@@ -28,6 +28,9 @@ pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;
 
+/// What the repositories of a store begin with in which it keeps its records, one for each scope.
+pub(crate) const SCOPES: &str = "scopes/";
+
 /// All images of one configuration file, or of one folder of Dockerfiles.
 #[derive(Debug)]
 pub(crate) struct Family {

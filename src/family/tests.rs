@@ -298,6 +298,31 @@ fn f_c12_two_images_have_not_one_tag() {
 }
 
 #[test]
+fn no_image_is_published_among_the_records_of_the_store() {
+    check(
+        Some("[image.a]\nrepository = \"scopes/trusted\"\n"),
+        &[("a/Dockerfile", "FROM x")],
+        &expect![[r#"
+            polyarch.toml:2:14: the image would be published as `scopes/trusted`, but under `scopes/` the store keeps its records
+              hint: choose another repository, as in: `repository = "stacks/base"`
+              hint: or another name for the family, as in: `name = "stacks"`
+        "#]],
+    );
+    check(
+        Some("name = \"scopes\"\n"),
+        &[("trusted/Dockerfile", "FROM x")],
+        &expect![[r#"
+        trusted/Dockerfile: the image would be published as `scopes/trusted`, but under `scopes/` the store keeps its records
+          hint: choose another repository, as in: `repository = "stacks/base"`
+          hint: or another name for the family, as in: `name = "stacks"`
+    "#]],
+    );
+    let elsewhere = "registry = \"registry.example\"\n[image.a]\nrepository = \"scopes/trusted\"\n";
+    let family = Family::resolve(&sources(Some(elsewhere), &[("a/Dockerfile", "FROM x")]));
+    assert!(family.is_ok(), "another registry keeps no records of ours");
+}
+
+#[test]
 fn f_c17_a_secret_given_by_hand_is_refused_and_not_shown() {
     let mut by_hand = sources(None, &[("a/Dockerfile", "FROM x")]);
     by_hand.args.insert("NPM_TOKEN".to_owned(), "hunter2".to_owned());
