@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod end_to_end;
 mod families;
+mod interop;
 mod program;
 mod server;
 mod store;

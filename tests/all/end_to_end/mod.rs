@@ -1,7 +1,7 @@
 //! The whole, on real engines and real registries.
 
 mod broken_platform;
-mod engines;
+pub(crate) mod engines;
 mod foreign_registry;
 mod interrupted;
 mod parent_and_child;
