@@ -40,6 +40,7 @@ use crate::oci::Platform;
 
 pub(crate) use ignore::Ignore;
 pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Source};
+pub(crate) use pattern::PathPattern;
 
 use instruction::{Action, Instruction};
 use lines::Directive;

@@ -1,6 +1,7 @@
 //! Fill in the facts: what stands in the contexts, at the registries and in the store.
 
 mod context;
+mod links;
 mod lookup;
 #[cfg(test)]
 mod tests;

@@ -81,9 +81,14 @@ pub(crate) enum Source {
 impl Source {
     /// Whether a file of the context, by its path in it, may be read.
     pub(crate) fn covers(&self, path: &str) -> bool {
+        self.patterns().iter().any(|pattern| pattern.covers(path))
+    }
+
+    /// What it reads of the context, links not followed.
+    pub(crate) fn patterns(&self) -> &[PathPattern] {
         match self {
-            Self::Context(sources) => sources.patterns.iter().any(|pattern| pattern.covers(path)),
-            Self::Remote(_) => false,
+            Self::Context(sources) => &sources.patterns,
+            Self::Remote(_) => &[],
         }
     }
 }

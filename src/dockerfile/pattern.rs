@@ -4,10 +4,10 @@
 ///
 /// `*`, `?`, `[a-z]` and `\` stay within one part of a path. `**` covers any number of parts, which is more than
 /// `COPY` without `--parents` takes: a key may cover too much, never too little.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PathPattern(Vec<Part>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// `**`
     Any,
@@ -16,7 +16,7 @@ enum Part {
     Broken,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Token {
     Exactly(char),
     Character,
@@ -51,24 +51,73 @@ impl PathPattern {
 
     /// Whether the path, or a folder that it is in, matches. Paths are relative, with `/`.
     pub(crate) fn covers(&self, path: &str) -> bool {
-        let path: Vec<Vec<char>> =
-            path.split('/').filter(|part| !part.is_empty()).map(|part| part.chars().collect()).collect();
-        // `reached[i]`: the parts of the pattern so far match the first `i` parts of the path.
-        let mut reached = vec![false; path.len() + 1];
-        reached[0] = true;
-        for part in &self.0 {
-            let mut now = vec![false; path.len() + 1];
-            for at in 0..=path.len() {
-                now[at] = match part {
-                    Part::Any => reached[at] || (at > 0 && now[at - 1]),
-                    Part::Broken => at > 0 && reached[at - 1],
-                    Part::One(tokens) => at > 0 && reached[at - 1] && part_matches(tokens, &path[at - 1]),
-                };
-            }
-            reached = now;
-        }
+        let path = parts_of(path);
+        let reached = { self.0.iter() }.fold(at_start(&path), |reached, part| step(part, &reached, &path));
         reached.contains(&true)
     }
+
+    /// The only path that it matches, relative, with `/`; none where it is not sure to be one.
+    pub(crate) fn only(&self) -> Option<String> {
+        let parts: Option<Vec<String>> = { self.0.iter() }
+            .map(|part| match part {
+                Part::One(tokens) => { tokens.iter() }
+                    .map(|token| match token {
+                        Token::Exactly(character) => Some(*character),
+                        _ => None,
+                    })
+                    .collect(),
+                Part::Any | Part::Broken => None,
+            })
+            .collect();
+        parts.map(|parts| parts.join("/"))
+    }
+
+    /// What is left of it below a path that its first parts match; one rest for each way to match.
+    pub(crate) fn rests(&self, path: &str) -> Vec<Self> {
+        let path = parts_of(path);
+        let mut reached = at_start(&path);
+        let mut rests = Vec::new();
+        for (at, part) in self.0.iter().enumerate() {
+            reached = step(part, &reached, &path);
+            if reached[path.len()] {
+                // `**` may cover more below.
+                let from = if *part == Part::Any { at } else { at + 1 };
+                rests.push(Self(self.0[from..].to_vec()));
+            }
+        }
+        rests
+    }
+
+    /// The same pattern, taken from a folder.
+    pub(crate) fn below(&self, folder: &str) -> Self {
+        let mut parts = Self::literal(folder).0;
+        parts.extend(self.0.iter().cloned());
+        Self(parts)
+    }
+}
+
+fn parts_of(path: &str) -> Vec<Vec<char>> {
+    path.split('/').filter(|part| !part.is_empty()).map(|part| part.chars().collect()).collect()
+}
+
+/// Where no part of a pattern has matched anything yet. `[i]`: the parts so far match the first `i` of the path.
+fn at_start(path: &[Vec<char>]) -> Vec<bool> {
+    let mut reached = vec![false; path.len() + 1];
+    reached[0] = true;
+    reached
+}
+
+/// The same with one more part of the pattern.
+fn step(part: &Part, reached: &[bool], path: &[Vec<char>]) -> Vec<bool> {
+    let mut now = vec![false; path.len() + 1];
+    for at in 0..=path.len() {
+        now[at] = match part {
+            Part::Any => reached[at] || (at > 0 && now[at - 1]),
+            Part::Broken => at > 0 && reached[at - 1],
+            Part::One(tokens) => at > 0 && reached[at - 1] && part_matches(tokens, &path[at - 1]),
+        };
+    }
+    now
 }
 
 fn parse_part(part: &str) -> Part {
@@ -208,6 +257,26 @@ mod tests {
             }
         }
         assert!(PathPattern::literal("a*b").covers("a*b") && !PathPattern::literal("a*b").covers("axb"));
+    }
+
+    #[test]
+    fn what_is_left_of_a_pattern_below_a_path() {
+        for (pattern, path, left) in [
+            ("a/b/c", "a", "b/c"),
+            ("a/b", "a/b", "."),
+            ("a/b", "b", ""),
+            ("a", "a/b", ""),
+            ("*/x?", "a", "x?"),
+            ("**/z", "a", "**/z"),
+            ("**/z", "z", "**/z ."),
+        ] {
+            let expected: Vec<_> = left.split_whitespace().map(PathPattern::parse).collect();
+            assert_eq!(PathPattern::parse(pattern).rests(path), expected, "{pattern} {path}");
+        }
+        assert_eq!(PathPattern::parse("./a/../b\\*").only().as_deref(), Some("b*"));
+        assert_eq!(PathPattern::parse("a/*").only(), None);
+        assert_eq!(PathPattern::parse("x*").below("../d/").only(), None);
+        assert!(PathPattern::parse("x*").below("../d/").covers("d/xy/z"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::dockerfile::{Ignore, Source};
 use crate::family::{Build, JobId, Recipe};
 use crate::oci::{Algorithm, Hasher};
 
+use super::links::Links;
+
 /// How many files of one context are looked at before it is called a mistake.
 const FILES_LIMIT: usize = 1_000_000;
 /// How much of a file is read at once, in bytes.
@@ -48,10 +50,13 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
     };
     let mut states = BTreeMap::<&str, Option<String>>::new();
     context.warnings = absent(recipe, &entries);
+    let sent: Vec<&Entry> = entries.iter().filter(|entry| !ignore.ignores(&entry.name)).collect();
+    let links = Links::new(&folder, &recipe.context, sent.iter().copied());
     for (platform, build) in &recipe.platforms {
         let mut files = BTreeMap::new();
-        for entry in entries.iter().filter(|entry| reads(build, &entry.name) && !ignore.ignores(&entry.name))
-        {
+        let behind = links.behind(build.needs.sources.iter().flat_map(Source::patterns))?;
+        let read = |entry: &&&Entry| reads(build, &entry.name) || behind.reaches(&entry.name);
+        for entry in sent.iter().filter(read) {
             let state = match states.get(entry.key.as_str()) {
                 Some(state) => state.clone(),
                 None => {
@@ -86,7 +91,7 @@ fn absent(recipe: &Recipe, entries: &[Entry]) -> Vec<Diagnostic> {
     });
     for sources in reads {
         for (written, pattern) in sources.written.iter().zip(&sources.patterns) {
-            // Patterns may match nothing, and what stands behind a link is not looked at.
+            // Patterns may match nothing, and where a link leads to nowhere the engine says so.
             let sure =
                 !written.contains(['*', '?', '[', '$']) && !written.trim_matches(['/', '.']).is_empty();
             let leads = |link: &str| written.trim_start_matches(['/', '.']).starts_with(link);
@@ -133,12 +138,13 @@ fn ignore_text(root: &Path, recipe: &Recipe) -> Result<Option<(PathBuf, String)>
 /// Something below the folder of a context.
 pub(super) struct Entry {
     /// Its path there.
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// The path as text with `/` between the parts, as patterns see it.
     pub(super) name: String,
     /// The path as the key names it, by which no two paths look alike.
     key: String,
-    metadata: Metadata,
+    /// Of itself, not of what a link leads to.
+    pub(super) metadata: Metadata,
 }
 
 /// Everything below a folder that is not ignored as a whole, in order.
@@ -237,6 +243,6 @@ fn hashed(path: &Path) -> std::io::Result<(crate::oci::Digest, bool)> {
     Ok((hasher.finish(), state(&before) == state(&after) && read == after.len()))
 }
 
-fn unreadable(shown: &Path, error: &std::io::Error) -> Diagnostic {
+pub(super) fn unreadable(shown: &Path, error: &std::io::Error) -> Diagnostic {
     Diagnostic::request("read a file of the build context").at(Place::file(shown)).because(error)
 }

@@ -184,6 +184,81 @@ fn f_d13_links_count_as_links_wherever_they_lead() {
     "#]]);
 }
 
+/// The paths that count, where links lead to and fro in a context.
+fn counted(instruction: &str) -> String {
+    let site = Site::new(&format!("FROM scratch\n{instruction}\n"));
+    for file in ["file", "file2", "hidden", "d/f", "d/sub/g", "e/f", "p/file2", "p/q/r", "etc/motd"] {
+        site.write(file, file);
+    }
+    site.write(".dockerignore", "hidden\n");
+    for (link, target) in [
+        ("link", "file"),
+        ("link2", "link"),
+        ("dlink", "d"),
+        ("d/inner", "../file"),
+        ("e/todir", "../d"),
+        ("deep", "e/todir/sub"),
+        ("absolute", "/etc/motd"),
+        ("above", "../../../file"),
+        ("outside", "/etc/passwd"),
+        ("tohidden", "hidden"),
+        ("broken", "nowhere"),
+        ("loop", "loop"),
+        ("longer", "longer/x"),
+        ("pq", "p/q"),
+        ("cleaned", "pq/../file2"),
+        ("all", "."),
+    ] {
+        symlink(target, site.at(link)).unwrap();
+    }
+    let files = site.context().unwrap().files.into_values().next().unwrap();
+    files.into_keys().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn f_d13_a_link_that_a_source_names_or_passes_through_counts_with_what_it_leads_to() {
+    for (instruction, expected) in [
+        ("COPY link /l", "file link"),
+        ("ADD link2 /l", "file link link2"),
+        ("COPY dlink /l", "d d/f d/inner d/sub d/sub/g dlink"),
+        ("COPY dlink/f /l", "d/f dlink"),
+        ("COPY dlink/inner /l", "d/inner dlink file"),
+        ("COPY d /l", "d d/f d/inner d/sub d/sub/g"),
+        ("COPY d/inn* /l", "d/inner file"),
+        ("COPY lin* /l/", "file link link2"),
+        ("COPY dlink/s*/g /l", "d/sub/g dlink"),
+        ("COPY deep /l", "d/sub d/sub/g deep e/todir"),
+        ("COPY e/todir/../f /l", "e/f"),
+        ("COPY absolute /l", "absolute etc/motd"),
+        ("COPY above /l", "above file"),
+        ("COPY cleaned /l", "cleaned file2"),
+        ("COPY outside /l", "outside"),
+        ("COPY tohidden /l", "tohidden"),
+        ("COPY broken /l", "broken"),
+        ("COPY loop /l", "loop"),
+        ("COPY longer /l", "longer"),
+        ("RUN --mount=type=bind,source=link,target=/m true", "file link"),
+        ("RUN --mount=type=bind,source=dlink/sub,target=/m true", "d/sub d/sub/g dlink"),
+        ("RUN --mount=type=bind,source=lin*,target=/m true", ""),
+    ] {
+        assert_eq!(counted(instruction), expected, "{instruction}");
+    }
+    assert_eq!(counted("COPY all /l"), counted("COPY . /l"));
+}
+
+#[test]
+fn a_maze_of_links_makes_everything_count() {
+    let site = Site::new("FROM scratch\nCOPY */*/*/*/*/*/*/*/x /\n");
+    site.write("file", "");
+    for name in 'a'..='p' {
+        std::fs::create_dir(site.at(name.to_string())).unwrap();
+        for other in 'a'..='p' {
+            symlink(format!("../{other}"), site.at(format!("{name}/{other}"))).unwrap();
+        }
+    }
+    assert!(site.picture().contains("linux/amd64 file:"), "{}", site.picture());
+}
+
 #[test]
 fn a_fifo_is_passed_over_with_one_warning_and_holds_nothing_up() {
     let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
@@ -253,7 +328,7 @@ fn a_context_that_nothing_reads_is_not_walked() {
 #[tokio::test]
 async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_does() {
     type Change = fn(&Site);
-    let table: [(&str, bool, Change); 12] = [
+    let table: [(&str, bool, Change); 14] = [
         ("nothing", false, |_| ()),
         ("the time of a file", false, |site| {
             let file = std::fs::File::options().append(true).open(site.at("app/one")).unwrap();
@@ -275,10 +350,18 @@ async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_
             std::fs::remove_file(site.at("app/link")).unwrap();
             site.write("app/link", "one");
         }),
+        ("content behind a link that COPY names", true, |site| site.write("behind", "other")),
+        ("another target of that link", true, |site| {
+            site.write("behind2", "behind");
+            std::fs::remove_file(site.at("named")).unwrap();
+            symlink("behind2", site.at("named")).unwrap();
+        }),
     ];
     for (what, changes, change) in table {
-        let site = Site::new("FROM scratch\nCOPY app /\n");
+        let site = Site::new("FROM scratch\nCOPY app named /\n");
         site.write("app/one", "1");
+        site.write("behind", "behind");
+        symlink("behind", site.at("named")).unwrap();
         site.write("app/ignored", "");
         symlink("one", site.at("app/link")).unwrap();
         site.write("README.md", "");

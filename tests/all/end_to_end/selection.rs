@@ -61,3 +61,37 @@ fn only_what_is_asked_for_and_has_changed_is_built() {
     let (built, _) = build(&["--platform", "linux/amd64"]);
     assert_eq!(built, jobs(""), "what was built before still stands under its key");
 }
+
+#[test]
+fn f_d13_what_stands_behind_a_link_that_a_source_names_is_of_the_image_and_of_its_key() {
+    let test =
+        "selection::f_d13_what_stands_behind_a_link_that_a_source_names_is_of_the_image_and_of_its_key";
+    for engine in [Engine::Classic, Engine::Containerd] {
+        let mut place = Place::with(&[
+            ("polyarch.toml", "platforms = [\"linux/amd64\"]\n"),
+            ("a/Dockerfile", "FROM scratch\nCOPY link /link\nCOPY folder/word /word\n"),
+            ("a/file", "one\n"),
+            ("a/real/word", "one\n"),
+        ]);
+        if !engine.equip(test, &mut place) {
+            continue;
+        }
+        let context = place.family().join("a");
+        std::os::unix::fs::symlink("/../file", context.join("link")).expect("a link");
+        std::os::unix::fs::symlink("real", context.join("folder")).expect("a link");
+        let build = || {
+            let _ = place.run(&["build"]).well();
+            let image = &place.events().into_iter().find(|event| event["event"] == "job-kept");
+            (ended(&place, "built"), image.as_ref().map(|event| event["image"].to_string()))
+        };
+        let (built, first) = build();
+        assert_eq!(built, jobs("a@linux/amd64"));
+        for file in ["a/file", "a/real/word"] {
+            place.write(file, "two\n");
+            let (built, next) = build();
+            assert_eq!(built, jobs("a@linux/amd64"), "{engine:?}: {file}");
+            assert_ne!(next, first, "{engine:?}: the engine follows the link to {file}");
+        }
+        assert_eq!(build().0, jobs(""));
+    }
+}
