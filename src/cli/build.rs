@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::Redactor;
 use crate::event::{EVENT_VERSION, EventKind};
-use crate::family::{Emulation, Unit};
+use crate::family::Unit;
 use crate::plan::Decision;
 use crate::report::Report;
 use crate::run::{self, HostTests, Ran, Session};
@@ -39,9 +39,6 @@ pub(super) struct Options {
     /// Publish to this registry instead, as `host[:port]`
     #[arg(long, value_name = "REGISTRY", requires = "publish")]
     to: Option<String>,
-    /// Whether platforms may be emulated where no builder is native to them, whatever polyarch.toml says
-    #[arg(long, value_enum, value_name = "WHETHER")]
-    emulate: Option<Emulate>,
     /// How many jobs run at once; one a processor where it is not given
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
     slots: Option<u16>,
@@ -57,12 +54,6 @@ pub(super) struct Options {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Emulate {
-    Allow,
-    Refuse,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
@@ -196,11 +187,7 @@ async fn build(
         options: run::Options {
             fail_fast: options.fail_fast,
             no_cache: options.no_cache,
-            emulation: match options.emulate {
-                None => planning.workspace.family.emulation,
-                Some(Emulate::Allow) => Emulation::Allowed,
-                Some(Emulate::Refuse) => Emulation::Refused,
-            },
+            emulation: planning.request.emulation,
         },
         clock: Arc::new(recorder::now),
         show: Arc::new(move |kind| show.show(kind)),

@@ -29,6 +29,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         platform: Vec::new(),
         build_arg: Vec::new(),
         no_reuse: false,
+        // A record stands under its key whatever the plan says.
+        emulate: None,
     };
     let planning = Planning::make(context, &what).await?;
     let machine: Option<Platform> = format!("linux/{}", std::env::consts::ARCH).parse().ok();

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::diag::{Diagnostic, Result, Severity};
-use crate::family::JobId;
+use crate::family::{Emulation, JobId};
 use crate::oci::Platform;
 use crate::plan::{Decision, Facts, Plan, Request, unfit_bases};
 use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
@@ -43,6 +43,17 @@ pub(super) struct What {
     /// Build the chosen images although records stand for them
     #[arg(long)]
     pub(super) no_reuse: bool,
+    /// Whether platforms may be emulated where no builder is native to them, and images made so may stand, whatever
+    /// polyarch.toml says
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    pub(super) emulate: Option<Emulate>,
+}
+
+/// Whether emulation is allowed, as the command line says it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Emulate {
+    Allow,
+    Refuse,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -78,8 +89,16 @@ impl Planning {
         for warning in &warnings {
             context.ui.warning(warning);
         }
-        let request = Request { selected, no_reuse: what.no_reuse };
+        let emulation = match what.emulate {
+            None => workspace.family.emulation,
+            Some(Emulate::Allow) => Emulation::Allowed,
+            Some(Emulate::Refuse) => Emulation::Refused,
+        };
+        let request = Request { selected, no_reuse: what.no_reuse, emulation };
         let plan = Plan::new(&workspace.family, &facts, &request);
+        if let Some(warning) = made_by_emulation(&plan) {
+            context.ui.warning(&warning);
+        }
         Ok(Self { workspace, shelf, facts, plan, request })
     }
 
@@ -94,6 +113,17 @@ impl Planning {
     pub(super) fn unfit_bases(&self) -> Vec<Diagnostic> {
         unfit_bases(&self.workspace.family, &self.facts, &self.plan)
     }
+}
+
+/// The jobs whose records stood if emulation were not refused.
+fn made_by_emulation(plan: &Plan) -> Option<Diagnostic> {
+    let jobs: Vec<String> = plan.made_by_emulation().map(ToString::to_string).collect();
+    (!jobs.is_empty()).then(|| {
+        let problem = "made by emulation, which is refused here, so that they do not stand";
+        Diagnostic::warning(format!("{}: {problem}", jobs.join(", ")))
+            .hint("let them stand: polyarch build --emulate=allow")
+            .hint("or always, in polyarch.toml: emulate = \"allow\"")
+    })
 }
 
 impl What {

@@ -6,7 +6,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::oci::Platform;
 use crate::plan::Decision;
 
-use super::plan::{Planning, What};
+use super::plan::{Emulate, Planning, What};
 use super::{Context, Ended};
 
 /// Tell every reason behind the jobs of an image
@@ -24,6 +24,9 @@ pub(super) struct Options {
     /// A build argument, as for `build`
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
+    /// Whether platforms may be emulated, as for `build`
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    emulate: Option<Emulate>,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
@@ -32,6 +35,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         platform: options.platform.clone(),
         build_arg: options.build_arg.clone(),
         no_reuse: false,
+        emulate: options.emulate,
     };
     let planning = Planning::make(context, &what).await?;
     planning.warn_of_bases(context);

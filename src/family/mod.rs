@@ -301,10 +301,11 @@ pub(crate) enum Divergence {
 }
 
 /// Whether a platform may be built on a machine of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Emulation {
     /// Where no builder has it natively; every report says so.
     Allowed,
     /// Never: a platform without a native builder is an error before anything is built.
+    #[default]
     Refused,
 }

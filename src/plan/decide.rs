@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::family::{Family, JobId};
+use crate::family::{Emulation, Family, JobId};
 use crate::record::{ImageRecord, Passed};
 
-use super::{Base, Decision, Facts, Inputs, Keyed, Planned, check_key};
+use super::{Base, Decision, Facts, Inputs, Keyed, Planned, Request, check_key};
 
 /// One reason for a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) enum Reason {
         /// The image that stands now.
         new: String,
     },
+    /// The record was made by emulation, which is refused here: law 3.
+    MadeByEmulation,
     /// An input of the key is not known.
     BaseUnknown {
         /// The image from outside.
@@ -60,6 +62,7 @@ impl fmt::Display for Reason {
                     short(new)
                 )
             }
+            Self::MadeByEmulation => f.write_str("its record was made by emulation, which is refused here"),
             Self::BaseUnknown { reference, .. } => write!(f, "base image {reference} is unknown"),
             Self::RecordIsGone => f.write_str("its record is no longer in the store"),
             Self::Changed { input, old, new } => {
@@ -101,6 +104,7 @@ pub(super) fn decide(
     job: &JobId,
     keyed: &Keyed,
     before: &BTreeMap<JobId, Planned>,
+    request: &Request,
     forced: bool,
 ) -> Decision {
     let mut reasons = Vec::new();
@@ -109,6 +113,8 @@ pub(super) fn decide(
     }
     reasons.extend(unknown_bases(family, facts, job));
     let record = facts.images.get(&keyed.key);
+    let refused = request.emulation == Emulation::Refused && record.is_some_and(|record| record.emulated);
+    reasons.extend(refused.then_some(Reason::MadeByEmulation));
     reasons.extend(keyed.parents.iter().filter_map(|parent| parent_reason(parent, before, record)));
     match record {
         Some(record) if reasons.is_empty() => reuse(family, facts, job, record),

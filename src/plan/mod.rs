@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::family::{Build, Family, JobId, Unit, Use};
+use crate::family::{Build, Emulation, Family, JobId, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, ImageRecord, Passed};
 
@@ -107,6 +107,8 @@ pub(crate) struct Request {
     pub(crate) selected: BTreeSet<JobId>,
     /// The selected jobs are built although records stand.
     pub(crate) no_reuse: bool,
+    /// Whether records made by emulation stand.
+    pub(crate) emulation: Emulation,
 }
 
 impl Plan {
@@ -119,11 +121,20 @@ impl Plan {
         for job in &order {
             let keyed = &keyed[job];
             let forced = request.no_reuse && (request.selected.is_empty() || request.selected.contains(job));
-            let decision = decide::decide(family, facts, job, keyed, &jobs, forced);
+            let decision = decide::decide(family, facts, job, keyed, &jobs, request, forced);
             let Keyed { key, inputs, parents } = keyed.clone();
             jobs.insert(job.clone(), Planned { key, inputs, parents, decision });
         }
         Self { order, jobs }
+    }
+
+    /// The jobs that are built because their records were made by emulation.
+    pub(crate) fn made_by_emulation(&self) -> impl Iterator<Item = &JobId> {
+        let is_one = |planned: &Planned| match &planned.decision {
+            Decision::Build(reasons) => reasons.contains(&Reason::MadeByEmulation),
+            Decision::Reuse(_) | Decision::Check(_) => false,
+        };
+        self.jobs.iter().filter(move |(_, planned)| is_one(planned)).map(|(job, _)| job)
     }
 
     /// The jobs that are built.

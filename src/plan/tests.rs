@@ -387,7 +387,7 @@ fn what_stands_is_reused_or_checked() {
 fn asked_for_is_asked_for() {
     let family = pair();
     let facts = with_records(&family, Facts::default());
-    let request = Request { selected: [job("b@linux/amd64")].into(), no_reuse: true };
+    let request = Request { selected: [job("b@linux/amd64")].into(), no_reuse: true, ..Request::default() };
     check(
         &family,
         &facts,
@@ -493,6 +493,42 @@ fn law_3_a_record_on_another_image_of_its_parent_is_not_reused() {
 }
 
 #[test]
+fn law_3_a_record_made_by_emulation_is_not_reused_where_emulation_is_refused() {
+    let family = pair();
+    let mut facts = with_records(&family, Facts::default());
+    facts.images.values_mut().find(|record| record.job.starts_with("b@")).unwrap().emulated = true;
+    let of_b = check_key(&image("b"), family.recipe(&"b".parse().unwrap()).unwrap());
+    for stands in [true, false] {
+        if !stands {
+            facts.checks.remove(&of_b);
+        }
+        check(
+            &family,
+            &facts,
+            &Request::default(),
+            &expect![[r#"
+                a@linux/amd64: reuse
+                b@linux/amd64: build
+                  its record was made by emulation, which is refused here
+                c@linux/amd64: build
+                  b@linux/amd64 is built
+            "#]],
+        );
+    }
+    check(
+        &family,
+        &facts,
+        &Request { emulation: Emulation::Allowed, ..Request::default() },
+        &expect![[r#"
+            a@linux/amd64: reuse
+            b@linux/amd64: check
+            c@linux/amd64: reuse
+        "#]],
+    );
+    assert_eq!(all(&family, &facts).made_by_emulation().collect::<Vec<_>>(), [&job("b@linux/amd64")]);
+}
+
+#[test]
 fn a_record_that_is_gone_is_told() {
     let family = family("", &table(&[("a", "FROM scratch\n")]));
     let plan = all(&family, &Facts::default());
@@ -526,7 +562,7 @@ fn i_b9_the_same_input_gives_the_same_plan_and_parents_come_first() {
 fn a_selection_comes_with_its_ancestors() {
     let files = table(&[("a", "FROM scratch\n"), ("b", "FROM a\n"), ("c", "FROM b\n"), ("d", "FROM a\n")]);
     let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
-    let request = Request { selected: [job("b@linux/arm64")].into(), no_reuse: false };
+    let request = Request { selected: [job("b@linux/arm64")].into(), ..Request::default() };
     let plan = Plan::new(&family(config, &files), &Facts::default(), &request);
     assert_eq!(plan.order, [job("a@linux/arm64"), job("b@linux/arm64")]);
     assert_eq!(plan.jobs.len(), 2);
@@ -544,7 +580,8 @@ fn five_thousand_images_in_chains_of_five_hundred_are_planned() {
     let facts = with_records(&family, Facts::default());
     let plan = all(&family, &facts);
     assert_eq!((plan.order.len(), plan.reused()), (5_000, 5_000));
-    let request = Request { selected: [job("u499@linux/amd64")].into(), no_reuse: true };
+    let request =
+        Request { selected: [job("u499@linux/amd64")].into(), no_reuse: true, ..Request::default() };
     let plan = Plan::new(&family, &facts, &request);
     assert_eq!((plan.order.len(), plan.to_build()), (500, 1));
 }

@@ -1,6 +1,6 @@
 //! Which jobs a run has, and which of them it can do without.
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems};
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64};
 use crate::program::Place;
 
 const CONFIGURATION: &str = "name = \"chosen\"\nplatforms = [\"linux/386\", \"linux/amd64\"]\n";
@@ -94,4 +94,36 @@ fn f_d13_what_stands_behind_a_link_that_a_source_names_is_of_the_image_and_of_it
         }
         assert_eq!(build().0, jobs(""));
     }
+}
+
+#[test]
+fn law_3_what_was_emulated_stands_only_where_emulation_is_allowed() {
+    let test = "selection::law_3_what_was_emulated_stands_only_where_emulation_is_allowed";
+    let foreign = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+    let mut place = Place::with(&[
+        ("polyarch.toml", &format!("platforms = [\"{foreign}\"]\n")),
+        ("a/Dockerfile", "FROM scratch\nCOPY word /word\n"),
+        ("a/word", "one\n"),
+    ]);
+    if !Engine::Classic.equip(test, &mut place) || !runs_arm64(test) {
+        return;
+    }
+    let allow = "--emulate=allow";
+    let _ = place.run(&["build", allow]).well();
+    assert_eq!(ended(&place, "built"), jobs(&format!("a@{foreign}")));
+    let _ = place.run(&["build", allow]).well();
+    assert_eq!(ended(&place, "built"), jobs(""));
+    for command in [&["plan"][..], &["why", "a"], &["publish", "--dry-run"]] {
+        let allowed = place.run(&[command, &[allow]].concat());
+        assert!(!allowed.stderr.contains("emulat"), "{command:?}: {}", allowed.stderr);
+        let refused = place.run(command);
+        assert!(refused.stderr.contains("made by emulation, which is refused"), "{}", refused.stderr);
+    }
+    let reason = "its record was made by emulation";
+    for command in [&["plan"][..], &["plan", "--format=json"], &["why", "a"]] {
+        let told = place.run(command).well().stdout;
+        assert!(told.contains(reason), "{command:?}: {told}");
+    }
+    let answer = place.run(&["build"]).ended(3);
+    assert!(answer.stderr.contains(&format!("no builder runs {foreign}")), "{}", answer.stderr);
 }
