@@ -39,7 +39,7 @@ use crate::diag::{Place, Problems, Result};
 use crate::oci::Platform;
 
 pub(crate) use ignore::Ignore;
-pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Source};
+pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Remote, RemoteKind, Source};
 pub(crate) use pattern::PathPattern;
 
 use instruction::{Action, Instruction};

@@ -10,6 +10,7 @@ mod meaning;
 mod name;
 mod order;
 mod read;
+mod remote;
 mod resolve;
 mod starter;
 mod unused;

@@ -7,7 +7,7 @@ use super::meaning::Names;
 use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
-    Build, Divergence, Emulation, Family, Found, Recipe, TagPolicy, Unit, Use, checks, clash, unused,
+    Build, Divergence, Emulation, Family, Found, Recipe, TagPolicy, Unit, Use, checks, clash, remote, unused,
 };
 use crate::config::{DivergenceSetting, Emulate, FamilyFile, is_plain_secret};
 use crate::diag::{Diagnostic, Kind, Place, Problems, Result, Severity};
@@ -67,6 +67,7 @@ impl Family {
         problems.extend(clash::clashes(&recipes, &drafts, &tags, file));
         Problems::check(unique(problems))?;
         warnings.extend(unused::unused(&recipes, sources, &tags));
+        warnings.extend(remote::unpinned(&recipes));
         let platform_assumed = recipes.keys().any(|unit| assumed(&drafts[unit], file));
         let emulation = match file.and_then(|file| file.emulate) {
             Some(Emulate::Allow) => Emulation::Allowed,

@@ -269,6 +269,22 @@ fn i_b3_what_is_in_no_row_does_not_change_the_key() {
 }
 
 #[test]
+fn law_2_what_add_fetches_is_in_the_key_by_its_checksum_else_by_the_epoch() {
+    let sum = format!("sha256:{}", "1".repeat(64));
+    let text =
+        "FROM scratch\nARG SUM\nADD --checksum=$SUM https://x.example/one /\nADD https://x.example/two /\n";
+    let config = format!("[image.a]\nargs = {{ SUM = \"{sum}\" }}\n");
+    let family = family(&config, &table(&[("a", text)]));
+    let inputs = |facts: &Facts| all(&family, facts).jobs[&job("a@linux/amd64")].inputs.clone();
+    let mut facts = Facts::default();
+    assert_eq!(inputs(&facts)["remote:https://x.example/one"], sum);
+    let before = inputs(&facts)["remote:https://x.example/two"].clone();
+    refreshed(&mut facts, "a@linux/amd64");
+    assert_ne!(inputs(&facts)["remote:https://x.example/two"], before);
+    assert_eq!(inputs(&facts)["remote:https://x.example/one"], sum);
+}
+
+#[test]
 fn a_parent_that_would_be_built_for_an_epoch_makes_its_children_new() {
     let plain = key(&Change::default());
     assert_ne!(key(&of_facts(|facts| refreshed(facts, "p@linux/amd64"))), plain);
