@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Result, collect};
 use crate::dockerfile::Dockerfile;
-use crate::family::Family;
+use crate::family::{Family, JobId, Recipe};
 use crate::oci::Error;
 use crate::plan::{Facts, check_key, keys};
 use crate::record::Records;
@@ -49,6 +49,14 @@ pub(crate) async fn survey(
         .await
         .map_err(|error| Diagnostic::surroundings("read the records in the store").caused_by(&error))?;
     Ok((facts, warnings))
+}
+
+/// The files that the build of a job can read, as they stand now: what [`Facts::files`] holds of it from the survey.
+///
+/// # Errors
+/// Where the context cannot be read, or changes meanwhile.
+pub(crate) fn files(root: &Path, recipe: &Recipe, job: &JobId) -> Result<BTreeMap<String, String>> {
+    Ok(context::read(root, recipe)?.files.remove(job).unwrap_or_default())
 }
 
 /// The records under the keys that these facts give, and the latest of each job that has none.

@@ -93,7 +93,7 @@ impl Family {
 }
 
 /// How one image variant is built, checked, tagged and named.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     /// Image and variant.
     pub(crate) unit: Unit,
@@ -136,7 +136,7 @@ impl Recipe {
 }
 
 /// What a recipe needs on one platform.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Build {
     /// All that its Dockerfile reads there.
     pub(crate) needs: Needs,

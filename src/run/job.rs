@@ -18,7 +18,7 @@ use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
 use super::adopt::{self, Adopted};
 use super::builder::{Builder, Fit};
 use super::check::{self, Found, Subject};
-use super::{ENGINE_SLACK, Session, bases::Bases};
+use super::{ENGINE_SLACK, Session, bases::Bases, context};
 
 /// How often a build is tried where a failure may pass.
 const ATTEMPTS: u32 = 3;
@@ -87,7 +87,10 @@ impl Work<'_> {
         let built = self.build(&order).await;
         let emptied = std::fs::remove_dir_all(&scratch);
         let adopted = match &built {
-            Ok(built) => self.adopt(&tag, built).await,
+            Ok(built) => match context::stands(self.session, self.recipe, &self.job).await {
+                Ok(()) => self.adopt(&tag, built).await,
+                Err(problem) => Err(problem),
+            },
             Err(problem) => Err(problem.clone()),
         };
         // A build may have pushed and failed all the same: nothing keeps what it pushed then (F-G5).

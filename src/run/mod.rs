@@ -4,6 +4,7 @@ mod adopt;
 mod bases;
 mod builder;
 mod check;
+mod context;
 mod job;
 mod queue;
 #[cfg(test)]

@@ -151,6 +151,56 @@ async fn f_g5_nothing_keeps_what_a_failed_build_pushed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f_d12_what_was_built_of_files_that_changed_meanwhile_is_not_kept_under_their_key() {
+    type Edit = fn(&std::path::Path);
+    let edits: [(Edit, &str); 3] = [
+        (
+            |folder| std::fs::write(folder.join("word"), "new").unwrap(),
+            "a/word: the context of a@linux/amd64",
+        ),
+        (|folder| std::fs::remove_file(folder.join("word")).unwrap(), "a/word: the context"),
+        (|folder| std::fs::write(folder.join("more"), "").unwrap(), "a/more: the context"),
+    ];
+    for (edit, told) in edits {
+        let site = site("", &[("a", "FROM scratch\nCOPY . /\n"), ("b", "FROM a\n")]).await;
+        let folder = site.folder.path().join("a");
+        std::fs::write(folder.join("word"), "old").unwrap();
+        let plan = site.plan().await;
+        let edited = move |_: &str, _| {
+            edit(&folder);
+            Act::Build(1)
+        };
+        let builder = site.scripted(1, Arc::new(edited), Arc::new(|_, _| Look::Pass));
+        let (ran, _) = site.run(&plan, &[builder], PLAIN, std::future::pending()).await;
+        let ran = ran.unwrap();
+        let problem = ran.failed.values().next().expect("it is not kept");
+        assert!(problem.to_string().starts_with(told), "{problem}");
+        assert!(problem.message.ends_with("changed while it was built") && !problem.hints.is_empty());
+        assert_eq!((ran.failed.len(), ran.skipped.len()), (1, 1));
+        let tags = site.records.store.tags(&site.records.scope, None, 10).await.unwrap();
+        assert_eq!(tags, [], "no record and no tag");
+        // What stands there now has a key of its own.
+        let (ran, _) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+        assert_eq!(ran.passed.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_d12_files_that_the_build_cannot_read_may_change() {
+    let site = site("", &[("a", "FROM scratch\nCOPY word /\n")]).await;
+    let folder = site.folder.path().join("a");
+    std::fs::write(folder.join("word"), "old").unwrap();
+    let plan = site.plan().await;
+    let edited = move |_: &str, _| {
+        std::fs::write(folder.join("README"), "new").unwrap();
+        Act::Build(1)
+    };
+    let builder = site.scripted(1, Arc::new(edited), Arc::new(|_, _| Look::Pass));
+    let (ran, _) = site.run(&plan, &[builder], PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn tm18_the_output_of_checks_is_in_the_log_and_no_secret_is() {
     let config = "tests = [{ run = \"id\" }]\n[image.a]\ndescribe = [{ title = \"Files\", run = \"ls\" }]\n";
     let site = site(config, &[("a", "FROM scratch\n")]).await;
