@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::diag::{Diagnostic, Problems, Result, count};
-use crate::engine::Redactor;
+use crate::engine::{Redactor, StoreAddress};
 use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::Unit;
 use crate::plan::Decision;
 use crate::report::Report;
-use crate::run::{self, HostTests, Ran, Session};
+use crate::run::{self, Builder, HostTests, Ran, Session};
 
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
@@ -147,40 +147,64 @@ async fn build(
 ) -> Result<Ran> {
     let idle = planning.plan.to_build() + planning.plan.to_check() == 0;
     if idle {
-        context
-            .ui
-            .note(&format!("nothing to build: records stand for {}", count(planning.plan.reused(), "job")));
+        let reused = count(planning.plan.reused(), "job");
+        context.ui.note(&format!("nothing to build: records stand for {reused}"));
     }
-    let folder = recorder.run_folder();
     let (builders, served) = match idle {
         true => (Vec::new(), None),
-        false => {
-            let builders = workshop::builders(
-                context,
-                &planning.workspace,
-                &folder.scratch,
-                options.slots.map(usize::from),
-            )
-            .await?;
-            (builders, Some(planning.shelf.serve().await?))
-        }
+        false => (builders(context, options, planning, recorder).await?, Some(planning.shelf.serve().await?)),
     };
+    let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());
+    let session = session(context, options, planning, recorder, &builders, address)?;
+    let ran = ticking(context, run::run(&session, &planning.plan, signals.stop())).await;
+    for builder in &builders {
+        let swept = builder.engine.sweep(Some(&recorder.run)).await;
+        if let Err(problem) = swept {
+            context.ui.warning(&problem);
+        }
+    }
+    ran
+}
+
+/// The builders, on which nothing is left of runs that are over.
+async fn builders(
+    context: &Context,
+    options: &Options,
+    planning: &Planning,
+    recorder: &Recorder,
+) -> Result<Vec<Builder>> {
+    let scratch = recorder.run_folder().scratch;
+    let slots = options.slots.map(usize::from);
+    let builders = workshop::builders(context, &planning.workspace, &scratch, slots).await?;
     for builder in &builders {
         builder.engine.sweep(None).await?;
     }
-    let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());
+    Ok(builders)
+}
+
+/// All that the run works with.
+fn session<'a>(
+    context: &Context,
+    options: &Options,
+    planning: &'a Planning,
+    recorder: &Arc<Recorder>,
+    builders: &'a [Builder],
+    address: StoreAddress,
+) -> Result<Session<'a>> {
+    let workspace = &planning.workspace;
+    let folder = recorder.run_folder();
+    let secrets = secrets::files(context, workspace, &planning.plan, &folder.scratch)?;
     let show = recorder.clone();
-    let secrets = secrets::files(context, &planning.workspace, &planning.plan, &folder.scratch)?;
-    let session = Session {
+    Ok(Session {
         run: recorder.run.clone(),
-        root: planning.workspace.root.clone(),
-        family: &planning.workspace.family,
+        root: workspace.root.clone(),
+        family: &workspace.family,
         facts: &planning.facts,
         records: planning.shelf.records(),
         address,
-        builders: &builders,
+        builders,
         registries: registries::registries(&context.environment)?,
-        host: HostTests { folder: planning.workspace.root.clone(), variables: context.environment.whole() },
+        host: HostTests { folder: workspace.root.clone(), variables: context.environment.whole() },
         redactor: Redactor::new(secrets::values(&secrets)),
         secrets,
         folder,
@@ -191,24 +215,19 @@ async fn build(
         },
         clock: Arc::new(recorder::now),
         show: Arc::new(move |kind| show.show(kind)),
-    };
-    let ran = {
-        let mut running = std::pin::pin!(run::run(&session, &planning.plan, signals.stop()));
-        let mut ticks = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                ran = &mut running => break ran,
-                _ = ticks.tick() => context.ui.tick(recorder::now()),
-            }
-        }
-    };
-    for builder in &builders {
-        let swept = builder.engine.sweep(Some(&recorder.run)).await;
-        if let Err(problem) = swept {
-            context.ui.warning(&problem);
+    })
+}
+
+/// The same work, with elapsed times drawn again meanwhile.
+async fn ticking<T>(context: &Context, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => context.ui.tick(recorder::now()),
         }
     }
-    ran
 }
 
 /// What one would type next.

@@ -5,8 +5,15 @@ use expect_test::expect;
 use super::*;
 
 fn events() -> Vec<Event> {
+    let kinds = [run_events(), publication_events()].concat();
+    { kinds.into_iter().zip(1u64..) }
+        .map(|(kind, at)| Event { at_milliseconds: 1_000_000 + at * 100, kind })
+        .collect()
+}
+
+fn run_events() -> Vec<EventKind> {
     let job = |name: &str| name.to_owned();
-    let kinds = vec![
+    vec![
         EventKind::RunStarted { version: EVENT_VERSION, run: "r1".into(), jobs: 5, reused: 1 },
         EventKind::JobReused { job: job("base@linux/386"), image: "sha256:aa".into() },
         EventKind::JobStarted {
@@ -48,6 +55,11 @@ fn events() -> Vec<Event> {
             outcome: Outcome::Skipped { because: "leaf@linux/386".into() },
             milliseconds: 0,
         },
+    ]
+}
+
+fn publication_events() -> Vec<EventKind> {
+    vec![
         EventKind::PublishStarted { target: "r.io".into(), images: 1, tags: 2 },
         EventKind::TagWithheld {
             reference: "r.io/o/base:v1".into(),
@@ -70,10 +82,7 @@ fn events() -> Vec<Event> {
         },
         EventKind::Published { tags: 2 },
         EventKind::RunEnded { exit_code: 1 },
-    ];
-    { kinds.into_iter().zip(1u64..) }
-        .map(|(kind, at)| Event { at_milliseconds: 1_000_000 + at * 100, kind })
-        .collect()
+    ]
 }
 
 fn log() -> String {

@@ -202,6 +202,19 @@ async fn a_parent_and_a_child_are_built_tested_and_cleared_away(engine: &str, im
     assert_eq!(facts.image_store, image_store);
     assert!(facts.native.contains(&"linux/amd64".parse().unwrap()), "{facts:?}");
 
+    let (parent, layers) = parent(&bench).await;
+    let child = child(&bench, &parent, layers).await;
+    commands_run_as_ordered(&bench, &child).await;
+
+    bench.docker.load(&bench.store, &child, "polyarch-test/loaded:1").await.unwrap();
+    let loaded = bench.docker.ask(&["image", "inspect", "polyarch-test/loaded:1"]).await.unwrap();
+    assert!(loaded.ended.success(), "{}", loaded.complaint());
+    bench.docker.ask(&["image", "rm", "polyarch-test/loaded:1"]).await.unwrap();
+    nothing_is_left_of(&bench).await;
+}
+
+/// Build the parent: its manifest, and how many layers it has.
+async fn parent(bench: &Bench) -> (Digest, usize) {
     // Without the cache: old engines do not name the steps that they take from it.
     let order = BuildOrder { no_cache: true, ..bench.order(ROOT) };
     let (built, steps) = bench.build(&order).await;
@@ -209,7 +222,11 @@ async fn a_parent_and_a_child_are_built_tested_and_cleared_away(engine: &str, im
     assert!(steps.iter().any(|step| step.contains("COPY busybox")), "{steps:?}");
     let (parent, manifest) = bench.manifest(order.tag.as_str()).await.unwrap();
     assert_eq!(manifest["config"]["digest"], built.config.to_string());
+    (parent, manifest["layers"].as_array().unwrap().len())
+}
 
+/// Build the child upon it, with a secret, arguments and labels.
+async fn child(bench: &Bench, parent: &Digest, layers_of_parent: usize) -> Digest {
     // The secret is mounted, and stands nowhere; the arguments of the machine are those of the job.
     let secret = bench.folder.path().join("a,secret");
     std::fs::write(&secret, SECRET).unwrap();
@@ -217,7 +234,7 @@ async fn a_parent_and_a_child_are_built_tested_and_cleared_away(engine: &str, im
         "ARG BUILDPLATFORM\nFROM --platform=$BUILDPLATFORM {parent} AS tools\nFROM {parent}\nARG BUILDPLATFORM GREETING BUILDARCH\n\
          RUN --mount=type=secret,id=key cat /run/secrets/key; test \"$(cat /run/secrets/key)\" = {half}{rest}\n\
          RUN echo \"$BUILDPLATFORM $BUILDARCH $GREETING\" > /said\nCOPY --from=tools /context/kept /kept\n",
-        parent = bench.store.at(&parent),
+        parent = bench.store.at(parent),
         half = "canary-secret-\"\"",
         rest = "91c2",
     );
@@ -232,16 +249,17 @@ async fn a_parent_and_a_child_are_built_tested_and_cleared_away(engine: &str, im
     let (built, _) = bench.build(&order).await;
     built.unwrap();
     let (child, manifest_of_child) = bench.manifest(order.tag.as_str()).await.unwrap();
-    assert!(
-        manifest_of_child["layers"].as_array().unwrap().len() > manifest["layers"].as_array().unwrap().len()
-    );
+    assert!(manifest_of_child["layers"].as_array().unwrap().len() > layers_of_parent);
     let config = format!("blobs/{}", manifest_of_child["config"]["digest"].as_str().unwrap());
     let config = fetch(&bench.store.registry, &config).await.unwrap();
     let config = String::from_utf8(config).unwrap();
     assert!(config.contains("its value") && !config.contains(SECRET), "{config}");
     let log = std::fs::read_to_string(&order.log).unwrap();
     assert!(log.contains("***") && !log.contains(SECRET) && !log.contains(PASSWORD), "{log}");
+    child
+}
 
+async fn commands_run_as_ordered(bench: &Bench, child: &Digest) {
     let command = |command: &[&str]| ContainerOrder {
         run: bench.run.clone(),
         store: bench.store.clone(),
@@ -264,12 +282,9 @@ async fn a_parent_and_a_child_are_built_tested_and_cleared_away(engine: &str, im
     assert!(bench.docker.run(&endless).await.unwrap().timed_out);
     let network = bench.docker.run(&command(&["sh", "-c", "ls /sys/class/net"])).await.unwrap();
     assert_eq!(network.stdout, "lo\n", "TM26");
+}
 
-    bench.docker.load(&bench.store, &child, "polyarch-test/loaded:1").await.unwrap();
-    let loaded = bench.docker.ask(&["image", "inspect", "polyarch-test/loaded:1"]).await.unwrap();
-    assert!(loaded.ended.success(), "{}", loaded.complaint());
-    bench.docker.ask(&["image", "rm", "polyarch-test/loaded:1"]).await.unwrap();
-
+async fn nothing_is_left_of(bench: &Bench) {
     let removed = bench.docker.sweep(Some(&bench.run)).await.unwrap();
     assert!(
         !removed.iter().any(|what| what.starts_with("container")),
@@ -423,30 +438,38 @@ async fn tm6_containerd() {
     tm6_a_poisoned_name_is_not_used("CONTAINERD").await;
 }
 
+/// Ask the engine that a client on this path speaks to.
+async fn probe(
+    scratch: &Path,
+    search_path: &Path,
+    host: Option<&str>,
+) -> Result<crate::engine::EngineFacts, Diagnostic> {
+    let environment = DockerEnvironment {
+        search_path: search_path.into(),
+        host: host.map(str::to_owned),
+        user_config: None,
+        variables: BTreeMap::new(),
+        scratch: scratch.to_owned(),
+    };
+    std::fs::create_dir_all(scratch).unwrap();
+    Docker::local(environment).probe().await
+}
+
+/// A client that is a script, in a folder of its own.
+fn fake(bin: &Path, script: &str) -> PathBuf {
+    std::fs::create_dir_all(bin).unwrap();
+    let file = bin.join("docker");
+    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bin.to_owned()
+}
+
 /// Engines that do not answer, as this machine has them: no client, no socket, a client that cannot build.
 #[tokio::test]
 async fn f_g1_what_does_not_answer_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let probe = async |search_path: &Path, host: Option<&str>| {
-        let scratch = folder.path().join("scratch");
-        let environment = DockerEnvironment {
-            search_path: search_path.into(),
-            host: host.map(str::to_owned),
-            user_config: None,
-            variables: BTreeMap::new(),
-            scratch,
-        };
-        std::fs::create_dir_all(&environment.scratch).unwrap();
-        Docker::local(environment).probe().await
-    };
-    let fake = |name: &str, script: &str| {
-        let bin = folder.path().join(name);
-        std::fs::create_dir_all(&bin).unwrap();
-        let file = bin.join("docker");
-        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-        bin
-    };
+    let probe = async |path: &Path, host| probe(&folder.path().join("scratch"), path, host).await;
+    let fake = |name: &str, script: &str| fake(&folder.path().join(name), script);
     let absent = probe(folder.path(), None).await.unwrap_err();
     assert!(absent.hints[0].contains("apt-get install docker.io"), "{absent}");
 
