@@ -28,6 +28,10 @@ pub(crate) enum Kind {
     Policy,
     /// A publication stopped half way; the same command resumes it: exit code 5.
     Incomplete,
+    /// A person stopped it, by SIGINT: exit code 130.
+    Interrupted,
+    /// Something stopped it, by SIGTERM: exit code 143.
+    Terminated,
     /// Our own mistake: exit code 101.
     Bug,
 }
@@ -41,6 +45,8 @@ impl Kind {
             Self::Surroundings => 3,
             Self::Policy => 4,
             Self::Incomplete => 5,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
             Self::Bug => 101,
         }
     }
@@ -214,9 +220,12 @@ impl Problems {
         self.0.iter()
     }
 
-    /// The exit code: that of the first problem.
+    /// The exit code: that of the first problem; but that something was left half way counts before all.
     pub(crate) fn exit_code(&self) -> u8 {
-        self.0.first().map_or(Kind::Bug.exit_code(), |first| first.kind.exit_code())
+        let half_way = |kind: &Kind| matches!(kind, Kind::Interrupted | Kind::Terminated | Kind::Incomplete);
+        let mut kinds = self.0.iter().map(|problem| problem.kind);
+        let first = kinds.clone().next().unwrap_or(Kind::Bug);
+        kinds.find(half_way).unwrap_or(first).exit_code()
     }
 
     /// These and those.

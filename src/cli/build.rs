@@ -16,7 +16,6 @@ use crate::run::{self, Builder, HostTests, Ran, Session};
 
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
-use super::signals::Signals;
 use super::{Context, Ended, publish, registries, secrets, workshop};
 
 /// How often elapsed times are drawn again.
@@ -57,13 +56,12 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make(context, &options.what).await?;
+    let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
     if options.dry_run {
         context.ui.data(&super::plan::view(&planning).to_text());
         return Ok(Ended::Well);
     }
     refuse(context, &planning)?;
-    let signals = Signals::listen()?;
     recorder::sweep_dead(&planning.shelf.folder);
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     recorder.show(EventKind::RunStarted {
@@ -72,17 +70,16 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         jobs: planning.plan.jobs.len(),
         reused: planning.plan.reused(),
     });
-    let ended = build_and_publish(context, options, &planning, &recorder, &signals).await;
+    let ended = build_and_publish(context, options, &planning, &recorder).await;
     recorder.clean();
-    let code = match (&ended, signals.code()) {
-        (_, Some(code)) => code,
-        (Ok(Ended::Well), None) => 0,
-        (Ok(Ended::With(code)), None) => *code,
-        (Err(problems), None) => problems.exit_code(),
+    let code = match &ended {
+        Ok(Ended::Well) => 0,
+        Ok(Ended::With(code)) => *code,
+        Err(problems) => problems.exit_code(),
     };
     recorder.show(EventKind::RunEnded { exit_code: code });
     finish(context, options, &planning, &recorder, code);
-    ended.map(|ended| if code == 0 { ended } else { Ended::With(code) })
+    ended
 }
 
 /// What can be seen to fail before anything is built, all of it together: images from outside that are not there or
@@ -105,17 +102,17 @@ async fn build_and_publish(
     options: &Options,
     planning: &Planning,
     recorder: &Arc<Recorder>,
-    signals: &Signals,
 ) -> Result<Ended> {
-    let ran = build(context, options, planning, recorder, signals).await?;
+    let ran = build(context, options, planning, recorder).await?;
     for changed in planning.workspace.changed() {
         context.ui.warning(&changed);
     }
-    if let Some(code) = signals.code() {
-        context.ui.note("stopped; the same command goes on from here");
-        return Ok(Ended::With(code));
-    }
     let failures = Problems::check(ran.problems());
+    if !ran.cancelled.is_empty()
+        && let Err(stopped) = context.signals.check()
+    {
+        return Err(failures.err().into_iter().fold(stopped.into(), Problems::and));
+    }
     if options.publish {
         let request = publish::Wanted { to: options.to.clone(), dry_run: false };
         let show = recorder.clone();
@@ -143,7 +140,6 @@ async fn build(
     options: &Options,
     planning: &Planning,
     recorder: &Arc<Recorder>,
-    signals: &Signals,
 ) -> Result<Ran> {
     let idle = planning.plan.to_build() + planning.plan.to_check() == 0;
     if idle {
@@ -152,11 +148,15 @@ async fn build(
     }
     let (builders, served) = match idle {
         true => (Vec::new(), None),
-        false => (builders(context, options, planning, recorder).await?, Some(planning.shelf.serve().await?)),
+        false => {
+            let builders = builders(context, options, planning, recorder);
+            (context.signals.unless_stopped(builders).await?, Some(planning.shelf.serve().await?))
+        }
     };
     let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());
     let session = session(context, options, planning, recorder, &builders, address)?;
-    let ran = ticking(context, run::run(&session, &planning.plan, signals.stop())).await;
+    let stop = async { drop(context.signals.stop().await) };
+    let ran = ticking(context, run::run(&session, &planning.plan, stop)).await;
     for builder in &builders {
         let swept = builder.engine.sweep(Some(&recorder.run)).await;
         if let Err(problem) = swept {

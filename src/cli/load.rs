@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Diagnostic, Problems, Result};
 use crate::oci::Platform;
 
 use super::plan::{Planning, What};
@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         // A record stands under its key whatever the plan says.
         emulate: None,
     };
-    let planning = Planning::make(context, &what).await?;
+    let planning = context.signals.unless_stopped(Planning::make(context, &what)).await?;
     let machine: Option<Platform> = format!("linux/{}", std::env::consts::ARCH).parse().ok();
     let selected = &planning.request.selected;
     let own = selected.iter().find(|job| Some(&job.platform) == machine.as_ref());
@@ -52,11 +52,14 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     let served = planning.shelf.serve().await?;
     let engine = workshop::local_engine(context, &recorder.run_folder().scratch, None);
-    engine.probe().await?;
     let unit = job.unit.to_string().replace(':', "-");
     let name =
         options.name.clone().unwrap_or_else(|| format!("polyarch.local/{unit}:{}", job.platform.slug()));
-    let loaded = engine.load(&served.address, &image.image, &name).await;
+    let loading = async {
+        engine.probe().await?;
+        engine.load(&served.address, &image.image, &name).await.map_err(Problems::from)
+    };
+    let loaded = context.signals.unless_stopped(loading).await;
     // The name stays; what the engine pulled it by does not.
     let swept = engine.sweep(Some(&recorder.run)).await;
     recorder.clean();

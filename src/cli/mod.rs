@@ -21,6 +21,7 @@ mod workspace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -28,6 +29,10 @@ use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::ui::Ui;
 
 use environment::Environment;
+use signals::Signals;
+
+/// How long the program waits at its end for work that cannot be dropped, such as a read of a slow disk.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// Build, test, tag and publish families of container images for several platforms.
 ///
@@ -98,6 +103,7 @@ struct Context {
     common: Common,
     environment: Environment,
     ui: std::sync::Arc<Ui>,
+    signals: Signals,
 }
 
 /// How a command ended, where it did not fail.
@@ -126,10 +132,15 @@ pub(crate) fn main() -> ExitCode {
         Color::Never => false,
     };
     let ui = std::sync::Arc::new(environment.ui(colour, arguments.common.quiet));
-    let context = Context { common: arguments.common, environment, ui: ui.clone() };
     let ended = runtime().and_then(|runtime| {
-        let ended = runtime.block_on(dispatch(&context, arguments.command));
-        runtime.shutdown_background();
+        let ended = runtime.block_on(async {
+            let signals = Signals::listen()?;
+            let (common, ui) = (arguments.common, ui.clone());
+            let context = Context { common, environment, ui, signals: signals.clone() };
+            signals.unless_ended(dispatch(&context, arguments.command)).await
+        });
+        // What is under way is dropped, which ends the programs that were started: it must have happened before we go.
+        runtime.shutdown_timeout(LEAVING);
         ended
     });
     match ended.and_then(|ended| ui.finish().map(|()| ended)) {
@@ -151,16 +162,25 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems> {
     match command {
+        // What these begin they end in order themselves.
+        Command::Build(options) => build::run(context, &options).await,
+        Command::Publish(options) => publish::run(context, &options).await,
+        Command::Load(options) => load::run(context, &options).await,
+        Command::Serve(options) => serve::run(context, &options).await,
+        looks => context.signals.unless_stopped(look(context, looks)).await,
+    }
+}
+
+/// The commands that leave nothing behind wherever they are stopped.
+async fn look(context: &Context, command: Command) -> Result<Ended, Problems> {
+    match command {
         Command::Init(options) => init::run(context, &options),
         Command::Plan(options) => plan::run(context, &options).await,
         Command::Why(options) => why::run(context, &options).await,
-        Command::Build(options) => build::run(context, &options).await,
-        Command::Publish(options) => publish::run(context, &options).await,
         Command::Verify(options) => verify::run(context, &options).await,
         Command::Inspect(options) => inspect::run(context, &options).await,
-        Command::Load(options) => load::run(context, &options).await,
-        Command::Serve(options) => serve::run(context, &options).await,
         Command::Doctor(options) => doctor::run(context, &options).await,
+        Command::Build(_) | Command::Publish(_) | Command::Load(_) | Command::Serve(_) => Ok(Ended::Well),
     }
 }
 

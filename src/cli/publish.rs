@@ -40,7 +40,7 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make(context, &options.what).await?;
+    let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
     let passed = standing(&planning);
     let wanted = Wanted { to: options.to.clone(), dry_run: options.dry_run };
     let ui = context.ui.clone();
@@ -98,7 +98,8 @@ pub(super) async fn publish(
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<Ended> {
     let target = target(context, workspace, shelf, wanted.to.as_deref())?;
-    let prepared = prepare(context, workspace, shelf, passed, request, &target).await?;
+    let preparing = prepare(context, workspace, shelf, passed, request, &target);
+    let prepared = context.signals.unless_stopped(preparing).await?;
     let towards = Towards { store: &*target.store, registry: &target.name };
     if wanted.dry_run {
         let steps: String = prepared.steps().map(|step| format!("{step}\n")).collect();
@@ -107,7 +108,7 @@ pub(super) async fn publish(
     }
     let scope = trusted();
     let source = Source { store: &*shelf.store, repository: &scope, within_target: target.own };
-    let _: Published = prepared.carry_out(&source, towards, show).await?;
+    let _: Published = prepared.carry_out(&source, towards, context.signals.stop(), show).await?;
     // Told above, each with its reason; what could be published is.
     match prepared.release().withheld.is_empty() {
         true => Ok(Ended::Well),

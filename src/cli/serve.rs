@@ -8,7 +8,6 @@ use clap::Args;
 use crate::diag::{Diagnostic, Result};
 use crate::oci::server::{self, Access, Reading};
 
-use super::signals::Signals;
 use super::workshop::Shelf;
 use super::workspace::Workspace;
 use super::{Context, Ended};
@@ -62,13 +61,13 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     context.ui.note(&format!("serving {} at http://{address}/v2/", shelf.folder.display()));
     context.ui.data(&format!("{address}\n"));
-    let signals = Signals::listen()?;
     let router = server::router(shelf.store.clone(), access);
-    let stop = signals.clone();
-    server::serve(listener, router, async move { stop.stop().await })
+    let stop = context.signals.clone();
+    server::serve(listener, router, async move { drop(stop.stop().await) })
         .await
         .map_err(|error| Diagnostic::surroundings("serve the store").caused_by(&error))?;
-    Ok(signals.code().map_or(Ended::Well, Ended::With))
+    // To be stopped is how it ends.
+    Ok(context.signals.check().map_or_else(|stopped| Ended::With(stopped.kind.exit_code()), |()| Ended::Well))
 }
 
 fn access(options: &Options) -> Result<Access> {

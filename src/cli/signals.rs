@@ -1,18 +1,25 @@
 //! SIGINT and SIGTERM: the first stops the work in order, the second ends the program at once.
+//!
+//! Every command hears them from its first moment on. What leaves nothing behind is simply dropped when the first
+//! comes ([`Signals::unless_stopped`]); a run, a publication and a server are told ([`Signals::stop`]) and end in
+//! order. What is done when a signal comes stays done, and its exit code with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Diagnostic, Kind, Result};
 
 /// Listens for signals from when it is made.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Signals {
+    /// The exit code of the signal that came last; 0 where none did.
     code: Arc<AtomicU8>,
     came: Arc<Notify>,
+    /// A second one came.
+    again: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -24,34 +31,117 @@ impl Signals {
         let failed = |error: std::io::Error| Diagnostic::surroundings("listen for signals").caused_by(&error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let signals = Self { code: Arc::default(), came: Arc::default() };
+        let signals = Self::default();
         let heard = signals.clone();
         tokio::spawn(async move {
             loop {
-                let code = tokio::select! {
-                    _ = interrupt.recv() => 130,
-                    _ = terminate.recv() => 143,
+                let kind = tokio::select! {
+                    _ = interrupt.recv() => Kind::Interrupted,
+                    _ = terminate.recv() => Kind::Terminated,
                 };
-                if heard.code.swap(code, Ordering::SeqCst) != 0 {
-                    // The second signal means now.
-                    std::process::exit(i32::from(code));
+                if heard.came(kind) {
+                    // The second signal means now, whatever does not let itself be dropped.
+                    tokio::time::sleep(super::LEAVING).await;
+                    std::process::exit(i32::from(kind.exit_code()));
                 }
-                heard.came.notify_waiters();
             }
         });
         Ok(signals)
     }
 
-    /// The exit code of the signal that came, if one did.
-    pub(super) fn code(&self) -> Option<u8> {
-        Some(self.code.load(Ordering::SeqCst)).filter(|code| *code != 0)
+    /// A signal has come; whether one had before.
+    fn came(&self, kind: Kind) -> bool {
+        let before = self.code.swap(kind.exit_code(), Ordering::SeqCst);
+        self.again.store(before != 0, Ordering::SeqCst);
+        self.came.notify_waiters();
+        before != 0
     }
 
-    /// Waits for the first signal.
-    pub(super) async fn stop(&self) {
-        let came = self.came.notified();
-        if self.code().is_none() {
+    /// What a command ends with that was stopped.
+    ///
+    /// # Errors
+    /// Where a signal has come.
+    pub(super) fn check(&self) -> Result<(), Diagnostic> {
+        let (kind, name) = match self.code.load(Ordering::SeqCst) {
+            0 => return Ok(()),
+            143 => (Kind::Terminated, "SIGTERM"),
+            _ => (Kind::Interrupted, "SIGINT"),
+        };
+        Err(Diagnostic::new(kind, format!("stopped by {name}; the same command goes on from here")))
+    }
+
+    /// Waits for the first signal: what a command ends with that it stops.
+    pub(super) async fn stop(&self) -> Diagnostic {
+        loop {
+            let came = self.came.notified();
+            if let Err(stopped) = self.check() {
+                return stopped;
+            }
             came.await;
         }
+    }
+
+    /// A command as a whole: dropped as it stands where the second signal comes, which ends the programs that it has
+    /// started too.
+    ///
+    /// # Errors
+    /// Those of the command, and where it was ended so.
+    pub(super) async fn unless_ended<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
+        let ended = async {
+            loop {
+                let came = self.came.notified();
+                if self.again.load(Ordering::SeqCst) {
+                    return;
+                }
+                came.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = command => done,
+            () = ended => Err(self.stop().await.into()),
+        }
+    }
+
+    /// Work that leaves nothing behind when it is dropped, which is done where a signal comes first.
+    ///
+    /// # Errors
+    /// Those of the work, and where it was stopped.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.check()?;
+        tokio::select! {
+            biased;
+            done = work => done,
+            stopped = self.stop() => Err(stopped.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn f_p3_what_is_done_when_a_signal_comes_stays_done() {
+        let signals = Signals::default();
+        let work = async {
+            assert!(!signals.came(Kind::Interrupted), "it is the first");
+            Ok(7)
+        };
+        assert_eq!(signals.unless_stopped(work).await.expect("it is done"), 7);
+        let next = signals.unless_stopped(async { Ok(8) }).await.expect_err("nothing new begins");
+        assert_eq!(next.exit_code(), 130);
+        assert!(signals.came(Kind::Terminated), "it is the second");
+    }
+
+    #[tokio::test]
+    async fn f_p3_work_under_way_is_dropped_when_a_signal_comes() {
+        let signals = Signals::default();
+        let work = async {
+            signals.came(Kind::Terminated);
+            std::future::pending::<Result<()>>().await
+        };
+        assert_eq!(signals.unless_stopped(work).await.expect_err("it is stopped").exit_code(), 143);
+        assert_eq!(signals.stop().await.kind, Kind::Terminated, "who asks later hears it too");
     }
 }

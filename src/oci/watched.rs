@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Before,
     /// It was carried out, and the reply was lost.
     After,
+    /// No answer ever comes.
+    Silence,
 }
 
 /// A store around another.
@@ -64,6 +66,9 @@ impl Watch {
     ) -> Result<T, Error> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         let failed = || Err(Error::new(ErrorKind::Passing, format!("call {call} was cut off")));
+        if call >= self.fails_from && self.failure == Failure::Silence {
+            return std::future::pending().await;
+        }
         if call > self.fails_from || (call == self.fails_from && self.failure == Failure::Before) {
             return failed();
         }

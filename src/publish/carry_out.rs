@@ -1,11 +1,12 @@
 //! Carrying a publication out: content first, everything known to be present, tags last, all read back.
 //!
-//! Up to the first tag nothing public changes, so a failure there is one of the surroundings. From the first tag on
-//! the publication is incomplete until all are read back; the same command does what is missing.
+//! Up to the first tag nothing public changes, so a failure there is one of the surroundings, and who stops it there
+//! stops it with nothing begun. From the first tag on the publication is incomplete until all are read back; the same
+//! command does what is missing.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -26,15 +27,48 @@ pub(crate) struct Published {
     pub(crate) tags: usize,
 }
 
+/// How far the tags have come.
+#[derive(Debug, Default)]
+struct Tags {
+    /// One was begun to be written.
+    begun: AtomicBool,
+    /// One could not be written.
+    failed: AtomicBool,
+    /// So many are known to be where they should be.
+    done: AtomicUsize,
+}
+
 /// What hears of every fact.
 type Listener<'a> = &'a (dyn Fn(EventKind) + Send + Sync);
 
 impl Publication {
-    /// Does every step at the target, in order.
+    /// Does every step at the target, in order, until it is done or `stop` comes, with what it then ends with.
+    ///
+    /// # Errors
+    /// Where source or target fails, or it is stopped: of kind [`Kind::Incomplete`] once a tag was begun.
     pub(crate) async fn carry_out(
         &self,
         source: &Source<'_>,
         target: Target<'_>,
+        stop: impl Future<Output = Diagnostic>,
+        listener: Listener<'_>,
+    ) -> Result<Published> {
+        let tags = Tags::default();
+        tokio::select! {
+            biased;
+            done = self.every_step(source, target, &tags, listener) => done,
+            stopped = stop => match tags.begun.load(Ordering::SeqCst) {
+                true => Err(self.incomplete(stopped, tags.done.load(Ordering::SeqCst)).into()),
+                false => Err(stopped.into()),
+            },
+        }
+    }
+
+    async fn every_step(
+        &self,
+        source: &Source<'_>,
+        target: Target<'_>,
+        tags: &Tags,
         listener: Listener<'_>,
     ) -> Result<Published> {
         listener(EventKind::PublishStarted {
@@ -44,7 +78,7 @@ impl Publication {
         });
         self.tell_withheld(target, listener);
         let bytes = self.bring_content(source, target, listener).await?;
-        let tags_moved = self.move_tags(target, listener).await?;
+        let tags_moved = self.move_tags(target, tags, listener).await?;
         listener(EventKind::Published { tags: self.tags.len() });
         Ok(Published { bytes, tags_moved, tags: self.tags.len() })
     }
@@ -88,9 +122,8 @@ impl Publication {
     }
 
     /// All tags, those of one platform first, then read back. After a failure none is begun that was not yet.
-    async fn move_tags(&self, target: Target<'_>, listener: Listener<'_>) -> Result<usize> {
+    async fn move_tags(&self, target: Target<'_>, tags: &Tags, listener: Listener<'_>) -> Result<usize> {
         let old = every(&self.tags, |step| old_place(step, target)).await?;
-        let failed = AtomicBool::new(false);
         let of_index = |step: &Step| matches!(step, Step::Tag { document, .. } if document.is_index());
         let (of_indexes, of_manifests): (Vec<_>, Vec<_>) =
             self.tags.iter().zip(old).partition(|(step, _)| of_index(step));
@@ -98,11 +131,11 @@ impl Publication {
         // docker-registry rewrites a manifest's link in place with each of its tags, and refuses a tag of an index
         // that names the manifest at that moment.
         for phase in [of_manifests, of_indexes] {
-            let work = phase.into_iter().map(|(step, old)| move_tag(step, old, target, &failed, listener));
+            let work = phase.into_iter().map(|(step, old)| move_tag(step, old, target, tags, listener));
             let work: Vec<_> = work.collect();
             results.extend(stream::iter(work).buffered(CONCURRENCY).collect::<Vec<_>>().await);
         }
-        let done = results.iter().flatten().filter(|result| result.is_ok()).count();
+        let done = tags.done.load(Ordering::SeqCst);
         let moved = results.iter().flatten().filter(|result| matches!(result, Ok(true))).count();
         if let Some(Err(problem)) = results.into_iter().flatten().find(Result::is_err) {
             return Err(self.incomplete(problem, done).into());
@@ -217,18 +250,20 @@ async fn move_tag(
     step: &Step,
     old: Option<Descriptor>,
     target: Target<'_>,
-    failed: &AtomicBool,
+    tags: &Tags,
     listener: Listener<'_>,
 ) -> Option<Result<bool, Diagnostic>> {
     let Step::Tag { repository, tag, document } = step else { return None };
-    if failed.load(Ordering::Relaxed) {
+    if tags.failed.load(Ordering::SeqCst) {
         return None;
     }
     let moved = old.is_none_or(|old| old.digest != *document.digest());
+    tags.begun.fetch_or(moved, Ordering::SeqCst);
     if moved && let Err(error) = write_tag(target.store, repository, document, tag).await {
-        failed.store(true, Ordering::Relaxed);
+        tags.failed.store(true, Ordering::SeqCst);
         return Some(Err(problem(&format!("move the tag {repository}:{tag}"), target, error)));
     }
+    tags.done.fetch_add(1, Ordering::SeqCst);
     listener(EventKind::TagPublished {
         reference: format!("{}/{repository}:{tag}", target.registry),
         digest: document.digest().to_string(),

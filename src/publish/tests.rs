@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use super::release::Release;
 use super::verify::Difference;
 use super::*;
-use crate::diag::{Kind, Problems, Result};
+use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::event::EventKind;
 use crate::family::{
@@ -129,7 +129,25 @@ impl Fixture {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
         let publication = Publication::prepare(self.assemble()?, &source).await?;
-        publication.carry_out(&source, Target { store: target, registry: "r.io" }, &|_| {}).await
+        let target = Target { store: target, registry: "r.io" };
+        publication.carry_out(&source, target, std::future::pending(), &|_| {}).await
+    }
+
+    /// Publishes to a store that answers no more from a call on, until a signal comes.
+    async fn publish_and_stop(&self, target: Memory, silent_from: usize) -> Problems {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let release = self.assemble().expect("release");
+        let publication = Publication::prepare(release, &source).await.expect("publication");
+        let silent = Watched::failing(target, silent_from, Failure::Silence);
+        let stop = async {
+            while silent.calls() <= silent_from {
+                tokio::task::yield_now().await;
+            }
+            Diagnostic::new(Kind::Interrupted, "stopped by SIGINT")
+        };
+        let target = Target { store: &silent, registry: "r.io" };
+        publication.carry_out(&source, target, stop, &|_| {}).await.expect_err("it cannot be done")
     }
 
     async fn differences(&self, target: &dyn Store) -> Vec<String> {
@@ -418,7 +436,7 @@ async fn within_one_store_no_byte_moves() {
     let events = Mutex::new(Vec::new());
     let listener = |event: EventKind| events.lock().expect("events").push(event);
     let published = publication
-        .carry_out(&source, Target { store: &target, registry: "r.io" }, &listener)
+        .carry_out(&source, Target { store: &target, registry: "r.io" }, std::future::pending(), &listener)
         .await
         .expect("published");
     assert_eq!(published.bytes, 0);
@@ -506,6 +524,33 @@ async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_c
 }
 
 #[tokio::test]
+async fn f_p3_stopped_at_every_call_it_says_whether_tags_were_begun_and_the_same_command_completes_it() {
+    let fixture = pair().await;
+    let whole = Watched::new(Memory::new());
+    fixture.publish(&whole).await.expect("published");
+    let mut incomplete = 0;
+    for at in 0..whole.calls() {
+        let name = format!("stopped in call {at}");
+        let target = Memory::new();
+        let problems = fixture.publish_and_stop(target.clone(), at).await;
+        match problems.exit_code() {
+            130 => assert_eq!(tags_of(&target).await, BTreeMap::new(), "{name}: nothing public changed"),
+            code => {
+                assert_eq!(code, 5, "{name}: {problems}");
+                let text = problems.to_string();
+                assert!(text.contains("stopped by SIGINT") && text.contains("of 12 tags"), "{name}: {text}");
+                incomplete += 1;
+            }
+        }
+        assert_whole(&target, &name).await;
+        fixture.publish(&target).await.expect(&name);
+        assert_eq!(fixture.differences(&target).await, Vec::<String>::new(), "{name}");
+    }
+    // Twelve tags are written, and then read back.
+    assert_eq!(incomplete, 24);
+}
+
+#[tokio::test]
 async fn verify_names_every_difference_and_writes_nothing() {
     let fixture = pair().await;
     let target = Memory::new();
@@ -553,7 +598,8 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
         }
     };
     let meant = Target { store: &target, registry: "r.io" };
-    let problems = publication.carry_out(&source, meant, &listener).await.expect_err("it was not seen");
+    let published = publication.carry_out(&source, meant, std::future::pending(), &listener).await;
+    let problems = published.expect_err("it was not seen");
     assert_eq!(problems.exit_code(), 5);
     let text = problems.to_string();
     assert!(text.contains("r.io/o/leaf:latest points at") && text.contains("someone else"), "{text}");

@@ -9,5 +9,6 @@ mod families;
 mod interop;
 mod program;
 mod server;
+mod signals;
 mod store;
 mod twins;

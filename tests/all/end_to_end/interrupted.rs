@@ -113,6 +113,42 @@ fn killed(test: &str, engine: Engine) {
     nothing_is_left_of(&place, &run);
 }
 
+/// A registry on loopback that takes connections and never answers; hears of each.
+fn silent_registry() -> (String, std::sync::mpsc::Receiver<std::net::TcpStream>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (sender, taken) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = sender.send(stream);
+        }
+    });
+    (address, taken)
+}
+
+#[test]
+fn f_p3_a_publication_that_is_stopped_before_its_tags_changes_nothing() {
+    let test = "interrupted::f_p3_a_publication_that_is_stopped_before_its_tags_changes_nothing";
+    let mut place =
+        Place::with(&[("polyarch.toml", "platforms = [\"linux/amd64\"]\n"), ("root/Dockerfile", FOUNDATION)]);
+    if !Engine::Classic.equip(test, &mut place) || !root_file_systems(test, &place, "root", &["amd64"]) {
+        return;
+    }
+    let (registry, taken) = silent_registry();
+    for command in [["build", "--publish", "--to", &registry].as_slice(), &["publish", "--to", &registry]] {
+        let child = place.start(command);
+        let open = taken.recv_timeout(Duration::from_secs(120)).expect("the publication begins");
+        send("-INT", &child);
+        let answer = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
+        assert!(answer.stderr.contains("goes on from here"), "{}", answer.stderr);
+        drop((open, taken.try_iter().count()));
+    }
+    let last = place.events().pop().expect("events");
+    assert_eq!((&last["event"], &last["exit_code"]), (&"run-ended".into(), &130.into()));
+    let _ = place.run(&["build", "--publish"]).well();
+    assert_eq!(ended(&place, "reused"), jobs("root@linux/amd64"), "what was built stands");
+}
+
 #[test]
 fn sigint_leaves_nothing_on_the_classic_store() {
     interrupted("interrupted::sigint_leaves_nothing_on_the_classic_store", Engine::Classic);
