@@ -12,7 +12,6 @@ use std::path::Path;
 use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Result, collect};
-use crate::dockerfile::Dockerfile;
 use crate::family::{Family, JobId, Recipe};
 use crate::oci::Error;
 use crate::plan::{Facts, check_key, keys};
@@ -39,12 +38,7 @@ pub(crate) async fn survey(
         facts.ignores.extend(context.ignore.map(|(_, text)| (recipe.unit.clone(), text)));
     }
     facts.bases = lookup::bases(family, registries).await;
-    for recipe in family.recipes() {
-        let read = Dockerfile::parse(&recipe.dockerfile, &recipe.text);
-        if let Some(frontend) = read.ok().as_ref().and_then(Dockerfile::syntax) {
-            facts.frontends.insert(recipe.unit.clone(), lookup::frontend(&frontend.text, registries).await);
-        }
-    }
+    facts.frontends = lookup::frontends(family, registries).await;
     read_records(family, records, &mut facts)
         .await
         .map_err(|error| Diagnostic::surroundings("read the records in the store").caused_by(&error))?;

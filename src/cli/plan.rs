@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::diag::{Diagnostic, Result, Severity};
 use crate::family::{Emulation, JobId};
 use crate::oci::Platform;
-use crate::plan::{Decision, Facts, Plan, Request, unfit_bases};
+use crate::plan::{Decision, Facts, Plan, Request, unfit_bases, unknown_frontends};
 use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
 
 use super::recorder::sweep_dead;
@@ -96,7 +96,7 @@ impl Planning {
         };
         let request = Request { selected, no_reuse: what.no_reuse, emulation };
         let plan = Plan::new(&workspace.family, &facts, &request);
-        if let Some(warning) = made_by_emulation(&plan) {
+        for warning in made_by_emulation(&plan).into_iter().chain(unknown_frontends(&facts, &plan)) {
             context.ui.warning(&warning);
         }
         Ok(Self { workspace, shelf, facts, plan, request })

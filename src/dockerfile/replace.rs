@@ -7,13 +7,14 @@ use super::stages::StageNames;
 use super::{Dockerfile, Request};
 
 impl Dockerfile {
-    /// The text in which `replace` has put other references for those it knows (given as they expand), at `FROM`,
-    /// `COPY --from`, `RUN --mount=from=` and `# syntax=`. Triggers of `ONBUILD` stay: they are of another build.
+    /// The text in which `frontend`, if given, stands at `# syntax=`, and `replace` has put other references for those
+    /// it knows (given as they expand), at `FROM`, `COPY --from` and `RUN --mount=from=`. Triggers of `ONBUILD` stay: they are of another build.
     ///
     /// A file whose `needs` are an error is returned as it is.
     pub(crate) fn with_references(
         &self,
         request: &Request<'_>,
+        frontend: Option<&str>,
         replace: &dyn Fn(&str) -> Option<String>,
     ) -> String {
         let source = self.text.as_str();
@@ -21,8 +22,8 @@ impl Dockerfile {
         let bases = Globals::new(self, request).and_then(|globals| self.bases(&globals, &names));
         let Ok(bases) = bases else { return source.to_owned() };
         let mut edits = Vec::new();
-        if let Some(syntax) = &self.syntax {
-            edits.extend(replace(&syntax.value).map(|new| (syntax.range.clone(), new)));
+        if let (Some(syntax), Some(frontend)) = (&self.syntax, frontend) {
+            edits.push((syntax.range.clone(), frontend.to_owned()));
         }
         for (at, (stage, from)) in self.stages.iter().zip(&bases).enumerate() {
             if let Base::Image(reference) = &from.base {

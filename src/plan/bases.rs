@@ -6,7 +6,7 @@ use crate::diag::{Diagnostic, Place, did_you_mean};
 use crate::family::{Build, Family, JobId, Use};
 use crate::oci::{Platform, Reference};
 
-use super::{Base, Decision, Facts, Plan};
+use super::{Base, Decision, Facts, Frontend, Plan};
 
 /// One problem for each image from outside that a job to be built needs and that is unknown (F-D7) or lacks its
 /// platform (F-D6).
@@ -25,6 +25,23 @@ pub(crate) fn unfit_bases(family: &Family, facts: &Facts, plan: &Plan) -> Vec<Di
         }
     }
     unfit.into_iter().map(|(reference, (place, jobs))| told(family, reference, place, &jobs, facts)).collect()
+}
+
+/// One warning for each frontend that a job to be built names and that is unknown: the engine takes what its tag is then.
+pub(crate) fn unknown_frontends(facts: &Facts, plan: &Plan) -> Vec<Diagnostic> {
+    let mut unknown = BTreeMap::<&Place, Diagnostic>::new();
+    for job in plan.jobs.iter().filter(|(_, planned)| matches!(planned.decision, Decision::Build(_))) {
+        let Some(Frontend::Unknown { written, why }) = facts.frontends.get(&job.0.unit) else { continue };
+        let frontend = &written.text;
+        unknown.entry(&written.place).or_insert_with(|| {
+            let problem = "is unknown, so that nothing that it reads is reused: it cannot be looked up";
+            Diagnostic::warning(format!("frontend {frontend} {problem}"))
+                .at(written.place.clone())
+                .because(why)
+                .hint(format!("see whether it is there: polyarch inspect {frontend}"))
+        });
+    }
+    unknown.into_values().collect()
 }
 
 fn place_of(build: &Build, written: &str) -> Option<Place> {

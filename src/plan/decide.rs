@@ -6,7 +6,7 @@ use std::fmt;
 use crate::family::{Emulation, Family, JobId};
 use crate::record::{ImageRecord, Passed};
 
-use super::{Base, Decision, Facts, Inputs, Keyed, Planned, Request, check_key};
+use super::{Base, Decision, Facts, Frontend, Inputs, Keyed, Planned, Request, check_key};
 
 /// One reason for a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,13 @@ pub(crate) enum Reason {
         /// Why it could not be looked up.
         why: String,
     },
+    /// The image that reads the Dockerfile is not known.
+    FrontendUnknown {
+        /// What stands in the Dockerfile.
+        written: String,
+        /// Why it could not be looked up.
+        why: String,
+    },
     /// The latest record has the same inputs, but nothing stands under the key any more.
     RecordIsGone,
 }
@@ -64,6 +71,7 @@ impl fmt::Display for Reason {
             }
             Self::MadeByEmulation => f.write_str("its record was made by emulation, which is refused here"),
             Self::BaseUnknown { reference, .. } => write!(f, "base image {reference} is unknown"),
+            Self::FrontendUnknown { written, .. } => write!(f, "frontend {written} is unknown"),
             Self::RecordIsGone => f.write_str("its record is no longer in the store"),
             Self::Changed { input, old, new } => {
                 let (kind, name) = input.split_once(':').unwrap_or((input, ""));
@@ -112,6 +120,9 @@ pub(super) fn decide(
         reasons.push(Reason::Asked);
     }
     reasons.extend(unknown_bases(family, facts, job));
+    if let Some(Frontend::Unknown { written, why }) = facts.frontends.get(&job.unit) {
+        reasons.push(Reason::FrontendUnknown { written: written.text.clone(), why: why.clone() });
+    }
     let record = facts.images.get(&keyed.key);
     let refused = request.emulation == Emulation::Refused && record.is_some_and(|record| record.emulated);
     reasons.extend(refused.then_some(Reason::MadeByEmulation));
@@ -123,15 +134,17 @@ pub(super) fn decide(
                 let why = changes(facts.newest.get(job), &keyed.inputs);
                 // A parent that is built has another key as a rule: it is told once.
                 let told = reasons.iter().any(|reason| matches!(reason, Reason::ParentIsBuilt(_)));
-                let first = reasons
-                    .iter()
-                    .take_while(|reason| matches!(reason, Reason::Asked | Reason::BaseUnknown { .. }));
-                let first = first.count();
+                let first = reasons.iter().take_while(|reason| is_first(reason)).count();
                 reasons.splice(first..first, why.into_iter().filter(|reason| !(told && is_parents(reason))));
             }
             Decision::Build(reasons)
         }
     }
+}
+
+/// Whether it is told before what changed.
+fn is_first(reason: &Reason) -> bool {
+    matches!(reason, Reason::Asked | Reason::BaseUnknown { .. } | Reason::FrontendUnknown { .. })
 }
 
 fn is_parents(reason: &Reason) -> bool {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | key format | `format` | another format is another key |
 //! | Dockerfile | `dockerfile`, digest of the text | every instruction counts |
-//! | `# syntax` frontend | `frontend`, its digest where it can be known | it reads the Dockerfile |
+//! | `# syntax` frontend | `frontend`, its digest; without one nothing is reused | it reads the Dockerfile |
 //! | target stage | `target` | it settles which stages count |
 //! | files, folders and links that a `COPY`, `ADD` or bind mount can read, those behind links that it names too | `file:PATH`: type, mode, content or link target | nothing else of the context can reach the image |
 //! | build arguments that reach the build | `arg:NAME` | an undeclared one changes nothing |
@@ -29,7 +29,7 @@ use crate::dockerfile::Source;
 use crate::family::{Action, CheckKind, Recipe, TagSource, Unit, Use};
 use crate::oci::{Algorithm, Digest, Hasher, Platform};
 
-use super::Facts;
+use super::{Facts, Frontend};
 
 /// The version of the format of keys.
 const FORMAT: &str = "1";
@@ -82,7 +82,13 @@ pub(super) fn inputs(
         put(format!("file:{path}"), state.clone());
     }
     if let Some(frontend) = facts.frontends.get(&recipe.unit) {
-        put("frontend".into(), frontend.clone());
+        put(
+            "frontend".into(),
+            match frontend {
+                Frontend::Found { reference, .. } => reference.to_string(),
+                Frontend::Unknown { written, .. } => written.text.clone(),
+            },
+        );
     }
     let epoch = facts.epochs.get(&job).copied().unwrap_or_default();
     for source in &build.needs.sources {

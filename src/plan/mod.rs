@@ -8,11 +8,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::dockerfile::Written;
 use crate::family::{Build, Emulation, Family, JobId, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, ImageRecord, Passed};
 
-pub(crate) use bases::unfit_bases;
+pub(crate) use bases::{unfit_bases, unknown_frontends};
 pub(crate) use decide::Reason;
 pub(crate) use key::{Inputs, check_key};
 
@@ -25,8 +26,8 @@ pub(crate) struct Facts {
     pub(crate) ignores: BTreeMap<Unit, String>,
     /// The images from outside.
     pub(crate) bases: BTreeMap<Reference, Base>,
-    /// The `# syntax` frontend of each unit that names one, at its digest where that is known.
-    pub(crate) frontends: BTreeMap<Unit, String>,
+    /// The `# syntax` frontend of each unit that names one.
+    pub(crate) frontends: BTreeMap<Unit, Frontend>,
     /// The refresh epoch of each job that has one.
     pub(crate) epochs: BTreeMap<JobId, u64>,
     /// The image records that stand under the keys of this plan.
@@ -65,6 +66,25 @@ impl Base {
             Self::Unknown(_) => None,
         }
     }
+}
+
+/// The image that reads a Dockerfile, named by its `# syntax=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frontend {
+    /// It was looked up.
+    Found {
+        /// It at its digest, which the key holds.
+        reference: Reference,
+        /// Its manifest for each of its platforms.
+        platforms: BTreeMap<Platform, Digest>,
+    },
+    /// It could not be looked up.
+    Unknown {
+        /// What stands in the Dockerfile, and where.
+        written: Written,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Every job, its key, and what will be done about it.

@@ -104,6 +104,11 @@ fn base(digest: &[u8]) -> Base {
     Base::Found([("linux/amd64".parse().unwrap(), Digest::of(digest))].into())
 }
 
+fn frontend(digest: &[u8]) -> Frontend {
+    let reference: Reference = "docker/dockerfile:1".parse().unwrap();
+    Frontend::Found { reference: reference.at(Digest::of(digest)), platforms: BTreeMap::new() }
+}
+
 /// The key of `a` after a change.
 fn key(change: &Change) -> Digest {
     let files =
@@ -112,7 +117,7 @@ fn key(change: &Change) -> Digest {
     let mut facts = Facts::default();
     facts.files.insert(job("a@linux/amd64"), [("files/one".to_owned(), "0644 x".to_owned())].into());
     facts.bases.insert("base.example/x:1".parse().unwrap(), base(b"1"));
-    facts.frontends.insert("a".parse().unwrap(), "docker/dockerfile:1@sha256:1".to_owned());
+    facts.frontends.insert("a".parse().unwrap(), frontend(b"1"));
     if let Some(change) = change.facts {
         change(&mut facts);
     }
@@ -150,12 +155,7 @@ fn rows() -> Vec<(&'static str, Change)> {
                 "# syntax=docker/dockerfile:1\nFROM base.example/x:1 AS first\nFROM p AS last\nARG X\nARG Y\nCOPY files /\nCOPY --from=first /x /x\n",
             ),
         ),
-        (
-            "frontend",
-            of_facts(|facts| {
-                *facts.frontends.values_mut().next().unwrap() = "docker/dockerfile:1@sha256:2".to_owned()
-            }),
-        ),
+        ("frontend", of_facts(|facts| *facts.frontends.values_mut().next().unwrap() = frontend(b"2"))),
         (
             "target",
             of_config(
@@ -490,6 +490,29 @@ fn a_base_that_cannot_be_looked_up_is_told_and_built_upon() {
               base image base.example/x:1 is unknown
         "#]],
     );
+}
+
+#[test]
+fn a_frontend_that_cannot_be_looked_up_is_told_with_its_line_and_built_with() {
+    let files = [("a", "#!/bin/x\n# syntax=x.example/frontend:1\nFROM scratch\n"), ("b", "FROM scratch\n")];
+    let family = family("", &table(&files));
+    let read = crate::dockerfile::Dockerfile::parse("a/Dockerfile".as_ref(), files[0].1).unwrap();
+    let unknown = Frontend::Unknown { written: read.syntax().unwrap(), why: "connection refused".to_owned() };
+    let facts = Facts { frontends: [("a".parse().unwrap(), unknown)].into(), ..Facts::default() };
+    let facts = with_records(&family, facts);
+    check(
+        &family,
+        &facts,
+        &Request::default(),
+        &expect![[r#"
+            a@linux/amd64: build
+              frontend x.example/frontend:1 is unknown
+            b@linux/amd64: reuse
+        "#]],
+    );
+    let told = unknown_frontends(&facts, &all(&family, &facts));
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    expect!["a/Dockerfile:2:10: frontend x.example/frontend:1 is unknown, so that nothing that it reads is reused: it cannot be looked up: connection refused"].assert_eq(&told.join("\n"));
 }
 
 #[test]

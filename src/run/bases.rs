@@ -1,12 +1,14 @@
 //! Images from outside: looked up by name, and copied into the store by digest, once each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 use crate::diag::Diagnostic;
-use crate::oci::{Digest, Document, Error, Reference, Repository, Store};
+use crate::engine::StoreAddress;
+use crate::oci::{Digest, Document, Error, Platform, Reference, Repository, Store};
+use crate::plan::Frontend;
 use crate::survey::Registries;
 
 /// Copies of images from outside in the scope of the store.
@@ -44,6 +46,27 @@ impl Bases {
             *done = true;
         }
         Ok(())
+    }
+
+    /// What an engine is to fetch a frontend by, so that it is the one whose digest the key holds: its manifest in the
+    /// scope for one of the platforms that the engine's machine runs itself; where there is none, the whole at its
+    /// registry. None where it is unknown, so that what is written stays.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`].
+    pub(super) async fn frontend(
+        &self,
+        frontend: &Frontend,
+        native: &BTreeSet<Platform>,
+        store: &StoreAddress,
+    ) -> Result<Option<String>, Diagnostic> {
+        let Frontend::Found { reference, platforms } = frontend else { return Ok(None) };
+        // The wider architecture of a machine stands behind its narrower one: amd64 behind 386.
+        let Some(image) = native.iter().rev().find_map(|platform| platforms.get(platform)) else {
+            return Ok(Some(reference.to_string()));
+        };
+        self.ensure(reference, image).await?;
+        Ok(Some(store.at(image)))
     }
 
     async fn copy(&self, reference: &Reference, image: &Digest) -> Result<(), Error> {

@@ -64,8 +64,8 @@ pub(super) enum Look {
 pub(super) enum Step {
     /// The run told it.
     Event(EventKind),
-    /// An engine begins a build; whether each image that it names is in the store.
-    BuildBegins { engine: String, job: String, images_stand: bool },
+    /// An engine begins a build of this text; whether each image that it names is in the store.
+    BuildBegins { engine: String, job: String, dockerfile: String, images_stand: bool },
     /// It is over, one way or another.
     BuildEnds { engine: String, job: String },
 }
@@ -190,7 +190,12 @@ impl Engine for Scripted {
             }
         }
         let (engine, job) = (self.name.clone(), order.title.clone());
-        self.log.lock().unwrap().push(Step::BuildBegins { engine, job, images_stand });
+        self.log.lock().unwrap().push(Step::BuildBegins {
+            engine,
+            job,
+            dockerfile: order.dockerfile.clone(),
+            images_stand,
+        });
         let _ends = Ends(self, order.title.clone());
         progress("[1/1] RUN".to_owned());
         if self.is_gone() {

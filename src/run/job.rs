@@ -224,7 +224,14 @@ impl Work<'_> {
         let platform = BuildPlatform::from(&self.job.platform);
         let request =
             Request { target: self.recipe.target.as_deref(), args: &self.recipe.args, platform: &platform };
-        Ok(dockerfile.with_references(&request, &|written| pinned.get(written).cloned()))
+        let frontend = match self.session.facts.frontends.get(&self.recipe.unit) {
+            Some(frontend) => {
+                self.bases.frontend(frontend, &self.builder.facts.native, &self.session.address).await?
+            }
+            None => None,
+        };
+        let pin = |written: &str| pinned.get(written).cloned();
+        Ok(dockerfile.with_references(&request, frontend.as_deref(), &pin))
     }
 
     /// The image from outside that it stands on.

@@ -266,7 +266,12 @@ mod planted {
     }
 
     fn begins(name: &str) -> Step {
-        Step::BuildBegins { engine: "one".to_owned(), job: job(name), images_stand: true }
+        Step::BuildBegins {
+            engine: "one".to_owned(),
+            job: job(name),
+            dockerfile: String::new(),
+            images_stand: true,
+        }
     }
 
     fn ends(name: &str) -> Step {
@@ -274,7 +279,12 @@ mod planted {
     }
 
     fn stray(name: &str) -> Step {
-        Step::BuildBegins { engine: "one".to_owned(), job: job(name), images_stand: false }
+        Step::BuildBegins {
+            engine: "one".to_owned(),
+            job: job(name),
+            dockerfile: String::new(),
+            images_stand: false,
+        }
     }
 
     /// The first violation of a log.

@@ -6,7 +6,7 @@ use super::fixture::{Act, BASE, Look, PLAIN, Site, Step, base_image};
 use super::{Options, Ran};
 use crate::event::{EventKind, Outcome};
 use crate::oci::watched::Watched;
-use crate::oci::{Memory, Platform, Store};
+use crate::oci::{Memory, Platform, Store, Tag};
 use crate::plan::Decision;
 
 fn amd64() -> Platform {
@@ -250,4 +250,35 @@ async fn f_g20_a_base_is_copied_once_however_many_jobs_stand_on_it() {
     // Manifest, configuration and layer.
     assert_eq!(copies_of_the_base(1).await, 3);
     assert_eq!(copies_of_the_base(12).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frontend_is_sent_as_its_manifest_in_the_store_and_one_without_a_look_up_as_it_is_written() {
+    let text = |frontend: &str| format!("# syntax={frontend}\nFROM scratch\n");
+    let (known, unknown) = (text(BASE), text("unknown.example/frontend:1"));
+    let site = site("", &[("a", &known), ("b", &unknown)]).await;
+    let (_, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    let sent = |wanted: &str| {
+        let found = steps.iter().find_map(|step| match step {
+            Step::BuildBegins { job, dockerfile, images_stand, .. } if job == wanted => {
+                Some((dockerfile.clone(), *images_stand))
+            }
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let registry = (site.registries)("base.example").unwrap();
+    let index = registry.read_document(&"base".parse().unwrap(), &"1".parse::<Tag>().unwrap().into()).await;
+    let index = index.unwrap();
+    let manifest = &index.index().unwrap().manifests[0].digest;
+    let pinned = text(&format!("127.0.0.1:5000/scopes/trusted@{manifest}"));
+    assert_eq!(sent("a@linux/amd64"), (pinned, true));
+    assert_eq!(sent("b@linux/amd64"), (unknown, true));
+    let (_, plan) = site.plan().await;
+    let planned = |job: &str| &plan.jobs[&job.parse().unwrap()];
+    let key = &planned("a@linux/amd64").inputs["frontend"];
+    assert_eq!(*key, format!("base.example/base@{}", index.digest()));
+    assert!(matches!(planned("a@linux/amd64").decision, Decision::Reuse(_)));
+    assert!(matches!(&planned("b@linux/amd64").decision, Decision::Build(reasons)
+        if reasons[0].to_string() == "frontend unknown.example/frontend:1 is unknown"));
 }

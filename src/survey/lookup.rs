@@ -8,9 +8,10 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::family::Family;
+use crate::dockerfile::{Dockerfile, Written};
+use crate::family::{Family, Unit};
 use crate::oci::{Digest, Document, Error, Platform, Reference, Store};
-use crate::plan::Base;
+use crate::plan::{Base, Frontend};
 
 /// Where images from outside come from: one store a registry, made by `cli` with the user's credentials.
 pub(crate) type Registries = dyn Fn(&str) -> Result<Arc<dyn Store>, Error> + Send + Sync;
@@ -25,42 +26,71 @@ pub(super) async fn bases(family: &Family, registries: &Registries) -> BTreeMap<
     let builds = family.recipes().flat_map(|recipe| recipe.platforms.values());
     let references: BTreeSet<&Reference> = builds.flat_map(|build| build.outside()).collect();
     let found = join_all(references.into_iter().map(async |reference| {
-        let looked_up = timeout(LOOKUP_LIMIT, platforms(reference, registries));
-        let base = match looked_up.await {
-            Ok(Ok(platforms)) => Base::Found(platforms),
-            Ok(Err(error)) => Base::Unknown(with_sources(&error)),
-            Err(_) => Base::Unknown(format!("no answer within {} s", LOOKUP_LIMIT.as_secs())),
+        let base = match looked_up(reference, registries).await {
+            Ok((_, platforms)) => Base::Found(platforms),
+            Err(why) => Base::Unknown(why),
         };
         (reference.clone(), base)
     }));
     found.await.into_iter().collect()
 }
 
-/// A frontend at its digest, or as it is written where it cannot be looked up.
-pub(super) async fn frontend(written: &str, registries: &Registries) -> String {
-    let look = async {
-        let reference: Reference = written.parse()?;
-        let registry = registries(reference.registry())?;
-        let found = registry.resolve(reference.repository(), &reference.pointer()).await?;
-        Ok::<_, Error>(found.map(|found| reference.at(found.digest).to_string()))
-    };
-    let found = timeout(LOOKUP_LIMIT, look).await.ok().and_then(Result::ok).flatten();
-    found.unwrap_or_else(|| written.to_owned())
+/// The frontend of each unit that names one by `# syntax=`, each looked up once, side by side.
+pub(super) async fn frontends(family: &Family, registries: &Registries) -> BTreeMap<Unit, Frontend> {
+    let written = family.recipes().filter_map(|recipe| {
+        let read = Dockerfile::parse(&recipe.dockerfile, &recipe.text);
+        Some((recipe.unit.clone(), read.ok()?.syntax()?))
+    });
+    let written: BTreeMap<Unit, Written> = written.collect();
+    let texts: BTreeSet<&str> = written.values().map(|written| written.text.as_str()).collect();
+    let found = join_all(texts.into_iter().map(async |text| (text, frontend(text, registries).await))).await;
+    let found: BTreeMap<&str, _> = found.into_iter().collect();
+    let frontends = written.iter().map(|(unit, written)| {
+        let frontend = match found[written.text.as_str()].clone() {
+            Ok((reference, platforms)) => Frontend::Found { reference, platforms },
+            Err(why) => Frontend::Unknown { written: written.clone(), why },
+        };
+        (unit.clone(), frontend)
+    });
+    frontends.collect()
 }
 
-/// The manifest of an image for each of its platforms.
+/// A frontend at its digest, and its manifest for each platform; or why it cannot be looked up.
+async fn frontend(
+    written: &str,
+    registries: &Registries,
+) -> Result<(Reference, BTreeMap<Platform, Digest>), String> {
+    let reference: Reference = written.parse().map_err(|error: Error| with_sources(&error))?;
+    let (digest, platforms) = looked_up(&reference, registries).await?;
+    Ok((reference.at(digest), platforms))
+}
+
+/// The digest of an image, and its manifest for each platform; or why it cannot be looked up.
+async fn looked_up(
+    reference: &Reference,
+    registries: &Registries,
+) -> Result<(Digest, BTreeMap<Platform, Digest>), String> {
+    match timeout(LOOKUP_LIMIT, platforms(reference, registries)).await {
+        Ok(found) => found.map_err(|error| with_sources(&error)),
+        Err(_) => Err(format!("no answer within {} s", LOOKUP_LIMIT.as_secs())),
+    }
+}
+
+/// The digest of an image, and its manifest for each of its platforms.
 async fn platforms(
     reference: &Reference,
     registries: &Registries,
-) -> Result<BTreeMap<Platform, Digest>, Error> {
+) -> Result<(Digest, BTreeMap<Platform, Digest>), Error> {
     let registry = registries(reference.registry())?;
     let document = registry.read_document(reference.repository(), &reference.pointer()).await?;
     if document.is_index() {
         let entries = document.index()?.manifests.into_iter();
-        return Ok(entries.filter_map(|entry| Some((entry.platform?, entry.digest))).collect());
+        let platforms = entries.filter_map(|entry| Some((entry.platform?, entry.digest))).collect();
+        return Ok((document.digest().clone(), platforms));
     }
     let platform = platform_of(&*registry, reference, &document).await?;
-    Ok(BTreeMap::from([(platform, document.digest().clone())]))
+    let digest = document.digest().clone();
+    Ok((digest.clone(), BTreeMap::from([(platform, digest)])))
 }
 
 /// The platform of a single image, which only its configuration tells.
