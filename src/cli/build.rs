@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::diag::{Diagnostic, Problems, Result, count};
-use crate::engine::{Redactor, StoreAddress};
+use crate::engine::{Redactor, RunId, StoreAddress};
 use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::Unit;
+use crate::oci::Error;
 use crate::plan::Decision;
 use crate::report::Report;
 use crate::run::{self, Builder, HostTests, Ran, Session};
@@ -146,6 +147,10 @@ async fn build(
         let reused = count(planning.plan.reused(), "job");
         context.ui.note(&format!("nothing to build: records stand for {reused}"));
     }
+    let records = planning.shelf.records();
+    let over = |run: &RunId| recorder::is_over(&planning.shelf.folder, run);
+    let swept = async { run::sweep_tags(&records, over).await.map_err(|error| unswept(&error).into()) };
+    context.signals.unless_stopped(swept).await?;
     let (builders, served) = match idle {
         true => (Vec::new(), None),
         false => {
@@ -157,13 +162,21 @@ async fn build(
     let session = session(context, options, planning, recorder, &builders, address)?;
     let stop = async { drop(context.signals.stop().await) };
     let ran = ticking(context, run::run(&session, &planning.plan, stop)).await;
+    drop(served);
     for builder in &builders {
         let swept = builder.engine.sweep(Some(&recorder.run)).await;
         if let Err(problem) = swept {
             context.ui.warning(&problem);
         }
     }
+    if let Err(error) = run::sweep_tags(&records, |run| *run == recorder.run).await {
+        context.ui.warning(&unswept(&error));
+    }
     ran
+}
+
+fn unswept(error: &Error) -> Diagnostic {
+    Diagnostic::surroundings("remove the tags of builds from the store").caused_by(error)
 }
 
 /// The builders, on which nothing is left of runs that are over.

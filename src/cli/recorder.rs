@@ -114,6 +114,13 @@ pub(super) fn sweep_dead(store: &Path) {
     }
 }
 
+/// Whether a run of this store is no more: its process is gone, and nobody holds its lock.
+pub(super) fn is_over(store: &Path, run: &RunId) -> bool {
+    let lock = File::open(store.join("runs").join(&run.0).join("lock"));
+    let is_held = lock.is_ok_and(|lock| lock.try_lock().is_err());
+    run.is_over(true) && !is_held
+}
+
 /// TM30: a folder that another user made, or a link in its place, is not written to and nothing in it is removed.
 fn own(folder: &Path) -> std::io::Result<()> {
     let refused = |why: &str| Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));

@@ -322,7 +322,7 @@ fn kept(job: &JobId) -> impl Fn(Error) -> Diagnostic {
 }
 
 /// There is nothing to take away, or the registry lets nobody: `gc` comes later.
-fn passing_over_absence(error: Error) -> Result<(), Error> {
+pub(super) fn passing_over_absence(error: Error) -> Result<(), Error> {
     let passed_over = error.is_not_found() || error.kind() == ErrorKind::Unsupported;
     if passed_over { Ok(()) } else { Err(error) }
 }

@@ -6,6 +6,7 @@ mod builder;
 mod check;
 mod context;
 mod job;
+mod leftovers;
 mod queue;
 #[cfg(test)]
 mod fixture;
@@ -37,6 +38,7 @@ use crate::survey::Registries;
 
 pub(crate) use builder::Builder;
 pub(crate) use check::HostTests;
+pub(crate) use leftovers::sweep_tags;
 
 use bases::Bases;
 use builder::{Fit, Slots};

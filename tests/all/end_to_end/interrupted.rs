@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, wait_for};
+use polyarch::oci::{Layout, Store as _};
+
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
 use crate::program::{Answer, Place, program};
 
 const CONFIGURATION: &str = r#"
@@ -71,8 +73,24 @@ fn nothing_is_left_of(place: &Place, run: &Path) {
     let build_tag = format!(":build-{}", name_of(run));
     assert!(!names.contains(&build_tag), "no name of an image: {names}");
     assert!(!run.join("tmp").exists(), "no temporary file");
+    let tags: Vec<String> = tags(place, "scopes/trusted").into_keys().collect();
+    assert!(!tags.iter().any(|tag| tag.starts_with("build-")), "no tag of a build in the store: {tags:?}");
     let uploads = std::fs::read_dir(place.store().join("uploads")).map_or(0, Iterator::count);
     assert_eq!(uploads, 0, "no upload that never ends");
+}
+
+/// Have the store hold what the engine pushed for a job of the run, at the moment when the run is stopped.
+fn tag_of_a_build(place: &Place, run: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let store = Layout::open(place.store()).expect("a store");
+        let scope = "scopes/trusted".parse().expect("a repository");
+        let records = store.tags(&scope, None, 1).await.expect("tags");
+        let pointer = records.first().expect("the record of the parent").clone().into();
+        let document = store.read_document(&scope, &pointer).await.expect("a record");
+        let tag = format!("build-{}-9", name_of(run)).parse().expect("a tag");
+        store.write_document(&scope, &document, &[tag]).await.expect("written");
+    });
 }
 
 fn send(signal: &str, child: &Child) {
@@ -92,6 +110,7 @@ fn goes_on(place: &Place) {
 fn interrupted(test: &str, engine: Engine) {
     let Some(place) = family(test, engine) else { return };
     let (child, run) = in_the_middle(&place);
+    tag_of_a_build(&place, &run);
     let begin = Instant::now();
     send("-INT", &child);
     let answer = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
@@ -106,6 +125,7 @@ fn interrupted(test: &str, engine: Engine) {
 fn killed(test: &str, engine: Engine) {
     let Some(place) = family(test, engine) else { return };
     let (mut child, run) = in_the_middle(&place);
+    tag_of_a_build(&place, &run);
     child.kill().expect("kill it");
     child.wait().expect("it is dead");
     assert_ne!(containers(&place, &run), "", "what was killed could not clean up");
