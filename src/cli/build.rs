@@ -117,16 +117,8 @@ async fn build_and_publish(
     if options.publish {
         let request = publish::Wanted { to: options.to.clone(), dry_run: false };
         let show = recorder.clone();
-        let published = publish::publish(
-            context,
-            &planning.workspace,
-            &planning.shelf,
-            &ran.passed,
-            &planning.request,
-            &request,
-            &move |kind| show.show(kind),
-        )
-        .await;
+        let show = move |kind| show.show(kind);
+        let published = publish::publish(context, planning, ran.passed, &request, &show).await;
         match (failures, published) {
             (Err(failures), Err(more)) => return Err(failures.and(more)),
             (Err(failures), Ok(_)) => return Err(failures),

@@ -1,13 +1,13 @@
 //! `polyarch publish`: join and publish what the store holds for this tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result};
 use crate::event::EventKind;
-use crate::family::JobId;
-use crate::plan::{Decision, Request};
+use crate::family::{JobId, Unit};
+use crate::plan::{Decision, Plan, Request};
 use crate::publish::{Publication, Published, RunFacts, Source, Target as Towards, assemble};
 use crate::record::Passed;
 
@@ -41,14 +41,12 @@ pub(super) struct Wanted {
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
-    let passed = standing(&planning);
+    let passed = standing(&planning.plan);
     let wanted = Wanted { to: options.to.clone(), dry_run: options.dry_run };
     let ui = context.ui.clone();
     let show =
         move |kind: EventKind| ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
-    let ended =
-        publish(context, &planning.workspace, &planning.shelf, &passed, &planning.request, &wanted, &show)
-            .await?;
+    let ended = publish(context, &planning, passed, &wanted, &show).await?;
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
     if target.own && !wanted.dry_run {
         context.ui.note(&format!("next: polyarch serve --store {}", planning.shelf.folder.display()));
@@ -57,12 +55,27 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 }
 
 /// The jobs of a plan that records stand for.
-pub(super) fn standing(planning: &Planning) -> BTreeMap<JobId, Passed> {
-    let stands = planning.plan.jobs.iter().filter_map(|(job, planned)| match &planned.decision {
+pub(super) fn standing(plan: &Plan) -> BTreeMap<JobId, Passed> {
+    let stands = plan.jobs.iter().filter_map(|(job, planned)| match &planned.decision {
         Decision::Reuse(passed) => Some((job.clone(), (**passed).clone())),
         Decision::Check(_) | Decision::Build(_) => None,
     });
     stands.collect()
+}
+
+/// Of the images that are published, the platforms that nobody selected, where records stand for them as they are now.
+fn beside(planning: &Planning) -> BTreeMap<JobId, Passed> {
+    let units = selected_units(planning);
+    let family = &planning.workspace.family;
+    let selected = family.jobs().filter(|job| units.contains(&job.unit)).collect();
+    let whole = Plan::new(
+        family,
+        &planning.facts,
+        &Request { selected, no_reuse: false, emulation: planning.request.emulation },
+    );
+    let mut found = standing(&whole);
+    found.retain(|job, _| !planning.plan.jobs.contains_key(job));
+    found
 }
 
 /// Where the family is published: what the command line says, else the configuration, else the store itself.
@@ -90,15 +103,13 @@ pub(super) fn run_facts(workspace: &Workspace) -> RunFacts {
 /// Publish the jobs that have passed, or say what would be done.
 pub(super) async fn publish(
     context: &Context,
-    workspace: &Workspace,
-    shelf: &Shelf,
-    passed: &BTreeMap<JobId, Passed>,
-    request: &Request,
+    planning: &Planning,
+    passed: BTreeMap<JobId, Passed>,
     wanted: &Wanted,
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<Ended> {
-    let target = target(context, workspace, shelf, wanted.to.as_deref())?;
-    let preparing = prepare(context, workspace, shelf, passed, request, &target);
+    let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
+    let preparing = prepare(context, planning, passed, &target);
     let prepared = context.signals.unless_stopped(preparing).await?;
     let towards = Towards { store: &*target.store, registry: &target.name };
     if wanted.dry_run {
@@ -107,7 +118,7 @@ pub(super) async fn publish(
         return Ok(Ended::Well);
     }
     let scope = trusted();
-    let source = Source { store: &*shelf.store, repository: &scope, within_target: target.own };
+    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
     let _: Published = prepared.carry_out(&source, towards, context.signals.stop(), show).await?;
     // Told above, each with its reason; what could be published is.
     match prepared.release().withheld.is_empty() {
@@ -122,14 +133,16 @@ pub(super) async fn publish(
 /// Where tags clash or cannot be, or a policy refuses.
 pub(super) async fn prepare(
     context: &Context,
-    workspace: &Workspace,
-    shelf: &Shelf,
-    passed: &BTreeMap<JobId, Passed>,
-    request: &Request,
+    planning: &Planning,
+    passed: BTreeMap<JobId, Passed>,
     target: &Target,
 ) -> Result<Publication> {
-    let selected = selected_units(workspace, request);
-    let release = assemble(&workspace.family, &selected, passed, &run_facts(workspace))?;
+    let workspace = &planning.workspace;
+    let planned = planning.plan.jobs.keys().cloned().collect();
+    let mut all = beside(planning);
+    all.extend(passed);
+    let facts = run_facts(workspace);
+    let release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
     for withheld in &release.withheld {
         let warning = Diagnostic::warning(format!("{} is not published: {}", withheld.unit, withheld.reason));
         context.ui.warning(&warning.hint(format!("build what it lacks: polyarch build {}", withheld.unit)));
@@ -142,17 +155,14 @@ pub(super) async fn prepare(
         context.ui.warning(warning);
     }
     let scope = trusted();
-    let source = Source { store: &*shelf.store, repository: &scope, within_target: target.own };
+    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
     Publication::prepare(release, &source).await
 }
 
 /// The units that are published: those selected, or all.
-pub(super) fn selected_units(
-    workspace: &Workspace,
-    request: &Request,
-) -> std::collections::BTreeSet<crate::family::Unit> {
-    match request.selected.is_empty() {
-        true => workspace.family.recipes().map(|recipe| recipe.unit.clone()).collect(),
-        false => request.selected.iter().map(|job| job.unit.clone()).collect(),
+fn selected_units(planning: &Planning) -> BTreeSet<Unit> {
+    match planning.request.selected.is_empty() {
+        true => planning.workspace.family.recipes().map(|recipe| recipe.unit.clone()).collect(),
+        false => planning.request.selected.iter().map(|job| job.unit.clone()).collect(),
     }
 }

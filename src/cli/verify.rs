@@ -38,9 +38,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         })
         .collect();
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
-    let passed = standing(&planning);
-    let publication =
-        prepare(context, &planning.workspace, &planning.shelf, &passed, &planning.request, &target).await?;
+    let passed = standing(&planning.plan);
+    let publication = prepare(context, &planning, passed, &target).await?;
     let towards = Towards { store: &*target.store, registry: &target.name };
     let differences = publish::verify(&publication, towards).await?;
     let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);

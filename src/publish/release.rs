@@ -67,11 +67,13 @@ pub(crate) struct Withheld {
 
 /// Joins the platforms of every chosen image whose declared platforms have all passed.
 ///
-/// An image that lacks a platform is withheld, and so is one that was built on an image that is not published by
+/// `planned` are the jobs that were to be done: of any other it is said that it was not selected. An image that lacks a
+/// platform is withheld, and so is one that was built on an image that is not published by
 /// this release though it was chosen: a published child stands on a published parent.
 pub(crate) fn assemble(
     family: &Family,
     chosen: &BTreeSet<Unit>,
+    planned: &BTreeSet<JobId>,
     passed: &BTreeMap<JobId, Passed>,
     facts: &RunFacts,
 ) -> Result<Release> {
@@ -79,7 +81,7 @@ pub(crate) fn assemble(
     let mut problems = Vec::new();
     for recipe in family.recipes().filter(|recipe| chosen.contains(&recipe.unit)) {
         let unit = recipe.unit.clone();
-        let platforms = match complete(recipe, passed, &release) {
+        let platforms = match complete(recipe, planned, passed, &release) {
             Ok(platforms) => platforms,
             Err(reason) => {
                 release.withheld.push(Withheld { unit, reason });
@@ -98,17 +100,21 @@ pub(crate) fn assemble(
 /// The records of all declared platforms, or the reason why the image stays away.
 fn complete<'a>(
     recipe: &'a Recipe,
+    planned: &BTreeSet<JobId>,
     passed: &'a BTreeMap<JobId, Passed>,
     so_far: &Release,
 ) -> Result<BTreeMap<&'a Platform, &'a Passed>, String> {
     let job = |platform| recipe.unit.on(platform);
-    let missing: Vec<String> = { recipe.platforms.keys() }
-        .filter(|platform| !passed.contains_key(&job(platform)))
-        .map(Platform::to_string)
-        .collect();
-    if !missing.is_empty() {
-        let verb = if missing.len() == 1 { "has" } else { "have" };
-        return Err(format!("{} {verb} not passed", missing.join(" and ")));
+    let missing = recipe.platforms.keys().filter(|platform| !passed.contains_key(&job(platform)));
+    let (tried, passed_over): (Vec<&Platform>, Vec<&Platform>) =
+        missing.partition(|platform| planned.contains(&job(platform)));
+    let reasons = [
+        lacking(&tried, ["has not passed", "have not passed"]),
+        lacking(&passed_over, ["was not selected", "were not selected"]),
+    ];
+    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    if !reasons.is_empty() {
+        return Err(reasons.join("; "));
     }
     let records: BTreeMap<&Platform, &Passed> = { recipe.platforms.keys() }
         .filter_map(|platform| Some((platform, passed.get(&job(platform))?)))
@@ -117,6 +123,12 @@ fn complete<'a>(
         stands_on_published(platform, record, so_far)?;
     }
     Ok(records)
+}
+
+/// What is said of some platforms, in words for one and for several.
+fn lacking(platforms: &[&Platform], words: [&str; 2]) -> Option<String> {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| format!("{} {}", names.join(" and "), words[usize::from(names.len() > 1)]))
 }
 
 /// A parent that this release was to bring must be brought, and be the one that the child was built from.

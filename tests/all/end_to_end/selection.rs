@@ -1,6 +1,6 @@
 //! Which jobs a run has, and which of them it can do without.
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64};
+use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, root_file_systems, runs_arm64};
 use crate::program::Place;
 
 const CONFIGURATION: &str = "name = \"chosen\"\nplatforms = [\"linux/386\", \"linux/amd64\"]\n";
@@ -32,8 +32,15 @@ fn only_what_is_asked_for_and_has_changed_is_built() {
     assert_eq!(built, jobs("root@linux/amd64 middle@linux/amd64 leaf@linux/amd64"));
     let (built, _) = build(&["middle@linux/386"]);
     assert_eq!(built, jobs("root@linux/386 middle@linux/386"));
+    let answer = place.run(&["build", "other@linux/amd64", "--publish"]).ended(1);
+    let told = "other is not published: linux/386 was not selected";
+    assert!(answer.stderr.contains(told), "{}", answer.stderr);
+    let (built, _) = build(&["other@linux/386", "--publish"]);
+    assert_eq!(built, jobs("other@linux/386"));
+    let both = inspected(&place, "chosen/other:latest")["images"].as_array().map(Vec::len);
+    assert_eq!(both, Some(2), "the platform that was built before is published too");
     let (built, _) = build(&[]);
-    assert_eq!(built, jobs("leaf@linux/386 other@linux/386 other@linux/amd64"));
+    assert_eq!(built, jobs("leaf@linux/386"));
 
     let tests = "[image.middle]\ntests = [{ run = \"cat /word\", stdout = \"one\" }]\n";
     place.write("polyarch.toml", &format!("{CONFIGURATION}{tests}"));
