@@ -351,11 +351,16 @@ impl Site {
         self.builder("scripted", &platforms, &[], slots, Script { builds, looks, vanishes: None })
     }
 
-    /// The facts and the plan.
+    /// The facts and the plan, where emulation is refused.
     pub(super) async fn plan(&self) -> (Facts, Plan) {
+        self.plan_where(Emulation::Refused).await
+    }
+
+    /// The facts, and the plan where emulation is allowed or refused.
+    pub(super) async fn plan_where(&self, emulation: Emulation) -> (Facts, Plan) {
         let surveyed = survey(&self.family, self.folder.path(), &*self.registries, &self.records).await;
         let (facts, _) = surveyed.expect("the survey goes through");
-        let plan = Plan::new(&self.family, &facts, &Request::default());
+        let plan = Plan::new(&self.family, &facts, &Request { emulation, ..Request::default() });
         (facts, plan)
     }
 

@@ -193,10 +193,10 @@ async fn simulate(seed: u64) -> [usize; 5] {
     let options = Options { fail_fast: dice.percent(15), emulation, ..PLAIN };
     let stop = dice.percent(25).then(|| Duration::from_millis(dice.next() % 300_000));
 
-    let plan = site.plan().await;
+    let plan = site.plan_where(emulation).await;
     let first = watched(seed, "first", &site, &plan, &builders, options, stop).await;
     let (ran, steps) = first.unwrap_or_default();
-    let planned = site.plan().await;
+    let planned = site.plan_where(emulation).await;
     let healthy = [site.healthy(dice.below(3) + 1)];
     let (again, second) = watched(seed, "second", &site, &planned, &healthy, PLAIN, None).await.unwrap();
     let twice: Vec<_> = built(&second).intersection(&kept(&steps)).map(ToString::to_string).collect();
@@ -208,7 +208,7 @@ async fn simulate(seed: u64) -> [usize; 5] {
         assert_eq!(then, now, "seed {seed}: {job} had passed, and is another now");
     }
 
-    let (facts, third) = site.plan().await;
+    let (facts, third) = site.plan_where(emulation).await;
     assert_eq!(third.reused(), third.order.len(), "seed {seed}: nothing is left to do");
     let (_, steps) = watched(seed, "third", &site, &(facts, third), &[], PLAIN, None).await.unwrap();
     assert!(built(&steps).is_empty());
