@@ -6,14 +6,14 @@ mod lookup;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Result, collect};
 use crate::family::{Family, JobId, Recipe};
-use crate::oci::Error;
+use crate::oci::{Error, Platform};
 use crate::plan::{Facts, check_key, keys};
 use crate::record::Records;
 
@@ -31,13 +31,22 @@ pub(crate) async fn survey(
 ) -> Result<(Facts, Vec<Diagnostic>)> {
     let mut warnings = Vec::new();
     let mut facts = Facts::default();
-    let contexts = collect(family.recipes().map(|recipe| context::read(root, recipe)))?;
+    // Before anything is asked of a network: what is wrong here is told at once.
+    let in_family: Vec<_> = family.recipes().map(|recipe| facts.triggered(recipe)).collect();
+    let read = |(recipe, triggered)| context::read(root, recipe, triggered);
+    let mut contexts = collect(family.recipes().zip(&in_family).map(read))?;
+    (facts.bases, facts.triggers) = lookup::bases(family, registries).await;
+    for ((recipe, context), before) in family.recipes().zip(&mut contexts).zip(&in_family) {
+        let triggered = facts.triggered(recipe);
+        if triggered != *before {
+            *context = context::read(root, recipe, &triggered)?;
+        }
+    }
     for (recipe, context) in family.recipes().zip(contexts) {
         facts.files.extend(context.files);
         warnings.extend(context.warnings);
         facts.ignores.extend(context.ignore.map(|(_, text)| (recipe.unit.clone(), text)));
     }
-    facts.bases = lookup::bases(family, registries).await;
     facts.frontends = lookup::frontends(family, registries).await;
     read_records(family, records, &mut facts)
         .await
@@ -46,11 +55,17 @@ pub(crate) async fn survey(
 }
 
 /// The files that the build of a job can read, as they stand now: what [`Facts::files`] holds of it from the survey.
+/// `triggered` is what [`Facts::triggered`] says of the recipe.
 ///
 /// # Errors
 /// Where the context cannot be read, or changes meanwhile.
-pub(crate) fn files(root: &Path, recipe: &Recipe, job: &JobId) -> Result<BTreeMap<String, String>> {
-    Ok(context::read(root, recipe)?.files.remove(job).unwrap_or_default())
+pub(crate) fn files(
+    root: &Path,
+    recipe: &Recipe,
+    job: &JobId,
+    triggered: &BTreeSet<Platform>,
+) -> Result<BTreeMap<String, String>> {
+    Ok(context::read(root, recipe, triggered)?.files.remove(job).unwrap_or_default())
 }
 
 /// The records under the keys that these facts give, and the latest of each job that has none.

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::diag::Diagnostic;
-use crate::dockerfile::Needs;
+use crate::dockerfile::{How, Needs};
 use crate::oci::{Platform, Reference, Repository};
 
 pub(crate) use discover::Found;
@@ -163,6 +163,22 @@ impl Build {
         self.uses.values().filter_map(|meant| match meant {
             Use::Family(_) => None,
             Use::Outside(reference) => Some(reference),
+        })
+    }
+
+    /// The platform that a reference is wanted for: what its `FROM --platform=` names, else the build's own.
+    pub(crate) fn asked_platform(&self, written: &str, own: &Platform) -> Platform {
+        let named = self.needs.references.iter().filter(|used| used.reference == written);
+        let named = named.filter_map(|used| used.platform.as_ref()?.parse::<Platform>().ok()).next();
+        named.unwrap_or_else(|| own.clone())
+    }
+
+    /// Images from outside that a stage stands on, by what is written: their `ONBUILD` triggers run in this build.
+    pub(crate) fn outside_stages(&self) -> impl Iterator<Item = (&str, &Reference)> {
+        let from = self.needs.references.iter().filter(|used| matches!(used.how, How::From { .. }));
+        from.filter_map(|used| match self.uses.get(&used.reference)? {
+            Use::Family(_) => None,
+            Use::Outside(reference) => Some((used.reference.as_str(), reference)),
         })
     }
 

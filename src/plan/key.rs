@@ -8,7 +8,7 @@
 //! | Dockerfile | `dockerfile`, digest of the text | every instruction counts |
 //! | `# syntax` frontend | `frontend`, its digest; without one nothing is reused | it reads the Dockerfile |
 //! | target stage | `target` | it settles which stages count |
-//! | files, folders and links that a `COPY`, `ADD` or bind mount can read, those behind links that it names too | `file:PATH`: type, mode, content or link target | nothing else of the context can reach the image |
+//! | files, folders and links that a `COPY`, `ADD` or bind mount can read, those behind links that it names too; all where `ONBUILD` triggers run | `file:PATH`: type, mode, content or link target | nothing else of the context can reach the image |
 //! | build arguments that reach the build | `arg:NAME` | an undeclared one changes nothing |
 //! | labels | `label:NAME` | they stand in the configuration |
 //! | platform | `platform` | another platform is another image |

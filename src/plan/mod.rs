@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::Written;
-use crate::family::{Build, Emulation, Family, JobId, Unit, Use};
+use crate::family::{Build, Emulation, Family, JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, ImageRecord, Passed};
 
@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) ignores: BTreeMap<Unit, String>,
     /// The images from outside.
     pub(crate) bases: BTreeMap<Reference, Base>,
+    /// The `ONBUILD` triggers of those images from outside that leave any, by their manifests.
+    pub(crate) triggers: BTreeMap<Digest, Vec<String>>,
     /// The `# syntax` frontend of each unit that names one.
     pub(crate) frontends: BTreeMap<Unit, Frontend>,
     /// The refresh epoch of each job that has one.
@@ -43,9 +45,18 @@ impl Facts {
     /// `FROM --platform=` names, else for the build's own.
     pub(crate) fn base(&self, build: &Build, written: &str, own: &Platform) -> Option<&Digest> {
         let Use::Outside(reference) = build.uses.get(written)? else { return None };
-        let named = build.needs.references.iter().filter(|used| used.reference == written);
-        let named = named.filter_map(|used| used.platform.as_ref()?.parse::<Platform>().ok()).next();
-        self.bases.get(reference)?.digest_for(&named.unwrap_or_else(|| own.clone()))
+        self.bases.get(reference)?.digest_for(&build.asked_platform(written, own))
+    }
+
+    /// The platforms on which `ONBUILD` triggers run in a recipe's build, those of its parents in the family and those
+    /// of images from outside. They can read anything of its context.
+    pub(crate) fn triggered(&self, recipe: &Recipe) -> BTreeSet<Platform> {
+        let builds = recipe.platforms.iter().filter(|(platform, build)| {
+            let mut images =
+                build.outside_stages().filter_map(|(written, _)| self.base(build, written, platform));
+            !build.triggers.is_empty() || images.any(|image| self.triggers.contains_key(image))
+        });
+        builds.map(|(platform, _)| platform.clone()).collect()
     }
 }
 

@@ -17,8 +17,9 @@ pub(super) async fn stands(session: &Session<'_>, recipe: &Recipe, job: &JobId) 
     let none = BTreeMap::new();
     let before = session.facts.files.get(job).unwrap_or(&none);
     let (root, of, on) = (session.root.clone(), recipe.clone(), job.clone());
+    let triggered = session.facts.triggered(recipe);
     // Reading takes time, and the loop of the run must go on meanwhile.
-    let read = tokio::task::spawn_blocking(move || survey::files(&root, &of, &on)).await;
+    let read = tokio::task::spawn_blocking(move || survey::files(&root, &of, &on, &triggered)).await;
     let read = read.map_err(|error| Diagnostic::new(Kind::Bug, "read a context again").caused_by(&error))?;
     let now = read.map_err(|problems| {
         problems.iter().fold(changed(job, "it cannot be read again"), Diagnostic::because)

@@ -1,6 +1,6 @@
 //! The files of a build context that its Dockerfile can read, and the state of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::{Ignore, Source};
 use crate::family::{Build, JobId, Recipe};
-use crate::oci::{Algorithm, Hasher};
+use crate::oci::{Algorithm, Hasher, Platform};
 
 use super::links::Links;
 
@@ -32,11 +32,11 @@ pub(super) struct Context {
     pub(super) warnings: Vec<Diagnostic>,
 }
 
-/// Read the context of a recipe.
+/// Read the context of a recipe, on whose `triggered` platforms `ONBUILD` triggers may read anything.
 ///
 /// # Errors
 /// Where the folder or a file that counts cannot be read, or changes meanwhile.
-pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
+pub(super) fn read(root: &Path, recipe: &Recipe, triggered: &BTreeSet<Platform>) -> Result<Context> {
     let folder = root.join(&recipe.context);
     let mut context = Context { ignore: ignore_text(root, recipe)?, ..Context::default() };
     let ignore = match &context.ignore {
@@ -44,7 +44,7 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
         None => Ignore::default(),
     };
     // The walk is made once for all platforms, and not at all where no build reads the context.
-    let entries = match recipe.platforms.values().any(reads_any) {
+    let entries = match !triggered.is_empty() || recipe.platforms.values().any(reads_any) {
         true => entries(&folder, &recipe.context, &ignore)?,
         false => Vec::new(),
     };
@@ -55,7 +55,9 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
     for (platform, build) in &recipe.platforms {
         let mut files = BTreeMap::new();
         let behind = links.behind(build.needs.sources.iter().flat_map(Source::patterns))?;
-        let read = |entry: &&&Entry| reads(build, &entry.name) || behind.reaches(&entry.name);
+        // What triggers read is not known: it counts as everything.
+        let all = triggered.contains(platform);
+        let read = |entry: &&&Entry| all || reads(build, &entry.name) || behind.reaches(&entry.name);
         for entry in sent.iter().filter(read) {
             let state = match states.get(entry.key.as_str()) {
                 Some(state) => state.clone(),
@@ -75,10 +77,10 @@ pub(super) fn read(root: &Path, recipe: &Recipe) -> Result<Context> {
     Ok(context)
 }
 
-/// Whether a build reads anything of the context.
+/// Whether the instructions of a Dockerfile read anything of the context.
 fn reads_any(build: &Build) -> bool {
     let of_context = |source: &Source| matches!(source, Source::Context(_));
-    !build.triggers.is_empty() || build.needs.sources.iter().any(of_context)
+    build.needs.sources.iter().any(of_context)
 }
 
 /// F-C15: paths that an instruction reads and that are not in the context, so that the build will fail.
@@ -116,9 +118,9 @@ fn absent(recipe: &Recipe, entries: &[Entry]) -> Vec<Diagnostic> {
     warnings
 }
 
-/// Whether a build can read a file. What the triggers of a parent read is not known: it counts as everything.
+/// Whether the instructions of a Dockerfile can read a file.
 fn reads(build: &Build, path: &str) -> bool {
-    !build.triggers.is_empty() || build.needs.sources.iter().any(|source| source.covers(path))
+    build.needs.sources.iter().any(|source| source.covers(path))
 }
 
 /// The text of `<Dockerfile>.dockerignore`, else of the context's `.dockerignore`.

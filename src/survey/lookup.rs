@@ -21,18 +21,58 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 /// The largest image configuration that is read: 4 MiB.
 const CONFIG_BYTES_LIMIT: u64 = 4 << 20;
 
-/// Every image from outside that the family uses, looked up side by side.
-pub(super) async fn bases(family: &Family, registries: &Registries) -> BTreeMap<Reference, Base> {
-    let builds = family.recipes().flat_map(|recipe| recipe.platforms.values());
-    let references: BTreeSet<&Reference> = builds.flat_map(|build| build.outside()).collect();
-    let found = join_all(references.into_iter().map(async |reference| {
-        let base = match looked_up(reference, registries).await {
-            Ok((_, platforms)) => Base::Found(platforms),
-            Err(why) => Base::Unknown(why),
+/// `ONBUILD` triggers by the manifest of the image that leaves them; none of an image that leaves none.
+pub(super) type Triggers = BTreeMap<Digest, Vec<String>>;
+
+/// Every image from outside that the family uses, looked up side by side, and the triggers of those that it stands on.
+pub(super) async fn bases(family: &Family, registries: &Registries) -> (BTreeMap<Reference, Base>, Triggers) {
+    // Of these platforms the configuration is read.
+    let mut wanted = BTreeMap::<&Reference, BTreeSet<Platform>>::new();
+    for (own, build) in family.recipes().flat_map(|recipe| &recipe.platforms) {
+        for reference in build.outside() {
+            wanted.entry(reference).or_default();
+        }
+        for (written, reference) in build.outside_stages() {
+            wanted.entry(reference).or_default().insert(build.asked_platform(written, own));
+        }
+    }
+    let found = join_all(wanted.iter().map(async |(reference, wanted)| {
+        let look = async {
+            let (_, platforms) = platforms(reference, registries).await?;
+            let triggers = triggers(reference, registries, &platforms, wanted).await?;
+            Ok((platforms, triggers))
         };
-        (reference.clone(), base)
+        match in_time(look).await {
+            Ok((platforms, triggers)) => ((*reference).clone(), Base::Found(platforms), triggers),
+            Err(why) => ((*reference).clone(), Base::Unknown(why), Triggers::new()),
+        }
     }));
-    found.await.into_iter().collect()
+    let (mut bases, mut all) = (BTreeMap::new(), Triggers::new());
+    for (reference, base, triggers) in found.await {
+        bases.insert(reference, base);
+        all.extend(triggers);
+    }
+    (bases, all)
+}
+
+/// The triggers that an image leaves on some of its platforms.
+async fn triggers(
+    reference: &Reference,
+    registries: &Registries,
+    platforms: &BTreeMap<Platform, Digest>,
+    wanted: &BTreeSet<Platform>,
+) -> Result<Triggers, Error> {
+    let registry = registries(reference.registry())?;
+    let mut found = Triggers::new();
+    for image in wanted.iter().filter_map(|platform| platforms.get(platform)) {
+        let document = registry.read_document(reference.repository(), &image.clone().into()).await?;
+        let config = config_of(&*registry, reference, &document).await?.config.unwrap_or_default();
+        let triggers = config.on_build.unwrap_or_default();
+        if !triggers.is_empty() {
+            found.insert(image.clone(), triggers);
+        }
+    }
+    Ok(found)
 }
 
 /// The frontend of each unit that names one by `# syntax=`, each looked up once, side by side.
@@ -61,16 +101,13 @@ async fn frontend(
     registries: &Registries,
 ) -> Result<(Reference, BTreeMap<Platform, Digest>), String> {
     let reference: Reference = written.parse().map_err(|error: Error| with_sources(&error))?;
-    let (digest, platforms) = looked_up(&reference, registries).await?;
+    let (digest, platforms) = in_time(platforms(&reference, registries)).await?;
     Ok((reference.at(digest), platforms))
 }
 
-/// The digest of an image, and its manifest for each platform; or why it cannot be looked up.
-async fn looked_up(
-    reference: &Reference,
-    registries: &Registries,
-) -> Result<(Digest, BTreeMap<Platform, Digest>), String> {
-    match timeout(LOOKUP_LIMIT, platforms(reference, registries)).await {
+/// What a look-up finds, or why nothing.
+async fn in_time<T>(look: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    match timeout(LOOKUP_LIMIT, look).await {
         Ok(found) => found.map_err(|error| with_sources(&error)),
         Err(_) => Err(format!("no answer within {} s", LOOKUP_LIMIT.as_secs())),
     }
@@ -88,32 +125,43 @@ async fn platforms(
         let platforms = entries.filter_map(|entry| Some((entry.platform?, entry.digest))).collect();
         return Ok((document.digest().clone(), platforms));
     }
-    let platform = platform_of(&*registry, reference, &document).await?;
+    let config = config_of(&*registry, reference, &document).await?;
+    let platform = Platform::from_fields(&config.os, &config.architecture, config.variant.as_deref());
     let digest = document.digest().clone();
     Ok((digest.clone(), BTreeMap::from([(platform, digest)])))
 }
 
-/// The platform of a single image, which only its configuration tells.
-async fn platform_of(
+/// What a configuration says: OCI image specification, "Image Configuration".
+#[derive(Deserialize)]
+struct Config {
+    os: String,
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
+    #[serde(default)]
+    config: Option<Execution>,
+}
+
+#[derive(Default, Deserialize)]
+struct Execution {
+    /// Docker's own; the specification reserves the name.
+    #[serde(default, rename = "OnBuild")]
+    on_build: Option<Vec<String>>,
+}
+
+/// The configuration of a single image.
+async fn config_of(
     registry: &dyn Store,
     reference: &Reference,
     document: &Document,
-) -> Result<Platform, Error> {
-    #[derive(Deserialize)]
-    struct Fields {
-        os: String,
-        architecture: String,
-        #[serde(default)]
-        variant: Option<String>,
-    }
+) -> Result<Config, Error> {
     let config = document.manifest()?.config.digest;
     let reader = registry.read_blob(reference.repository(), &config, None).await?;
     let bytes = reader.collect(&config, CONFIG_BYTES_LIMIT).await?;
-    let fields: Fields = serde_json::from_slice(&bytes).map_err(|error| {
+    serde_json::from_slice(&bytes).map_err(|error| {
         Error::new(crate::oci::ErrorKind::Invalid, format!("read the configuration of {reference}"))
             .because(error)
-    })?;
-    Ok(Platform::from_fields(&fields.os, &fields.architecture, fields.variant.as_deref()))
+    })
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::FamilyFile;
 use crate::family::{Found, Sources};
-use crate::oci::{ErrorKind, Memory};
+use crate::oci::{Descriptor, Document, ErrorKind, ImageIndex, Manifest, MediaType, Memory, Store};
 use crate::plan::Plan;
 
 /// A folder with one image `a` that copies these things.
@@ -48,7 +48,8 @@ impl Site {
     }
 
     fn context(&self) -> Result<context::Context> {
-        context::read(self.folder.path(), self.family.recipes().next().unwrap())
+        let recipe = self.family.recipes().next().unwrap();
+        context::read(self.folder.path(), recipe, &Facts::default().triggered(recipe))
     }
 
     /// The files that count, contents shortened, and the warnings; or what is wrong.
@@ -74,12 +75,19 @@ impl Site {
         expected.assert_eq(&self.picture());
     }
 
+    /// The facts, where `x.example` is the only registry.
+    async fn facts(&self, elsewhere: Arc<Memory>) -> Facts {
+        let registries: Arc<Registries> = Arc::new(move |host: &str| match host {
+            "x.example" => Ok(elsewhere.clone() as Arc<dyn Store>),
+            host => Err(Error::new(ErrorKind::Invalid, format!("no registry at {host}"))),
+        });
+        let records = Records { store: Arc::new(Memory::new()), scope: "scopes/trusted".parse().unwrap() };
+        survey(&self.family, self.folder.path(), &*registries, &records).await.unwrap().0
+    }
+
     /// The image key of the one job.
     async fn key(&self) -> String {
-        let nowhere: Arc<Registries> =
-            Arc::new(|host: &str| Err(Error::new(ErrorKind::Invalid, format!("no registry at {host}"))));
-        let records = Records { store: Arc::new(Memory::new()), scope: "scopes/trusted".parse().unwrap() };
-        let (facts, _) = survey(&self.family, self.folder.path(), &*nowhere, &records).await.unwrap();
+        let facts = self.facts(Arc::new(Memory::new())).await;
         let plan = Plan::new(&self.family, &facts, &crate::plan::Request::default());
         plan.jobs[&plan.order[0]].key.to_string()
     }
@@ -369,5 +377,76 @@ async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_
         let before = site.key().await;
         change(&site);
         assert_eq!(before != site.key().await, changes, "{what}");
+    }
+}
+
+/// Write an image `base:TAG` into a store: one manifest, or an index of several, by architecture and configuration.
+async fn base(store: &Memory, tag: &str, images: &[(&str, serde_json::Value)]) {
+    let repository = "base".parse().unwrap();
+    let mut entries = Vec::new();
+    for (architecture, execution) in images {
+        let config = serde_json::json!({"os": "linux", "architecture": architecture, "config": execution});
+        let config = serde_json::to_vec(&config).unwrap();
+        store.write_blob(&repository, config.clone().into()).await.unwrap();
+        let manifest = Document::of_manifest(&Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Descriptor::of(MediaType::CONFIG, &config),
+            layers: Vec::new(),
+            subject: None,
+            annotations: BTreeMap::new(),
+        });
+        let tags: Vec<_> = if images.len() == 1 { vec![tag.parse().unwrap()] } else { Vec::new() };
+        store.write_document(&repository, &manifest, &tags).await.unwrap();
+        let platform = Some(format!("linux/{architecture}").parse().unwrap());
+        entries.push(Descriptor { platform, ..manifest.descriptor() });
+    }
+    if images.len() > 1 {
+        let index = Document::of_index(&ImageIndex {
+            schema_version: 2,
+            media_type: Some(MediaType::INDEX.to_owned()),
+            artifact_type: None,
+            manifests: entries,
+            subject: None,
+            annotations: BTreeMap::new(),
+        });
+        store.write_document(&repository, &index, &[tag.parse().unwrap()]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_triggers_of_a_base_from_outside_can_read_counts() {
+    use serde_json::{Value, json};
+    let elsewhere = Arc::new(Memory::new());
+    let leaves = json!({"OnBuild": ["COPY . /all"]});
+    base(&elsewhere, "both", &[("amd64", leaves.clone()), ("arm64", json!({"OnBuild": null}))]).await;
+    base(&elsewhere, "one", &[("amd64", leaves)]).await;
+    base(&elsewhere, "none", &[("amd64", Value::Null)]).await;
+    for (platforms, dockerfile, expected) in [
+        ("amd64 arm64", "FROM x.example/base:both\nCOPY one /\n", "amd64 one two; arm64 one; "),
+        ("amd64 arm64", "FROM x.example/base:both\n", "amd64 one two; arm64 ; "),
+        ("amd64", "FROM x.example/base:one\nCOPY one /\n", "amd64 one two; "),
+        ("amd64", "FROM x.example/base:one AS a\nFROM scratch\nCOPY --from=a /x /\n", "amd64 one two; "),
+        ("amd64", "FROM scratch\nCOPY --from=x.example/base:one /x /\nCOPY one /\n", "amd64 one; "),
+        ("amd64", "FROM x.example/base:none\nCOPY one /\n", "amd64 one; "),
+        ("arm64", "FROM --platform=linux/amd64 x.example/base:both\nCOPY one /\n", "arm64 one two; "),
+    ] {
+        let names: Vec<String> = platforms.split(' ').map(|name| format!("\"linux/{name}\"")).collect();
+        let site = Site::configured(&format!("platforms = [{}]\n", names.join(", ")), dockerfile);
+        site.write("one", "");
+        site.write("two", "");
+        let facts = site.facts(elsewhere.clone()).await;
+        let mut seen = String::new();
+        for (job, files) in &facts.files {
+            let files: Vec<&str> =
+                files.keys().map(String::as_str).filter(|file| *file != "Dockerfile").collect();
+            write!(seen, "{} {}; ", job.platform.architecture(), files.join(" ")).unwrap();
+            let recipe = site.family.recipe(&job.unit).unwrap();
+            let again = super::files(site.folder.path(), recipe, job, &facts.triggered(recipe)).unwrap();
+            assert_eq!(again, facts.files[job], "the same is seen when the build is over");
+        }
+        assert_eq!(seen, expected, "{dockerfile}");
+        assert!(facts.bases.values().all(|base| matches!(base, crate::plan::Base::Found(_))));
     }
 }
