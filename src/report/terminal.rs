@@ -1,4 +1,5 @@
-//! A report for a person: what stays where it was first, then what failed and why, then images and tags.
+//! A report for a person: what stays where it was first, then what was skipped and why, then images and tags. Why a
+//! job failed is told beside it, in full, by whoever ran it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -19,7 +20,7 @@ impl Report {
         if let Some(publication) = &self.publication {
             write_withheld(publication, out)?;
         }
-        self.write_failures(out)?;
+        self.write_skipped(out)?;
         self.write_images(out)?;
         if let Some(publication) = &self.publication {
             write_publication(publication, out)?;
@@ -29,26 +30,16 @@ impl Report {
         self.logs.as_ref().map_or(Ok(()), |logs| writeln!(out, "logs: {logs}"))
     }
 
-    fn write_failures(&self, out: &mut String) -> fmt::Result {
-        let mut any = false;
-        for (job, report) in &self.jobs {
-            let JobResult::Ended(outcome) = &report.result else { continue };
-            match outcome {
-                Outcome::Failed { reason, log, image } => {
-                    writeln!(out, "failed    {job}: {reason}")?;
-                    if let Some(log) = log {
-                        writeln!(out, "          log: {log}")?;
-                    }
-                    if image.is_some() {
-                        writeln!(out, "          its image is kept: polyarch load {job}")?;
-                    }
-                }
-                Outcome::Skipped { because } => writeln!(out, "skipped   {job}: because of {because}")?,
-                _ => continue,
-            }
-            any = true;
+    fn write_skipped(&self, out: &mut String) -> fmt::Result {
+        let skipped = self.jobs.iter().filter_map(|(job, report)| match &report.result {
+            JobResult::Ended(Outcome::Skipped { because }) => Some((job, because)),
+            _ => None,
+        });
+        let skipped: Vec<_> = skipped.collect();
+        for (job, because) in &skipped {
+            writeln!(out, "skipped   {job}: because of {because}")?;
         }
-        if any { writeln!(out) } else { Ok(()) }
+        if skipped.is_empty() { Ok(()) } else { writeln!(out) }
     }
 
     /// One line an image: its platforms, each with what became of it.

@@ -118,9 +118,6 @@ fn a_person_reads_first_what_did_not_happen() {
     expect![[r#"
         withheld  r.io/o/base:v1 stays where it is: linux/386 made it; linux/arm64 made `v2`
 
-        failed    leaf@linux/386: test `true` failed
-                  log: logs/leaf.log
-                  its image is kept: polyarch load leaf@linux/386
         skipped   twig@linux/386: because of leaf@linux/386
 
         base  linux/386 reused, linux/arm64 built (1.7 s, emulated)

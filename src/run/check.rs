@@ -207,7 +207,9 @@ fn failed(subject: &Subject<'_>, check: &Check, why: impl std::fmt::Display) -> 
         true => problem,
         false => problem.because(format!("the check comes from {}", check.declared_by)),
     };
-    problem.hint(format!("look at the image: polyarch load {}", subject.job))
+    problem
+        .hint(format!("look at the image: polyarch load {}", subject.job))
+        .hint(format!("see the whole output: less {}", subject.log.display()))
 }
 
 /// The last lines of an output.

@@ -467,6 +467,20 @@ fn f_g7_a_program_of_another_platform_says_what_runs_it() {
 }
 
 #[test]
+fn a_failure_is_told_once_and_in_full() {
+    let mut place = one_image("FROM scratch\nRUN false\n");
+    place.write("b/Dockerfile", "FROM a\n");
+    Fake::well().install(&mut place);
+    build_by(
+        &place,
+        "printf '#5 [1/1] RUN false\\n#5 0.1 a last word\\n#5 ERROR: exit code: 1\\n' >&2; exit 1",
+    );
+    let answer = place.run(&["build", "--quiet"]).ended(1);
+    says(&answer, &["caused by: a last word", "less ", "b@linux/amd64: because of a@linux/amd64"]);
+    assert_eq!(answer.stderr.matches("RUN false failed").count(), 1, "{}", answer.stderr);
+}
+
+#[test]
 fn f_g4_an_engine_that_says_it_built_and_pushed_nothing_is_not_believed() {
     let mut place = one_image("FROM scratch\n");
     Fake::well().install(&mut place);
