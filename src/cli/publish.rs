@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Diagnostic, Result, count};
 use crate::event::EventKind;
 use crate::family::{JobId, Unit};
 use crate::plan::{Decision, Plan, Request};
-use crate::publish::{Publication, Published, RunFacts, Source, Target as Towards, assemble};
+use crate::publish::{Publication, Published, RunFacts, Source, Target as Towards, Totals, assemble};
 use crate::record::Passed;
+use crate::report::size;
 
 use super::plan::{Planning, What};
 use super::workshop::{Shelf, Target, trusted};
@@ -114,7 +115,7 @@ pub(super) async fn publish(
     let towards = Towards { store: &*target.store, registry: &target.name };
     if wanted.dry_run {
         let steps: String = prepared.steps().map(|step| format!("{step}\n")).collect();
-        context.ui.data(&steps);
+        context.ui.data(&format!("{steps}{}", total(prepared.totals())));
         return Ok(Ended::Well);
     }
     let scope = trusted();
@@ -125,6 +126,24 @@ pub(super) async fn publish(
         true => Ok(Ended::Well),
         false => Ok(Ended::With(1)),
     }
+}
+
+/// The last line of `--dry-run`.
+fn total(totals: Totals) -> String {
+    format!(
+        "total     {} on {}: {} ({}), {}, {}, {}\n",
+        count(totals.images, "image"),
+        count(totals.platforms, "platform"),
+        count(totals.blobs, "blob"),
+        size(totals.bytes),
+        count(totals.manifests, "manifest"),
+        counted(totals.indexes, "index", "indexes"),
+        count(totals.tags, "tag"),
+    )
+}
+
+fn counted(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// What would be published of the jobs that have passed; what stays away is told.

@@ -20,7 +20,7 @@ mod tags;
 mod verify;
 
 pub(crate) use carry_out::Published;
-pub(crate) use publication::{Publication, Source, Target};
+pub(crate) use publication::{Publication, Source, Target, Totals};
 pub(crate) use release::assemble;
 pub(crate) use tags::RunFacts;
 pub(crate) use verify::verify;

@@ -85,6 +85,25 @@ impl fmt::Display for Step {
     }
 }
 
+/// What the steps of a publication come to, where none of it is at the target yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Images, each with its variants apart.
+    pub(crate) images: usize,
+    /// Platforms of all of them together.
+    pub(crate) platforms: usize,
+    /// Blobs, each counted once in however many repositories it must be.
+    pub(crate) blobs: usize,
+    /// Bytes of those.
+    pub(crate) bytes: u64,
+    /// Manifests of platforms.
+    pub(crate) manifests: usize,
+    /// Indexes.
+    pub(crate) indexes: usize,
+    /// Tags.
+    pub(crate) tags: usize,
+}
+
 /// Steps in their order, with what they bring.
 #[derive(Debug)]
 pub(crate) struct Publication {
@@ -118,6 +137,27 @@ impl Publication {
     /// What is published, and what is not.
     pub(crate) fn release(&self) -> &Release {
         &self.release
+    }
+
+    /// What all steps come to.
+    pub(crate) fn totals(&self) -> Totals {
+        let blobs: BTreeMap<&Digest, u64> = { self.blobs.iter() }
+            .filter_map(|step| match step {
+                Step::Blob { blob, .. } => Some((&blob.digest, blob.size)),
+                Step::Document { .. } | Step::Tag { .. } => None,
+            })
+            .collect();
+        let platforms: BTreeSet<&Platform> =
+            self.release.images.iter().flat_map(|image| image.platforms.keys()).collect();
+        Totals {
+            images: self.release.images.len(),
+            platforms: platforms.len(),
+            blobs: blobs.len(),
+            bytes: blobs.values().sum(),
+            manifests: self.manifests.len(),
+            indexes: self.indexes.len(),
+            tags: self.tags.len(),
+        }
     }
 
     /// Every step in its order, for `--dry-run`.

@@ -79,6 +79,7 @@ pub(crate) fn assemble(
 ) -> Result<Release> {
     let mut release = Release::default();
     let mut problems = Vec::new();
+    let mut without_commit = BTreeMap::<String, BTreeSet<Unit>>::new();
     for recipe in family.recipes().filter(|recipe| chosen.contains(&recipe.unit)) {
         let unit = recipe.unit.clone();
         let platforms = match complete(recipe, planned, passed, &release) {
@@ -89,12 +90,32 @@ pub(crate) fn assemble(
             }
         };
         match tags::of_image(recipe, &platforms, &family.tags, facts) {
-            Ok(tags) => join(recipe, &platforms, tags, &mut release, &mut problems),
+            Ok(tags) => {
+                for template in &tags.without_commit {
+                    without_commit.entry(template.clone()).or_default().insert(recipe.unit.clone());
+                }
+                join(recipe, &platforms, tags, &mut release, &mut problems);
+            }
             Err(found) => problems.extend(found.iter().cloned()),
         }
     }
+    release.warnings.extend(left_out(&without_commit));
     problems.extend(clashes(&release));
     Problems::check(problems).map(|()| release)
+}
+
+/// One warning for all tags that want a commit where there is none.
+fn left_out(without_commit: &BTreeMap<String, BTreeSet<Unit>>) -> Option<Diagnostic> {
+    let units: BTreeSet<&Unit> = without_commit.values().flatten().collect();
+    let of = match units.len() {
+        1 => format!("`{}`", units.first()?),
+        several => format!("{several} images"),
+    };
+    let templates: Vec<String> = without_commit.keys().map(|template| format!("`{template}`")).collect();
+    let (tags, verb) = if templates.len() == 1 { ("tag", "is") } else { ("tags", "are") };
+    let message = format!("{tags} {} of {of} {verb} left out", templates.join(", "));
+    let why = "there is no commit: the family's files are in no Git repository";
+    (!units.is_empty()).then(|| Diagnostic::warning(message).because(why))
 }
 
 /// The records of all declared platforms, or the reason why the image stays away.
@@ -193,7 +214,6 @@ fn join(
         }
     }
     release.tags_withheld.extend(tags.withheld);
-    release.warnings.extend(tags.warnings);
     release.images.push(image);
 }
 

@@ -46,8 +46,8 @@ pub(super) struct ImageTags {
     pub(super) merged: Vec<(Tag, BTreeSet<Platform>)>,
     /// Tags that stay where they are.
     pub(super) withheld: Vec<WithheldTag>,
-    /// Templates that were passed over, and why.
-    pub(super) warnings: Vec<Diagnostic>,
+    /// Templates that were passed over because there is no commit.
+    pub(super) without_commit: Vec<String>,
 }
 
 /// All tags of an image whose platforms have all passed.
@@ -57,12 +57,12 @@ pub(super) fn of_image(
     policy: &TagPolicy,
     facts: &RunFacts,
 ) -> Result<ImageTags> {
-    let (common, warnings) = common_values(recipe, facts)?;
+    let (common, without_commit) = common_values(recipe, facts)?;
     let values = collect(passed.iter().map(|(platform, passed)| {
         Ok(((*platform).clone(), platform_values(recipe, platform, passed, &common)?))
     }))?;
     let made: BTreeMap<Platform, Vec<String>> = values.into_iter().collect();
-    let mut tags = ImageTags { warnings, ..ImageTags::default() };
+    let mut tags = ImageTags { without_commit, ..ImageTags::default() };
     for (platform, values) in &made {
         for value in values.iter().collect::<BTreeSet<_>>() {
             let own = format!("{}{value}", recipe.tag_prefix());
@@ -133,20 +133,17 @@ fn divergence_reason(
     format!("{} made it; {}", names.join(" and "), others.collect::<Vec<_>>().join("; "))
 }
 
-/// Values of the common templates, which are the same on every platform.
-fn common_values(recipe: &Recipe, facts: &RunFacts) -> Result<(Vec<String>, Vec<Diagnostic>)> {
+/// Values of the common templates, which are the same on every platform; and the templates that have none.
+fn common_values(recipe: &Recipe, facts: &RunFacts) -> Result<(Vec<String>, Vec<String>)> {
     let mut values = Vec::new();
-    let mut warnings = Vec::new();
+    let mut without_commit = Vec::new();
     for template in &recipe.common_tags {
         match (template.contains("{commit}"), &facts.commit) {
-            (true, None) => warnings.push(
-                Diagnostic::warning(format!("tag `{template}` of `{}` is left out", recipe.unit))
-                    .because("there is no commit: the family's files are in no Git repository"),
-            ),
+            (true, None) => without_commit.push(template.clone()),
             (_, commit) => values.push(render(recipe, template, commit.as_deref(), &facts.date)?),
         }
     }
-    Ok((values, warnings))
+    Ok((values, without_commit))
 }
 
 fn render(recipe: &Recipe, template: &str, commit: Option<&str>, date: &str) -> Result<String> {

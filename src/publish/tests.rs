@@ -317,6 +317,45 @@ async fn i_p1_an_image_without_all_its_platforms_is_withheld_and_so_are_its_chil
 }
 
 #[tokio::test]
+async fn all_tags_that_want_a_commit_where_there_is_none_are_told_of_together() {
+    let warnings = async |fixture: Fixture| {
+        let planned = fixture.planned();
+        let chosen = fixture.family.order.iter().cloned().collect();
+        let facts = RunFacts { commit: None, ..facts() };
+        let release = assemble(&fixture.family, &chosen, &planned, &fixture.passed, &facts).expect("release");
+        release.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let commit = |mut fixture: Fixture, templates: &[&str]| {
+        let common = templates.iter().map(|template| (*template).to_owned());
+        fixture.family.recipes.values_mut().for_each(|recipe| recipe.common_tags.extend(common.clone()));
+        fixture
+    };
+    assert_eq!(warnings(pair().await).await, Vec::<String>::new());
+    let why = "there is no commit: the family's files are in no Git repository";
+    let several = warnings(commit(pair().await, &["{commit}", "a-{commit}"])).await;
+    assert_eq!(several, [format!("tags `a-{{commit}}`, `{{commit}}` of 2 images are left out: {why}")]);
+    let one = Fixture::new(Divergence::Withhold).image("base", None, &[(AMD, Some("v1"))]).await;
+    let one = warnings(commit(one, &["{commit}"])).await;
+    assert_eq!(one, [format!("tag `{{commit}}` of `base` is left out: {why}")]);
+}
+
+#[tokio::test]
+async fn the_totals_count_every_blob_once() {
+    let fixture = pair().await;
+    let scope: Repository = SCOPE.parse().expect("scope");
+    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let release = fixture.assemble().expect("release");
+    let publication = Publication::prepare(release, &source).await.expect("publication");
+    let target = Watched::new(Memory::new());
+    let published = fixture.publish(&target).await.expect("published");
+    let count = |word: &str| target.writes().iter().filter(|write| write.starts_with(word)).count();
+    let totals = publication.totals();
+    assert_eq!((totals.images, totals.platforms, totals.tags), (2, 2, published.tags));
+    assert_eq!((totals.blobs, totals.bytes), (count("blob"), published.bytes));
+    assert_eq!((totals.manifests, totals.indexes), (count("manifest"), count("index")));
+}
+
+#[tokio::test]
 async fn i_p1_what_was_not_selected_has_not_failed() {
     let s390x = "linux/s390x";
     let reason = async |made: &[(&str, Option<&str>)]| {
