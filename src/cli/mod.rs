@@ -1,5 +1,6 @@
 //! Arguments to options; one short file a command.
 
+mod access;
 mod build;
 mod commit;
 mod doctor;

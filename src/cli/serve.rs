@@ -1,13 +1,13 @@
 //! `polyarch serve`: the embedded registry on its own.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result};
-use crate::oci::server::{self, Access, Reading};
+use crate::oci::server::{self, Access, Rights};
 
+use super::access;
 use super::workshop::Shelf;
 use super::workspace::Workspace;
 use super::{Context, Ended};
@@ -19,12 +19,19 @@ use super::{Context, Ended};
   polyarch serve --store DIR --listen 127.0.0.1:5000
   printf %s \"$PASSWORD\" | polyarch serve --user build --password-stdin --listen 0.0.0.0:5000
 
-It speaks plain HTTP. Beyond loopback give it a password, and put a proxy that speaks TLS before it.")]
+Whoever reaches it may read, and nobody may write unless an option says who. It speaks plain HTTP: beyond
+loopback give it a password, and put a proxy that speaks TLS before it.")]
 pub(super) struct Options {
     /// The address and port to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     listen: String,
-    /// Ask for this user and a password
+    /// Let anyone on this machine write, but for the records
+    #[arg(long, conflicts_with_all = ["user", "access"])]
+    anonymous_writes: bool,
+    /// Take users, and what each may read and write, from this file (docs/registry.md)
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    access: Option<PathBuf>,
+    /// Ask for this user, who may do everything, and a password
     #[arg(long, value_name = "NAME", requires = "password")]
     user: Option<String>,
     /// Read the password from this file
@@ -39,7 +46,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let access = access(options)?;
+    let access = access(options, context)?;
     let shelf = match &context.common.store {
         Some(folder) => Shelf::open_at(folder)?,
         None => Shelf::open(context, &Workspace::read(context, &std::collections::BTreeMap::new())?)?,
@@ -51,15 +58,18 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     };
     let listener = tokio::net::TcpListener::bind(&options.listen).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
-    if !address.ip().is_loopback() && matches!(access, Access::Anonymous) {
+    if !address.ip().is_loopback() && options.user.is_none() && options.access.is_none() {
         return Err(Diagnostic::new(
             crate::diag::Kind::Policy,
             format!("serve at {address} without a password"),
         )
-        .hint("give it one: --user NAME --password-file FILE")
+        .hint("give it one: --user NAME --password-file FILE, or users: --access FILE")
         .into());
     }
     context.ui.note(&format!("serving {} at http://{address}/v2/", shelf.folder.display()));
+    if options.user.is_none() && options.access.is_none() && !options.anonymous_writes {
+        context.ui.note("nobody may write to it; --user, --access or --anonymous-writes say who may");
+    }
     context.ui.data(&format!("{address}\n"));
     let router = server::router(shelf.store.clone(), access);
     let stop = context.signals.clone();
@@ -70,21 +80,20 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     Ok(context.signals.check().map_or_else(|stopped| Ended::With(stopped.kind.exit_code()), |()| Ended::Well))
 }
 
-fn access(options: &Options) -> Result<Access> {
-    let Some(user) = options.user.clone() else { return Ok(Access::Anonymous) };
-    let failed = |error: std::io::Error| Diagnostic::request("read the password").caused_by(&error);
-    let password = match &options.password_file {
-        Some(file) => std::fs::read_to_string(file).map_err(failed)?,
-        None => {
-            let mut text = String::new();
-            std::io::stdin().take(4096).read_to_string(&mut text).map_err(failed)?;
-            text
-        }
-    };
-    let password = password.trim_end_matches(['\r', '\n']).to_owned();
-    if password.is_empty() {
-        return Err(Diagnostic::request("the password is empty").into());
+fn access(options: &Options, context: &Context) -> Result<Access> {
+    if let Some(file) = &options.access {
+        return access::from_file(file, |name| context.environment.text(name));
     }
-    let reading = if options.anyone_reads { Reading::Anyone } else { Reading::SamePassword };
-    Ok(Access::Basic { user, password, reading })
+    let Some(user) = &options.user else {
+        return Ok(match options.anonymous_writes {
+            true => access::anonymous_writes(),
+            false => Access::new(Rights::reading(), Vec::new()),
+        });
+    };
+    let password = match &options.password_file {
+        Some(file) => access::password_in(file)?,
+        None => access::password_on_input()?,
+    };
+    let unnamed = if options.anyone_reads { Rights::reading() } else { Rights::default() };
+    access::one_user(user, &password, unnamed)
 }

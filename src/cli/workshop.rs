@@ -12,7 +12,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::engine::docker::{Docker, DockerEnvironment};
 use crate::engine::{Engine, StoreAddress};
 use crate::family::SCOPES;
-use crate::oci::server::{self, Access, Reading};
+use crate::oci::server::{self, Access, Rights, User};
 use crate::oci::{Digest, Error, Layout, Platform, Repository, Secret, Store};
 use crate::record::Records;
 use crate::run::Builder;
@@ -78,8 +78,7 @@ impl Shelf {
         let registry = listener.local_addr().map_err(failed)?.to_string();
         let password = password()?;
         let user = "polyarch".to_owned();
-        let access =
-            Access::Basic { user: user.clone(), password: password.clone(), reading: Reading::SamePassword };
+        let access = Access::new(Rights::default(), vec![User::new(&user, &password, Rights::all())]);
         let router = server::router(self.store.clone(), access);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {

@@ -101,6 +101,12 @@ impl Store for Memory {
         Ok(true)
     }
 
+    async fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, Error> {
+        let shelves = self.shelves();
+        let holders = shelves.iter().filter(|(_, shelf)| shelf.blobs.contains_key(digest));
+        Ok(holders.map(|(name, _)| name.clone()).collect())
+    }
+
     async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
         let mut shelves = self.shelves();
         let found = shelves.get_mut(repository).and_then(|shelf| shelf.blobs.remove(digest));

@@ -37,6 +37,12 @@ pub trait Store: Send + Sync {
         from: &Repository,
     ) -> Result<bool, Error>;
 
+    /// Repositories that hold a blob, in order. None where this store cannot tell.
+    async fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, Error> {
+        let _ = digest;
+        Ok(Vec::new())
+    }
+
     /// Take a blob out of a repository.
     async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
         let _ = (repository, digest);

@@ -279,7 +279,7 @@ impl Registry {
     fn start() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = std::sync::Arc::new(Memory::new());
-        let router = server::router(store.clone(), server::Access::Anonymous);
+        let router = server::router(store.clone(), server::Access::open());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(server::serve(listener, router, std::future::pending()));

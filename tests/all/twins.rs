@@ -12,7 +12,7 @@ use crate::store::keeps_the_contract;
 async fn client_of(store: Arc<dyn Store>, options: ClientOptions) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(serve(listener, router(store, Access::Anonymous), std::future::pending()));
+    tokio::spawn(serve(listener, router(store, Access::open()), std::future::pending()));
     Client::new(&address, options).unwrap()
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{self, Folders};
 use super::shelf::Shelf;
-use crate::oci::{Descriptor, Document, Error, ImageIndex, MediaType, Repository};
+use crate::oci::{Descriptor, Digest, Document, Error, ImageIndex, MediaType, Repository};
 
 const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 const BYTES_LIMIT: u64 = 1 << 30;
@@ -77,6 +77,22 @@ fn manifests(folders: &Folders) -> Result<Vec<Descriptor>, Error> {
 
 /// All repositories that hold documents, in order.
 pub(super) fn repositories(folders: &Folders) -> Result<BTreeSet<Repository>, Error> {
+    repositories_where(folders, |shelf| shelf.holds_documents())
+}
+
+/// All repositories that hold a blob, in order.
+pub(super) fn holders(folders: &Folders, digest: &Digest) -> Result<Vec<Repository>, Error> {
+    if !folders::is_file(&folders.blob(digest))? {
+        return Ok(Vec::new());
+    }
+    let found = repositories_where(folders, |shelf| Ok(shelf.blob(digest)?.is_some()))?;
+    Ok(found.into_iter().collect())
+}
+
+fn repositories_where(
+    folders: &Folders,
+    is_wanted: impl Fn(&Shelf<'_>) -> Result<bool, Error>,
+) -> Result<BTreeSet<Repository>, Error> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![folders.repositories()];
     while let Some(folder) = waiting.pop() {
@@ -87,7 +103,7 @@ pub(super) fn repositories(folders: &Folders) -> Result<BTreeSet<Repository>, Er
             let inner = folder.join(name);
             let Some(repository) = repository_of(folders, &inner) else { continue };
             if inner.symlink_metadata().is_ok_and(|kind| kind.is_dir()) {
-                if Shelf::new(folders, &repository).holds_documents()? {
+                if is_wanted(&Shelf::new(folders, &repository))? {
                     found.insert(repository);
                 }
                 waiting.push(inner);

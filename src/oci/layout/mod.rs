@@ -223,6 +223,11 @@ impl Store for Layout {
         self.within(repository, move |shelf| shelf.mount_blob(&digest, &from)).await
     }
 
+    async fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, Error> {
+        let digest = digest.clone();
+        self.work(move |shared| index::holders(&shared.folders, &digest)).await
+    }
+
     async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
         let digest = digest.clone();
         self.within(repository, move |shelf| shelf.remove_blob(&digest)).await

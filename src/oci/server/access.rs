@@ -1,73 +1,182 @@
-//! Who may do what: anyone, or who knows the password.
+//! Who may do what: rights by repository, for whoever knows a password and for those who send none.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::answer::{Code, Refusal};
-use crate::oci::{Algorithm, Hasher};
+use crate::oci::{Algorithm, Digest, Hasher, Repository};
 
-/// Who may read and write.
+/// Who may read and write which repositories.
 #[derive(Clone)]
-pub enum Access {
-    /// Whoever can reach the address.
-    Anonymous,
-    /// Who knows this user and password may write; `reading` says who may read.
-    Basic {
-        /// The user.
-        user: String,
-        /// The password.
-        password: String,
-        /// Who may read.
-        reading: Reading,
-    },
+pub struct Access {
+    unnamed: Rights,
+    users: Vec<User>,
 }
 
-/// Who may read where writing wants a password.
+/// One who is known by a password. Only a digest of both is kept.
+#[derive(Clone)]
+pub struct User {
+    known_by: Digest,
+    rights: Rights,
+}
+
+/// What one may do. Whoever may write a repository may read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// What may be read.
+    pub read: Vec<Scope>,
+    /// What may be written.
+    pub write: Vec<Scope>,
+    /// What may not be written although `write` covers it.
+    pub spared: Vec<Scope>,
+}
+
+/// Some of the repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// The one of this name and all whose names continue it after a slash.
+    Below(Repository),
+}
+
+/// What a request wants to do to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// Anyone. Clients that ask `/v2/` whether they need a password hear "no", with the challenge beside it;
-    /// Docker's own push believes the first alone, so let it push where both want the password.
-    Anyone,
-    /// Who may write.
-    SamePassword,
+pub(super) enum Right {
+    Read,
+    Write,
 }
 
 /// What is asked for when a password is missing.
 pub(super) const CHALLENGE: &str = "Basic realm=\"polyarch\"";
 
-/// What a request says about who sends it.
-#[derive(PartialEq, Eq)]
-enum Caller {
-    /// Nothing.
-    Unnamed,
-    /// The right user and password.
-    Known,
-    /// Something else.
-    Wrong,
+/// Whoever sends a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    rights: &'a Rights,
+    /// Whether a name and a password would change anything.
+    may_log_in: bool,
+}
+
+impl Scope {
+    fn covers(&self, repository: &Repository) -> bool {
+        match self {
+            Self::All => true,
+            Self::Below(name) => {
+                let rest = repository.as_str().strip_prefix(name.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+}
+
+impl Rights {
+    /// To read and write everything.
+    pub fn all() -> Self {
+        Self { write: vec![Scope::All], ..Self::default() }
+    }
+
+    /// To read everything and write nothing.
+    pub fn reading() -> Self {
+        Self { read: vec![Scope::All], ..Self::default() }
+    }
+
+    /// Whether they let anything be done at all.
+    pub fn is_none(&self) -> bool {
+        self.read.is_empty() && self.write.is_empty()
+    }
+
+    fn allow(&self, right: Right, repository: &Repository) -> bool {
+        let covered = |scopes: &[Scope]| scopes.iter().any(|scope| scope.covers(repository));
+        let writes = covered(&self.write);
+        match right {
+            Right::Read => writes || covered(&self.read),
+            Right::Write => writes && !covered(&self.spared),
+        }
+    }
+}
+
+impl User {
+    /// A user with a password, and what both together may do.
+    pub fn new(name: &str, password: &str, rights: Rights) -> Self {
+        Self { known_by: digest_of(format!("{name}:{password}").as_bytes()), rights }
+    }
 }
 
 impl Access {
-    /// Whether this request may go on.
+    /// Whoever can reach the address may do everything.
+    pub fn open() -> Self {
+        Self::new(Rights::all(), Vec::new())
+    }
+
+    /// Rights of those who send no password, and users with theirs.
+    ///
+    /// Where those who send none may do anything, clients that ask `/v2/` whether they need a password hear "no",
+    /// with the challenge beside it; Docker's own push believes the first alone and is refused.
+    pub fn new(unnamed: Rights, users: Vec<User>) -> Self {
+        Self { unnamed, users }
+    }
+
+    /// Who sends a request.
     ///
     /// # Errors
-    /// 401 with the challenge. A wrong password is refused even where none is needed: `docker login` asks.
-    pub(super) fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Self::Basic { user, password, reading } = self else { return Ok(()) };
-        let reads = matches!(*method, Method::GET | Method::HEAD);
-        match caller(headers, user, password) {
-            Caller::Known => Ok(()),
-            Caller::Unnamed if reads && *reading == Reading::Anyone => Ok(()),
-            Caller::Unnamed => Err(unauthorized("this registry wants a user and a password")),
-            Caller::Wrong => Err(unauthorized("user or password is wrong")),
-        }
+    /// 401 with the challenge, where a password is wrong, or where none is sent and nothing can be done without.
+    /// A wrong one is refused even where none is needed: `docker login` asks.
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller<'_>, Refusal> {
+        let may_log_in = !self.users.is_empty();
+        let rights = match given(headers) {
+            _ if !may_log_in => &self.unnamed,
+            Given::Nothing if self.unnamed.is_none() => {
+                return Err(unauthorized("this registry wants a user and a password"));
+            }
+            Given::Nothing => &self.unnamed,
+            Given::Login(login) => {
+                let found = digest_of(&login);
+                let known = |user: &&User| {
+                    let (one, other) = (user.known_by.hex().as_bytes(), found.hex().as_bytes());
+                    verify_slices_are_equal(one, other).is_ok()
+                };
+                let user = self.users.iter().find(known);
+                let user = user.ok_or_else(|| unauthorized("user or password is wrong"))?;
+                return Ok(Caller { rights: &user.rights, may_log_in: false });
+            }
+            Given::Junk => return Err(unauthorized("user or password is wrong")),
+        };
+        Ok(Caller { rights, may_log_in })
     }
 
     /// The challenge to show beside an answer that needed no password.
     pub(super) fn challenge(&self) -> Option<&'static str> {
-        matches!(self, Self::Basic { .. }).then_some(CHALLENGE)
+        (!self.users.is_empty()).then_some(CHALLENGE)
+    }
+}
+
+impl Caller<'_> {
+    /// Whether this may be done.
+    pub(super) fn may(&self, right: Right, repository: &Repository) -> bool {
+        self.rights.allow(right, repository)
+    }
+
+    /// Make sure that this may be done.
+    ///
+    /// # Errors
+    /// 401 where a password would help, else 403; neither tells whether the repository is there.
+    pub(super) fn require(&self, right: Right, repository: &Repository) -> Result<(), Refusal> {
+        let what = match right {
+            _ if self.may(right, repository) => return Ok(()),
+            Right::Read => "read",
+            Right::Write => "write",
+        };
+        match self.may_log_in {
+            true => Err(unauthorized(&format!("to {what} {repository}, send a user and a password"))),
+            false => {
+                let words = format!("you may not {what} {repository} here");
+                Err(Refusal::new(StatusCode::FORBIDDEN, Code::Denied, words))
+            }
+        }
     }
 }
 
@@ -75,65 +184,101 @@ fn unauthorized(message: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message).with(WWW_AUTHENTICATE, CHALLENGE)
 }
 
-fn caller(headers: &HeaderMap, user: &str, password: &str) -> Caller {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Caller::Unnamed };
-    let given = value
+/// What a request says about who sends it.
+enum Given {
+    Nothing,
+    /// `user:password`
+    Login(Vec<u8>),
+    Junk,
+}
+
+fn given(headers: &HeaderMap) -> Given {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Given::Nothing };
+    let login = value
         .to_str()
         .ok()
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
         .and_then(|(_, encoded)| STANDARD.decode(encoded.trim()).ok());
-    match given {
+    match login {
         // skopeo and podman send this when they were challenged and know no password.
-        Some(given) if given == b":" => Caller::Unnamed,
-        Some(given) if same(&given, format!("{user}:{password}").as_bytes()) => Caller::Known,
-        _ => Caller::Wrong,
+        Some(login) if login == b":" => Given::Nothing,
+        Some(login) => Given::Login(login),
+        None => Given::Junk,
     }
 }
 
-/// Whether two secrets are the same. Their digests are compared, so that time tells not even the length.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    let digest = |bytes: &[u8]| {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        hasher.update(bytes);
-        hasher.finish()
-    };
-    verify_slices_are_equal(digest(one).hex().as_bytes(), digest(other).hex().as_bytes()).is_ok()
+/// Secrets are compared by their digests, so that time tells not even the length.
+fn digest_of(login: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(login);
+    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(access: &Access, method: &Method, given: Option<&str>) -> bool {
-        let mut headers = HeaderMap::new();
-        if let Some(given) = given {
-            headers.insert(AUTHORIZATION, given.parse().expect("a header value"));
-        }
-        access.check(method, &headers).is_ok()
+    fn name(text: &str) -> Repository {
+        text.parse().expect("a name")
+    }
+
+    fn below(text: &str) -> Scope {
+        Scope::Below(name(text))
+    }
+
+    fn headers(given: Option<&str>) -> HeaderMap {
+        given.map(|given| (AUTHORIZATION, given.parse().expect("a header value"))).into_iter().collect()
     }
 
     #[test]
-    fn i_r5_who_may_do_what() {
-        let basic = |reading| Access::Basic { user: "u".into(), password: "p:q".into(), reading };
+    fn i_r5_who_is_who() {
         let right = format!("Basic {}", STANDARD.encode("u:p:q"));
         let lower = right.replace("Basic", "basic");
         let wrong = format!("Basic {}", STANDARD.encode("u:p"));
-        for reading in [Reading::Anyone, Reading::SamePassword] {
-            let access = basic(reading);
-            for method in [Method::POST, Method::PATCH, Method::PUT, Method::DELETE, Method::GET] {
-                assert!(asked(&access, &method, Some(&right)));
-                assert!(asked(&access, &method, Some(&lower)));
-                for given in [wrong.as_str(), "Bearer x", "Basic", "Basic !!", "x"] {
-                    assert!(!asked(&access, &method, Some(given)), "{method} {given}");
+        for unnamed in [Rights::default(), Rights::reading()] {
+            let access = Access::new(unnamed.clone(), vec![User::new("u", "p:q", Rights::all())]);
+            for given in [right.as_str(), &lower] {
+                let caller = access.caller(&headers(Some(given))).expect("it is right");
+                assert!(caller.may(Right::Write, &name("a")));
+            }
+            for given in [wrong.as_str(), "Bearer x", "Basic", "Basic !!", "x"] {
+                assert!(access.caller(&headers(Some(given))).is_err(), "{given}");
+            }
+            for given in [None, Some("Basic Og==")] {
+                match access.caller(&headers(given)) {
+                    Err(_) => assert!(unnamed.is_none()),
+                    Ok(caller) => {
+                        assert!(caller.may(Right::Read, &name("a")) && !caller.may(Right::Write, &name("a")));
+                    }
                 }
             }
-            let open = reading == Reading::Anyone;
-            assert_eq!(asked(&access, &Method::GET, None), open);
-            assert_eq!(asked(&access, &Method::HEAD, Some("Basic Og==")), open);
-            assert!(!asked(&access, &Method::DELETE, None));
-            assert!(!asked(&access, &Method::PUT, Some("Basic Og==")));
         }
-        assert!(asked(&Access::Anonymous, &Method::PUT, Some("Basic !!")));
+        assert!(Access::open().caller(&headers(Some("Basic !!"))).is_ok(), "nobody asks");
+    }
+
+    #[test]
+    fn i_r5_rights_end_at_the_slash() {
+        let rights = Rights {
+            read: vec![below("base")],
+            write: vec![below("team")],
+            spared: vec![below("team/kept")],
+        };
+        let table = [
+            ("base", true, false),
+            ("base/x", true, false),
+            ("base2", false, false),
+            ("team", true, true),
+            ("team/a/b", true, true),
+            ("team-b", false, false),
+            ("team/kept", true, false),
+            ("team/kept/x", true, false),
+            ("team/kept2", true, true),
+            ("other", false, false),
+        ];
+        for (text, reads, writes) in table {
+            assert_eq!(rights.allow(Right::Read, &name(text)), reads, "read {text}");
+            assert_eq!(rights.allow(Right::Write, &name(text)), writes, "write {text}");
+        }
     }
 }

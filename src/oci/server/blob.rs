@@ -78,7 +78,8 @@ async fn read(
 /// What a `Range` header asks for of so many bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
-    /// No range, or one that we do not read: RFC 9110 says to ignore it. Several ranges at once are such.
+    /// No range, or one that we do not read: RFC 9110 says to ignore it. Several ranges at once are such. One that
+    /// ends before it begins may be ignored or refused; clients are better served by the refusal.
     All,
     /// A range of the bytes, never empty.
     Part(Range<u64>),
@@ -98,7 +99,7 @@ impl Wanted {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
         match (digits(first), digits(last)) {
-            (true, true) if number(first) > number(last) => Self::All,
+            (true, true) if number(first) > number(last) => Self::Nothing,
             (true, true) => Self::part(number(first)..number(last).saturating_add(1).min(size)),
             (true, false) if last.is_empty() => Self::part(number(first)..size),
             (false, true) if first.is_empty() => Self::part(size.saturating_sub(number(last))..size),
@@ -129,7 +130,7 @@ mod tests {
             ("bytes=10-", Wanted::Nothing),
             ("bytes=10-12", Wanted::Nothing),
             ("bytes=-0", Wanted::Nothing),
-            ("bytes=5-2", Wanted::All),
+            ("bytes=5-2", Wanted::Nothing),
             ("bytes=0-1,3-4", Wanted::All),
             ("bytes=a-b", Wanted::All),
             ("bytes=-", Wanted::All),

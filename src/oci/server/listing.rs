@@ -4,6 +4,7 @@ use axum::http::header::{HeaderName, HeaderValue, LINK};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
+use super::access::{Caller, Right};
 use super::answer::{About, Answer, Code, Refusal, json_answer};
 use super::request::Head;
 use crate::oci::{Digest, Error, MediaType, Repository, Store, Tag};
@@ -102,12 +103,20 @@ async fn is_known(store: &dyn Store, repository: &Repository) -> Result<bool, Re
     }
 }
 
-/// `GET /v2/_catalog`
-pub(super) async fn catalog(store: &dyn Store, head: &Head) -> Result<Answer, Refusal> {
+/// `GET /v2/_catalog`: the repositories that the caller may read.
+pub(super) async fn catalog(store: &dyn Store, caller: Caller<'_>, head: &Head) -> Result<Answer, Refusal> {
     only_get(head)?;
     let page = Page::of(head)?;
-    let after: Option<Repository> = page.after(Code::NameInvalid)?;
-    let found = store.repositories(after.as_ref(), page.limit + 1).await.map_err(|error| wrong(&error))?;
+    let mut after: Option<Repository> = page.after(Code::NameInvalid)?;
+    let mut found = Vec::new();
+    loop {
+        let more = store.repositories(after.as_ref(), PAGE).await.map_err(|error| wrong(&error))?;
+        after = more.last().filter(|_| more.len() == PAGE).cloned();
+        found.extend(more.into_iter().filter(|name| caller.may(Right::Read, name)));
+        if after.is_none() || found.len() > page.limit {
+            break;
+        }
+    }
     let names = found.iter().map(Repository::as_str).collect();
     Ok(page.answer("/v2/_catalog", names, |names| json!({ "repositories": names })))
 }

@@ -1,7 +1,7 @@
 //! The embedded registry: any store, served by the OCI distribution specification.
 //!
-//! A request goes one way: who sends it (`access`), what it is about (`route`), the handler (`blob`, `upload`,
-//! `document`, `listing`), and whatever went wrong becomes the specification's JSON (`answer`). Handlers do
+//! A request goes one way: who sends it (`access`), what it is about (`route`), whether the one may do the other,
+//! the handler (`blob`, `upload`, `document`, `listing`), and whatever went wrong becomes the specification's JSON (`answer`). Handlers do
 //! not care about bodies left unread; they are drained in one place, here.
 
 mod access;
@@ -27,8 +27,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-pub use access::{Access, Reading};
+pub use access::{Access, Rights, Scope, User};
 
+use self::access::{Caller, Right};
 use self::answer::{Answer, Code, Refusal};
 use self::request::{Head, Request};
 use self::route::Route;
@@ -134,11 +135,11 @@ async fn converse(stream: TcpStream, router: Router, mut ending: watch::Receiver
 async fn handle(State(registry): State<Arc<Registry>>, request: axum::extract::Request) -> Answer {
     let task = tokio::spawn(async move {
         let (parts, body) = request.into_parts();
-        let admitted = registry.access.check(&parts.method, &parts.headers);
+        let caller = registry.access.caller(&parts.headers);
         let path = parts.uri.path().to_owned();
         let mut request = Request::new(parts, body);
-        let granted = match admitted {
-            Ok(()) => dispatch(&registry, &mut request, &path).await,
+        let granted = match caller {
+            Ok(caller) => dispatch(&registry, caller, &mut request, &path).await,
             Err(refusal) => Err(refusal),
         };
         let mut answer = granted.unwrap_or_else(Refusal::answer);
@@ -157,13 +158,25 @@ async fn handle(State(registry): State<Arc<Registry>>, request: axum::extract::R
     answer
 }
 
-async fn dispatch(registry: &Registry, request: &mut Request, path: &str) -> Result<Answer, Refusal> {
+async fn dispatch(
+    registry: &Registry,
+    caller: Caller<'_>,
+    request: &mut Request,
+    path: &str,
+) -> Result<Answer, Refusal> {
     let store = &*registry.store;
-    match Route::parse(path).map_err(|lost| lost.refusal(request.head.method()))? {
+    let route = Route::parse(path).map_err(|lost| lost.refusal(request.head.method()))?;
+    if let Some(repository) = route.repository() {
+        let reads = matches!(*request.head.method(), Method::GET | Method::HEAD) && !route.is_upload();
+        caller.require(if reads { Right::Read } else { Right::Write }, repository)?;
+    }
+    match route {
         Route::Base => base(registry, &request.head),
-        Route::Catalog => listing::catalog(store, &request.head).await,
+        Route::Catalog => listing::catalog(store, caller, &request.head).await,
         Route::Blob(repository, digest) => blob::answer(store, &request.head, &repository, &digest).await,
-        Route::Uploads(repository) => upload::start(store, &registry.uploads, request, &repository).await,
+        Route::Uploads(repository) => {
+            upload::start(store, caller, &registry.uploads, request, &repository).await
+        }
         Route::Upload(repository, session) => {
             upload::answer(&registry.uploads, request, &repository, &session).await
         }

@@ -101,6 +101,24 @@ impl Route {
             _ => Err(Lost::Path),
         }
     }
+
+    /// The repository that it is about, where it is about one.
+    pub(super) fn repository(&self) -> Option<&Repository> {
+        match self {
+            Self::Base | Self::Catalog => None,
+            Self::Uploads(repository)
+            | Self::Tags(repository)
+            | Self::Blob(repository, _)
+            | Self::Upload(repository, _)
+            | Self::Document(repository, _)
+            | Self::Referrers(repository, _) => Some(repository),
+        }
+    }
+
+    /// Whether it is about an upload, of which even the status is the business of those who write.
+    pub(super) fn is_upload(&self) -> bool {
+        matches!(self, Self::Uploads(_) | Self::Upload(..))
+    }
 }
 
 impl Lost {

@@ -11,6 +11,7 @@ use axum::http::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE, RETRY_AFTER
 use axum::http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::access::{Caller, Right};
 use super::answer::{About, Answer, CONTENT_DIGEST, Code, Refusal, empty};
 use super::request::Request;
 use super::route::SessionName;
@@ -102,6 +103,7 @@ fn digest_of(text: &str) -> Result<Digest, Refusal> {
 /// `POST` to the uploads of a repository: mount, whole blob at once, or a new session.
 pub(super) async fn start(
     store: &dyn Store,
+    caller: Caller<'_>,
     uploads: &Uploads,
     request: &mut Request,
     repository: &Repository,
@@ -111,7 +113,7 @@ pub(super) async fn start(
     }
     if let Some(text) = request.head.parameter("mount") {
         let digest = digest_of(text)?;
-        if mounted(store, repository, &digest, request.head.parameter("from")).await? {
+        if mounted(store, caller, repository, &digest, request.head.parameter("from")).await? {
             return Ok(created(repository, &digest));
         }
     } else if let Some(text) = request.head.parameter("digest") {
@@ -126,15 +128,21 @@ pub(super) async fn start(
     Ok(progress(StatusCode::ACCEPTED, repository, &name, 0))
 }
 
-/// Whether the blob is in the repository now, without a byte sent. Any doubt means a plain upload.
+/// Whether the blob is in the repository now, without a byte sent. Any doubt means a plain upload, and so does a
+/// source that the caller may not read (TM17): who knows a digest does not yet know the bytes.
 async fn mounted(
     store: &dyn Store,
+    caller: Caller<'_>,
     repository: &Repository,
     digest: &Digest,
     from: Option<&str>,
 ) -> Result<bool, Refusal> {
-    if let Some(from) = from.and_then(|text| text.parse::<Repository>().ok()) {
-        match store.mount_blob(repository, digest, &from).await {
+    let sources = match from {
+        Some(text) => text.parse::<Repository>().into_iter().collect(),
+        None => store.holders(digest).await.map_err(|error| wrong(&error))?,
+    };
+    for from in sources.iter().filter(|from| caller.may(Right::Read, from)) {
+        match store.mount_blob(repository, digest, from).await {
             Ok(true) => return Ok(true),
             Ok(false) => {}
             Err(error) if error.is_not_found() => {}

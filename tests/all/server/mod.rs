@@ -2,11 +2,14 @@
 
 #![cfg(test)]
 
+mod program;
+mod rights;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polyarch::oci::server::{Access, Reading, router, serve};
+use polyarch::oci::server::{Access, Rights, User, router, serve};
 use polyarch::oci::{Digest, Document, MediaType, Memory};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -36,7 +39,7 @@ impl Served {
     }
 
     async fn open() -> Self {
-        Self::start(Access::Anonymous).await
+        Self::start(Access::open()).await
     }
 
     fn ask(&self, method: &str, path: &str) -> RequestBuilder {
@@ -249,7 +252,10 @@ async fn a_mount_moves_no_bytes_and_falls_back_to_an_upload() {
     let mounted = served.send("POST", &format!("/v2/to/blobs/uploads/?mount={digest}&from=from")).await;
     assert_eq!(mounted.status(), 201);
     assert_eq!(served.send("GET", header(&mounted, "location")).await.text().await.unwrap(), "layer");
-    for query in ["&from=nowhere", "&from=..%2fx", ""] {
+    let anonymous = served.send("POST", &format!("/v2/third/blobs/uploads/?mount={digest}")).await;
+    assert_eq!(anonymous.status(), 201, "whoever holds it will do");
+    assert_eq!(served.send("GET", header(&anonymous, "location")).await.text().await.unwrap(), "layer");
+    for query in ["&from=nowhere", "&from=..%2fx"] {
         let answer = served.send("POST", &format!("/v2/new/blobs/uploads/?mount={digest}{query}")).await;
         assert_eq!(answer.status(), 202, "{query}");
         assert!(header(&answer, "location").starts_with("/v2/new/blobs/uploads/"));
@@ -452,10 +458,10 @@ async fn f_e8_tm16_names_that_lead_out_are_refused_as_they_stand() {
 
 #[tokio::test]
 async fn i_r5_a_password_is_asked_before_anything_happens() {
-    for reading in [Reading::SamePassword, Reading::Anyone] {
-        let access = Access::Basic { user: "user".into(), password: "word".into(), reading };
+    for open in [false, true] {
+        let unnamed = if open { Rights::reading() } else { Rights::default() };
+        let access = Access::new(unnamed, vec![User::new("user", "word", Rights::all())]);
         let served = Served::start(access).await;
-        let open = reading == Reading::Anyone;
         let base = served.send("GET", "/v2/").await;
         assert_eq!(base.status(), if open { 200 } else { 401 });
         assert_eq!(header(&base, "www-authenticate"), "Basic realm=\"polyarch\"");
