@@ -62,6 +62,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         context.ui.data(&super::plan::view(&planning).to_text());
         return Ok(Ended::Well);
     }
+    planning.shelf.writable()?;
     refuse(context, &planning)?;
     recorder::sweep_dead(&planning.shelf.folder);
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;

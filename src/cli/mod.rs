@@ -5,6 +5,7 @@ mod build;
 mod commit;
 mod doctor;
 mod environment;
+mod gc;
 mod init;
 mod inspect;
 mod load;
@@ -96,6 +97,7 @@ enum Command {
     Inspect(inspect::Options),
     Load(load::Options),
     Serve(serve::Options),
+    Gc(gc::Options),
     Doctor(doctor::Options),
 }
 
@@ -180,6 +182,7 @@ async fn look(context: &Context, command: Command) -> Result<Ended, Problems> {
         Command::Why(options) => why::run(context, &options).await,
         Command::Verify(options) => verify::run(context, &options).await,
         Command::Inspect(options) => inspect::run(context, &options).await,
+        Command::Gc(options) => gc::run(context, &options).await,
         Command::Doctor(options) => doctor::run(context, &options).await,
         Command::Build(_) | Command::Publish(_) | Command::Load(_) | Command::Serve(_) => Ok(Ended::Well),
     }

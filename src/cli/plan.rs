@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::diag::{Diagnostic, Result, Severity};
 use crate::family::{Emulation, JobId};
-use crate::oci::Platform;
+use crate::oci::{Lease, Platform};
 use crate::plan::{Decision, Facts, Plan, Request, unfit_bases, unknown_frontends};
 use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
 
@@ -71,6 +71,8 @@ pub(super) struct Planning {
     pub(super) facts: Facts,
     pub(super) plan: Plan,
     pub(super) request: Request,
+    /// What the plan stands on stays as long as this lives.
+    _lease: Option<Lease>,
 }
 
 impl Planning {
@@ -83,6 +85,7 @@ impl Planning {
         let workspace = Workspace::read(context, &arguments)?;
         let selected = workspace.select(&what.images, &what.platform)?;
         let shelf = Shelf::open(context, &workspace)?;
+        let lease = shelf.lease().await?;
         let registries = registries::lookups(&context.environment)?;
         let (facts, warnings) =
             crate::survey::survey(&workspace.family, &workspace.root, &*registries, &shelf.records()).await?;
@@ -99,7 +102,7 @@ impl Planning {
         for warning in made_by_emulation(&plan).into_iter().chain(unknown_frontends(&facts, &plan)) {
             context.ui.warning(&warning);
         }
-        Ok(Self { workspace, shelf, facts, plan, request })
+        Ok(Self { workspace, shelf, facts, plan, request, _lease: lease })
     }
 
     /// Tell of the images from outside that a plan stands without, and that a build does not begin without.

@@ -13,7 +13,7 @@ use crate::engine::docker::{Docker, DockerEnvironment};
 use crate::engine::{Engine, StoreAddress};
 use crate::family::SCOPES;
 use crate::oci::server::{self, Access, Rights, User};
-use crate::oci::{Digest, Error, Layout, Platform, Repository, Secret, Store};
+use crate::oci::{Digest, Error, Layout, Lease, Platform, Repository, Secret, Store};
 use crate::record::Records;
 use crate::run::Builder;
 
@@ -40,11 +40,18 @@ impl Shelf {
     /// # Errors
     /// Where it cannot be opened, or there is no place for it.
     pub(super) fn open(context: &Context, workspace: &Workspace) -> Result<Self> {
-        let folder = match (&context.common.store, &workspace.store) {
-            (Some(folder), _) | (None, Some(folder)) => folder.clone(),
-            (None, None) => default_folder(context, &workspace.root)?,
-        };
-        Self::open_at(&folder)
+        Self::open_at(&Self::folder(context, workspace)?)
+    }
+
+    /// The folder of that store.
+    ///
+    /// # Errors
+    /// Where there is no place for it.
+    pub(super) fn folder(context: &Context, workspace: &Workspace) -> Result<PathBuf> {
+        match (&context.common.store, &workspace.store) {
+            (Some(folder), _) | (None, Some(folder)) => Ok(folder.clone()),
+            (None, None) => default_folder(context, &workspace.root),
+        }
     }
 
     /// Open the store in a folder; a new one is made where there is none.
@@ -60,6 +67,32 @@ impl Shelf {
         let store = Layout::open(folder).map_err(failed)?;
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         Ok(Self { folder, store: Arc::new(store) })
+    }
+
+    /// Say that a run is at work, so that nothing that it sees is collected (`polyarch gc`). None in a store that
+    /// can only be read.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(super) async fn lease(&self) -> Result<Option<Lease>> {
+        if self.store.writable().is_err() {
+            return Ok(None);
+        }
+        let failed = |error: Error| Diagnostic::surroundings("begin to work in the store").caused_by(&error);
+        Ok(Some(self.store.lease().await.map_err(failed)?))
+    }
+
+    /// Refuse to begin what could not be kept.
+    ///
+    /// # Errors
+    /// Where the store can only be read.
+    pub(super) fn writable(&self) -> Result<()> {
+        let failed = |error: Error| {
+            Diagnostic::surroundings("write the store")
+                .caused_by(&error)
+                .hint("choose another folder, as in: polyarch --store ./store build")
+        };
+        Ok(self.store.writable().map_err(failed)?)
     }
 
     /// The records of the trusted scope.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::{Descriptor, Digest, Document, Error, ErrorKind, MediaType, Repository};
+use super::{Descriptor, Digest, Document, Error, ErrorKind, Hasher, MediaType, Repository};
 
 /// What a document refers to, and what it says of itself to those who list referrers.
 pub(super) struct Contents {
@@ -177,6 +177,40 @@ impl Contents {
             ..document.descriptor()
         }
     }
+}
+
+/// Every digest that a document names anywhere but as its subject, also in fields that we do not know: what must
+/// stay as long as the document does. Nothing, where it is not JSON.
+pub(super) fn mentioned(document: &[u8]) -> Vec<Digest> {
+    let mut found = Vec::new();
+    let Ok(serde_json::Value::Object(mut top)) = serde_json::from_slice(document) else { return found };
+    top.remove("subject");
+    let mut waiting: Vec<serde_json::Value> = top.into_iter().map(|(_, value)| value).collect();
+    while let Some(value) = waiting.pop() {
+        match value {
+            serde_json::Value::Array(values) => waiting.extend(values),
+            serde_json::Value::Object(fields) => {
+                let named = fields.get("digest").and_then(|digest| digest.as_str()?.parse().ok());
+                found.extend(named);
+                waiting.extend(fields.into_iter().map(|(_, value)| value));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether bytes have this digest.
+pub(super) fn has_digest(bytes: &[u8], digest: &Digest) -> bool {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    hasher.finish() == *digest
+}
+
+/// The document that a document is about.
+pub(super) fn subject(document: &[u8]) -> Option<Digest> {
+    let value: serde_json::Value = serde_json::from_slice(document).ok()?;
+    value.get("subject")?.get("digest")?.as_str()?.parse().ok()
 }
 
 /// The range to read of a blob of a size.

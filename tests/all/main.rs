@@ -4,6 +4,7 @@
 mod architecture;
 mod bad_input;
 mod client;
+mod collection;
 mod end_to_end;
 mod families;
 mod interop;

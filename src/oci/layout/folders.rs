@@ -3,19 +3,19 @@
 //! Every path is made of checked names, lies under the root, and is reached through folders that are no links
 //! (TM30, I-S6). Everything appears by a rename of a whole, synced file, so a reader sees all of it or none.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind as Io, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind as Io, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
-use tempfile::NamedTempFile;
 
+use super::disk::{Disk, Draft};
+use super::format::Format;
+use super::keep;
 use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository};
 
-/// Uploads that nobody has written to for so long are what a crashed run left.
-const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The largest small file (tag, media type, layout version) that is read, in bytes.
@@ -26,11 +26,14 @@ pub(super) struct Folders {
     root: PathBuf,
     /// Device and inode of the root when it was opened: another folder in its place is not ours (F-S9).
     identity: (u64, u64),
+    disk: Disk,
+    format: Format,
 }
 
 impl Folders {
-    /// Open the folder of a store, or make one of an empty or missing folder.
-    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+    /// Open the folder of a store, or make one of an empty or missing folder. One of a newer format can be read, if
+    /// it says so, and not written.
+    pub(super) fn open(root: &Path, disk: Disk) -> Result<Self, Error> {
         // Without a slash at its end, which would make the system follow a link.
         let root: PathBuf = root.components().collect();
         let doing = || format!("open the store folder `{}`", root.display());
@@ -45,9 +48,31 @@ impl Folders {
             let why = "it is no folder; a symbolic link could lead anywhere";
             return Err(Error::new(ErrorKind::Invalid, format!("{}: {why}", doing())));
         }
-        let folders = Self { root, identity: (metadata.dev(), metadata.ino()) };
-        folders.settle()?;
+        let identity = (metadata.dev(), metadata.ino());
+        let mut folders = Self { root, identity, disk, format: Format::OURS };
+        let stamped = Format::read(&folders.stamp())?;
+        folders.format = stamped.unwrap_or(Format::OURS);
+        if folders.is_writable() {
+            folders.settle()?;
+            if stamped.is_none() {
+                folders.replace(&folders.stamp(), &Format::OURS.to_bytes())?;
+            }
+        }
         Ok(folders)
+    }
+
+    fn stamp(&self) -> PathBuf {
+        self.root.join("store.json")
+    }
+
+    /// Whether this program may write what the store consists of.
+    pub(super) fn is_writable(&self) -> bool {
+        self.format.is_writable()
+    }
+
+    /// Refuse to write what a newer program would misread (F-S16).
+    pub(super) fn writable(&self) -> Result<(), Error> {
+        self.format.writable(&self.root)
     }
 
     /// Make what a store consists of, the mark of a layout last, unless it is there.
@@ -64,8 +89,12 @@ impl Folders {
                 }
             }
         }
-        for folder in [self.repositories(), self.uploads(), self.blobs(Algorithm::Sha256)] {
+        for folder in [self.repositories(), self.uploads(), self.leases(), self.blobs(Algorithm::Sha256)] {
             self.ensure(&folder)?;
+        }
+        // Made now: who only reads must not need space on a full disk.
+        for name in keep::LOCKS {
+            self.lock_file(name)?;
         }
         let mark = self.root.join(LAYOUT_FILE);
         match read_small(&mark)? {
@@ -103,12 +132,23 @@ impl Folders {
         self.root.join("uploads")
     }
 
+    /// The folder of those who are at work.
+    pub(super) fn leases(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
+    /// The folder of content that was found broken.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     /// The file of content, whatever repositories hold it.
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs(digest.algorithm()).join(digest.hex())
     }
 
-    fn blobs(&self, algorithm: Algorithm) -> PathBuf {
+    /// The folder of all content by one algorithm.
+    pub(super) fn blobs(&self, algorithm: Algorithm) -> PathBuf {
         self.root.join("blobs").join(algorithm.name())
     }
 
@@ -134,8 +174,8 @@ impl Folders {
                 Some(Kind::Other) => return Err(no_folder(&step)),
                 None => {}
             }
-            match fs::create_dir(&step) {
-                Ok(()) => sync_folder(step.parent().unwrap_or(&self.root))?,
+            match self.disk.create_folder(&step) {
+                Ok(()) => self.sync_folder(step.parent().unwrap_or(&self.root))?,
                 Err(error) if error.kind() == Io::AlreadyExists => {}
                 Err(error) => return Err(Error::io(format!("make `{}`", step.display()), error)),
             }
@@ -165,83 +205,117 @@ impl Folders {
     }
 
     /// A new file among the uploads, which vanishes when dropped.
-    pub(super) fn temporary(&self) -> Result<NamedTempFile, Error> {
+    pub(super) fn draft(&self) -> Result<Draft, Error> {
+        self.writable()?;
         let uploads = self.uploads();
         self.ensure(&uploads)?;
-        tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(&uploads)
+        self.disk
+            .draft(&uploads)
             .map_err(|error| Error::io(format!("make a file in `{}`", uploads.display()), error))
     }
 
-    /// Put a written file in its place for good: sync it, rename it, sync the folder.
-    pub(super) fn commit(&self, file: NamedTempFile, path: &Path) -> Result<(), Error> {
-        self.place(file, path)?;
-        sync_folder(path.parent().unwrap_or(&self.root))
+    /// The first step of putting a written file in its place for good: its bytes are safe, and nobody sees them.
+    pub(super) fn sync(&self, file: &Draft) -> Result<(), Error> {
+        file.sync().map_err(|error| Error::io(format!("sync `{}`", file.path().display()), error))
     }
 
-    /// As [`Self::commit`], where the caller syncs the folder once for many files.
-    pub(super) fn place(&self, file: NamedTempFile, path: &Path) -> Result<(), Error> {
-        let doing = || format!("write `{}`", path.display());
-        file.as_file().sync_all().map_err(|error| Error::io(doing(), error))?;
+    /// The second step: everybody sees it. The third is to sync the folder, once for many files.
+    pub(super) fn place(&self, file: Draft, path: &Path) -> Result<(), Error> {
+        self.place_open(file, path).map(drop)
+    }
+
+    /// As [`Self::place`]; the file keeps its lock until it is dropped.
+    pub(super) fn place_open(&self, file: Draft, path: &Path) -> Result<File, Error> {
         self.ensure(path.parent().unwrap_or(&self.root))?;
-        file.persist(path).map(drop).map_err(|error| Error::io(doing(), error.error))
+        file.place(path).map_err(|error| Error::io(format!("write `{}`", path.display()), error))
     }
 
-    /// A temporary file with these bytes, to be placed.
-    pub(super) fn written(&self, bytes: &[u8]) -> Result<NamedTempFile, Error> {
-        let mut file = self.temporary()?;
+    /// A temporary file with these bytes, synced, to be placed.
+    pub(super) fn written(&self, bytes: &[u8]) -> Result<Draft, Error> {
+        let mut file = self.draft()?;
         file.write_all(bytes)
             .map_err(|error| Error::io(format!("write `{}`", file.path().display()), error))?;
+        self.sync(&file)?;
         Ok(file)
     }
 
     /// Put bytes in the place of a file, whole or not at all.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        self.commit(self.written(bytes)?, path)
+        self.place(self.written(bytes)?, path)?;
+        self.sync_folder(path.parent().unwrap_or(&self.root))
     }
 
-    /// Make an empty file, for good, unless it is there.
+    /// Make an empty file, for good, unless it is there; its age begins now.
     pub(super) fn mark(&self, path: &Path) -> Result<(), Error> {
         let folder = path.parent().unwrap_or(&self.root);
-        self.ensure(folder)?;
-        touch(path)?;
+        self.touch(path)?;
+        self.refresh(path)?;
         // Also where it was there: whoever made it may not have synced yet, and we say that it is safe.
-        sync_folder(folder)
+        self.sync_folder(folder)
     }
 
     /// As [`Self::mark`], without waiting for the disk: for what is worth knowing and can be lost.
     pub(super) fn hint(&self, path: &Path) -> Result<(), Error> {
+        self.touch(path).map(drop)
+    }
+
+    fn touch(&self, path: &Path) -> Result<File, Error> {
+        self.writable()?;
         self.ensure(path.parent().unwrap_or(&self.root))?;
-        touch(path).map(drop)
+        self.disk.touch(path).map_err(|error| Error::io(format!("make `{}`", path.display()), error))
+    }
+
+    /// Let the age of a file begin again; whether it is there.
+    pub(super) fn refresh(&self, path: &Path) -> Result<bool, Error> {
+        self.disk
+            .refresh(path)
+            .map_err(|error| Error::io(format!("set the time of `{}`", path.display()), error))
+    }
+
+    /// Move a file within the store.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        self.disk
+            .rename(from, to)
+            .map_err(|error| Error::io(format!("move `{}` to `{}`", from.display(), to.display()), error))
+    }
+
+    /// Remove a file; whether it was there.
+    pub(super) fn remove(&self, path: &Path) -> Result<bool, Error> {
+        self.disk.remove(path).map_err(|error| Error::io(format!("remove `{}`", path.display()), error))
+    }
+
+    /// Remove a folder, where it is empty.
+    pub(super) fn remove_empty(&self, folder: &Path) {
+        // What came into it meanwhile stays, and so does the folder.
+        let _ = self.disk.remove_folder(folder);
+    }
+
+    /// Make the names in a folder outlive a loss of power.
+    pub(super) fn sync_folder(&self, folder: &Path) -> Result<(), Error> {
+        self.disk
+            .sync_folder(folder)
+            .map_err(|error| Error::io(format!("sync `{}`", folder.display()), error))
     }
 
     /// Take a lock that other threads and processes respect, until the file is dropped or the process dies.
     pub(super) fn lock(&self, folder: &Path) -> Result<File, Error> {
-        self.ensure(folder)?;
         let path = folder.join("_lock");
-        let file = touch(&path)?;
+        let file = self.touch(&path)?;
         file.lock().map_err(|error| Error::io(format!("lock `{}`", path.display()), error))?;
         Ok(file)
     }
 
-    /// Remove uploads that crashed runs left. The age is by the clock of the file system, which dated them.
-    pub(super) fn sweep(&self) -> Result<(), Error> {
-        let uploads = self.uploads();
-        let doing = || format!("sweep `{}`", uploads.display());
-        let fresh = self.temporary()?;
-        let modified = |metadata: io::Result<fs::Metadata>| metadata.and_then(|found| found.modified());
-        let now = modified(fresh.as_file().metadata()).map_err(|error| Error::io(doing(), error))?;
-        for entry in fs::read_dir(&uploads).map_err(|error| Error::io(doing(), error))? {
-            let entry = entry.map_err(|error| Error::io(doing(), error))?;
-            // Gone since it was listed: another process finished it or swept it.
-            let Ok(written) = modified(entry.metadata()) else { continue };
-            let old = now.duration_since(written).is_ok_and(|age| age > LEFTOVER_AGE);
-            if old && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                remove(&entry.path())?;
-            }
-        }
-        Ok(())
+    /// The file of a lock of the whole store.
+    pub(super) fn lock_file(&self, name: &str) -> Result<File, Error> {
+        self.touch(&self.repositories().join(name))
+    }
+
+    /// The time by the clock of the file system, which dates the files. It takes no space on a full disk.
+    pub(super) fn now(&self) -> Result<SystemTime, Error> {
+        let path = self.repositories().join(keep::CLOCK);
+        self.refresh(&path)?;
+        let missing = || Error::new(ErrorKind::NotFound, format!("`{}` is gone", path.display()));
+        Ok(age_mark(&path)?.ok_or_else(missing)?.0)
     }
 }
 
@@ -276,16 +350,6 @@ fn make_root(root: &Path) -> io::Result<()> {
     }
 }
 
-fn touch(path: &Path) -> Result<File, Error> {
-    { OpenOptions::new() }
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-        .map_err(|error| Error::io(format!("make `{}`", path.display()), error))
-}
-
 /// Open a file of the store, if it is there and no link.
 pub(super) fn open(path: &Path) -> Result<Option<File>, Error> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
@@ -308,6 +372,11 @@ pub(super) fn is_file(path: &Path) -> Result<bool, Error> {
 /// The bytes of a file of at most `limit` bytes, or `None` where it is not there.
 pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let Some(file) = open(path)? else { return Ok(None) };
+    read_open(&file, path, limit).map(Some)
+}
+
+/// The bytes of an open file of at most `limit` bytes.
+pub(super) fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     file.take(limit + 1)
         .read_to_end(&mut bytes)
@@ -316,7 +385,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let what = format!("read `{}`: it has more than {limit} bytes", path.display());
         return Err(Error::new(ErrorKind::TooLarge, what));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// The bytes of a tag, media type or other small file.
@@ -341,17 +410,13 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Remove a file; whether it was there.
-pub(super) fn remove(path: &Path) -> Result<bool, Error> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == Io::NotFound => Ok(false),
-        Err(error) => Err(Error::io(format!("remove `{}`", path.display()), error)),
+/// When a file was last refreshed, and its size in bytes; `None` where no file is there.
+pub(super) fn age_mark(path: &Path) -> Result<Option<(SystemTime, u64)>, Error> {
+    let doing = |error| Error::io(format!("look at `{}`", path.display()), error);
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Ok(None),
+        Ok(found) => Ok(Some((found.modified().map_err(doing)?, found.len()))),
+        Err(error) if error.kind() == Io::NotFound => Ok(None),
+        Err(error) => Err(doing(error)),
     }
-}
-
-/// Make the names in a folder outlive a loss of power.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    { File::open(folder).and_then(|file| file.sync_all()) }
-        .map_err(|error| Error::io(format!("sync `{}`", folder.display()), error))
 }

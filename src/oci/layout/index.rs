@@ -39,7 +39,7 @@ pub(super) fn is_stale(folders: &Folders) -> Result<bool, Error> {
 /// Write the list anew, whole or not at all.
 pub(super) fn write(folders: &Folders) -> Result<(), Error> {
     let _lock = folders.lock(&folders.repositories())?;
-    folders::remove(&stale_mark(folders))?;
+    folders.remove(&stale_mark(folders))?;
     let written = manifests(folders).and_then(|manifests| {
         let index = ImageIndex {
             schema_version: 2,
@@ -63,7 +63,7 @@ pub(super) fn write(folders: &Folders) -> Result<(), Error> {
 fn manifests(folders: &Folders) -> Result<Vec<Descriptor>, Error> {
     let mut manifests = Vec::new();
     for repository in repositories(folders)? {
-        let shelf = Shelf::new(folders, &repository);
+        let shelf = Shelf::quiet(folders, &repository);
         for tag in shelf.tags()? {
             // What cannot be read is the business of whoever asks for it, not of the list.
             if let Ok(Some(mut target)) = shelf.resolve(&tag.clone().into()) {
@@ -94,6 +94,17 @@ fn repositories_where(
     is_wanted: impl Fn(&Shelf<'_>) -> Result<bool, Error>,
 ) -> Result<BTreeSet<Repository>, Error> {
     let mut found = BTreeSet::new();
+    for repository in all_repositories(folders)? {
+        if is_wanted(&Shelf::quiet(folders, &repository))? {
+            found.insert(repository);
+        }
+    }
+    Ok(found)
+}
+
+/// All repositories that have a folder, whatever they hold.
+pub(super) fn all_repositories(folders: &Folders) -> Result<BTreeSet<Repository>, Error> {
+    let mut found = BTreeSet::new();
     let mut waiting = vec![folders.repositories()];
     while let Some(folder) = waiting.pop() {
         if !folders.is_there(&folder)? {
@@ -103,9 +114,7 @@ fn repositories_where(
             let inner = folder.join(name);
             let Some(repository) = repository_of(folders, &inner) else { continue };
             if inner.symlink_metadata().is_ok_and(|kind| kind.is_dir()) {
-                if is_wanted(&Shelf::new(folders, &repository))? {
-                    found.insert(repository);
-                }
+                found.insert(repository);
                 waiting.push(inner);
             }
         }

@@ -7,16 +7,29 @@
 //! | the list for other tools, made from that | `index.json`, names are `REPOSITORY:TAG` |
 //! | blobs on their way | `uploads/` |
 //!
+//! | who is at work, see `leases.rs` | `leases/` |
+//! | content that was found broken | `quarantine/` |
+//! | the version stamp, see `format.rs` | `store.json` |
+//!
 //! Several processes may work in one folder: nothing is remembered between two calls, everything appears by
 //! renaming, and whoever checks before changing holds a lock. Content that no repository holds stays until it is
-//! collected.
+//! collected (`collect.rs`), and what somebody was told is there stays for a time (`keep.rs`).
 
+mod disk;
+mod format;
+mod keep;
 mod folders;
-mod index;
+mod scrub;
 mod shelf;
+mod index;
+mod leases;
+mod leftovers;
+mod reach;
+mod collect;
+mod reading;
+mod upload;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 use std::io::{Seek as _, SeekFrom};
 use std::ops::Range;
@@ -26,12 +39,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
-use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinError;
-use tokio_util::io::ReaderStream;
 
+pub use self::collect::{Collected, Collection};
+use self::disk::Disk;
 use self::folders::Folders;
+pub use self::leases::Lease;
+pub use self::scrub::Scrubbed;
 use self::shelf::Shelf;
 use self::upload::FolderUpload;
 use super::{
@@ -41,8 +55,8 @@ use super::{
 
 /// `index.json` is written once for all the tags that move within this time.
 const INDEX_DELAY: Duration = Duration::from_secs(5);
-/// A blob is read in pieces of so many bytes.
-const PIECE_BYTES: usize = 256 << 10;
+/// Uploads that nobody has written to for so long are what a crashed run left.
+const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A store in a folder. Clones share it.
 #[derive(Clone)]
@@ -62,14 +76,22 @@ struct Shared {
 }
 
 impl Layout {
-    /// Open a folder as a store, or make one of a folder that is empty or not there.
+    /// Open a folder as a store, or make one of a folder that is empty or not there. A store of a newer format can
+    /// be read only, if at all.
     ///
     /// # Errors
-    /// `Invalid` where the folder holds something else, or is reached by a symbolic link.
+    /// `Invalid` where the folder holds something else, or is reached by a symbolic link; `Unsupported` where it is
+    /// of a format that this program cannot read.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
-        let folders = Folders::open(folder.as_ref())?;
-        folders.sweep()?;
-        let stale = index::is_stale(&folders)?;
+        Self::open_on(Disk::default(), folder.as_ref())
+    }
+
+    fn open_on(disk: Disk, folder: &Path) -> Result<Self, Error> {
+        let folders = Folders::open(folder, disk)?;
+        if folders.is_writable() {
+            leftovers::sweep(&folders, LEFTOVER_AGE)?;
+        }
+        let stale = folders.is_writable() && index::is_stale(&folders)?;
         let shared =
             Shared { folders, stale: stale.into(), scheduled: false.into(), writing: Mutex::new(()) };
         Ok(Self { shared: Arc::new(shared) })
@@ -80,6 +102,40 @@ impl Layout {
         self.shared.folders.root()
     }
 
+    /// See whether this program may write the store.
+    ///
+    /// # Errors
+    /// `Unsupported` where it is of a newer format.
+    pub fn writable(&self) -> Result<(), Error> {
+        self.shared.folders.writable()
+    }
+
+    /// Say that a run is at work: nothing that is written or found from now on is collected while the result lives,
+    /// however long that is. It ends with the process, too.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub async fn lease(&self) -> Result<Lease, Error> {
+        self.work(|shared| leases::take(&shared.folders)).await
+    }
+
+    /// Take away what nothing leads to, while others go on working.
+    ///
+    /// # Errors
+    /// `Passing` where another collection is at work. What was taken away until an error stays away, and the store
+    /// is whole.
+    pub async fn collect(&self, collection: Collection) -> Result<Collected, Error> {
+        self.work(move |shared| collect::collect(&shared.folders, &collection)).await
+    }
+
+    /// Read all content, and set aside what no longer has its digest.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub async fn scrub(&self) -> Result<Scrubbed, Error> {
+        self.work(|shared| scrub::scrub(&shared.folders)).await
+    }
+
     /// Write `index.json` now, if tags have moved, so that other tools see them.
     ///
     /// # Errors
@@ -87,7 +143,7 @@ impl Layout {
     pub async fn flush(&self) -> Result<(), Error> {
         self.work(|shared| {
             // Also where it was another process that moved them.
-            let left = index::is_stale(&shared.folders)?;
+            let left = shared.folders.is_writable() && index::is_stale(&shared.folders)?;
             shared.stale.fetch_or(left, Ordering::SeqCst);
             shared.flush()
         })
@@ -189,7 +245,7 @@ impl Store for Layout {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, Error> {
-        let (wanted, name) = (digest.clone(), repository.clone());
+        let (wanted, name, part) = (digest.clone(), repository.clone(), range.is_some());
         let (file, size) = self
             .within(repository, move |shelf| {
                 let missing = || rules::not_found("blob", &wanted, &name);
@@ -200,16 +256,15 @@ impl Store for Layout {
                 Ok((file, range.end - range.start))
             })
             .await?;
-        let digest = digest.clone();
-        let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(size), PIECE_BYTES);
-        let stream = pieces
-            .map(move |piece| piece.map_err(|error| Error::io(format!("read blob {digest}"), error)))
-            .boxed();
+        let stream = match part {
+            true => reading::part(file, size, digest.clone()),
+            false => reading::whole(Arc::clone(&self.shared), file, size, digest.clone())?,
+        };
         Ok(BlobReader { size, stream })
     }
 
     async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, Error> {
-        let file = self.work(|shared| shared.folders.temporary()).await?;
+        let file = self.work(|shared| shared.folders.draft()).await?;
         Ok(Box::new(FolderUpload::new(Arc::clone(&self.shared), repository.clone(), file)))
     }
 

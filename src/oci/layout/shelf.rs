@@ -11,36 +11,70 @@
 //! No part of a repository's name begins with `_`, so these never meet the folder of another repository.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
+use super::disk::Draft;
 use super::folders::{self, Folders};
+use super::{keep, scrub};
 use crate::oci::rules::{self, Contents, Role, Wanted};
-use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag};
 
 /// One repository of the folder.
 pub(super) struct Shelf<'a> {
     folders: &'a Folders,
     name: &'a Repository,
     folder: PathBuf,
+    looks: Looks,
+}
+
+/// What it means to find that something is there (`keep.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    /// Somebody is told and relies on it: its age begins again.
+    Promising,
+    /// The same, where a lock keeps the collection away already.
+    Locked,
+    /// Nobody is told.
+    Quiet,
 }
 
 impl<'a> Shelf<'a> {
     /// The repository of a name, whether it holds anything or not.
     pub(super) fn new(folders: &'a Folders, name: &'a Repository) -> Self {
-        Self { folders, name, folder: folders.repository(name) }
+        Self { folders, name, folder: folders.repository(name), looks: Looks::Promising }
     }
 
-    fn blob_mark(&self, digest: &Digest) -> PathBuf {
+    /// The same for maintenance, which promises nothing to anyone.
+    pub(super) fn quiet(folders: &'a Folders, name: &'a Repository) -> Self {
+        Self { looks: Looks::Quiet, ..Self::new(folders, name) }
+    }
+
+    /// The same for whoever holds a lock that keeps the collection away.
+    fn locked(folders: &'a Folders, name: &'a Repository) -> Self {
+        Self { looks: Looks::Locked, ..Self::new(folders, name) }
+    }
+
+    /// Whether the file is there that says that something is held.
+    fn finds(&self, path: &Path) -> Result<bool, Error> {
+        match self.looks {
+            Looks::Promising => keep::promise(self.folders, path),
+            Looks::Locked => keep::renew(self.folders, path),
+            Looks::Quiet => folders::is_file(path),
+        }
+    }
+
+    /// The file that says that it holds a blob.
+    pub(super) fn blob_mark(&self, digest: &Digest) -> PathBuf {
         self.folder.join("_blobs").join(file_name(digest))
     }
 
-    fn document_file(&self, digest: &Digest) -> PathBuf {
+    /// The file that says that it holds a document.
+    pub(super) fn document_file(&self, digest: &Digest) -> PathBuf {
         self.folder.join("_manifests").join(file_name(digest))
     }
 
-    fn referrers_folder(&self, subject: &Digest) -> PathBuf {
+    /// The folder of those that are about a subject.
+    pub(super) fn referrers_folder(&self, subject: &Digest) -> PathBuf {
         self.folder.join("_referrers").join(file_name(subject))
     }
 
@@ -51,7 +85,7 @@ impl<'a> Shelf<'a> {
     /// The file and the size of a blob, where the repository holds it and the content is there (F-S3).
     pub(super) fn blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
         let held = self.folders.is_there(&self.folder.join("_blobs"))?;
-        match held && folders::is_file(&self.blob_mark(digest))? {
+        match held && self.finds(&self.blob_mark(digest))? {
             true => self.content(digest),
             false => Ok(None),
         }
@@ -65,21 +99,29 @@ impl<'a> Shelf<'a> {
         let Some(file) = folders::open(&path)? else { return Ok(None) };
         let failed = |error| Error::io(format!("look at `{}`", path.display()), error);
         let size = file.metadata().map_err(failed)?.len();
-        Ok(Some((file, size)))
+        // A length of nothing is what crashes and full disks leave; seeing it costs nothing (F-S1).
+        let broken = size == 0 && Hasher::new(digest.algorithm()).finish() != *digest;
+        Ok((!broken).then_some((file, size)))
     }
 
     /// Put a checked file under its digest, and then say that the repository holds it. One that is there already
     /// is replaced: its bytes are the same, or it was broken.
-    pub(super) fn keep_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<(), Error> {
-        self.folders.commit(file, &self.folders.blob(digest))?;
+    pub(super) fn keep_blob(&self, file: Draft, digest: &Digest) -> Result<(), Error> {
+        self.folders.sync(&file)?;
+        let path = self.folders.blob(digest);
+        let _hold = keep::shared(self.folders)?;
+        self.folders.place(file, &path)?;
+        self.folders.sync_folder(path.parent().unwrap_or(&path))?;
         self.folders.mark(&self.blob_mark(digest))
     }
 
     /// Take over a blob that another repository holds; `false` where that does not.
     pub(super) fn mount_blob(&self, digest: &Digest, from: &Repository) -> Result<bool, Error> {
-        match Shelf::new(self.folders, from).blob(digest)? {
-            Some(_) => self.folders.mark(&self.blob_mark(digest)).map(|()| true),
-            None => Ok(false),
+        let _hold = keep::shared(self.folders)?;
+        let found = Shelf::locked(self.folders, from).blob(digest)?.is_some();
+        match found && self.folders.refresh(&self.folders.blob(digest))? {
+            true => self.folders.mark(&self.blob_mark(digest)).map(|()| true),
+            false => Ok(false),
         }
     }
 
@@ -91,8 +133,8 @@ impl<'a> Shelf<'a> {
             return Err(missing());
         }
         let _lock = self.lock()?;
-        match folders::remove(&self.blob_mark(digest))? {
-            true => folders::sync_folder(&folder),
+        match self.folders.remove(&self.blob_mark(digest))? {
+            true => self.folders.sync_folder(&folder),
             false => Err(missing()),
         }
     }
@@ -113,6 +155,9 @@ impl<'a> Shelf<'a> {
             return Ok(None);
         }
         let path = self.document_file(&digest);
+        if !self.finds(&path)? {
+            return Ok(None);
+        }
         let Some(media_type) = folders::read_small(&path)? else { return Ok(None) };
         let media_type = String::from_utf8(media_type).map_err(|error| {
             Error::new(ErrorKind::Failed, format!("read `{}`", path.display())).because(error)
@@ -121,7 +166,8 @@ impl<'a> Shelf<'a> {
         Ok(found.map(|(_, size)| Descriptor::new(&media_type, digest, size)))
     }
 
-    fn tag(&self, tag: &Tag) -> Result<Option<Descriptor>, Error> {
+    /// What a tag says.
+    pub(super) fn tag(&self, tag: &Tag) -> Result<Option<Descriptor>, Error> {
         if !self.folders.is_there(&self.tags_folder())? {
             return Ok(None);
         }
@@ -133,38 +179,66 @@ impl<'a> Shelf<'a> {
         })
     }
 
-    /// Read a document, and check its bytes.
+    /// Read a document, and check its bytes. A broken one is set aside.
     pub(super) fn read_document(&self, pointer: &Pointer) -> Result<Document, Error> {
         let missing = || rules::not_found("document", pointer, self.name);
         let found = self.resolve(pointer)?.ok_or_else(missing)?;
+        let (file, _) = self.content(&found.digest)?.ok_or_else(missing)?;
         let path = self.folders.blob(&found.digest);
-        let bytes = folders::read(&path, Document::BYTES_LIMIT as u64)?.ok_or_else(missing)?;
-        Document::with_digest(&found.media_type, bytes, found.digest)
+        let bytes = folders::read_open(&file, &path, Document::BYTES_LIMIT as u64)?;
+        let document = Document::with_digest(&found.media_type, bytes, found.digest.clone());
+        if document.is_err() && self.looks == Looks::Promising {
+            // What it says of the document is worth more than why it could not be moved.
+            let _ = scrub::set_aside(self.folders, &found.digest, &file);
+        }
+        document
     }
 
     /// Keep a document whose content is there, and move tags to it. Whoever is told of success finds it after a
     /// crash; in between, readers see the document without tags, never a tag without its document.
     pub(super) fn write_document(&self, document: &Document, tags: &[Tag]) -> Result<(), Error> {
         let contents = Contents::of(document)?;
-        let digest = document.digest();
-        let is_there = |wanted: &Wanted| self.holds(wanted);
         // Before the lock, so that a repository of which nothing is known stays unknown.
-        contents.require(document, self.name, is_there)?;
-        let _lock = self.lock()?;
-        contents.require(document, self.name, is_there)?;
-        let path = self.folders.blob(digest);
-        self.folders.ensure(path.parent().unwrap_or(&path))?;
-        let kept = folders::read(&path, Document::BYTES_LIMIT as u64).ok().flatten();
-        if kept.is_none_or(|kept| kept != *document.bytes()) {
-            self.folders.replace(&path, document.bytes())?;
-        }
-        if let Some(subject) = &contents.subject {
-            self.folders.mark(&self.referrers_folder(subject).join(file_name(digest)))?;
-        }
-        self.folders.replace(&self.document_file(digest), document.media_type().as_bytes())?;
-        self.move_tags(tags, &document.descriptor())
+        contents.require(document, self.name, |wanted| self.holds(wanted))?;
+        let lock = self.lock()?;
+        let locked = Self::locked(self.folders, self.name);
+        contents.require(document, self.name, |wanted| locked.holds(wanted))?;
+        self.keep_document(document, contents.subject.as_ref())?;
+        self.move_tags(tags, &document.descriptor())?;
+        drop(lock);
+        Ok(())
     }
 
+    /// Put a document under its digest, and then say that the repository holds it.
+    fn keep_document(&self, document: &Document, subject: Option<&Digest>) -> Result<(), Error> {
+        let digest = document.digest();
+        let path = self.folders.blob(digest);
+        let media_type = self.folders.written(document.media_type().as_bytes())?;
+        self.folders.ensure(path.parent().unwrap_or(&path))?;
+        let kept = folders::read(&path, Document::BYTES_LIMIT as u64).ok().flatten();
+        let mut content = match kept.is_some_and(|kept| kept == *document.bytes()) {
+            true => None,
+            false => Some(self.folders.written(document.bytes())?),
+        };
+        let _hold = keep::shared(self.folders)?;
+        if content.is_none() && !self.folders.refresh(&path)? {
+            // Collected since it was looked at.
+            content = Some(self.folders.written(document.bytes())?);
+        }
+        if let Some(content) = content {
+            self.folders.place(content, &path)?;
+        }
+        // Also where it was there: whoever wrote it may not have synced yet.
+        self.folders.sync_folder(path.parent().unwrap_or(&path))?;
+        if let Some(subject) = subject {
+            self.folders.mark(&self.referrers_folder(subject).join(file_name(digest)))?;
+        }
+        let mark = self.document_file(digest);
+        self.folders.place(media_type, &mark)?;
+        self.folders.sync_folder(mark.parent().unwrap_or(&mark))
+    }
+
+    /// Whether the repository has what a document wants.
     fn holds(&self, wanted: &Wanted) -> Result<bool, Error> {
         let blob = || Ok::<_, Error>(self.blob(&wanted.digest)?.is_some());
         let document = || Ok::<_, Error>(self.resolve(&wanted.digest.clone().into())?.is_some());
@@ -187,7 +261,7 @@ impl<'a> Shelf<'a> {
         for (tag, file) in tags.iter().zip(files) {
             self.folders.place(file, &folder.join(tag.as_str()))?;
         }
-        folders::sync_folder(&folder)
+        self.folders.sync_folder(&folder)
     }
 
     /// Take out a document, its tags first, so that none dangles.
@@ -204,18 +278,18 @@ impl<'a> Shelf<'a> {
         for tag in self.tags()? {
             // A tag that cannot be read points at nothing that we could keep whole.
             if self.tag(&tag).ok().flatten().is_some_and(|target| target.digest == *digest) {
-                folders::remove(&self.tags_folder().join(tag.as_str()))?;
+                self.folders.remove(&self.tags_folder().join(tag.as_str()))?;
             }
         }
         if self.folders.is_there(&self.tags_folder())? {
-            folders::sync_folder(&self.tags_folder())?;
+            self.folders.sync_folder(&self.tags_folder())?;
         }
         let subject = self.read_document(&digest.clone().into()).and_then(|document| Contents::of(&document));
-        folders::remove(&self.document_file(digest))?;
-        folders::sync_folder(&folder)?;
+        self.folders.remove(&self.document_file(digest))?;
+        self.folders.sync_folder(&folder)?;
         // Where the document could not be read, the mark stays and `referrers` passes over it.
         if let Some(subject) = subject.ok().and_then(|contents| contents.subject) {
-            folders::remove(&self.referrers_folder(&subject).join(file_name(digest)))?;
+            self.folders.remove(&self.referrers_folder(&subject).join(file_name(digest)))?;
         }
         Ok(())
     }
@@ -235,9 +309,41 @@ impl<'a> Shelf<'a> {
             return Err(missing());
         }
         let _lock = self.lock()?;
-        match folders::remove(&self.tags_folder().join(tag.as_str()))? {
-            true => folders::sync_folder(&self.tags_folder()),
+        match self.folders.remove(&self.tags_folder().join(tag.as_str()))? {
+            true => self.folders.sync_folder(&self.tags_folder()),
             false => Err(missing()),
+        }
+    }
+
+    /// The folder of the files that say which documents it holds.
+    pub(super) fn documents_folder(&self) -> PathBuf {
+        self.folder.join("_manifests")
+    }
+
+    /// The documents that it holds.
+    pub(super) fn documents(&self) -> Result<Vec<Digest>, Error> {
+        self.digests_in(&self.documents_folder())
+    }
+
+    /// The blobs that it holds.
+    pub(super) fn blobs(&self) -> Result<Vec<Digest>, Error> {
+        self.digests_in(&self.folder.join("_blobs"))
+    }
+
+    /// The documents that have been about this one; they need not be there any more.
+    pub(super) fn referring(&self, subject: &Digest) -> Result<Vec<Digest>, Error> {
+        self.digests_in(&self.referrers_folder(subject))
+    }
+
+    /// The subjects that documents have been about.
+    pub(super) fn subjects(&self) -> Result<Vec<Digest>, Error> {
+        self.digests_in(&self.folder.join("_referrers"))
+    }
+
+    fn digests_in(&self, folder: &Path) -> Result<Vec<Digest>, Error> {
+        match self.folders.is_there(folder)? {
+            true => Ok(folders::names(folder)?.iter().filter_map(|name| digest_of(name)).collect()),
+            false => Ok(Vec::new()),
         }
     }
 
@@ -264,13 +370,14 @@ impl<'a> Shelf<'a> {
         Ok(found)
     }
 
-    fn lock(&self) -> Result<File, Error> {
+    /// Keep everybody else from changing its documents, tags and what it says it holds.
+    pub(super) fn lock(&self) -> Result<File, Error> {
         self.folders.lock(&self.folder)
     }
 }
 
 /// A digest as a file name: a colon is none on some systems.
-fn file_name(digest: &Digest) -> String {
+pub(super) fn file_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().name(), digest.hex())
 }
 

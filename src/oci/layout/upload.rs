@@ -1,13 +1,13 @@
 //! A blob on its way into the folder: written and hashed on a thread that may wait, while more bytes arrive.
 
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::Read as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
 
+use super::disk::Draft;
 use super::shelf::Shelf;
 use super::{Shared, joined};
 use crate::oci::{Algorithm, Digest, Error, ErrorKind, Hasher, Repository, Upload, rules};
@@ -34,13 +34,13 @@ enum Progress {
 
 /// The file and what is known of its bytes.
 struct Sink {
-    file: NamedTempFile,
+    file: Draft,
     hasher: Hasher,
 }
 
 impl FolderUpload {
     /// An upload that writes to a temporary file among the uploads.
-    pub(super) fn new(shared: Arc<Shared>, repository: Repository, file: NamedTempFile) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, repository: Repository, file: Draft) -> Self {
         let progress = Progress::Idle(Sink { file, hasher: Hasher::new(Algorithm::Sha256) });
         Self { shared, repository, progress, waiting: Vec::new(), waiting_bytes: 0, written: 0 }
     }
@@ -110,10 +110,10 @@ impl Upload for FolderUpload {
 
 impl Sink {
     /// The file, where it has the size and the digest that it must have.
-    fn checked(mut self, digest: &Digest, written: u64) -> Result<NamedTempFile, Error> {
+    fn checked(mut self, digest: &Digest, written: u64) -> Result<Draft, Error> {
         let path = self.file.path().display().to_string();
         let failed = |error| Error::io(format!("read `{path}` back"), error);
-        let size = self.file.as_file().metadata().map_err(failed)?.len();
+        let size = self.file.size().map_err(failed)?;
         if size != written {
             let what = format!("write blob {digest}: {size} of {written} bytes arrived on the disk");
             return Err(Error::new(ErrorKind::Mismatch, what));
@@ -123,9 +123,9 @@ impl Sink {
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
                 let mut piece = vec![0; BATCH_BYTES];
-                self.file.rewind().map_err(failed)?;
+                let mut file = self.file.read_back().map_err(failed)?;
                 loop {
-                    match self.file.read(&mut piece).map_err(failed)? {
+                    match file.read(&mut piece).map_err(failed)? {
                         0 => break hasher.finish(),
                         count => hasher.update(&piece[..count]),
                     }

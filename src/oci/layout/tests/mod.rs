@@ -1,5 +1,9 @@
 //! What only a folder must keep: crashes, rot, other processes, links. The contract is in `tests/all/store.rs`.
 
+mod collection;
+mod damage;
+pub(super) mod journal;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
@@ -26,6 +30,11 @@ impl Fixture {
 
     fn open(&self) -> Layout {
         Layout::open(&self.root).expect("a store")
+    }
+
+    /// A store on a disk whose changes are noted.
+    fn open_on(&self, journal: &journal::Journal) -> Layout {
+        Layout::open_on(disk::Disk { journal: Some(journal.clone()) }, &self.root).expect("a store")
     }
 
     /// How many files lie under a part of the store.
@@ -89,33 +98,6 @@ async fn i_s7_only_what_crashed_runs_left_is_swept() {
     }
     fixture.open();
     assert!(!old.exists() && young.exists() && outside.exists());
-}
-
-#[tokio::test]
-async fn f_s1_rot_is_noticed_by_whoever_reads() {
-    let fixture = Fixture::new();
-    let store = fixture.open();
-    let digest = store.write_blob(&fixture.name, Bytes::from_static(b"healthy")).await.expect("taken");
-    store.write_document(&fixture.name, &document(), &[tag("x")]).await.expect("taken");
-    for digest in [&digest, document().digest()] {
-        let path = fixture.root.join("blobs/sha256").join(digest.hex());
-        let mut bytes = fs::read(&path).expect("content");
-        bytes[3] ^= 1;
-        fs::write(&path, bytes).expect("rot");
-    }
-    let reader = store.read_blob(&fixture.name, &digest, None).await.expect("it opens");
-    let error = reader.collect(&digest, 100).await.expect_err("other bytes");
-    assert_eq!(error.kind(), ErrorKind::Mismatch);
-    let error = store.read_document(&fixture.name, &tag("x").into()).await.expect_err("other bytes");
-    assert_eq!(error.kind(), ErrorKind::Mismatch);
-
-    let mut upload = store.start_upload(&fixture.name).await.expect("an upload");
-    upload.write(Bytes::from_static(b"healthy")).await.expect("taken");
-    upload.finish(&digest).await.expect("whole content takes the place of the broken");
-    store.write_document(&fixture.name, &document(), &[]).await.expect("and so does a document");
-    let reader = store.read_blob(&fixture.name, &digest, None).await.expect("it opens");
-    assert_eq!(reader.collect(&digest, 100).await.expect("healed"), "healthy");
-    store.read_document(&fixture.name, &tag("x").into()).await.expect("healed");
 }
 
 #[tokio::test]

@@ -1,0 +1,295 @@
+//! Taking away what nothing leads to, while others write and read (I-S3, I-S4).
+//!
+//! Kept in a repository is: what a tag points at, every document that is young, and from those whatever they name
+//! and whatever is about them (referrers). Young is what was written, or found by somebody, within the grace time,
+//! or since the oldest run that is still at work began (`leases.rs`). Content is kept as long as a repository says
+//! that it holds it, or is young.
+//!
+//! What is to go is worked out without a lock and taken away a few files at a time under one (`keep.rs`), each
+//! looked at again: what became young meanwhile stays, and all that it leads to. Documents go before what they lead
+//! to, and what a repository says goes before the content; so a crash anywhere leaves a store that is whole, and
+//! the next collection ends the work (F-S7).
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::folders::{self, Folders};
+use super::keep::Hold;
+use super::reach::Reach;
+use super::shelf::{Shelf, file_name};
+use super::{index, keep, leases, leftovers};
+use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository};
+
+/// So many files are looked at and removed while everybody waits.
+const BATCH: usize = 256;
+
+/// What a collection is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collection {
+    /// What was written or found within this time stays.
+    pub grace: Duration,
+    /// Nothing is removed; the answer says what would be.
+    pub dry_run: bool,
+}
+
+/// What a collection took away, or would.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Manifests and indexes, counted once for each repository that held them.
+    pub documents: u64,
+    /// Blobs, counted once for each repository that held them.
+    pub blobs: u64,
+    /// Files of content that no repository holds any more.
+    pub files: u64,
+    /// The bytes of those files.
+    pub bytes: u64,
+    /// Files that crashed uploads left.
+    pub leftovers: u64,
+    /// The bytes of those.
+    pub leftover_bytes: u64,
+    /// Files of content that stay.
+    pub kept_files: u64,
+    /// The bytes of those.
+    pub kept_bytes: u64,
+    /// Repositories in which nothing was touched, and why: a tag or a document that is kept cannot be read.
+    pub passed_over: Vec<(Repository, String)>,
+}
+
+/// Collect a whole store.
+pub(super) fn collect(folders: &Folders, collection: &Collection) -> Result<Collected, Error> {
+    folders.writable()?;
+    let _only = keep::collecting(folders)?;
+    let now = folders.now()?;
+    let mut sweep = Sweep {
+        folders,
+        dry: collection.dry_run,
+        now,
+        cutoff: cutoff(folders, now, collection)?,
+        held: HashSet::new(),
+        gone: HashSet::new(),
+        collected: Collected::default(),
+    };
+    for repository in index::all_repositories(folders)? {
+        sweep.repository(&repository)?;
+    }
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        sweep.content(algorithm)?;
+    }
+    sweep.leftovers()?;
+    Ok(sweep.collected)
+}
+
+/// Nothing younger than this is taken away.
+fn cutoff(folders: &Folders, now: SystemTime, collection: &Collection) -> Result<SystemTime, Error> {
+    let before = |time: SystemTime, age| time.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    let mut cutoff = before(now, collection.grace.saturating_add(keep::SLACK));
+    if let Some(began) = leases::oldest(folders, collection.dry_run)? {
+        // A run that began in the future: the clock was set back, and no age can be believed until it has ended.
+        cutoff = if began > now { SystemTime::UNIX_EPOCH } else { cutoff.min(before(began, keep::SLACK)) };
+    }
+    Ok(cutoff)
+}
+
+struct Sweep<'a> {
+    folders: &'a Folders,
+    dry: bool,
+    now: SystemTime,
+    cutoff: SystemTime,
+    /// What some repository goes on holding.
+    held: HashSet<Digest>,
+    /// What the repository at hand would no longer hold, in a dry run.
+    gone: HashSet<PathBuf>,
+    collected: Collected,
+}
+
+impl Sweep<'_> {
+    /// Whether a file is there and old. One from the future begins to age now: else it would stay for ever.
+    fn is_old(&self, path: &Path) -> Result<bool, Error> {
+        let Some((modified, _)) = folders::age_mark(path)? else { return Ok(false) };
+        let ahead = modified.duration_since(self.now).unwrap_or_default();
+        if ahead > keep::SLACK && !self.dry {
+            self.folders.refresh(path)?;
+        }
+        Ok(modified <= self.cutoff)
+    }
+
+    fn repository(&mut self, name: &Repository) -> Result<(), Error> {
+        let shelf = Shelf::quiet(self.folders, name);
+        let mut reach = Reach::new(self.folders, &shelf);
+        let swept = self.roots(&shelf, &mut reach).and_then(|()| {
+            self.documents(&shelf, &mut reach)?;
+            self.blobs(&shelf, &reach)?;
+            self.referrers(&shelf)
+        });
+        match swept {
+            Err(error) if error.kind() == ErrorKind::Mismatch => {
+                self.collected.passed_over.push((name.clone(), error.to_string()));
+            }
+            other => other?,
+        }
+        let gone = std::mem::take(&mut self.gone);
+        let stays = |digest: &Digest, file: PathBuf| (!gone.contains(&file)).then(|| digest.clone());
+        let documents = shelf.documents()?;
+        self.held.extend(documents.iter().filter_map(|one| stays(one, shelf.document_file(one))));
+        let blobs = shelf.blobs()?;
+        self.held.extend(blobs.iter().filter_map(|one| stays(one, shelf.blob_mark(one))));
+        Ok(())
+    }
+
+    /// Take away the file that says that something is held; only say so in a dry run.
+    fn let_go(&mut self, file: PathBuf) -> Result<(), Error> {
+        if self.dry {
+            self.gone.insert(file);
+        } else {
+            self.folders.remove(&file)?;
+        }
+        Ok(())
+    }
+
+    /// What keeps everybody away from a repository and from relying on what it holds, for one batch.
+    fn locks(&self, shelf: &Shelf<'_>) -> Result<Option<(File, Hold)>, Error> {
+        match self.dry {
+            true => Ok(None),
+            false => Ok(Some((shelf.lock()?, keep::alone(self.folders)?))),
+        }
+    }
+
+    /// Reach all that a tag or a young document leads to.
+    fn roots(&self, shelf: &Shelf<'_>, reach: &mut Reach<'_>) -> Result<(), Error> {
+        for tag in shelf.tags()? {
+            let unreadable = |error: Error| {
+                Error::new(ErrorKind::Mismatch, format!("the tag {tag} cannot be read")).because(error)
+            };
+            if let Some(target) = shelf.tag(&tag).map_err(unreadable)? {
+                reach.keep(target.digest)?;
+            }
+        }
+        for digest in shelf.documents()? {
+            if !reach.holds(&digest) && !self.is_old(&shelf.document_file(&digest))? {
+                reach.keep(digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn documents(&mut self, shelf: &Shelf<'_>, reach: &mut Reach<'_>) -> Result<(), Error> {
+        let mut unreached = shelf.documents()?;
+        unreached.retain(|digest| !reach.holds(digest));
+        for batch in reach.parents_first(&unreached)?.chunks(BATCH) {
+            let _locks = self.locks(shelf)?;
+            for (digest, subject) in batch {
+                let file = shelf.document_file(digest);
+                if reach.holds(digest) || !folders::is_file(&file)? {
+                    continue;
+                }
+                if !self.is_old(&file)? {
+                    // Somebody has found it since.
+                    reach.keep(digest.clone())?;
+                    continue;
+                }
+                self.collected.documents += 1;
+                self.let_go(file)?;
+                if let Some(subject) = subject {
+                    self.let_go(shelf.referrers_folder(subject).join(file_name(digest)))?;
+                }
+            }
+            if !self.dry {
+                // Gone for good before anything that they lead to.
+                self.folders.sync_folder(&shelf.documents_folder())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn blobs(&mut self, shelf: &Shelf<'_>, reach: &Reach<'_>) -> Result<(), Error> {
+        let mut unreached = shelf.blobs()?;
+        unreached.retain(|digest| !reach.holds(digest));
+        for batch in unreached.chunks(BATCH) {
+            let _locks = self.locks(shelf)?;
+            for digest in batch {
+                let mark = shelf.blob_mark(digest);
+                if self.is_old(&mark)? {
+                    self.collected.blobs += 1;
+                    self.let_go(mark)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Take away the word that a document which is gone has been about something.
+    fn referrers(&self, shelf: &Shelf<'_>) -> Result<(), Error> {
+        if self.dry {
+            return Ok(());
+        }
+        for batch in shelf.subjects()?.chunks(BATCH) {
+            let _locks = self.locks(shelf)?;
+            for subject in batch {
+                let folder = shelf.referrers_folder(subject);
+                for digest in shelf.referring(subject)? {
+                    let mark = folder.join(file_name(&digest));
+                    if !folders::is_file(&shelf.document_file(&digest))? && self.is_old(&mark)? {
+                        self.folders.remove(&mark)?;
+                    }
+                }
+                self.folders.remove_empty(&folder);
+            }
+        }
+        Ok(())
+    }
+
+    /// Take away content that no repository holds.
+    fn content(&mut self, algorithm: Algorithm) -> Result<(), Error> {
+        let folder = self.folders.blobs(algorithm);
+        if !self.folders.is_there(&folder)? {
+            return Ok(());
+        }
+        // A name that is no digest is not ours.
+        let names = folders::names(&folder)?.into_iter();
+        let digests = names.filter_map(|name| format!("{}:{name}", algorithm.name()).parse::<Digest>().ok());
+        let (held, unheld): (Vec<Digest>, Vec<Digest>) =
+            digests.partition(|digest| self.held.contains(digest));
+        for digest in held {
+            self.is_old(&self.folders.blob(&digest))?;
+            self.stays(&digest)?;
+        }
+        for batch in unheld.chunks(BATCH) {
+            let _alone = if self.dry { None } else { Some(keep::alone(self.folders)?) };
+            for digest in batch {
+                let path = self.folders.blob(digest);
+                let Some((_, bytes)) = folders::age_mark(&path)? else { continue };
+                if !self.is_old(&path)? {
+                    self.stays(digest)?;
+                    continue;
+                }
+                self.collected.files += 1;
+                self.collected.bytes += bytes;
+                if !self.dry {
+                    self.folders.remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stays(&mut self, digest: &Digest) -> Result<(), Error> {
+        if let Some((_, bytes)) = folders::age_mark(&self.folders.blob(digest))? {
+            self.collected.kept_files += 1;
+            self.collected.kept_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    fn leftovers(&mut self) -> Result<(), Error> {
+        for (path, bytes) in leftovers::find(self.folders, self.cutoff)? {
+            self.collected.leftovers += 1;
+            self.collected.leftover_bytes += bytes;
+            if !self.dry {
+                self.folders.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
