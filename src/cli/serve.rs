@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result};
+use crate::oci::Completeness;
 use crate::oci::server::{self, Access, Rights};
 
 use super::access;
@@ -25,6 +26,9 @@ pub(super) struct Options {
     /// The address and port to listen at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     listen: String,
+    /// Take manifests and indexes although some of what they name is not here, for mirrors of some platforms
+    #[arg(long)]
+    sparse: bool,
     /// Let anyone on this machine write, but for the records
     #[arg(long, conflicts_with_all = ["user", "access"])]
     anonymous_writes: bool,
@@ -71,7 +75,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         context.ui.note("nobody may write to it; --user, --access or --anonymous-writes say who may");
     }
     context.ui.data(&format!("{address}\n"));
-    let router = server::router(shelf.store.clone(), access);
+    let content = if options.sparse { Completeness::Sparse } else { Completeness::Whole };
+    let router = server::router_keeping(shelf.store.clone(), access, content);
     let stop = context.signals.clone();
     server::serve(listener, router, async move { drop(stop.stop().await) })
         .await

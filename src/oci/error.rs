@@ -21,6 +21,10 @@ pub enum ErrorKind {
     Unsupported,
     /// An upload is not where the caller thinks it is; the number of bytes that are safe.
     OutOfOrder(u64),
+    /// A tag does not point where the caller said that it does; nothing was moved.
+    Moved,
+    /// Something else that is kept refers to it.
+    InUse,
     /// The disk is full.
     Full,
     /// It may pass: network, time-out, a busy server.

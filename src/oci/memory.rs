@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::rules::{self, Contents, Role, Wanted};
 use super::{
-    BlobReader, Descriptor, Digest, Document, Error, Hasher, Pointer, Repository, Store, Tag, Upload,
+    BlobReader, Descriptor, Digest, Document, Error, Hasher, Pointer, Repository, Store, Tag, Terms, Upload,
 };
 
 /// A store in memory. Clones share their content.
@@ -109,6 +109,11 @@ impl Store for Memory {
 
     async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
         let mut shelves = self.shelves();
+        for document in shelves.get(repository).iter().flat_map(|shelf| shelf.documents.values()) {
+            if Contents::of(document)?.refers_to(digest) {
+                return Err(rules::in_use(digest, document.digest(), repository));
+            }
+        }
         let found = shelves.get_mut(repository).and_then(|shelf| shelf.blobs.remove(digest));
         found.map(drop).ok_or_else(|| rules::not_found("blob", digest, repository))
     }
@@ -128,11 +133,23 @@ impl Store for Memory {
         document: &Document,
         tags: &[Tag],
     ) -> Result<(), Error> {
+        self.write_document_on(repository, document, tags, &Terms::default()).await
+    }
+
+    async fn write_document_on(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        tags: &[Tag],
+        terms: &Terms,
+    ) -> Result<(), Error> {
         let contents = Contents::of(document)?;
         let mut shelves = self.shelves();
         let empty = Shelf::default();
         let shelf = shelves.get(repository).unwrap_or(&empty);
-        contents.require(document, repository, |wanted| Ok(shelf.holds(wanted)))?;
+        let holds = |wanted: &Wanted| Ok(shelf.holds(wanted));
+        let target = |tag: &Tag| Ok(shelf.tags.get(tag).cloned());
+        contents.agree(document, (repository, tags, terms), holds, target)?;
         let shelf = shelves.entry(repository.clone()).or_default();
         shelf.documents.insert(document.digest().clone(), document.clone());
         shelf.tags.extend(tags.iter().map(|tag| (tag.clone(), document.digest().clone())));

@@ -25,7 +25,7 @@ pub use layout::{Collected, Collection, Layout, Lease, Scrubbed};
 pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
-pub use store::{BlobReader, Store, Upload};
+pub use store::{BlobReader, Completeness, Condition, Store, Terms, Upload};
 
 #[cfg(test)]
 pub(crate) mod watched;

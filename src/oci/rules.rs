@@ -8,7 +8,10 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::{Descriptor, Digest, Document, Error, ErrorKind, Hasher, MediaType, Repository};
+use super::{
+    Completeness, Condition, Descriptor, Digest, Document, Error, ErrorKind, Hasher, MediaType, Repository,
+    Tag, Terms,
+};
 
 /// What a document refers to, and what it says of itself to those who list referrers.
 pub(super) struct Contents {
@@ -169,6 +172,37 @@ impl Contents {
         Ok(())
     }
 
+    /// Make sure that everything is there which the terms want to be there, and that tags point where they say.
+    ///
+    /// # Errors
+    /// `MissingContent` or `Moved`, naming what is wrong.
+    pub(super) fn agree(
+        &self,
+        document: &Document,
+        (repository, tags, terms): (&Repository, &[Tag], &Terms),
+        is_there: impl FnMut(&Wanted) -> Result<bool, Error>,
+        mut target: impl FnMut(&Tag) -> Result<Option<Digest>, Error>,
+    ) -> Result<(), Error> {
+        if terms.content == Completeness::Whole {
+            self.require(document, repository, is_there)?;
+        }
+        for tag in tags.iter().filter(|_| terms.tags != Condition::Any) {
+            let found = target(tag)?;
+            if !terms.tags.holds(found.as_ref()) {
+                let points = found.map_or("is not there".to_owned(), |found| format!("points at {found}"));
+                let what =
+                    format!("move the tag {tag} of {repository}: it {points}, which is not what was said");
+                return Err(Error::new(ErrorKind::Moved, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the document is not whole without this.
+    pub(super) fn refers_to(&self, digest: &Digest) -> bool {
+        self.wanted.iter().any(|wanted| wanted.digest == *digest)
+    }
+
     /// The descriptor of the document in a list of referrers.
     pub(super) fn referrer(self, document: &Document) -> Descriptor {
         Descriptor {
@@ -235,6 +269,12 @@ pub(super) fn range_within(
 /// Something is not in a repository.
 pub(super) fn not_found(what: &str, name: &dyn std::fmt::Display, repository: &Repository) -> Error {
     Error::new(ErrorKind::NotFound, format!("{what} {name} is not in {repository}"))
+}
+
+/// A document refers to a blob that is to be taken away.
+pub(super) fn in_use(digest: &Digest, document: &Digest, repository: &Repository) -> Error {
+    let what = format!("take blob {digest} out of {repository}: its document {document} refers to it");
+    Error::new(ErrorKind::InUse, what)
 }
 
 /// Bytes have another digest than the one they were said to have.

@@ -9,6 +9,50 @@ use futures_util::stream::BoxStream;
 
 use super::{Algorithm, Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag};
 
+/// What must hold for a document to be written and its tags to be moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Where every one of the tags must point.
+    pub tags: Condition,
+    /// Whether what the document refers to must be there.
+    pub content: Completeness,
+}
+
+/// Where a tag must point before it is moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Anywhere or nowhere.
+    #[default]
+    Any,
+    /// Nowhere: there is no such tag.
+    Missing,
+    /// Anywhere: there is such a tag.
+    Present,
+    /// At one of these documents.
+    OneOf(Vec<Digest>),
+}
+
+impl Condition {
+    /// Whether it holds for a tag that points there.
+    pub fn holds(&self, target: Option<&Digest>) -> bool {
+        match (self, target) {
+            (Self::Any, _) | (Self::Missing, None) | (Self::Present, Some(_)) => true,
+            (Self::OneOf(allowed), Some(target)) => allowed.contains(target),
+            (Self::Missing, Some(_)) | (Self::Present | Self::OneOf(_), None) => false,
+        }
+    }
+}
+
+/// Whether what a document refers to must be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Completeness {
+    /// All of it.
+    #[default]
+    Whole,
+    /// None of it: a mirror of some platforms only, as the distribution specification allows a registry to keep.
+    Sparse,
+}
+
 /// A place that content can be kept in. Content is visible by repository.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -44,6 +88,9 @@ pub trait Store: Send + Sync {
     }
 
     /// Take a blob out of a repository.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not there, `InUse` where a document of the repository refers to it.
     async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
         let _ = (repository, digest);
         Err(Error::new(ErrorKind::Unsupported, "remove a blob: this store does not do that"))
@@ -68,6 +115,26 @@ pub trait Store: Send + Sync {
         document: &Document,
         tags: &[Tag],
     ) -> Result<(), Error>;
+
+    /// As [`Self::write_document`], on terms; tags are looked at and moved in one step, or none is.
+    ///
+    /// # Errors
+    /// `Moved` where a tag points elsewhere, `Unsupported` where this store has no such step.
+    async fn write_document_on(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        tags: &[Tag],
+        terms: &Terms,
+    ) -> Result<(), Error> {
+        match *terms == Terms::default() {
+            true => self.write_document(repository, document, tags).await,
+            false => Err(Error::new(
+                ErrorKind::Unsupported,
+                "write a document on terms: this store does not do that",
+            )),
+        }
+    }
 
     /// Take a document, and every tag that points at it, out of a repository.
     async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {

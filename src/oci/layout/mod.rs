@@ -49,8 +49,8 @@ pub use self::scrub::Scrubbed;
 use self::shelf::Shelf;
 use self::upload::FolderUpload;
 use super::{
-    BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Upload,
-    rules,
+    BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Terms,
+    Upload, rules,
 };
 
 /// `index.json` is written once for all the tags that move within this time.
@@ -304,11 +304,21 @@ impl Store for Layout {
         document: &Document,
         tags: &[Tag],
     ) -> Result<(), Error> {
-        let (document, tags) = (document.clone(), tags.to_vec());
+        self.write_document_on(repository, document, tags, &Terms::default()).await
+    }
+
+    async fn write_document_on(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        tags: &[Tag],
+        terms: &Terms,
+    ) -> Result<(), Error> {
+        let (document, tags, terms) = (document.clone(), tags.to_vec(), terms.clone());
         if tags.is_empty() {
-            return self.within(repository, move |shelf| shelf.write_document(&document, &[])).await;
+            return self.within(repository, move |shelf| shelf.write_document(&document, &[], &terms)).await;
         }
-        self.moving_tags(repository, move |shelf| shelf.write_document(&document, &tags)).await
+        self.moving_tags(repository, move |shelf| shelf.write_document(&document, &tags, &terms)).await
     }
 
     async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use super::disk::Draft;
 use super::folders::{self, Folders};
 use super::{keep, scrub};
 use crate::oci::rules::{self, Contents, Role, Wanted};
-use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag, Terms};
 
 /// One repository of the folder.
 pub(super) struct Shelf<'a> {
@@ -133,6 +133,15 @@ impl<'a> Shelf<'a> {
             return Err(missing());
         }
         let _lock = self.lock()?;
+        for document in
+            folders::names(&self.folder.join("_manifests"))?.iter().filter_map(|name| digest_of(name))
+        {
+            // What cannot be read refers to nothing that we could keep whole.
+            let found = self.read_document(&document.clone().into()).and_then(|found| Contents::of(&found));
+            if found.is_ok_and(|contents| contents.refers_to(digest)) {
+                return Err(rules::in_use(digest, &document, self.name));
+            }
+        }
         match self.folders.remove(&self.blob_mark(digest))? {
             true => self.folders.sync_folder(&folder),
             false => Err(missing()),
@@ -196,13 +205,21 @@ impl<'a> Shelf<'a> {
 
     /// Keep a document whose content is there, and move tags to it. Whoever is told of success finds it after a
     /// crash; in between, readers see the document without tags, never a tag without its document.
-    pub(super) fn write_document(&self, document: &Document, tags: &[Tag]) -> Result<(), Error> {
+    pub(super) fn write_document(
+        &self,
+        document: &Document,
+        tags: &[Tag],
+        terms: &Terms,
+    ) -> Result<(), Error> {
         let contents = Contents::of(document)?;
+        let agree = |shelf: &Self| {
+            let target = |tag: &Tag| Ok(shelf.tag(tag)?.map(|target| target.digest));
+            contents.agree(document, (self.name, tags, terms), |wanted| shelf.holds(wanted), target)
+        };
         // Before the lock, so that a repository of which nothing is known stays unknown.
-        contents.require(document, self.name, |wanted| self.holds(wanted))?;
+        agree(self)?;
         let lock = self.lock()?;
-        let locked = Self::locked(self.folders, self.name);
-        contents.require(document, self.name, |wanted| locked.holds(wanted))?;
+        agree(&Self::locked(self.folders, self.name))?;
         self.keep_document(document, contents.subject.as_ref())?;
         self.move_tags(tags, &document.descriptor())?;
         drop(lock);

@@ -10,7 +10,7 @@ use crate::oci::{Error, ErrorKind};
 /// An answer of this server.
 pub(super) type Answer = Response<Body>;
 
-/// The error codes of the specification, and two of our own for what it does not name.
+/// The error codes of the specification, and some of our own for what it does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     BlobUnknown,
@@ -23,6 +23,10 @@ pub(super) enum Code {
     ManifestUnknown,
     NameInvalid,
     NameUnknown,
+    /// Ours: a tag does not point where `If-Match` says.
+    PreconditionFailed,
+    /// Ours: a manifest refers to the blob.
+    InUse,
     SizeInvalid,
     TooManyRequests,
     Unauthorized,
@@ -46,6 +50,8 @@ impl Code {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
+            Self::PreconditionFailed => "PRECONDITION_FAILED",
+            Self::InUse => "IN_USE",
             Self::SizeInvalid => "SIZE_INVALID",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unauthorized => "UNAUTHORIZED",
@@ -110,6 +116,8 @@ impl Refusal {
             ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             ErrorKind::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
             ErrorKind::OutOfOrder(_) => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
+            ErrorKind::Moved => (StatusCode::PRECONDITION_FAILED, Code::PreconditionFailed),
+            ErrorKind::InUse => (StatusCode::CONFLICT, Code::InUse),
             ErrorKind::Full => (StatusCode::INSUFFICIENT_STORAGE, Code::StoreFull),
             ErrorKind::Passing => (StatusCode::SERVICE_UNAVAILABLE, Code::StoreFailed),
             ErrorKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, Code::StoreFailed),

@@ -1,13 +1,15 @@
 //! Manifests and indexes, in and out, as the bytes that they are.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, LOCATION};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use axum::http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::answer::{About, Answer, CONTENT_DIGEST, Code, Refusal, empty, with_body};
 use super::request::{Head, Request};
-use crate::oci::{Descriptor, Document, Error, MediaType, Pointer, Repository, Store, Tag};
+use crate::oci::{
+    Completeness, Condition, Descriptor, Document, Error, MediaType, Pointer, Repository, Store, Tag, Terms,
+};
 
 /// How many tags one push may move.
 const TAGS: usize = 1_000;
@@ -15,6 +17,7 @@ const TAGS: usize = 1_000;
 /// `HEAD`, `GET`, `PUT` and `DELETE` of a manifest or index.
 pub(super) async fn answer(
     store: &dyn Store,
+    content: Completeness,
     request: &mut Request,
     repository: &Repository,
     pointer: &Pointer,
@@ -22,8 +25,8 @@ pub(super) async fn answer(
     match *request.head.method() {
         Method::HEAD => head(store, repository, pointer).await,
         Method::GET => get(store, repository, pointer).await,
-        Method::PUT => put(store, request, repository, pointer).await,
-        Method::DELETE => delete(store, repository, pointer).await,
+        Method::PUT => put(store, content, request, repository, pointer).await,
+        Method::DELETE => delete(store, &request.head, repository, pointer).await,
         _ => Err(Refusal::method("HEAD, GET, PUT, DELETE")),
     }
 }
@@ -59,11 +62,13 @@ async fn get(store: &dyn Store, repository: &Repository, pointer: &Pointer) -> R
 
 async fn put(
     store: &dyn Store,
+    content: Completeness,
     request: &mut Request,
     repository: &Repository,
     pointer: &Pointer,
 ) -> Result<Answer, Refusal> {
     let tags = tags(&request.head, pointer)?;
+    let terms = Terms { tags: condition(&request.head, !tags.is_empty())?, content };
     let bytes = body(request).await?;
     let shape: Shape = serde_json::from_slice(&bytes).map_err(|error| {
         Refusal::invalid(Code::ManifestInvalid, format!("the manifest is no JSON object: {error}"))
@@ -76,7 +81,7 @@ async fn put(
         }
         Pointer::Tag(_) => Document::new(&media_type, bytes),
     };
-    store.write_document(repository, &document, &tags).await.map_err(wrong)?;
+    store.write_document_on(repository, &document, &tags, &terms).await.map_err(wrong)?;
     let mut headers = vec![
         (LOCATION, format!("/v2/{repository}/manifests/{}", document.digest())),
         (CONTENT_DIGEST, document.digest().to_string()),
@@ -106,6 +111,27 @@ fn tags(head: &Head, pointer: &Pointer) -> Result<Vec<Tag>, Refusal> {
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::TooManyRequests, words));
     }
     Ok(tags)
+}
+
+/// Where the tags must point now: `If-Match` with the digests that `ETag` has, or `If-None-Match: *` for tags that
+/// must be new (RFC 9110, section 13.1). What is no digest in quotes matches nothing.
+fn condition(head: &Head, moves_tags: bool) -> Result<Condition, Refusal> {
+    let refuse = |words: &str| Err(Refusal::invalid(Code::Unsupported, words));
+    let condition = match (head.conditions(IF_MATCH), head.conditions(IF_NONE_MATCH)) {
+        (None, None) => return Ok(Condition::Any),
+        (Some(_), Some(_)) => return refuse("`If-Match` and `If-None-Match` do not go together"),
+        (Some(text), None) if text == "*" => Condition::Present,
+        (Some(text), None) => {
+            let digests = text.split(',').map(|part| part.trim().trim_matches('"'));
+            Condition::OneOf(digests.filter_map(|digest| digest.parse().ok()).collect())
+        }
+        (None, Some(text)) if text == "*" => Condition::Missing,
+        (None, Some(_)) => return refuse("a push knows `If-None-Match: *` alone"),
+    };
+    match moves_tags {
+        true => Ok(condition),
+        false => refuse("conditions are about tags, and this request moves none"),
+    }
 }
 
 /// The whole body, of which never more than the limit is kept.
@@ -161,7 +187,14 @@ fn media_type(header: Option<&str>, shape: &Shape) -> Result<String, Refusal> {
     }
 }
 
-async fn delete(store: &dyn Store, repository: &Repository, pointer: &Pointer) -> Result<Answer, Refusal> {
+async fn delete(
+    store: &dyn Store,
+    head: &Head,
+    repository: &Repository,
+    pointer: &Pointer,
+) -> Result<Answer, Refusal> {
+    // Better refused than passed over.
+    condition(head, false)?;
     found(store, repository, pointer).await?;
     let removed = match pointer {
         Pointer::Tag(tag) => store.remove_tag(repository, tag).await,

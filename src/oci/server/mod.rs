@@ -34,7 +34,7 @@ use self::answer::{Answer, Code, Refusal};
 use self::request::{Head, Request};
 use self::route::Route;
 use self::upload::Uploads;
-use crate::oci::{Error, ErrorKind, Store};
+use crate::oci::{Completeness, Error, ErrorKind, Store};
 
 /// How long running requests may go on once the server is told to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,13 +50,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every request can reach.
 struct Registry {
     store: Arc<dyn Store>,
+    content: Completeness,
     access: Access,
     uploads: Uploads,
 }
 
-/// A registry over a store.
+/// A registry over a store, whose manifests are whole.
 pub fn router(store: Arc<dyn Store>, access: Access) -> Router {
-    let registry = Registry { store, access, uploads: Uploads::default() };
+    router_keeping(store, access, Completeness::Whole)
+}
+
+/// A registry over a store, which may take manifests whose content is not there.
+pub fn router_keeping(store: Arc<dyn Store>, access: Access, content: Completeness) -> Router {
+    let registry = Registry { store, content, access, uploads: Uploads::default() };
     Router::new().fallback(handle).with_state(Arc::new(registry))
 }
 
@@ -180,7 +186,9 @@ async fn dispatch(
         Route::Upload(repository, session) => {
             upload::answer(&registry.uploads, request, &repository, &session).await
         }
-        Route::Document(repository, pointer) => document::answer(store, request, &repository, &pointer).await,
+        Route::Document(repository, pointer) => {
+            document::answer(store, registry.content, request, &repository, &pointer).await
+        }
         Route::Tags(repository) => listing::tags(store, &request.head, &repository).await,
         Route::Referrers(repository, digest) => {
             listing::referrers(store, &request.head, &repository, &digest).await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::header::{AsHeaderName, CONTENT_LENGTH, EXPECT};
+use axum::http::header::{AsHeaderName, CONTENT_LENGTH, EXPECT, HeaderName};
 use axum::http::{Method, request::Parts};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -43,6 +43,14 @@ impl Head {
     /// The text of a header, where it has one.
     pub(super) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.parts.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A header that names conditions, several lines joined; empty, which matches nothing, where it is no text.
+    pub(super) fn conditions(&self, name: HeaderName) -> Option<String> {
+        let mut lines = self.parts.headers.get_all(name).iter().peekable();
+        lines.peek()?;
+        let texts: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default().trim()).collect();
+        Some(texts.join(","))
     }
 
     /// The value of a parameter of the query.

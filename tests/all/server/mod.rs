@@ -2,13 +2,16 @@
 
 #![cfg(test)]
 
+mod conditions;
 mod program;
 mod rights;
+mod specification;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use polyarch::oci::server::{Access, Rights, User, router, serve};
 use polyarch::oci::{Digest, Document, MediaType, Memory};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -28,9 +31,12 @@ struct Served {
 
 impl Served {
     async fn start(access: Access) -> Self {
+        Self::of(router(Arc::new(Memory::new()), access)).await
+    }
+
+    async fn of(router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(Arc::new(Memory::new()), access);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
             serve(listener, router, async { drop(stopped.await) }).await.unwrap();
