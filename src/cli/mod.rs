@@ -164,27 +164,21 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems> {
+    let signals = &context.signals;
     match command {
         // What these begin they end in order themselves.
         Command::Build(options) => build::run(context, &options).await,
         Command::Publish(options) => publish::run(context, &options).await,
         Command::Load(options) => load::run(context, &options).await,
         Command::Serve(options) => serve::run(context, &options).await,
-        looks => context.signals.unless_stopped(look(context, looks)).await,
-    }
-}
-
-/// The commands that leave nothing behind wherever they are stopped.
-async fn look(context: &Context, command: Command) -> Result<Ended, Problems> {
-    match command {
+        // These leave nothing behind wherever they are stopped.
         Command::Init(options) => init::run(context, &options),
-        Command::Plan(options) => plan::run(context, &options).await,
-        Command::Why(options) => why::run(context, &options).await,
-        Command::Verify(options) => verify::run(context, &options).await,
-        Command::Inspect(options) => inspect::run(context, &options).await,
-        Command::Gc(options) => gc::run(context, &options).await,
-        Command::Doctor(options) => doctor::run(context, &options).await,
-        Command::Build(_) | Command::Publish(_) | Command::Load(_) | Command::Serve(_) => Ok(Ended::Well),
+        Command::Plan(options) => signals.unless_stopped(plan::run(context, &options)).await,
+        Command::Why(options) => signals.unless_stopped(why::run(context, &options)).await,
+        Command::Verify(options) => signals.unless_stopped(verify::run(context, &options)).await,
+        Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
+        Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
+        Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,
     }
 }
 
