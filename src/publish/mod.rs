@@ -26,4 +26,6 @@ pub(crate) use tags::RunFacts;
 pub(crate) use verify::verify;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;

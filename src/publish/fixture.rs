@@ -1,0 +1,204 @@
+//! Families whose jobs have passed, with the images that stand for them: for tests of publications.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::release::Release;
+use super::verify::Difference;
+use super::*;
+use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
+use crate::family::{
+    Build, Check, CheckKind, Divergence, Emulation, Family, JobId, Recipe, TagPolicy, TagSource, Unit,
+};
+use crate::oci::watched::{Failure, Watched};
+use crate::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Platform, Repository, Store};
+use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
+
+pub(super) const SCOPE: &str = "scopes/trusted";
+
+/// A family under test, with a store that holds what has passed.
+pub(super) struct Fixture {
+    pub(super) family: Family,
+    pub(super) passed: BTreeMap<JobId, Passed>,
+    pub(super) store: Memory,
+}
+
+impl Fixture {
+    pub(super) fn new(divergence: Divergence) -> Self {
+        let family = Family {
+            name: "tiny".to_owned(),
+            registry: None,
+            tags: TagPolicy { divergence, ..TagPolicy::default() },
+            emulation: Emulation::Allowed,
+            platform_assumed: false,
+            warnings: Vec::new(),
+            recipes: BTreeMap::new(),
+            order: Vec::new(),
+        };
+        Self { family, passed: BTreeMap::new(), store: Memory::new() }
+    }
+
+    /// An image with the values that its tagger makes on each platform; `None` where the job has not passed.
+    pub(super) async fn image(
+        mut self,
+        unit: &str,
+        parent: Option<&str>,
+        made: &[(&str, Option<&str>)],
+    ) -> Self {
+        let unit: Unit = unit.parse().expect("unit");
+        let platforms = made.iter().map(|(platform, _)| (platform.parse().expect("platform"), build()));
+        let recipe = recipe(&unit, platforms.collect());
+        for (platform, value) in made {
+            if let Some(value) = value {
+                let job = unit.on(&platform.parse().expect("platform"));
+                let passed = self.keep(&job, parent, value).await;
+                self.passed.insert(job, passed);
+            }
+        }
+        self.family.order.push(unit.clone());
+        self.family.recipes.insert(unit, recipe);
+        self
+    }
+
+    /// Puts an image of two layers into the scope, the lower one that of its parent.
+    pub(super) async fn keep(&self, job: &JobId, parent: Option<&str>, value: &str) -> Passed {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let own = Bytes::from(format!("layer of {job}"));
+        let lower = Bytes::from(format!("layer of {}@{}", parent.unwrap_or("base"), job.platform));
+        let config = Bytes::from(format!("config of {job}"));
+        let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
+        let manifest = Document::of_manifest(&Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::MANIFEST.to_owned()),
+            artifact_type: None,
+            config: descriptor(MediaType::CONFIG, &config),
+            layers: vec![descriptor(MediaType::LAYER_GZIP, &lower), descriptor(MediaType::LAYER_GZIP, &own)],
+            subject: None,
+            annotations: BTreeMap::new(),
+        });
+        for bytes in [&own, &lower, &config] {
+            self.store.write_blob(&scope, bytes.clone()).await.expect("blob");
+        }
+        self.store.write_document(&scope, &manifest, &[]).await.expect("manifest");
+        let parents = parent.into_iter().filter_map(|parent| {
+            let parent: Unit = parent.parse().expect("parent");
+            let digest = self.passed.get(&parent.on(&job.platform))?.image.image.clone();
+            Some((parent.to_string(), digest))
+        });
+        let (key, image) = (Digest::of(b"key"), manifest.digest().clone());
+        Passed {
+            checks: CheckRecord {
+                version: RECORD_VERSION,
+                job: job.to_string(),
+                key: key.clone(),
+                image: image.clone(),
+                tests: Vec::new(),
+                tags: vec![value.to_owned()],
+                descriptions: Vec::new(),
+            },
+            image: ImageRecord {
+                version: RECORD_VERSION,
+                job: job.to_string(),
+                key,
+                inputs: BTreeMap::new(),
+                platform: job.platform.clone(),
+                image,
+                size: manifest.bytes().len() as u64,
+                config: Digest::of(&config),
+                bytes: 0,
+                parents: parents.collect(),
+                builder: "local".to_owned(),
+                emulated: false,
+                built_at_seconds: 0,
+                milliseconds: 0,
+            },
+        }
+    }
+
+    /// Every job, but those on s390x, which nobody selects here.
+    pub(super) fn planned(&self) -> BTreeSet<JobId> {
+        self.family.jobs().filter(|job| job.platform.architecture() != "s390x").collect()
+    }
+
+    pub(super) fn assemble(&self) -> Result<Release> {
+        let chosen: BTreeSet<Unit> = self.family.order.iter().cloned().collect();
+        assemble(&self.family, &chosen, &self.planned(), &self.passed, &facts())
+    }
+
+    /// Publishes from one store to another, cut off where that store is.
+    pub(super) async fn publish(&self, target: &dyn Store) -> Result<Published> {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let publication = Publication::prepare(self.assemble()?, &source).await?;
+        let target = Target { store: target, registry: "r.io" };
+        publication.carry_out(&source, target, std::future::pending(), &|_| {}).await
+    }
+
+    /// Publishes to a store that answers no more from a call on, until a signal comes.
+    pub(super) async fn publish_and_stop(&self, target: Memory, silent_from: usize) -> Problems {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let release = self.assemble().expect("release");
+        let publication = Publication::prepare(release, &source).await.expect("publication");
+        let silent = Watched::failing(target, silent_from, Failure::Silence);
+        let stop = async {
+            while silent.calls() <= silent_from {
+                tokio::task::yield_now().await;
+            }
+            Diagnostic::new(Kind::Interrupted, "stopped by SIGINT")
+        };
+        let target = Target { store: &silent, registry: "r.io" };
+        publication.carry_out(&source, target, stop, &|_| {}).await.expect_err("it cannot be done")
+    }
+
+    pub(super) async fn differences(&self, target: &dyn Store) -> Vec<String> {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let publication =
+            Publication::prepare(self.assemble().expect("release"), &source).await.expect("publication");
+        let found = verify(&publication, Target { store: target, registry: "r.io" }).await.expect("verify");
+        found.iter().map(Difference::to_string).collect()
+    }
+}
+
+pub(super) fn facts() -> RunFacts {
+    RunFacts { date: "2026-11-21".to_owned(), commit: Some("0123456789abcdef0123".to_owned()) }
+}
+
+pub(super) fn build() -> Build {
+    let file = Dockerfile::parse(Path::new("Dockerfile"), "FROM scratch\n").expect("Dockerfile");
+    let platform = BuildPlatform { os: "linux".into(), architecture: "amd64".into(), variant: None };
+    let request = Request { target: None, args: &BTreeMap::new(), platform: &platform };
+    let needs = file.needs(&request).expect("needs");
+    Build { needs, uses: BTreeMap::new(), base: None, triggers: Vec::new() }
+}
+
+pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recipe {
+    let tagger = CheckKind::Tagger {
+        template: "python-{0}".to_owned(),
+        source: TagSource::OsRelease("VERSION_ID".to_owned()),
+    };
+    Recipe {
+        unit: unit.clone(),
+        repository: format!("o/{}", unit.image).parse().expect("repository"),
+        context: PathBuf::new(),
+        dockerfile: PathBuf::new(),
+        text: String::new(),
+        target: None,
+        args: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        ssh: Vec::new(),
+        platforms,
+        checks: vec![Check { declared_by: unit.clone(), kind: tagger, time_limit_seconds: 60 }],
+        common_tags: vec!["latest".to_owned()],
+        time_limit_seconds: 60,
+        tag_prefix: unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-")),
+    }
+}
+
+pub(super) const AMD: &str = "linux/amd64";
+pub(super) const ARM: &str = "linux/arm64";
