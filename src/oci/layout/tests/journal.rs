@@ -64,4 +64,14 @@ impl Journal {
     pub(super) fn never_failed(&self) -> bool {
         matches!(self.inner().until_full, Some((before, _)) if before > 0)
     }
+
+    /// All steps so far.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.inner().steps.clone()
+    }
+
+    /// How many steps there are so far.
+    pub(super) fn len(&self) -> usize {
+        self.inner().steps.len()
+    }
 }

@@ -2,7 +2,10 @@
 
 mod collection;
 mod damage;
+mod full;
 pub(super) mod journal;
+mod power;
+mod power_disk;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
