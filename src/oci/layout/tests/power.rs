@@ -327,7 +327,7 @@ fn goes_on(folders: &Folders) -> Result<(), Error> {
     draft.write_all(config).map_err(|error| Error::io("write", error))?;
     shelf.keep_blob(draft, &Digest::of(config))?;
     let document = super::collection::manifest(config, &[config], None);
-    shelf.write_document(&document, &[tag("after")])?;
+    shelf.write_document(&document, &[tag("after")], &crate::oci::Terms::default())?;
     let found = shelf.read_document(&tag("after").into())?;
     assert_eq!(found, document);
     super::super::collect::collect(folders, &Collection { grace: Duration::ZERO, dry_run: false })?;
