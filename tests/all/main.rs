@@ -9,6 +9,7 @@ mod end_to_end;
 mod families;
 mod interop;
 mod program;
+mod served;
 mod server;
 mod signals;
 mod store;
