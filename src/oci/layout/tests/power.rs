@@ -330,7 +330,7 @@ fn goes_on(folders: &Folders) -> Result<(), Error> {
     shelf.write_document(&document, &[tag("after")], &crate::oci::Terms::default())?;
     let found = shelf.read_document(&tag("after").into())?;
     assert_eq!(found, document);
-    super::super::collect::collect(folders, &Collection { grace: Duration::ZERO, dry_run: false })?;
+    collect::collect(folders, &Collection { grace: Duration::ZERO, dry_run: false })?;
     shelf.read_document(&tag("after").into()).map(drop)
 }
 
