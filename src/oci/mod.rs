@@ -25,7 +25,7 @@ pub use layout::{Collected, Collection, Layout, Lease, Scrubbed};
 pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
-pub use store::{BlobReader, Completeness, Condition, Store, Terms, Upload};
+pub use store::{BlobReader, Completeness, Condition, Store, Terms, Upload, UploadName};
 
 #[cfg(test)]
 pub(crate) mod watched;

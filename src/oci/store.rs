@@ -73,6 +73,30 @@ pub trait Store: Send + Sync {
     /// Begin to write a blob.
     async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, Error>;
 
+    /// Begin to write a blob that can be gone on with under this name by [`Self::resume_upload`].
+    async fn start_upload_as(
+        &self,
+        repository: &Repository,
+        name: UploadName,
+    ) -> Result<Box<dyn Upload>, Error> {
+        let _ = name;
+        self.start_upload(repository).await
+    }
+
+    /// Go on with an upload that another process, or this one before it was started again, began under this name;
+    /// `None` where there is none.
+    ///
+    /// # Errors
+    /// `Passing` where another process works on it.
+    async fn resume_upload(
+        &self,
+        repository: &Repository,
+        name: UploadName,
+    ) -> Result<Option<Box<dyn Upload>>, Error> {
+        let _ = (repository, name);
+        Ok(None)
+    }
+
     /// Make a blob of one repository visible in another without moving bytes; `false` where that cannot be done.
     async fn mount_blob(
         &self,
@@ -174,7 +198,12 @@ pub trait Store: Send + Sync {
     }
 }
 
-/// A blob on its way into a store. Dropped before it is finished, it leaves nothing.
+/// The name of an upload: 128 random bits, so that nobody guesses another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UploadName(pub u128);
+
+/// A blob on its way into a store. Dropped before it is finished, it leaves nothing, unless the process dies or
+/// [`Self::keep`] was called.
 #[async_trait]
 pub trait Upload: Send {
     /// How many bytes the store has taken.
@@ -182,6 +211,14 @@ pub trait Upload: Send {
 
     /// Hand over the next bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<(), Error>;
+
+    /// Make sure that what was handed over is still there when this process is killed, where uploads can be resumed.
+    async fn pause(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Leave what there is for whoever resumes the upload, where uploads can be resumed.
+    fn keep(self: Box<Self>) {}
 
     /// The blob is whole: check it against its digest and make it visible.
     ///

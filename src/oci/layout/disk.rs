@@ -9,7 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 #[cfg(test)]
 use super::tests::journal::{Journal, Step};
@@ -42,6 +42,35 @@ impl Disk {
         #[cfg(test)]
         self.note(|| Step::CreateFile(file.path().to_owned()));
         Ok(Draft { file, disk: self.clone() })
+    }
+
+    /// A file that outlives the process that writes it: a new one, or the one that a process before left here, if
+    /// it is there. Locked, and vanishing when dropped, as every draft. A link is not followed.
+    ///
+    /// # Errors
+    /// `WouldBlock` where another process writes it.
+    pub(super) fn session(&self, path: &Path, is_new: bool) -> io::Result<Option<Draft>> {
+        #[cfg(test)]
+        self.may_fail()?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(is_new).mode(0o644);
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == Io::NotFound && !is_new => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        file.try_lock()?;
+        // Finished or cancelled by another process between the two.
+        if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+            return Ok(None);
+        }
+        #[cfg(test)]
+        if is_new {
+            self.note(|| Step::CreateFile(path.to_owned()));
+        }
+        let path = TempPath::try_from_path(path)?;
+        Ok(Some(Draft { file: NamedTempFile::from_parts(file, path), disk: self.clone() }))
     }
 
     /// Open a file for good, an empty one where it is not there. A link is not followed.
@@ -162,6 +191,11 @@ impl Draft {
     pub(super) fn read_back(&mut self) -> io::Result<impl Read> {
         self.file.rewind()?;
         Ok(self.file.as_file())
+    }
+
+    /// Leave it where it is, for whoever goes on with it.
+    pub(super) fn leave(mut self) {
+        self.file.disable_cleanup(true);
     }
 
     /// Make its bytes outlive a loss of power.

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::disk::{Disk, Draft};
 use super::format::Format;
 use super::keep;
-use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository};
+use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository, UploadName};
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -212,6 +212,33 @@ impl Folders {
         self.disk
             .draft(&uploads)
             .map_err(|error| Error::io(format!("make a file in `{}`", uploads.display()), error))
+    }
+
+    /// The file of an upload that outlives its process: a new one, or the one that is there. It is locked, so that
+    /// one process at a time has it, and vanishes when dropped.
+    ///
+    /// # Errors
+    /// `Passing` where another process has it.
+    pub(super) fn session(
+        &self,
+        repository: &Repository,
+        name: UploadName,
+        is_new: bool,
+    ) -> Result<Option<Draft>, Error> {
+        self.writable()?;
+        let uploads = self.uploads();
+        self.ensure(&uploads)?;
+        let owner = Digest::of(repository.as_str().as_bytes());
+        let path = uploads.join(format!("session-{:032x}-{}", name.0, owner.hex()));
+        self.disk.session(&path, is_new).map_err(|error| {
+            let doing = format!("open the upload `{}`", path.display());
+            match error.kind() {
+                Io::WouldBlock => {
+                    Error::new(ErrorKind::Passing, format!("{doing}: another request works on it"))
+                }
+                _ => Error::io(doing, error),
+            }
+        })
     }
 
     /// The first step of putting a written file in its place for good: its bytes are safe, and nobody sees them.

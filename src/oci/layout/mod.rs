@@ -50,7 +50,7 @@ use self::shelf::Shelf;
 use self::upload::FolderUpload;
 use super::{
     BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Terms,
-    Upload, rules,
+    Upload, UploadName, rules,
 };
 
 /// `index.json` is written once for all the tags that move within this time.
@@ -266,6 +266,35 @@ impl Store for Layout {
     async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, Error> {
         let file = self.work(|shared| shared.folders.draft()).await?;
         Ok(Box::new(FolderUpload::new(Arc::clone(&self.shared), repository.clone(), file)))
+    }
+
+    async fn start_upload_as(
+        &self,
+        repository: &Repository,
+        name: UploadName,
+    ) -> Result<Box<dyn Upload>, Error> {
+        let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
+        self.work(move |folder| {
+            let file = folder.folders.session(&repository, name, true)?;
+            let file = file.ok_or_else(|| Error::new(ErrorKind::Passing, "begin an upload: it was swept"))?;
+            Ok(Box::new(FolderUpload::new(shared, repository, file)) as Box<dyn Upload>)
+        })
+        .await
+    }
+
+    async fn resume_upload(
+        &self,
+        repository: &Repository,
+        name: UploadName,
+    ) -> Result<Option<Box<dyn Upload>>, Error> {
+        let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
+        self.work(move |folder| match folder.folders.session(&repository, name, false)? {
+            Some(file) => {
+                Ok(Some(Box::new(FolderUpload::resumed(shared, repository, file)?) as Box<dyn Upload>))
+            }
+            None => Ok(None),
+        })
+        .await
     }
 
     async fn mount_blob(

@@ -45,6 +45,17 @@ impl FolderUpload {
         Self { shared, repository, progress, waiting: Vec::new(), waiting_bytes: 0, written: 0 }
     }
 
+    /// One that goes on after the bytes that are in the file. What a crash made of them the digest will tell.
+    pub(super) fn resumed(shared: Arc<Shared>, repository: Repository, file: Draft) -> Result<Self, Error> {
+        let mut upload = Self::new(shared, repository, file);
+        if let Progress::Idle(sink) = &mut upload.progress {
+            let path = sink.file.path().display().to_string();
+            upload.written = pour(&mut sink.file, &mut sink.hasher)
+                .map_err(|error| Error::io(format!("read `{path}` back"), error))?;
+        }
+        Ok(upload)
+    }
+
     /// Hand what waits to a thread, after the thread before has done its part.
     async fn pass_on(&mut self) -> Result<(), Error> {
         self.settle().await?;
@@ -91,6 +102,18 @@ impl Upload for FolderUpload {
         if self.waiting_bytes >= BATCH_BYTES { self.pass_on().await } else { Ok(()) }
     }
 
+    async fn pause(&mut self) -> Result<(), Error> {
+        self.pass_on().await?;
+        self.settle().await
+    }
+
+    fn keep(self: Box<Self>) {
+        // A thread that still writes has more than anyone was told of: that upload begins anew.
+        if let Progress::Idle(sink) = self.progress {
+            sink.file.leave();
+        }
+    }
+
     async fn finish(mut self: Box<Self>, digest: &Digest) -> Result<(), Error> {
         self.pass_on().await?;
         self.settle().await?;
@@ -122,17 +145,27 @@ impl Sink {
             Algorithm::Sha256 => self.hasher.finish(),
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
-                let mut piece = vec![0; BATCH_BYTES];
-                let mut file = self.file.read_back().map_err(failed)?;
-                loop {
-                    match file.read(&mut piece).map_err(failed)? {
-                        0 => break hasher.finish(),
-                        count => hasher.update(&piece[..count]),
-                    }
-                }
+                pour(&mut self.file, &mut hasher).map_err(failed)?;
+                hasher.finish()
             }
         };
         if found == *digest { Ok(self.file) } else { Err(rules::mismatch(digest, &found)) }
+    }
+}
+
+/// Hash all of a file, which is left at its end; how many bytes it has.
+fn pour(file: &mut Draft, hasher: &mut Hasher) -> std::io::Result<u64> {
+    let mut piece = vec![0; BATCH_BYTES];
+    let mut total = 0;
+    let mut file = file.read_back()?;
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(total),
+            count => {
+                hasher.update(&piece[..count]);
+                total += count as u64;
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod document;
 mod listing;
 mod request;
 mod route;
+mod session;
 mod upload;
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use self::access::{Caller, Right};
 use self::answer::{Answer, Code, Refusal};
 use self::request::{Head, Request};
 use self::route::Route;
-use self::upload::Uploads;
+use self::session::Uploads;
 use crate::oci::{Completeness, Error, ErrorKind, Store};
 
 /// How long running requests may go on once the server is told to end.
@@ -184,7 +185,7 @@ async fn dispatch(
             upload::start(store, caller, &registry.uploads, request, &repository).await
         }
         Route::Upload(repository, session) => {
-            upload::answer(&registry.uploads, request, &repository, &session).await
+            upload::answer(store, &registry.uploads, request, &repository, session).await
         }
         Route::Document(repository, pointer) => {
             document::answer(store, registry.content, request, &repository, &pointer).await

@@ -3,7 +3,7 @@
 use axum::http::{Method, StatusCode};
 
 use super::answer::{Code, Refusal};
-use crate::oci::{Digest, Error, Pointer, Repository};
+use crate::oci::{Digest, Error, Pointer, Repository, UploadName};
 
 /// What a request is about. Every part is parsed: nothing behind this sees text from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub(super) enum Lost {
 }
 
 /// The name of an upload session: 128 random bits in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SessionName(String);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SessionName(UploadName);
 
 impl SessionName {
     /// How many hexadecimal digits it has.
@@ -51,17 +51,24 @@ impl SessionName {
 
     /// A name from random bytes.
     pub(super) fn of(random: [u8; 16]) -> Self {
-        Self(format!("{:032x}", u128::from_be_bytes(random)))
+        Self(UploadName(u128::from_be_bytes(random)))
     }
 
-    /// Its text.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
+    /// As the store knows it.
+    pub(super) fn upload(self) -> UploadName {
+        self.0
     }
 
     fn parse(text: &str) -> Option<Self> {
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == Self::LENGTH && text.bytes().all(hex)).then(|| Self(text.to_owned()))
+        let whole = text.len() == Self::LENGTH && text.bytes().all(hex);
+        whole.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|name| Self(UploadName(name)))
+    }
+}
+
+impl std::fmt::Display for SessionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0.0)
     }
 }
 
@@ -165,7 +172,7 @@ mod tests {
             ("/v2/a/b/blobs/uploads".into(), Route::Uploads(name("a/b"))),
             (
                 format!("/v2/a/blobs/uploads/{session}"),
-                Route::Upload(name("a"), SessionName(session.to_owned())),
+                Route::Upload(name("a"), SessionName::parse(session).expect("a session")),
             ),
             ("/v2/tags/tags/list".into(), Route::Tags(name("tags"))),
             (

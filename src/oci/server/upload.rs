@@ -1,96 +1,18 @@
 //! Blobs on their way in: sessions that move strictly forward, and the short ways around them.
 //!
 //! A session belongs to one request at a time; a second one at once is refused and changes nothing. What the
-//! store has taken is safe, also when the client goes away in the middle: it asks for the status and goes on.
-
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+//! store has taken is safe, also when the client goes away in the middle or the server is started again: the client
+//! asks for the status and goes on.
 
 use axum::http::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE, RETRY_AFTER};
 use axum::http::{Method, StatusCode};
-use tokio::time::Instant;
 
 use super::access::{Caller, Right};
 use super::answer::{About, Answer, CONTENT_DIGEST, Code, Refusal, empty};
 use super::request::Request;
 use super::route::SessionName;
+use super::session::{Uploads, new_name, unknown};
 use crate::oci::{Digest, Error, Repository, Store, Upload};
-
-/// How many uploads may be open at once.
-const SESSIONS: usize = 1_000;
-/// How long an upload may lie idle before it is thrown away.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-
-/// All open uploads.
-#[derive(Default)]
-pub(super) struct Uploads {
-    open: Mutex<BTreeMap<SessionName, Arc<Session>>>,
-}
-
-/// One open upload.
-struct Session {
-    repository: Repository,
-    /// Taken out when it is finished or failed. Locked by the one request that works on it.
-    upload: tokio::sync::Mutex<Option<Box<dyn Upload>>>,
-    touched: Mutex<Instant>,
-}
-
-impl Session {
-    fn touch(&self) {
-        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Whether nobody works on it and nobody has for long.
-    fn is_stale(&self) -> bool {
-        let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
-        touched.elapsed() >= IDLE_TIMEOUT && self.upload.try_lock().is_ok()
-    }
-}
-
-impl Uploads {
-    fn add(&self, repository: &Repository, upload: Box<dyn Upload>) -> Result<SessionName, Refusal> {
-        let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| {
-            let words = "the system has no random numbers";
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::StoreFailed, words)
-        })?;
-        let name = SessionName::of(random);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, session| !session.is_stale());
-        if open.len() >= SESSIONS {
-            let words = format!("{SESSIONS} uploads are open: finish or cancel some");
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, words)
-                .with(RETRY_AFTER, "5"));
-        }
-        let session = Session {
-            repository: repository.clone(),
-            upload: tokio::sync::Mutex::new(Some(upload)),
-            touched: Mutex::new(Instant::now()),
-        };
-        open.insert(name.clone(), Arc::new(session));
-        Ok(name)
-    }
-
-    /// The session of that name in that repository.
-    fn find(&self, repository: &Repository, name: &SessionName) -> Result<Arc<Session>, Refusal> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, session| !session.is_stale());
-        let found = open.get(name).filter(|session| session.repository == *repository);
-        let session = found.cloned().ok_or_else(unknown)?;
-        session.touch();
-        Ok(session)
-    }
-
-    fn forget(&self, name: &SessionName) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-    }
-}
-
-fn unknown() -> Refusal {
-    let words = "there is no such upload: begin again";
-    Refusal::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, words)
-}
 
 fn wrong(error: &Error) -> Refusal {
     Refusal::of(About::Upload, error)
@@ -123,9 +45,10 @@ pub(super) async fn start(
         upload.finish(&digest).await.map_err(|error| wrong(&error))?;
         return Ok(created(repository, &digest));
     }
-    let upload = store.start_upload(repository).await.map_err(|error| wrong(&error))?;
-    let name = uploads.add(repository, upload)?;
-    Ok(progress(StatusCode::ACCEPTED, repository, &name, 0))
+    let name = new_name()?;
+    let upload = store.start_upload_as(repository, name.upload()).await.map_err(|error| wrong(&error))?;
+    uploads.add(repository, name, upload)?;
+    Ok(progress(StatusCode::ACCEPTED, repository, name, 0))
 }
 
 /// Whether the blob is in the repository now, without a byte sent. Any doubt means a plain upload, and so does a
@@ -155,12 +78,13 @@ async fn mounted(
 
 /// `PATCH`, `PUT`, `GET` and `DELETE` of a session.
 pub(super) async fn answer(
+    store: &dyn Store,
     uploads: &Uploads,
     request: &mut Request,
     repository: &Repository,
-    name: &SessionName,
+    name: SessionName,
 ) -> Result<Answer, Refusal> {
-    let session = uploads.find(repository, name)?;
+    let session = uploads.find(store, repository, name).await?;
     let mut held = session.upload.try_lock().map_err(|_| {
         let words = "another request is working on this upload";
         Refusal::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, words).with(RETRY_AFTER, "1")
@@ -217,7 +141,7 @@ impl From<Stopped> for Refusal {
 /// After bytes came or failed to: a session whose store failed ends.
 fn keep_or_forget(
     uploads: &Uploads,
-    name: &SessionName,
+    name: SessionName,
     held: &mut Option<Box<dyn Upload>>,
     received: Result<(), Stopped>,
 ) -> Result<(), Refusal> {
@@ -234,6 +158,15 @@ async fn receive(
     request: &mut Request,
     chunk: Option<Chunk>,
 ) -> Result<(), Stopped> {
+    let received = take(upload, request, chunk).await;
+    if !matches!(received, Err(Stopped::Store(_))) {
+        // What a client is told of must be there after a crash.
+        upload.pause().await.map_err(|error| Stopped::Store(wrong(&error)))?;
+    }
+    received
+}
+
+async fn take(upload: &mut dyn Upload, request: &mut Request, chunk: Option<Chunk>) -> Result<(), Stopped> {
     let mut left = chunk.map_or(u64::MAX, |chunk| chunk.length);
     while let Some(piece) = request.next().await.map_err(Stopped::Client)? {
         if piece.is_empty() {
@@ -281,7 +214,7 @@ impl Chunk {
     fn place(
         request: &Request,
         repository: &Repository,
-        name: &SessionName,
+        name: SessionName,
         written: u64,
     ) -> Result<Option<Self>, Refusal> {
         let Some(text) = request.head.header(CONTENT_RANGE) else { return Ok(None) };
@@ -314,8 +247,8 @@ impl Chunk {
     }
 }
 
-fn location(repository: &Repository, name: &SessionName) -> String {
-    format!("/v2/{repository}/blobs/uploads/{}", name.as_str())
+fn location(repository: &Repository, name: SessionName) -> String {
+    format!("/v2/{repository}/blobs/uploads/{}", name)
 }
 
 /// The header that says which bytes are safe; none before the first byte, for `0-0` is also one byte.
@@ -323,10 +256,10 @@ fn safe(written: u64) -> Option<(HeaderName, String)> {
     written.checked_sub(1).map(|last| (RANGE, format!("0-{last}")))
 }
 
-fn progress(status: StatusCode, repository: &Repository, name: &SessionName, written: u64) -> Answer {
+fn progress(status: StatusCode, repository: &Repository, name: SessionName, written: u64) -> Answer {
     let mut headers = vec![
         (LOCATION, location(repository, name)),
-        (HeaderName::from_static("docker-upload-uuid"), name.as_str().to_owned()),
+        (HeaderName::from_static("docker-upload-uuid"), name.to_string()),
     ];
     // Docker's client cannot do without the header, and other registries write nothing as `0-0`.
     headers.push(safe(written).unwrap_or((RANGE, "0-0".to_owned())));
@@ -341,23 +274,6 @@ fn created(repository: &Repository, digest: &Digest) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Nowhere;
-
-    #[async_trait::async_trait]
-    impl Upload for Nowhere {
-        fn written(&self) -> u64 {
-            0
-        }
-
-        async fn write(&mut self, _: bytes::Bytes) -> Result<(), Error> {
-            Ok(())
-        }
-
-        async fn finish(self: Box<Self>, _: &Digest) -> Result<(), Error> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn i_r4_a_chunk_says_where_it_lies() {
@@ -377,24 +293,5 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(Chunk::parse(text), expected, "{text}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn f_e1_uploads_are_bounded_and_idle_ones_end() {
-        let uploads = Uploads::default();
-        let repository: Repository = "a".parse().expect("a name");
-        let first = uploads.add(&repository, Box::new(Nowhere)).expect("the first");
-        for _ in 1..SESSIONS {
-            uploads.add(&repository, Box::new(Nowhere)).expect("within the limit");
-        }
-        assert!(uploads.add(&repository, Box::new(Nowhere)).is_err(), "one over the limit");
-        tokio::time::advance(IDLE_TIMEOUT / 2).await;
-        uploads.find(&repository, &first).expect("touched in time");
-        tokio::time::advance(IDLE_TIMEOUT / 2).await;
-        uploads.add(&repository, Box::new(Nowhere)).expect("the idle ones are gone");
-        uploads.find(&repository, &first).expect("the touched one is not");
-        assert!(uploads.find(&"b".parse().expect("a name"), &first).is_err(), "of another repository");
-        tokio::time::advance(IDLE_TIMEOUT).await;
-        assert!(uploads.find(&repository, &first).is_err(), "idle for too long");
     }
 }

@@ -4,6 +4,7 @@
 
 mod conditions;
 mod program;
+mod restart;
 mod rights;
 mod specification;
 
