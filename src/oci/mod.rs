@@ -16,7 +16,7 @@ mod credentials;
 mod client;
 pub mod server;
 
-pub use client::{Client, ClientOptions, Pauses, PlainHttp};
+pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
 pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCredentials, Secret};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
@@ -25,7 +25,7 @@ pub use layout::{Collected, Collection, Layout, Lease, Scrubbed};
 pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
-pub use store::{BlobReader, Completeness, Condition, Store, Terms, Upload, UploadName};
+pub use store::{BlobReader, Completeness, Condition, Origin, Store, Taken, Terms, Upload, UploadName};
 
 #[cfg(test)]
 pub(crate) mod watched;

@@ -111,6 +111,37 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// See that a repository has a blob: it is there, or is mounted from a repository of the same store, or is read
+    /// from where it is now and written. Copies between stores go this way: nothing that is there is moved.
+    ///
+    /// # Errors
+    /// `Mismatch` where the bytes do not have the digest or the size; nothing is kept then.
+    async fn take_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: Option<&Repository>,
+        origin: &Origin<'_>,
+    ) -> Result<Taken, Error> {
+        match self.blob_size(repository, &blob.digest).await? {
+            Some(size) if size == blob.size => return Ok(Taken::There),
+            Some(size) => {
+                let what =
+                    format!("blob {} of {repository} has {size} bytes, not {}", blob.digest, blob.size);
+                return Err(Error::new(ErrorKind::Mismatch, what));
+            }
+            None => {}
+        }
+        if let Some(from) = from
+            && self.mount_blob(repository, &blob.digest, from).await?
+        {
+            return Ok(Taken::Mounted);
+        }
+        let reader = origin.store.read_blob(origin.repository, &blob.digest, None).await?;
+        let upload = self.start_upload(repository).await?;
+        reader.pour_into(upload, &blob.digest).await.map(Taken::Moved)
+    }
+
     /// Take a blob out of a repository.
     ///
     /// # Errors
@@ -198,6 +229,26 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// Where a blob is now.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// The store.
+    pub store: &'a dyn Store,
+    /// The repository.
+    pub repository: &'a Repository,
+}
+
+/// How a blob came into a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was there.
+    There,
+    /// It was in another repository of the same store; no bytes moved.
+    Mounted,
+    /// So many bytes moved.
+    Moved(u64),
+}
+
 /// The name of an upload: 128 random bits, so that nobody guesses another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UploadName(pub u128);
@@ -269,12 +320,16 @@ impl BlobReader {
     /// # Errors
     /// `Mismatch` where the bytes are others than the digest says; nothing is kept then.
     pub async fn move_into(
-        mut self,
+        self,
         store: &dyn Store,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<u64, Error> {
-        let mut upload = store.start_upload(repository).await?;
+        self.pour_into(store.start_upload(repository).await?, digest).await
+    }
+
+    /// The same into an upload that was begun.
+    async fn pour_into(mut self, mut upload: Box<dyn Upload>, digest: &Digest) -> Result<u64, Error> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         while let Some(piece) = self.stream.next().await {
             let piece = piece?;

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::{Diagnostic, Kind, Result};
 use crate::event::EventKind;
-use crate::oci::{Descriptor, Document, Error, ErrorKind, Pointer, Repository, Store, Tag};
+use crate::oci::{Descriptor, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken};
 
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target};
 
@@ -179,30 +179,10 @@ async fn bring_blob<'a>(
 ) -> Result<Option<(&'a Repository, u64)>, Diagnostic> {
     let Step::Blob { repository, blob, from } = step else { return Ok(None) };
     let failed = |error| problem(&format!("bring {} to {repository}", blob.digest), target, error);
-    if has_blob(target.store, repository, blob).await.map_err(failed)? {
-        return Ok(None);
-    }
-    if let Some(from) = from
-        && target.store.mount_blob(repository, &blob.digest, from).await.map_err(failed)?
-    {
-        return Ok(None);
-    }
-    let read = source.store.read_blob(source.repository, &blob.digest, None).await;
-    let reader = read.map_err(|error| {
-        Diagnostic::surroundings(format!("cannot read {} from the store", blob.digest)).caused_by(&error)
-    })?;
-    let moved = reader.move_into(target.store, repository, &blob.digest).await.map_err(failed)?;
-    Ok(Some((repository, moved)))
-}
-
-async fn has_blob(store: &dyn Store, repository: &Repository, blob: &Descriptor) -> Result<bool, Error> {
-    match store.blob_size(repository, &blob.digest).await? {
-        None => Ok(false),
-        Some(size) if size == blob.size => Ok(true),
-        Some(size) => Err(Error::new(
-            ErrorKind::Mismatch,
-            format!("blob {} of {repository} has {size} bytes, not {}", blob.digest, blob.size),
-        )),
+    let origin = Origin { store: source.store, repository: source.repository };
+    match target.store.take_blob(repository, blob, from.as_ref(), &origin).await.map_err(failed)? {
+        Taken::There | Taken::Mounted => Ok(None),
+        Taken::Moved(bytes) => Ok(Some((repository, bytes))),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::diag::Diagnostic;
 use crate::engine::StoreAddress;
-use crate::oci::{Digest, Document, Error, Platform, Reference, Repository, Store};
+use crate::oci::{Digest, Document, Error, Origin, Platform, Reference, Repository, Store};
 use crate::plan::Frontend;
 use crate::survey::Registries;
 
@@ -77,11 +77,9 @@ impl Bases {
         let document: Document =
             registry.read_document(reference.repository(), &image.clone().into()).await?;
         let manifest = document.manifest()?;
+        let origin = Origin { store: &*registry, repository: reference.repository() };
         for blob in manifest.layers.iter().chain([&manifest.config]) {
-            if self.store.blob_size(&self.scope, &blob.digest).await?.is_none() {
-                let reader = registry.read_blob(reference.repository(), &blob.digest, None).await?;
-                reader.move_into(&*self.store, &self.scope, &blob.digest).await?;
-            }
+            self.store.take_blob(&self.scope, blob, None, &origin).await?;
         }
         self.store.write_document(&self.scope, &document, &[]).await
     }

@@ -1,5 +1,6 @@
 //! What a registry answers: bounded bodies, its own words made safe to print, and what kind of failure it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,8 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
-use super::request::{Again, Trouble};
+use super::traffic::Count;
+use super::tries::{Again, Trouble};
 use crate::oci::{Digest, Error, ErrorKind};
 
 /// How much of an answer that refuses is read.
@@ -21,6 +23,7 @@ const WORDS_CHARACTERS: usize = 300;
 pub(super) struct Answer {
     response: reqwest::Response,
     idle: Duration,
+    count: Arc<Count>,
     doing: String,
 }
 
@@ -40,8 +43,18 @@ struct Refusal {
 
 impl Answer {
     /// An answer to what was being done, whose body may pause for so long.
-    pub(super) fn new(response: reqwest::Response, idle: Duration, doing: &str) -> Self {
-        Self { response, idle, doing: doing.to_owned() }
+    pub(super) fn new(response: reqwest::Response, idle: Duration, count: Arc<Count>, doing: &str) -> Self {
+        Self { response, idle, count, doing: doing.to_owned() }
+    }
+
+    /// This answer, unless it says "later" or that the registry itself failed.
+    pub(super) async fn unless_later(self) -> Result<Self, Trouble> {
+        let status = self.status().as_u16();
+        if !passes(status) {
+            return Ok(self);
+        }
+        let after = self.retry_after();
+        Err(Trouble { error: self.refusal().await, again: Again::Later(status, after) })
     }
 
     /// Its status.
@@ -73,7 +86,10 @@ impl Answer {
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Trouble> {
         let cut = |why: Error| Trouble { error: why, again: Again::Connection };
         match tokio::time::timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(piece)) => Ok(piece),
+            Ok(Ok(piece)) => {
+                self.count.received(piece.as_ref().map_or(0, Bytes::len));
+                Ok(piece)
+            }
             Ok(Err(error)) => {
                 Err(cut(passing(&self.doing, "the connection was cut within the answer")
                     .because(error.without_url())))
@@ -126,7 +142,7 @@ impl Answer {
             .join(": ");
         let told = if words.is_empty() { String::new() } else { format!(" ({})", sanitized(&words)) };
         Error::new(
-            kind(status, &refusal.code),
+            kind(status, &refusal.code, &refusal.message),
             format!("{}: the registry answered {status}{told}", self.doing),
         )
     }
@@ -138,14 +154,18 @@ impl Answer {
             return Some(Duration::from_secs(seconds));
         }
         let at = rfc2822::parse(text).ok()?.timestamp();
-        let now = rfc2822::parse(self.header(DATE.as_str())?.trim()).ok()?.timestamp();
+        // By the registry's own clock where it tells it, so that ours may be wrong.
+        let now = self.header(DATE.as_str()).and_then(|date| rfc2822::parse(date.trim()).ok());
+        let now = now.map_or_else(jiff::Timestamp::now, |now| now.timestamp());
         Some(Duration::from_secs(u64::try_from(at.as_second() - now.as_second()).unwrap_or(0)))
     }
 }
 
 /// What a status and the registry's code for it mean to a caller.
-fn kind(status: StatusCode, code: &str) -> ErrorKind {
+fn kind(status: StatusCode, code: &str, message: &str) -> ErrorKind {
     match (status.as_u16(), code) {
+        // Some refuse what does not fit as they refuse a wrong password; a login would not help.
+        (400..=499, _) if status != StatusCode::TOO_MANY_REQUESTS && no_room(message) => ErrorKind::Full,
         (413, _) => ErrorKind::TooLarge,
         (_, "DIGEST_INVALID" | "SIZE_INVALID") => ErrorKind::Mismatch,
         (_, "MANIFEST_BLOB_UNKNOWN") | (400, "BLOB_UNKNOWN" | "MANIFEST_UNKNOWN") => {
@@ -159,6 +179,15 @@ fn kind(status: StatusCode, code: &str) -> ErrorKind {
         (400 | 416, _) => ErrorKind::Invalid,
         _ => ErrorKind::Failed,
     }
+}
+
+/// Whether a refusal says that the place is full: registries have no code for it, only words.
+fn no_room(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &str| message.contains(words);
+    says("quota")
+        || says("no space left")
+        || (says("storage") && (says("exceed") || says("limit") || says("full")))
 }
 
 /// Whether a status may be another one when asked again.

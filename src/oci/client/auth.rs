@@ -16,9 +16,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{REFUSAL_BYTES, passes};
+use super::answer::REFUSAL_BYTES;
 use super::reach;
-use super::request::{Again, Ask, Connection, Trouble};
+use super::request::{Ask, Connection};
+use super::tries::Trouble;
 use crate::oci::credentials::{Login, Secret};
 use crate::oci::{Error, ErrorKind, Repository};
 
@@ -167,12 +168,9 @@ impl Auth {
             return Ok(Token { header: sensitive(format!("Bearer {}", token.expose()))?, until });
         }
         let (token_ask, authorization) = token_request(ask, realm, service, &scopes, login.as_ref())?;
-        let mut answer = connection.exchange(&token_ask, &token_ask.url, authorization).await?;
+        let answer = connection.exchange(&token_ask, &token_ask.url, authorization, None).await?;
+        let mut answer = answer.unless_later().await?;
         let status = answer.status();
-        if passes(status.as_u16()) {
-            let after = answer.retry_after();
-            return Err(Trouble { error: answer.refusal().await, again: Again::Later(after) });
-        }
         if !status.is_success() {
             let error = answer.refusal().await;
             let hint = format!("try `docker login {}`", connection.registry);

@@ -10,7 +10,8 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, RANGE};
 use std::sync::Arc;
 
 use super::answer::{Answer, passing};
-use super::request::{Again, Ask, Connection, Tries, Trouble};
+use super::request::{Ask, Connection};
+use super::tries::{Tries, Trouble};
 use crate::oci::{BlobReader, Digest, Error, ErrorKind, Repository};
 
 /// Where a download is: the next byte and the end, counted from the start of the blob.
@@ -124,7 +125,7 @@ impl Download {
             };
             let Some(mut piece) = answer.piece().await? else {
                 let error = passing(&self.ask.doing, "the answer ended before the blob did");
-                return Err(Trouble { error, again: Again::Connection });
+                return Err(Trouble::connection(error));
             };
             let skipped = self.skip.min(piece.len() as u64);
             self.skip -= skipped;

@@ -2,17 +2,20 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `request` | sending, asking again, redirects |
-//! | `reach` | where a registry may lead us |
+//! | `request` | one exchange: sending, redirects, time limits |
+//! | `tries`, `gate` | asking again, one request at a time and all of them together |
+//! | `reach`, `proxy` | where a registry may lead us, and the way out |
 //! | `auth` | passwords and tokens |
 //! | `answer` | bounded bodies, refusals |
-//! | `upload`, `download` | blobs, resumed where they were cut |
+//! | `push`, `part`, `session` | a blob from where it is to the registry, holding nothing |
+//! | `upload`, `download` | blobs piece by piece, resumed where they were cut |
+//! | `known` | what is there, and was just written |
 //! | `list` | tags and repositories, page by page |
 //! | `referrers` | what is about a document, with the tag schema for registries that do not list it |
+//! | `notice`, `traffic` | what a person should hear, and what it cost |
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +24,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
 use url::Url;
 
-use super::credentials::{Credentials, NoCredentials};
+use super::store::{Origin, Taken};
 use super::{
     BlobReader, Descriptor, Digest, Document, Error, ErrorKind, MediaType, Pointer, Reference, Repository,
     Store, Tag, Upload,
@@ -30,100 +33,37 @@ use super::{
 mod answer;
 mod auth;
 mod download;
+mod gate;
+mod known;
 mod list;
+mod notice;
+mod options;
+mod part;
+mod proxy;
+mod push;
 mod reach;
 mod referrers;
 mod request;
+mod session;
+mod traffic;
+mod tries;
 mod upload;
 
-use answer::Answer;
-use request::{Again, Connection, Tries, Trouble};
+pub use notice::{Listener, Notice};
+pub use options::{ClientOptions, Pauses, PlainHttp};
+pub use proxy::Proxies;
+pub use traffic::{Amount, Traffic};
+
+use answer::{Answer, passing};
+use request::Connection;
+use session::{Mount, Session, check_digest};
+use tries::{Again, Tries, Trouble};
 use upload::BlobUpload;
 
 /// A registry, and what has been learnt about it. A clone shares connections and tokens.
 #[derive(Clone)]
 pub struct Client {
     connection: Arc<Connection>,
-}
-
-/// How a registry is to be treated.
-#[derive(Clone)]
-pub struct ClientOptions {
-    /// Where logins are found.
-    pub credentials: Arc<dyn Credentials>,
-    /// When to speak http instead of https.
-    pub plain_http: PlainHttp,
-    /// How often a request is sent before giving up.
-    pub attempts: usize,
-    /// How long a registry that itself says "later" (429, 5xx) is asked again, beyond the number of attempts.
-    pub patience: Duration,
-    /// How long to wait between attempts.
-    pub pauses: Pauses,
-    /// How many bytes of a blob go in one request.
-    pub chunk: usize,
-    /// How long a connection may be silent.
-    pub idle: Duration,
-    /// What to call ourselves.
-    pub user_agent: String,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            credentials: Arc::new(NoCredentials),
-            plain_http: PlainHttp::default(),
-            attempts: 6,
-            patience: Duration::from_secs(5 * 60),
-            pauses: Pauses::default(),
-            chunk: 16 << 20,
-            idle: Duration::from_secs(60),
-            user_agent: concat!("polyarch/", env!("CARGO_PKG_VERSION")).to_owned(),
-        }
-    }
-}
-
-/// When to speak http instead of https.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PlainHttp {
-    /// To registries on this machine: 127.0.0.0/8, ::1 and `localhost`.
-    #[default]
-    Loopback,
-    /// To every registry.
-    Always,
-    /// To none.
-    Never,
-}
-
-/// Pauses between attempts: a random part of a span that doubles from `base` up to `cap`.
-#[derive(Clone, Copy, Debug)]
-pub struct Pauses {
-    /// The first span.
-    pub base: Duration,
-    /// The longest span.
-    pub cap: Duration,
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self { base: Duration::from_millis(250), cap: Duration::from_secs(30) }
-    }
-}
-
-impl Pauses {
-    /// The pause after so many attempts.
-    fn after(self, attempts: usize) -> Duration {
-        let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
-        Self::random(self.base.saturating_mul(1 << doublings).min(self.cap))
-    }
-
-    /// A random part of a span.
-    fn random(span: Duration) -> Duration {
-        let mut bytes = [0; 4];
-        // Without randomness, half the span is as good as any.
-        let part = aws_lc_rs::rand::fill(&mut bytes)
-            .map_or(0.5, |()| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX));
-        span.mul_f64(part)
-    }
 }
 
 impl Client {
@@ -169,7 +109,7 @@ impl Client {
         document: &Document,
         pointer: &Pointer,
         tags: &[Tag],
-    ) -> Result<Answer, Error> {
+    ) -> Result<Written, Error> {
         let connection = &*self.connection;
         let doing = format!("write manifest {pointer} of {repository}");
         let mut ask = connection
@@ -184,23 +124,51 @@ impl Client {
             let trouble = match connection.once(&ask).await {
                 Ok(answer) if answer.status().is_success() => {
                     check_same(&answer, document, &doing)?;
-                    return Ok(answer);
+                    connection.known.wrote(repository, pointer);
+                    return Ok(Written {
+                        lists_referrers: answer.header("oci-subject").is_some(),
+                        tags: named_tags(&answer),
+                    });
                 }
-                Ok(answer) => {
-                    let error = answer.refusal().await;
-                    // A registry that has only just taken the content may not know it everywhere yet.
-                    let knows = error.kind() == ErrorKind::MissingContent
-                        && tries.made() < connection.options.attempts
-                        && self.has_content(repository, document).await?;
-                    if !knows {
-                        return Err(error);
-                    }
-                    Trouble { error, again: Again::Connection }
-                }
+                Ok(answer) => self.settling(answer.refusal().await, repository, document).await?,
                 Err(trouble) => trouble,
             };
+            // What was refused with 429 was not looked at, and what was said of tags and referrers is not known.
+            let looks =
+                !matches!(trouble.again, Again::Later(429, _)) && tags.is_empty() && !has_subject(document);
             tries.again(trouble).await?;
+            if looks && self.stands(repository, document, pointer).await? {
+                connection.known.wrote(repository, pointer);
+                return Ok(Written { lists_referrers: true, tags: Vec::new() });
+            }
         }
+    }
+
+    /// Whether a pointer points at a document already.
+    async fn stands(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        pointer: &Pointer,
+    ) -> Result<bool, Error> {
+        let found = self.resolve(repository, pointer).await?;
+        Ok(found.is_some_and(|found| found.digest == *document.digest()))
+    }
+
+    /// A refusal of a document whose content the registry has only just taken, and may not know everywhere yet.
+    async fn settling(
+        &self,
+        error: Error,
+        repository: &Repository,
+        document: &Document,
+    ) -> Result<Trouble, Error> {
+        if error.kind() == ErrorKind::MissingContent {
+            if self.has_content(repository, document).await? {
+                return Ok(Trouble { error, again: Again::Settling });
+            }
+            self.connection.known.forget_blobs();
+        }
+        Err(refused_document(error, document))
     }
 
     /// Whether everything that a document refers to is there.
@@ -263,36 +231,25 @@ impl Store for Client {
         digest: &Digest,
         from: &Repository,
     ) -> Result<bool, Error> {
-        let connection = &*self.connection;
-        let doing = format!("mount blob {digest} of {from} in {repository}");
-        let mut ask = connection.ask(Method::POST, repository, "blobs/uploads/", "pull,push", &doing)?;
-        ask.scopes.insert(format!("repository:{from}:pull"));
-        ask.url
-            .query_pairs_mut()
-            .append_pair("mount", &digest.to_string())
-            .append_pair("from", from.as_str());
-        let answer = match connection.send(&ask).await {
-            Ok(answer) => answer,
-            Err(error) if error.kind() == ErrorKind::Denied => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        match answer.status().as_u16() {
-            201 => upload::check_digest(&answer, digest, &doing).map(|()| true),
-            202 => {
-                // The registry began an upload instead; the caller begins its own.
-                if let Ok(Some(location)) = upload::moved(&ask.url, &answer, &doing) {
-                    let mut cancel = connection.ask_at(Method::DELETE, location, repository, &doing);
-                    cancel.scopes = ask.scopes;
-                    let _ = connection.once(&cancel).await;
-                }
-                Ok(false)
-            }
-            400..500 => Ok(false),
-            _ => Err(answer.refusal().await),
+        match Session::mount(&self.connection, repository, digest, from).await? {
+            Mount::There => Ok(true),
+            // Where the registry began an upload instead, it is thrown away: the caller begins its own.
+            Mount::Begun(_) | Mount::Refused => Ok(false),
         }
     }
 
+    async fn take_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: Option<&Repository>,
+        origin: &Origin<'_>,
+    ) -> Result<Taken, Error> {
+        push::take(&self.connection, repository, blob, from, origin).await
+    }
+
     async fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        self.connection.known.forget_blob(digest);
         self.delete(repository, &format!("blobs/{digest}"), &format!("remove blob {digest} of {repository}"))
             .await
     }
@@ -303,15 +260,25 @@ impl Store for Client {
             .connection
             .ask(Method::HEAD, repository, &format!("manifests/{pointer}"), "pull", &doing)?
             .header(ACCEPT, ACCEPTED);
-        let answer = self.connection.send(&ask).await?;
-        match answer.status().as_u16() {
-            200 => {}
-            404 => return Ok(None),
-            405 => return Ok(Some(self.read_document(repository, pointer).await?.descriptor())),
-            _ => return Err(answer.refusal().await),
-        }
+        let mut tries = Tries::new(&self.connection);
+        let answer = loop {
+            let answer = self.connection.send(&ask).await?;
+            match answer.status().as_u16() {
+                200 => break answer,
+                // What we have just written may not be seen everywhere yet.
+                404 if self.connection.known.wrote_lately(repository, pointer) => {
+                    let error = passing(&doing, "the registry took it and does not show it yet");
+                    if tries.again(Trouble { error, again: Again::Settling }).await.is_err() {
+                        return Ok(None);
+                    }
+                }
+                404 => return Ok(None),
+                405 => return Ok(Some(self.read_document(repository, pointer).await?.descriptor())),
+                _ => return Err(answer.refusal().await),
+            }
+        };
         if let Pointer::Digest(digest) = pointer {
-            upload::check_digest(&answer, digest, &doing)?;
+            check_digest(&answer, digest, &doing)?;
         }
         let digest = match pointer {
             Pointer::Digest(digest) => Some(digest.clone()),
@@ -359,16 +326,15 @@ impl Store for Client {
         // written by its name, with the tags beside it. Registries that know no such tags do not name them.
         if tags.is_empty() || document.digest().algorithm() != super::Algorithm::Sha256 {
             let pointer = Pointer::Digest(document.digest().clone());
-            let answer = self.put_document(repository, document, &pointer, tags).await?;
-            let moved: Vec<_> =
-                answer.headers().get_all("oci-tag").iter().filter_map(|tag| tag.to_str().ok()).collect();
-            with_tags = tags.iter().filter(|tag| !moved.contains(&tag.as_str())).cloned().collect::<Vec<_>>();
+            let written = self.put_document(repository, document, &pointer, tags).await?;
+            let moved = |tag: &&Tag| !written.tags.iter().any(|moved| moved == tag.as_str());
+            with_tags = tags.iter().filter(moved).cloned().collect::<Vec<_>>();
             left = &with_tags;
-            answered.push(answer.header("oci-subject").is_some());
+            answered.push(written.lists_referrers);
         }
         for tag in left {
-            let answer = self.put_document(repository, document, &tag.clone().into(), &[]).await?;
-            answered.push(answer.header("oci-subject").is_some());
+            let written = self.put_document(repository, document, &tag.clone().into(), &[]).await?;
+            answered.push(written.lists_referrers);
         }
         let lists_referrers = answered.into_iter().all(|lists| lists);
         if !lists_referrers {
@@ -379,6 +345,7 @@ impl Store for Client {
 
     async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
         let doing = format!("remove manifest {digest} of {repository}");
+        self.connection.known.removed(repository, &digest.to_string());
         self.delete(repository, &format!("manifests/{digest}"), &doing).await
     }
 
@@ -393,6 +360,7 @@ impl Store for Client {
 
     async fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), Error> {
         let doing = format!("remove tag {tag} of {repository}");
+        self.connection.known.removed(repository, tag.as_str());
         self.delete(repository, &format!("manifests/{tag}"), &doing).await
     }
 
@@ -403,6 +371,51 @@ impl Store for Client {
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         self.list_referrers(repository, subject).await
     }
+}
+
+/// What a registry said when it took a document.
+struct Written {
+    /// It lists referrers itself, or there is nothing to list.
+    lists_referrers: bool,
+    /// The tags that it moved by the same request.
+    tags: Vec<String>,
+}
+
+/// The tags that a registry says it moved.
+fn named_tags(answer: &Answer) -> Vec<String> {
+    let tags = answer.headers().get_all("oci-tag").iter();
+    tags.filter_map(|tag| tag.to_str().ok().map(str::to_owned)).collect()
+}
+
+/// Whether a document is about another.
+fn has_subject(document: &Document) -> bool {
+    #[derive(Deserialize)]
+    struct About {
+        subject: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<About>(document.bytes()).is_ok_and(|about| about.subject.is_some())
+}
+
+/// A refusal of an index, with what some registries do not take in one.
+fn refused_document(error: Error, document: &Document) -> Error {
+    let kinds = [ErrorKind::Invalid, ErrorKind::Unsupported, ErrorKind::Failed];
+    if !document.is_index() || !kinds.contains(&error.kind()) {
+        return error;
+    }
+    let children = document.index().map(|index| index.manifests).unwrap_or_default();
+    let unusual = children.iter().find(|child| {
+        let attests = child.annotations.contains_key("vnd.docker.reference.type");
+        attests || child.artifact_type.is_some() || !MediaType::is_manifest(&child.media_type)
+    });
+    let text = match unusual {
+        Some(child) => format!(
+            "{error}; {} in the index is no plain image (attestation, artifact or index), and not every registry \
+             takes those: build without attestations, or publish to another registry",
+            child.digest.short()
+        ),
+        None => format!("{error}; not every registry takes an index of several platforms"),
+    };
+    Error::new(error.kind(), text).because(error)
 }
 
 /// The media types of documents that are understood.

@@ -6,32 +6,36 @@
 //! rules of [`super::reach`].
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION, WARNING};
 use reqwest::{Method, StatusCode};
-use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{Answer, passes, passing};
+use super::answer::{Answer, passing, sanitized};
 use super::auth::Auth;
+use super::gate::Gate;
+use super::known::Known;
+use super::notice::Notice;
+use super::options::ClientOptions;
+use super::part::{Part, Pulse, within};
 use super::reach::{self, Limit};
-use super::{ClientOptions, Pauses};
+use super::tries::{Again, Tries, Trouble};
 use crate::oci::{Error, ErrorKind, Repository};
 
 /// Redirects followed for one request.
-const REDIRECTS: usize = 5;
-
-/// The longest that a registry may ask to be left alone.
-const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(120);
+const REDIRECTS: usize = 10;
 
 /// The slowest connection on which a body still arrives, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 64 << 10;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many different warnings of one registry are told.
+const WARNINGS: usize = 16;
 
 /// A request that can be sent again.
 #[derive(Clone)]
@@ -70,31 +74,6 @@ impl Ask {
     }
 }
 
-/// A request that came to nothing.
-pub(super) struct Trouble {
-    /// What went wrong.
-    pub(super) error: Error,
-    /// Whether asking again may help.
-    pub(super) again: Again,
-}
-
-/// Whether asking again may help.
-#[derive(Clone, Copy)]
-pub(super) enum Again {
-    /// No.
-    Never,
-    /// The connection failed: perhaps.
-    Connection,
-    /// The registry itself said "later", perhaps when.
-    Later(Option<Duration>),
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Self { error, again: Again::Never }
-    }
-}
-
 /// The way to one registry, with what has been learnt about it.
 pub(super) struct Connection {
     /// The registry as callers name it.
@@ -108,32 +87,53 @@ pub(super) struct Connection {
     home: reqwest::Client,
     elsewhere: reqwest::Client,
     limit: Limit,
-    not_before: Mutex<Option<Instant>>,
-    chunk: AtomicUsize,
+    /// The gate before it.
+    pub(super) gate: Gate,
+    /// What is known to be there.
+    pub(super) known: Known,
+    chunk: AtomicU64,
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl Connection {
     /// The way to a registry; nothing is sent yet.
     pub(super) fn new(registry: &str, base: Url, options: ClientOptions) -> Result<Self, Error> {
         let limit = Limit::default();
+        let failed = |error: reqwest::Error| {
+            Error::new(ErrorKind::Failed, format!("prepare connections to {registry}")).because(error)
+        };
+        let mut authorities = Vec::new();
+        for pem in &options.authorities {
+            authorities.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
+        }
         let build = |client: reqwest::ClientBuilder| {
             let client = client
                 .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
                 .connect_timeout(CONNECT_TIMEOUT)
                 .user_agent(&options.user_agent)
-                .referer(false);
-            // A proxy stands for the way out; what is on this machine is not behind it.
-            let client = if reach::is_loopback(&base) { client.no_proxy() } else { client };
-            client.build().map_err(|error| {
-                Error::new(ErrorKind::Failed, format!("prepare connections to {registry}")).because(error)
-            })
+                .referer(false)
+                .tls_certs_merge(authorities.clone())
+                .no_proxy();
+            let proxied =
+                options.proxies.of_library().into_iter().fold(client, reqwest::ClientBuilder::proxy);
+            proxied.build().map_err(failed)
         };
         let home = build(reqwest::Client::builder())?;
         let elsewhere = build(reqwest::Client::builder().dns_resolver(limit.clone()))?;
-        let chunk = AtomicUsize::new(options.chunk.max(1));
-        let (auth, registry) = (Auth::default(), registry.to_owned());
-        let not_before = Mutex::default();
-        Ok(Self { registry, base, options, auth, home, elsewhere, limit, not_before, chunk })
+        Ok(Self {
+            registry: registry.to_owned(),
+            base,
+            auth: Auth::default(),
+            home,
+            elsewhere,
+            limit,
+            gate: Gate::new(options.concurrency, options.requests_per_second),
+            known: Known::default(),
+            chunk: AtomicU64::new(options.chunk.max(1)),
+            warned: Mutex::default(),
+            options,
+        })
     }
 
     /// A request about a repository, by its path below `/v2/`; `actions` are what a token must allow.
@@ -177,12 +177,12 @@ impl Connection {
     }
 
     /// The largest piece that the registry is known to take.
-    pub(super) fn chunk(&self) -> usize {
+    pub(super) fn chunk(&self) -> u64 {
         self.chunk.load(Ordering::Relaxed)
     }
 
     /// Learn that a piece of this size was too large; whether a smaller one is worth trying.
-    pub(super) fn chunk_was_too_large(&self, size: usize) -> bool {
+    pub(super) fn chunk_was_too_large(&self, size: u64) -> bool {
         let smaller = [4 << 20, 1 << 20, 256 << 10].into_iter().find(|smaller| *smaller < size);
         if let Some(smaller) = smaller {
             self.chunk.fetch_min(smaller, Ordering::Relaxed);
@@ -219,13 +219,21 @@ impl Connection {
 
     /// Send once, as far as redirects and demands for credentials lead.
     pub(super) async fn once(&self, ask: &Ask) -> Result<Answer, Trouble> {
-        self.turn().await;
+        self.once_with(ask, None).await
+    }
+
+    /// The same with a body that is read while it is sent.
+    pub(super) async fn once_with(&self, ask: &Ask, part: Option<&Part<'_>>) -> Result<Answer, Trouble> {
         let (mut url, mut redirects, mut challenges) = (ask.url.clone(), 0, 0);
         loop {
             let is_home = self.is_home(&url);
             let authorization = if is_home { self.auth.header(self, ask).await? } else { None };
-            let answer = self.exchange(ask, &url, authorization.clone()).await?;
+            let answer = {
+                let _pass = self.gate.enter().await;
+                self.exchange(ask, &url, authorization.clone(), part).await?
+            };
             let status = answer.status();
+            self.note_warnings(&answer);
             if is_home && status == StatusCode::UNAUTHORIZED && challenges < 2 {
                 challenges += 1;
                 match self.auth.challenged(self, ask, answer.headers(), authorization.as_ref()).await? {
@@ -244,11 +252,7 @@ impl Connection {
                 url = reach::follow(&url, location, &ask.doing)?;
                 continue;
             }
-            if passes(status.as_u16()) {
-                let after = answer.retry_after();
-                return Err(Trouble { error: answer.refusal().await, again: Again::Later(after) });
-            }
-            return Ok(answer);
+            return answer.unless_later().await.inspect(|_| self.gate.success());
         }
     }
 
@@ -258,6 +262,7 @@ impl Connection {
         ask: &Ask,
         url: &Url,
         authorization: Option<HeaderValue>,
+        part: Option<&Part<'_>>,
     ) -> Result<Answer, Trouble> {
         let client = if self.is_home(url) {
             &self.home
@@ -269,107 +274,74 @@ impl Connection {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if !matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE) {
-            request = request.body(ask.body.clone());
+        let (idle, count, pulse) = (self.options.idle, self.options.traffic.of(url), Pulse::start());
+        match part {
+            Some(part) => {
+                request = request.header(CONTENT_LENGTH, part.length());
+                request = request.body(reqwest::Body::wrap_stream(part.open(&pulse, &count).await?));
+            }
+            None if matches!(ask.method, Method::GET | Method::HEAD | Method::DELETE) => {}
+            None => {
+                count.sent(ask.body.len());
+                pulse.wait_longer(Duration::from_secs(ask.body.len() as u64 / SLOWEST_UPLOAD));
+                request = request.body(ask.body.clone());
+            }
         }
-        let idle = self.options.idle;
-        let patience = idle + Duration::from_secs(ask.body.len() as u64 / SLOWEST_UPLOAD);
-        match tokio::time::timeout(patience, request.send()).await {
-            Ok(Ok(response)) => Ok(Answer::new(response, idle, &ask.doing)),
-            Ok(Err(error)) => Err(unreached(&ask.doing, url, error)),
-            Err(_) => {
-                let why = format!("no answer within {} s", patience.as_secs_f32());
-                Err(Trouble { error: passing(&ask.doing, &why), again: Again::Connection })
+        count.request();
+        match within(request.send(), &pulse, idle).await {
+            Some(Ok(response)) => Ok(Answer::new(response, idle, count, &ask.doing)),
+            Some(Err(error)) => match part.and_then(Part::failure) {
+                // Not the registry failed, but the place that the bytes come from.
+                Some(failure) => Err(failure.into()),
+                None => Err(self.unreached(&ask.doing, url, error)),
+            },
+            None => {
+                let why = format!("nothing came or went for {} s", idle.as_secs_f32());
+                Err(Trouble::connection(passing(&ask.doing, &why)))
             }
         }
     }
 
-    /// Wait while the registry wants to be left alone: what it told one request holds for all.
-    async fn turn(&self) {
-        let at = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = at.filter(|at| *at > Instant::now()) {
-            tokio::time::sleep_until(at).await;
+    /// Tell once what a registry says to everybody (RFC 7234, code 299).
+    fn note_warnings(&self, answer: &Answer) {
+        for value in answer.headers().get_all(WARNING) {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            let Some(words) = text.trim().strip_prefix("299 ") else { continue };
+            let words = words.split_once(' ').map_or(words, |(_, words)| words).trim().trim_matches('"');
+            let words = sanitized(words);
+            let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if warned.len() < WARNINGS && warned.insert(words.clone()) {
+                let registry = self.registry.clone();
+                self.options.listener.tell(Notice::Warned { registry, words });
+            }
         }
     }
 
-    fn leave_alone(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        let mut at = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        *at = Some(at.map_or(until, |at| at.max(until)));
-    }
-}
-
-/// A failure to reach an address. Its path and query may hold a secret, so only the host is told.
-fn unreached(doing: &str, url: &Url, error: reqwest::Error) -> Trouble {
-    let mut cause = std::error::Error::source(&error);
-    let mut untrusted = false;
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        untrusted |= text.contains("certificate") || text.contains(reach::REFUSED);
-        cause = inner.source();
-    }
-    let host = url.host_str().unwrap_or("the registry");
-    let why = match (untrusted, error.is_connect()) {
-        (true, _) => format!("the connection to {host} was refused by this side"),
-        (false, true) => format!("{host} cannot be reached"),
-        (false, false) => format!("the connection to {host} was cut"),
-    };
-    let again = if untrusted { Again::Never } else { Again::Connection };
-    let kind = if untrusted { ErrorKind::Failed } else { ErrorKind::Passing };
-    Trouble { error: Error::new(kind, format!("{doing}: {why}")).because(error.without_url()), again }
-}
-
-/// The tries of one piece of work: how many, since when, and whether there is another.
-pub(super) struct Tries<'a> {
-    connection: &'a Connection,
-    made: usize,
-    since: Instant,
-}
-
-impl<'a> Tries<'a> {
-    /// The first try.
-    pub(super) fn new(connection: &'a Connection) -> Self {
-        Self { connection, made: 1, since: Instant::now() }
-    }
-
-    /// How many were made, this one included.
-    pub(super) fn made(&self) -> usize {
-        self.made
-    }
-
-    /// There was progress, so that what comes next is a first try again.
-    pub(super) fn progress(&mut self) {
-        *self = Self::new(self.connection);
-    }
-
-    /// Wait for the next try, or give up. A registry that itself says "later" is waited for beyond the number of
-    /// tries, for as long as the options say.
-    pub(super) async fn again(&mut self, trouble: Trouble) -> Result<(), Error> {
-        let options = &self.connection.options;
-        let patient = self.since.elapsed() < options.patience;
-        let pause = options.pauses.after(self.made);
-        let (pause, last) = match trouble.again {
-            Again::Never => return Err(trouble.error),
-            Again::Connection => (pause, self.made >= options.attempts),
-            Again::Later(None) => (pause, self.made >= options.attempts && !patient),
-            Again::Later(Some(after)) if after > RETRY_AFTER_LIMIT => {
-                let seconds = after.as_secs();
-                let text = format!("{}; it wants to be asked again in {seconds} s", trouble.error);
-                return Err(Error::new(trouble.error.kind(), text));
-            }
-            Again::Later(Some(after)) => {
-                // A tenth more, at random, so that those who were told the same do not come back together.
-                let pause = (after + Pauses::random(after / 10)).max(pause);
-                self.connection.leave_alone(after);
-                (pause, self.made >= options.attempts && !patient)
-            }
+    /// A failure to reach an address. Its path and query may hold a secret, so only the host is told.
+    fn unreached(&self, doing: &str, url: &Url, error: reqwest::Error) -> Trouble {
+        let mut cause = std::error::Error::source(&error);
+        let (mut untrusted, mut unspoken) = (false, false);
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            untrusted |= text.contains("certificate") || text.contains(reach::REFUSED);
+            unspoken |= ["fatal alert", "peer is incompatible", "corrupt message"]
+                .into_iter()
+                .any(|sign| text.contains(sign));
+            cause = inner.source();
+        }
+        let host = url.host_str().unwrap_or("the registry");
+        let through = self.options.proxies.name(url);
+        let through = through.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+        let unspoken = unspoken && error.is_connect();
+        let why = match (untrusted, unspoken, error.is_connect()) {
+            (true, ..) => format!("the connection to {host} was refused by this side"),
+            (_, true, _) => format!("{host} does not speak TLS 1.2 or newer"),
+            (.., true) => format!("{host} cannot be reached{through}"),
+            _ => format!("the connection to {host}{through} was cut"),
         };
-        if last {
-            let text = format!("{} ({} attempts)", trouble.error, self.made);
-            return Err(Error::new(trouble.error.kind(), text).because(trouble.error));
-        }
-        self.made += 1;
-        tokio::time::sleep(pause).await;
-        Ok(())
+        let never = untrusted || unspoken;
+        let again = if never { Again::Never } else { Again::Connection };
+        let kind = if never { ErrorKind::Failed } else { ErrorKind::Passing };
+        Trouble { error: Error::new(kind, format!("{doing}: {why}")).because(error.without_url()), again }
     }
 }

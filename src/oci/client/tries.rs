@@ -1,0 +1,135 @@
+//! Asking again: whether, when, and what a person hears of it.
+//!
+//! The budget is time. A failure is tried again until the patience of the options is used up, and at least so many
+//! times as the options say; a registry that has never answered gets that number of tries only. Whatever the registry
+//! says about when to come back is done, as far as the budget reaches.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::known::SETTLING;
+use super::notice::Notice;
+use super::options::Pauses;
+use super::request::Connection;
+use crate::oci::Error;
+
+/// A request that came to nothing.
+pub(super) struct Trouble {
+    /// What went wrong.
+    pub(super) error: Error,
+    /// Whether asking again may help.
+    pub(super) again: Again,
+}
+
+/// Whether asking again may help.
+#[derive(Clone, Debug)]
+pub(super) enum Again {
+    /// No.
+    Never,
+    /// The connection failed: perhaps.
+    Connection,
+    /// The registry took something and does not show it yet.
+    Settling,
+    /// The registry itself said "later": its status, and perhaps when.
+    Later(u16, Option<Duration>),
+}
+
+impl Trouble {
+    /// A failure of the connection.
+    pub(super) fn connection(error: Error) -> Self {
+        Self { error, again: Again::Connection }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self { error, again: Again::Never }
+    }
+}
+
+/// The tries of one piece of work: how many, since when, and whether there is another.
+pub(super) struct Tries<'a> {
+    connection: &'a Connection,
+    made: usize,
+    since: Instant,
+}
+
+impl<'a> Tries<'a> {
+    /// The first try.
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, made: 1, since: Instant::now() }
+    }
+
+    /// How many were made, this one included.
+    pub(super) fn made(&self) -> usize {
+        self.made
+    }
+
+    /// There was progress, so that what comes next is a first try again.
+    pub(super) fn progress(&mut self) {
+        *self = Self::new(self.connection);
+    }
+
+    /// Wait for the next try, or give up.
+    ///
+    /// # Errors
+    /// The trouble, where it will not pass or the budget is used up.
+    pub(super) async fn again(&mut self, trouble: Trouble) -> Result<(), Error> {
+        let Connection { options, gate, .. } = self.connection;
+        let waited = self.since.elapsed();
+        let (after, sign) = match &trouble.again {
+            Again::Never => return Err(trouble.error),
+            Again::Connection => (None, "does not answer".to_owned()),
+            Again::Settling => (None, "does not show yet what it took".to_owned()),
+            Again::Later(status, after) => {
+                gate.answered();
+                (*after, format!("answers {status}"))
+            }
+        };
+        let patience = match (gate.has_answered(), &trouble.again) {
+            (_, Again::Settling) => options.patience.min(SETTLING),
+            (true, _) => options.patience,
+            (false, _) => Duration::ZERO,
+        };
+        let left = patience.saturating_sub(waited);
+        let after = after.filter(|after| !after.is_zero());
+        if let Some(after) = after.filter(|after| *after > left) {
+            return Err(too_long(trouble.error, after));
+        }
+        if self.made >= options.attempts && left.is_zero() {
+            return Err(given_up(trouble.error, self.made, waited));
+        }
+        let pause = match after {
+            // A tenth more, at random, so that those who were told the same do not come back together.
+            Some(after) => after + Pauses::random(after / 10),
+            None => options.pauses.after(self.made, waited),
+        };
+        // The last try is made when the budget ends, and not later.
+        let pause = if left.is_zero() { pause } else { pause.min(left.max(after.unwrap_or_default())) };
+        if matches!(trouble.again, Again::Later(..)) {
+            gate.trouble(after.unwrap_or(pause), after.is_some());
+        }
+        if self.made > 1 && !left.is_zero() && gate.tells() {
+            let registry = self.connection.registry.clone();
+            options.listener.tell(Notice::Waiting { registry, sign, at_most: left });
+        }
+        self.made += 1;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+fn too_long(error: Error, after: Duration) -> Error {
+    let seconds = after.as_secs();
+    let text = format!("{error}; it wants to be asked again in {seconds} s, which is longer than is waited");
+    Error::new(error.kind(), text).because(error)
+}
+
+fn given_up(error: Error, made: usize, waited: Duration) -> Error {
+    let text = match waited.as_secs() {
+        0 => format!("{error} ({made} attempts)"),
+        seconds => format!("{error} ({made} attempts in {seconds} s)"),
+    };
+    Error::new(error.kind(), text).because(error)
+}
