@@ -9,6 +9,7 @@ mod platform;
 mod reference;
 mod document;
 mod store;
+mod copy;
 mod rules;
 mod memory;
 mod layout;
@@ -17,6 +18,7 @@ mod client;
 pub mod server;
 
 pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
+pub use copy::{copy_document, copy_image};
 pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCredentials, Secret};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};

@@ -12,7 +12,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::{Diagnostic, Kind, Result};
 use crate::event::EventKind;
-use crate::oci::{Descriptor, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken};
+use crate::oci::{
+    Descriptor, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken, copy_image,
+};
 
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target};
 
@@ -106,8 +108,8 @@ impl Publication {
                 *bytes.entry(repository).or_default() += moved;
             }
         }
-        every(&self.manifests, |step| bring_document(step, target)).await?;
-        every(&self.indexes, |step| bring_document(step, target)).await?;
+        every(&self.manifests, |step| bring_document(step, source, target)).await?;
+        every(&self.indexes, |step| bring_document(step, source, target)).await?;
         every(&self.manifests, |step| confirm_document(step, target)).await?;
         every(&self.indexes, |step| confirm_document(step, target)).await?;
         let total = bytes.values().sum();
@@ -186,13 +188,20 @@ async fn bring_blob<'a>(
     }
 }
 
-async fn bring_document(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
+async fn bring_document(step: &Step, source: &Source<'_>, target: Target<'_>) -> Result<(), Diagnostic> {
     let Step::Document { repository, document } = step else { return Ok(()) };
     let failed = |error| problem(&format!("bring {} to {repository}", document.digest()), target, error);
     if has_document(target.store, repository, document).await.map_err(failed)? {
         return Ok(());
     }
-    target.store.write_document(repository, document, &[]).await.map_err(failed)
+    match target.store.write_document(repository, document, &[]).await {
+        // It had said that all content is there, or has lost it since.
+        Err(error) if error.kind() == ErrorKind::MissingContent && !document.is_index() => {
+            let origin = Origin { store: source.store, repository: source.repository };
+            copy_image(&origin, document, target.store, repository, None).await.map(drop).map_err(failed)
+        }
+        written => written.map_err(failed),
+    }
 }
 
 /// What was written is there, by its own digest and size.

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::diag::Diagnostic;
 use crate::engine::StoreAddress;
-use crate::oci::{Digest, Document, Error, Origin, Platform, Reference, Repository, Store};
+use crate::oci::{Digest, Document, Error, Origin, Platform, Reference, Repository, Store, copy_image};
 use crate::plan::Frontend;
 use crate::survey::Registries;
 
@@ -76,11 +76,7 @@ impl Bases {
         let registry = (self.registries)(reference.registry())?;
         let document: Document =
             registry.read_document(reference.repository(), &image.clone().into()).await?;
-        let manifest = document.manifest()?;
         let origin = Origin { store: &*registry, repository: reference.repository() };
-        for blob in manifest.layers.iter().chain([&manifest.config]) {
-            self.store.take_blob(&self.scope, blob, None, &origin).await?;
-        }
-        self.store.write_document(&self.scope, &document, &[]).await
+        copy_image(&origin, &document, &*self.store, &self.scope, None).await.map(drop)
     }
 }

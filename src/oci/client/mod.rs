@@ -97,6 +97,11 @@ impl Client {
         &self.connection.registry
     }
 
+    /// Requests and bytes so far, by host.
+    pub fn traffic(&self) -> &Traffic {
+        &self.connection.options.traffic
+    }
+
     /// Forget logins and tokens, as after a new `docker login`.
     pub async fn forget(&self) {
         self.connection.auth.forget().await;
@@ -201,6 +206,12 @@ impl Client {
                 Ok(answer) if answer.status().as_u16() == 404 && tries.made() > 1 => return Ok(()),
                 Ok(answer) => return Err(answer.refusal().await),
                 Err(trouble) => tries.again(trouble).await?,
+            }
+            // Perhaps all went well and only the answer was lost.
+            let look =
+                connection.ask(Method::HEAD, repository, path, "pull", doing)?.header(ACCEPT, ACCEPTED);
+            if connection.send(&look).await?.status().as_u16() == 404 {
+                return Ok(());
             }
         }
     }

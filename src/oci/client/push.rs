@@ -38,17 +38,19 @@ pub(super) async fn take(
     origin: &Origin<'_>,
 ) -> Result<Taken, Error> {
     let holders = connection.known.holders(&blob.digest);
-    let held = holders.lock().await;
+    let mut held = holders.lock().await;
     if held.contains(repository) {
         return Ok(Taken::There);
     }
-    let holder = held.iter().next().cloned();
-    // While nobody holds it, those who want the same blob wait here until it was sent once.
-    let alone = holder.is_none().then_some(held);
-    let from = holder.as_ref().or(from).filter(|from| *from != repository);
     let pushing = Pushing { connection, repository, blob, origin };
-    let taken = pushing.take(from).await?;
-    drop(alone);
+    let Some(holder) = held.iter().next().cloned() else {
+        // While nobody holds it, those who want the same blob wait here until it was sent once.
+        let taken = pushing.take(from.filter(|from| *from != repository)).await?;
+        held.insert(repository.clone());
+        return Ok(taken);
+    };
+    drop(held);
+    let taken = pushing.take(Some(&holder)).await?;
     holders.lock().await.insert(repository.clone());
     Ok(taken)
 }

@@ -133,3 +133,84 @@ fn given_up(error: Error, made: usize, waited: Duration) -> Error {
     };
     Error::new(error.kind(), text).because(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::ErrorKind;
+    use crate::oci::client::options::ClientOptions;
+
+    fn connection() -> Connection {
+        let base = url::Url::parse("http://127.0.0.1:1/").expect("an address");
+        Connection::new("127.0.0.1:1", base, ClientOptions::default()).expect("a connection")
+    }
+
+    fn later(status: u16, after: Option<Duration>) -> Trouble {
+        Trouble { error: Error::new(ErrorKind::Passing, "ask"), again: Again::Later(status, after) }
+    }
+
+    /// How long it takes until an outage ends, by a clock that costs nothing.
+    async fn outlast(mut fails: impl FnMut(Duration, usize) -> Option<Trouble>) -> Result<Duration, Error> {
+        let connection = connection();
+        let (start, mut tries) = (Instant::now(), Tries::new(&connection));
+        while let Some(trouble) = fails(start.elapsed(), tries.made()) {
+            tries.again(trouble).await?;
+            drop(connection.gate.enter().await);
+        }
+        Ok(start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_r1_fifty_429_with_retry_after_cost_a_fifth_more_than_they_must() {
+        for after in [1, 2, 5] {
+            let after = Duration::from_secs(after);
+            let took =
+                outlast(|_, made| (made <= 50).then(|| later(429, Some(after)))).await.expect("outlasted");
+            assert!(took >= after * 50 && took <= after * 60, "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_r3_two_minutes_of_5xx_cost_a_fifth_more_than_they_must() {
+        for seconds in [10, 60, 120, 240] {
+            let away = Duration::from_secs(seconds);
+            for _ in 0..20 {
+                let took = outlast(|now, _| (now < away).then(|| later(503, None))).await.expect("outlasted");
+                assert!(took <= away * 6 / 5, "{away:?}: {took:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_r2_a_registry_that_is_never_well_is_given_up_when_the_budget_ends() {
+        for trouble in [|| later(429, None), || later(429, Some(Duration::from_secs(1))), || later(500, None)]
+        {
+            let start = Instant::now();
+            let error = outlast(|_, _| Some(trouble())).await.expect_err("for ever");
+            let took = start.elapsed().as_secs();
+            assert!((295..=310).contains(&took), "{took} s: {error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_r1_what_is_beyond_the_budget_is_said_at_once() {
+        for (after, waits) in [(0, true), (299, true), (301, false), (1_000_000_000, false)] {
+            let after_seconds = Duration::from_secs(after);
+            let result = outlast(|_, made| (made == 1).then(|| later(429, Some(after_seconds)))).await;
+            assert_eq!(result.is_ok(), waits, "{after}");
+            let told = result.err().is_none_or(|error| error.to_string().contains(&format!("{after} s")));
+            assert!(told, "{after}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_n6_a_registry_that_never_answered_is_given_its_tries_and_no_more() {
+        let cut = || Trouble::connection(Error::new(ErrorKind::Passing, "ask"));
+        let start = Instant::now();
+        outlast(|_, _| Some(cut())).await.expect_err("never");
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        let start = Instant::now();
+        outlast(|_, made| Some(if made == 1 { later(503, None) } else { cut() })).await.expect_err("never");
+        assert!(start.elapsed() >= Duration::from_secs(290), "{:?}", start.elapsed());
+    }
+}
