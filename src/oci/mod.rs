@@ -10,6 +10,7 @@ mod reference;
 mod document;
 mod store;
 mod copy;
+mod unambiguous;
 mod rules;
 mod memory;
 mod layout;

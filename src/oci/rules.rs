@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Completeness, Condition, Descriptor, Digest, Document, Error, ErrorKind, Hasher, MediaType, Repository,
-    Tag, Terms,
+    Tag, Terms, unambiguous,
 };
 
 /// What a document refers to, and what it says of itself to those who list referrers.
@@ -89,6 +89,8 @@ impl Contents {
         if !MediaType::is_manifest(named) && !MediaType::is_index(named) {
             return Err(invalid(&format!("`{named}` is the media type of no image manifest or index")));
         }
+        unambiguous::check(document.bytes())
+            .map_err(|error| invalid("it does not follow the specification").because(error))?;
         let written: Written = serde_json::from_slice(document.bytes())
             .map_err(|error| invalid("it does not follow the specification").because(error))?;
         if written.schema_version != 2 {

@@ -24,6 +24,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
 use url::Url;
 
+use super::rules::Contents;
 use super::store::{Origin, Taken};
 use super::{
     BlobReader, Descriptor, Digest, Document, Error, ErrorKind, MediaType, Pointer, Reference, Repository,
@@ -321,6 +322,8 @@ impl Store for Client {
                 None => Document::new(&media_type, bytes),
             },
         };
+        // What can be read in two ways is not read at all.
+        Contents::of(&document)?;
         Ok(document)
     }
 

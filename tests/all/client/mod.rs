@@ -1,8 +1,9 @@
 //! The registry client: against a scripted registry, and against two real ones behind a proxy that does harm.
 
+mod ambiguous;
 mod fault_proxy;
+mod faults;
 mod peers;
 mod registries;
 mod scripted;
-mod faults;
 mod tls;
