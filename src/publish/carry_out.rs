@@ -4,7 +4,7 @@
 //! stops it with nothing begun. From the first tag on the publication is incomplete until all are read back; the same
 //! command does what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,10 +13,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::diag::{Diagnostic, Kind, Result};
 use crate::event::EventKind;
 use crate::oci::{
-    Descriptor, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken, copy_image,
+    Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken,
+    copy_image,
 };
 
-use super::publication::{CONCURRENCY, Publication, Source, Step, Target};
+use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
 
 /// What carrying out came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,14 +103,25 @@ impl Publication {
         listener: Listener<'_>,
     ) -> Result<u64> {
         let mut bytes: BTreeMap<&Repository, u64> = BTreeMap::new();
+        let mut new = BTreeSet::new();
         for phase in [&self.blobs, &self.mounts] {
-            let moved = every(phase, |step| bring_blob(step, source, target)).await?;
-            for (repository, moved) in moved.into_iter().flatten() {
-                *bytes.entry(repository).or_default() += moved;
+            let brought = every(phase, |step| bring_blob(step, source, target)).await?;
+            for (repository, digest, taken) in brought.into_iter().flatten() {
+                if let Taken::Moved(moved) = taken {
+                    *bytes.entry(repository).or_default() += moved;
+                }
+                if taken != Taken::There {
+                    new.insert((repository, digest));
+                }
             }
         }
-        every(&self.manifests, |step| bring_document(step, source, target)).await?;
-        every(&self.indexes, |step| bring_document(step, source, target)).await?;
+        // A manifest whose blobs were not there is not there either, and is not looked for.
+        let is_new = |repository: &Repository, document: &Document| {
+            let blobs = blobs_of(document).unwrap_or_default();
+            blobs.iter().any(|blob| new.contains(&(repository, &blob.digest)))
+        };
+        every(&self.manifests, |step| bring_document(step, source, target, &is_new)).await?;
+        every(&self.indexes, |step| bring_document(step, source, target, &|_, _| false)).await?;
         every(&self.manifests, |step| confirm_document(step, target)).await?;
         every(&self.indexes, |step| confirm_document(step, target)).await?;
         let total = bytes.values().sum();
@@ -173,25 +185,30 @@ async fn every<'a, T, F: Future<Output = Result<T, Diagnostic>> + Send>(
     results.map_err(Into::into)
 }
 
-/// A blob is there, or is mounted, or is moved; the bytes that moved.
+/// A blob is there, or is mounted, or is moved.
 async fn bring_blob<'a>(
     step: &'a Step,
     source: &Source<'_>,
     target: Target<'_>,
-) -> Result<Option<(&'a Repository, u64)>, Diagnostic> {
+) -> Result<Option<(&'a Repository, &'a Digest, Taken)>, Diagnostic> {
     let Step::Blob { repository, blob, from } = step else { return Ok(None) };
     let failed = |error| problem(&format!("bring {} to {repository}", blob.digest), target, error);
     let origin = Origin { store: source.store, repository: source.repository };
-    match target.store.take_blob(repository, blob, from.as_ref(), &origin).await.map_err(failed)? {
-        Taken::There | Taken::Mounted => Ok(None),
-        Taken::Moved(bytes) => Ok(Some((repository, bytes))),
-    }
+    let taken = target.store.take_blob(repository, blob, from.as_ref(), &origin).await.map_err(failed)?;
+    Ok(Some((repository, &blob.digest, taken)))
 }
 
-async fn bring_document(step: &Step, source: &Source<'_>, target: Target<'_>) -> Result<(), Diagnostic> {
+async fn bring_document(
+    step: &Step,
+    source: &Source<'_>,
+    target: Target<'_>,
+    is_new: &(dyn Fn(&Repository, &Document) -> bool + Send + Sync),
+) -> Result<(), Diagnostic> {
     let Step::Document { repository, document } = step else { return Ok(()) };
     let failed = |error| problem(&format!("bring {} to {repository}", document.digest()), target, error);
-    if has_document(target.store, repository, document).await.map_err(failed)? {
+    if !is_new(repository, document)
+        && has_document(target.store, repository, document).await.map_err(failed)?
+    {
         return Ok(());
     }
     match target.store.write_document(repository, document, &[]).await {
