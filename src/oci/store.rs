@@ -54,6 +54,9 @@ pub enum Completeness {
 }
 
 /// A place that content can be kept in. Content is visible by repository.
+///
+/// Who was told that something is there may rely on it for a while: a place that collects garbage keeps it for its
+/// grace time from then on.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The size of a blob in bytes, or `None` where the repository does not hold it.

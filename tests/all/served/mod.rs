@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod broken;
 mod full;
 mod killed;
 mod linear;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::journal::Journal;
+use super::journal::{Journal, Step};
 use super::*;
 use crate::oci::layout::keep::SLACK;
 use crate::oci::{Descriptor, Manifest};
@@ -234,7 +234,7 @@ async fn f_s7_a_collection_that_stops_anywhere_is_ended_by_the_next() {
         let name = &fixture.name;
         image(&store, name, "kept", None, &[tag("kept")]).await.expect("taken");
         let gone = image(&store, name, "gone", None, &[]).await.expect("taken");
-        image(&store, name, "about", Some(&gone), &[]).await.expect("taken");
+        let about = image(&store, name, "about", Some(&gone), &[]).await.expect("taken");
         let parent = index(&[&gone]);
         store.write_document(name, &parent, &[]).await.expect("taken");
         fs::write(fixture.root.join("uploads/left"), "half").expect("a leftover");
@@ -244,12 +244,15 @@ async fn f_s7_a_collection_that_stops_anywhere_is_ended_by_the_next() {
         let done = journal.never_failed();
         journal.fail(0, 0);
         assert!(stopped.is_ok() || !done, "after {stop} steps: {stopped:?}");
-        // A document that is still there has all that it leads to.
-        for document in [&parent, &gone] {
-            let there =
-                folders::is_file(&Shelf::quiet(&store.shared.folders, name).document_file(document.digest()));
-            if there.expect("a look") {
-                assert_eq!(fixture.content().len(), 3 * 3 + 1, "no content goes before the documents");
+        let shelf = Shelf::quiet(&store.shared.folders, name);
+        for document in [&parent, &gone, &about] {
+            if folders::is_file(&shelf.document_file(document.digest())).expect("a look") {
+                // It is still there, and so is all that it leads to.
+                for digest in rules::mentioned(document.bytes()) {
+                    let held = [shelf.blob_mark(&digest), shelf.document_file(&digest)];
+                    assert!(held.iter().any(|file| file.exists()), "after {stop} steps");
+                    assert!(store.shared.folders.blob(&digest).exists(), "after {stop} steps");
+                }
             }
         }
         drop(store);
@@ -287,6 +290,33 @@ async fn i_s3_where_a_kept_document_is_broken_nothing_is_touched() {
 }
 
 #[tokio::test]
+async fn i_s3_who_relies_on_content_and_who_takes_it_away_exclude_each_other() {
+    let fixture = Fixture::new();
+    let journal = Journal::default();
+    let store = fixture.open_on(&journal);
+    image(&store, &fixture.name, "gone", None, &[]).await.expect("taken");
+    fixture.age(2 * DAY);
+    let lock =
+        |root: &Path, name: &str| fs::File::open(root.join("repositories").join(name)).expect("a lock");
+    let hold = keep::shared(&store.shared.folders).expect("somebody relies on something");
+    assert!(lock(&fixture.root, "_keep").try_lock().is_err(), "nobody can take it away");
+    assert!(lock(&fixture.root, "_keep").try_lock_shared().is_ok(), "others can rely on it, too");
+    assert!(lock(&fixture.root, "_gate").try_lock().is_ok(), "the gate is open");
+    drop(hold);
+    let (root, seen) = (fixture.root.clone(), Arc::new(AtomicBool::new(false)));
+    let removed = seen.clone();
+    journal.watch(move |step| {
+        if matches!(step, Step::Remove(path) if !path.starts_with(root.join("uploads"))) {
+            assert!(lock(&root, "_keep").try_lock_shared().is_err(), "{step:?}: nobody can rely on it");
+            assert!(lock(&root, "_gate").try_lock_shared().is_err(), "{step:?}: nor begin to");
+            removed.store(true, Ordering::SeqCst);
+        }
+    });
+    store.collect(A_DAY).await.expect("collected");
+    assert!(seen.load(Ordering::SeqCst), "something was taken away");
+}
+
+#[tokio::test]
 async fn f_x1_one_collection_at_a_time() {
     let fixture = Fixture::new();
     let store = fixture.open();
@@ -303,12 +333,42 @@ async fn i_s7_an_upload_at_work_is_no_leftover() {
     let store = fixture.open();
     let mut upload = store.start_upload(&fixture.name).await.expect("an upload");
     upload.write(vec![1; 2 << 20].into()).await.expect("taken");
+    // The thread that writes does so in its own time.
+    let file = walkdir::WalkDir::new(fixture.root.join("uploads")).min_depth(1).into_iter().flatten().next();
+    let file = file.expect("its file").into_path();
+    for _ in 0..1000 {
+        if fs::metadata(&file).expect("its file").len() == 2 << 20 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     fs::write(fixture.root.join("uploads/left"), "half").expect("a leftover");
     fixture.age(9 * DAY);
     let collected = store.collect(A_DAY).await.expect("collected");
     assert_eq!((collected.leftovers, collected.leftover_bytes), (1, 4));
     upload.finish(&Digest::of(&vec![1; 2 << 20])).await.expect("it was not hindered");
     assert_eq!(fixture.count("uploads"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn f_s5_many_that_commit_one_blob_at_once_make_one_file() {
+    let fixture = Fixture::new();
+    let bytes = Bytes::from(vec![5; 10_000]);
+    let committers = (0..16).map(|_| {
+        let (store, name, bytes) = (fixture.open(), fixture.name.clone(), bytes.clone());
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let mut upload = store.start_upload(&name).await.expect("an upload");
+                upload.write(bytes.clone()).await.expect("taken");
+                upload.finish(&Digest::of(&bytes)).await.expect("each of them succeeds");
+            }
+        })
+    });
+    for one in committers.collect::<Vec<_>>() {
+        one.await.expect("a committer");
+    }
+    assert_eq!((fixture.count("blobs"), fixture.count("uploads")), (1, 0));
+    assert!(has(&fixture.open(), &fixture.name, &bytes).await);
 }
 
 /// Writers look, wait, and push what names what they saw; collections with a short grace go on all the time.

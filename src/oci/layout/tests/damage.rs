@@ -107,6 +107,21 @@ async fn f_s1_a_scrub_finds_all_that_is_broken() {
 }
 
 #[tokio::test]
+async fn f_s1_what_was_healed_meanwhile_is_not_set_aside() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let digest = store.write_blob(&fixture.name, Bytes::from_static(b"whole")).await.expect("taken");
+    let path = fixture.root.join("blobs/sha256").join(digest.hex());
+    fs::write(&path, "rotten").expect("rot");
+    let broken = fs::File::open(&path).expect("somebody is reading it");
+    let mut upload = store.start_upload(&fixture.name).await.expect("an upload");
+    upload.write(Bytes::from_static(b"whole")).await.expect("taken");
+    upload.finish(&digest).await.expect("somebody else pushes it");
+    assert!(!scrub::set_aside(&store.shared.folders, &digest, &broken).expect("a look"));
+    assert_eq!(fs::read(&path).expect("still there"), b"whole");
+}
+
+#[tokio::test]
 async fn f_s16_a_store_of_a_newer_format_is_read_and_not_written() {
     let fixture = Fixture::new();
     let store = fixture.open();

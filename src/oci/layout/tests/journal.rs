@@ -27,7 +27,11 @@ struct Inner {
     steps: Vec<Step>,
     /// How many more changes are made before the disk is full, and for how many it stays so.
     until_full: Option<(usize, usize)>,
+    watch: Option<Watch>,
 }
+
+/// Sees every step when it has been made.
+type Watch = Arc<dyn Fn(&Step) + Send + Sync>;
 
 impl Journal {
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -36,6 +40,10 @@ impl Journal {
 
     /// Note a change that was made.
     pub(in crate::oci::layout) fn note(&self, step: Step) {
+        let watch = self.inner().watch.clone();
+        if let Some(watch) = watch {
+            watch(&step);
+        }
         self.inner().steps.push(step);
     }
 
@@ -53,6 +61,11 @@ impl Journal {
                 Ok(())
             }
         }
+    }
+
+    /// Look at every step from now on.
+    pub(super) fn watch(&self, watch: impl Fn(&Step) + Send + Sync + 'static) {
+        self.inner().watch = Some(Arc::new(watch));
     }
 
     /// From the n-th change on from now, so many fail.
