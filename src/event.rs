@@ -104,6 +104,15 @@ pub(crate) enum EventKind {
         /// Tags that will be written.
         tags: usize,
     },
+    /// So many bytes of blobs went to the target so far. May be dropped.
+    Sent {
+        /// Where to.
+        target: String,
+        /// Bytes.
+        bytes: u64,
+        /// As many as may have to.
+        at_most: u64,
+    },
     /// An image's content is at the target.
     ContentPublished {
         /// The repository.
@@ -134,11 +143,29 @@ pub(crate) enum EventKind {
         /// Tags.
         tags: usize,
     },
+    /// What the run asked of a host in all.
+    Traffic {
+        /// The host, `host[:port]`.
+        host: String,
+        /// What.
+        amount: Amount,
+    },
     /// The last event of every log.
     RunEnded {
         /// The exit code.
         exit_code: u8,
     },
+}
+
+/// Requests to a host, and bytes of bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Amount {
+    /// Requests, each repetition one.
+    pub(crate) requests: u64,
+    /// Bytes sent.
+    pub(crate) sent: u64,
+    /// Bytes received.
+    pub(crate) received: u64,
 }
 
 /// How a job ended.

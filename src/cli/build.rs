@@ -79,6 +79,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         Ok(Ended::With(code)) => *code,
         Err(problems) => problems.exit_code(),
     };
+    for (host, amount) in registries::traffic(&context.traffic) {
+        recorder.show(EventKind::Traffic { host, amount });
+    }
     recorder.show(EventKind::RunEnded { exit_code: code });
     finish(context, options, &planning, &recorder, code);
     ended
@@ -209,7 +212,7 @@ fn session<'a>(
         records: planning.shelf.records(),
         address,
         builders,
-        registries: registries::registries(&context.environment)?,
+        registries: registries::registries(context)?,
         host: HostTests { folder: workspace.root.clone(), variables: context.environment.whole() },
         redactor: Redactor::new(secrets::values(&secrets)),
         secrets,

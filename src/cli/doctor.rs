@@ -165,7 +165,7 @@ async fn registry(context: &Context, workspace: &Workspace, found: &mut Findings
     let Some(repository) = workspace.family.recipes().next().map(|recipe| recipe.repository.clone()) else {
         return;
     };
-    let registries = match registries::registries(&context.environment) {
+    let registries = match registries::registries(context) {
         Ok(registries) => registries,
         Err(problems) => return found.lacks.extend(problems.iter().cloned()),
     };

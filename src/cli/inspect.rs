@@ -119,7 +119,7 @@ async fn place(context: &Context, written: &str) -> Result<(std::sync::Arc<dyn S
             }
         };
     }
-    let store = registries::lookups(&context.environment)?(reference.registry()).map_err(wrong)?;
+    let store = registries::lookups(context)?(reference.registry()).map_err(wrong)?;
     Ok((store, reference.repository().clone(), reference.pointer()))
 }
 

@@ -28,6 +28,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::oci::Traffic;
 use crate::ui::Ui;
 
 use environment::Environment;
@@ -107,6 +108,8 @@ struct Context {
     environment: Environment,
     ui: std::sync::Arc<Ui>,
     signals: Signals,
+    /// What is asked of registries, counted.
+    traffic: std::sync::Arc<Traffic>,
 }
 
 /// How a command ended, where it did not fail.
@@ -139,7 +142,9 @@ pub(crate) fn main() -> ExitCode {
         let ended = runtime.block_on(async {
             let signals = Signals::listen()?;
             let (common, ui) = (arguments.common, ui.clone());
-            let context = Context { common, environment, ui, signals: signals.clone() };
+            let signals_too = signals.clone();
+            let context =
+                Context { common, environment, ui, signals: signals_too, traffic: Default::default() };
             signals.unless_ended(dispatch(&context, arguments.command)).await
         });
         // What is under way is dropped, which ends the programs that were started: it must have happened before we go.
@@ -168,14 +173,22 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
     match command {
         // What these begin they end in order themselves.
         Command::Build(options) => build::run(context, &options).await,
-        Command::Publish(options) => publish::run(context, &options).await,
+        Command::Publish(options) => {
+            let ended = publish::run(context, &options).await;
+            registries::tell_traffic(context);
+            ended
+        }
         Command::Load(options) => load::run(context, &options).await,
         Command::Serve(options) => serve::run(context, &options).await,
         // These leave nothing behind wherever they are stopped.
         Command::Init(options) => init::run(context, &options),
         Command::Plan(options) => signals.unless_stopped(plan::run(context, &options)).await,
         Command::Why(options) => signals.unless_stopped(why::run(context, &options)).await,
-        Command::Verify(options) => signals.unless_stopped(verify::run(context, &options)).await,
+        Command::Verify(options) => {
+            let ended = signals.unless_stopped(verify::run(context, &options)).await;
+            registries::tell_traffic(context);
+            ended
+        }
         Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
         Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,

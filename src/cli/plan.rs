@@ -86,7 +86,7 @@ impl Planning {
         let selected = workspace.select(&what.images, &what.platform)?;
         let shelf = Shelf::open(context, &workspace)?;
         let lease = shelf.lease().await?;
-        let registries = registries::lookups(&context.environment)?;
+        let registries = registries::lookups(context)?;
         let (facts, warnings) =
             crate::survey::survey(&workspace.family, &workspace.root, &*registries, &shelf.records()).await?;
         for warning in &warnings {

@@ -34,6 +34,9 @@ pub(super) struct Options {
     dry_run: bool,
 }
 
+/// How often it is looked how many bytes went out.
+const TICK: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// How to publish.
 pub(super) struct Wanted {
     pub(super) to: Option<String>,
@@ -89,7 +92,7 @@ pub(super) fn target(
     let Some(registry) = to.or(workspace.family.registry.as_deref()) else {
         return Ok(Target { name: "embedded".to_owned(), store: shelf.store.clone(), own: true });
     };
-    let store = registries::registries(&context.environment)?(registry)
+    let store = registries::registries(context)?(registry)
         .map_err(|error| Diagnostic::request(format!("publish to `{registry}`")).caused_by(&error))?;
     Ok(Target { name: registry.to_owned(), store, own: false })
 }
@@ -120,7 +123,8 @@ pub(super) async fn publish(
     }
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
-    let _: Published = prepared.carry_out(&source, towards, context.signals.stop(), show).await?;
+    let work = prepared.carry_out(&source, towards, context.signals.stop(), show);
+    let _: Published = watched(context, &prepared, &target.name, work).await?;
     // Told above, each with its reason; what could be published is.
     match prepared.release().withheld.is_empty() {
         true => Ok(Ended::Well),
@@ -144,6 +148,28 @@ fn total(totals: Totals) -> String {
 
 fn counted(number: usize, one: &str, several: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { several })
+}
+
+/// Shows how many bytes went out while a publication is carried out.
+async fn watched<T>(
+    context: &Context,
+    prepared: &Publication,
+    target: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (at_most, before) = (prepared.bytes_at_most(), context.traffic.total().sent);
+    let (mut work, mut ticks) = (std::pin::pin!(work), tokio::time::interval(TICK));
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => {}
+        }
+        let bytes = context.traffic.total().sent - before;
+        if bytes > 0 {
+            let kind = EventKind::Sent { target: target.to_owned(), bytes, at_most };
+            context.ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
+        }
+    }
 }
 
 /// What would be published of the jobs that have passed; what stays away is told.

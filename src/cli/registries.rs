@@ -5,10 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::diag::{Diagnostic, Result};
-use crate::oci::{Client, ClientOptions, Credentials, DockerConfig, Pauses, Store};
+use crate::event::Amount;
+use crate::oci::{
+    Client, ClientOptions, Credentials, DockerConfig, Listener, Notice, Pauses, Proxies, Store, Traffic,
+};
+use crate::report::traffic_line;
 use crate::survey::Registries;
+use crate::ui::Ui;
 
-use super::environment::Environment;
+use super::{Context, recorder};
 
 /// How often a look-up is tried.
 const LOOKUP_ATTEMPTS: usize = 2;
@@ -18,12 +23,12 @@ const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 const LOOKUP_PAUSES: Pauses = Pauses { base: Duration::from_millis(250), cap: Duration::from_secs(1) };
 
 /// One client a registry, made when it is first asked for. It is patient: a run has time.
-pub(super) fn registries(environment: &Environment) -> Result<Arc<Registries>> {
-    clients(environment, ClientOptions::default())
+pub(super) fn registries(context: &Context) -> Result<Arc<Registries>> {
+    clients(context, ClientOptions::default())
 }
 
 /// The same for looking things up: a person waits for the plan, which stands without an answer.
-pub(super) fn lookups(environment: &Environment) -> Result<Arc<Registries>> {
+pub(super) fn lookups(context: &Context) -> Result<Arc<Registries>> {
     let options = ClientOptions {
         attempts: LOOKUP_ATTEMPTS,
         patience: LOOKUP_PATIENCE,
@@ -31,10 +36,51 @@ pub(super) fn lookups(environment: &Environment) -> Result<Arc<Registries>> {
         pauses: LOOKUP_PAUSES,
         ..ClientOptions::default()
     };
-    clients(environment, options)
+    clients(context, options)
 }
 
-fn clients(environment: &Environment, options: ClientOptions) -> Result<Arc<Registries>> {
+/// What was asked of each host so far.
+pub(super) fn traffic(traffic: &Traffic) -> BTreeMap<String, Amount> {
+    let hosts = traffic.by_host().into_iter();
+    let amounts = hosts.map(|(host, one)| {
+        let amount = Amount { requests: one.requests, sent: one.sent, received: one.received };
+        (host, amount)
+    });
+    amounts.collect()
+}
+
+/// Say what a command asked of registries.
+pub(super) fn tell_traffic(context: &Context) {
+    if let Some(line) = traffic_line(&traffic(&context.traffic)).filter(|_| !context.common.quiet) {
+        context.ui.note(&line);
+    }
+}
+
+/// Tells a person what the clients have to say while they work.
+fn listener(ui: Arc<Ui>) -> Listener {
+    Listener::new(move |notice| match notice {
+        Notice::Waiting { registry, sign, at_most } => {
+            let until = recorder::now() + u64::try_from(at_most.as_millis()).unwrap_or_default();
+            let until = jiff::Timestamp::from_millisecond(i64::try_from(until).unwrap_or_default());
+            let until = until.map(|until| until.strftime("%H:%M:%S").to_string()).unwrap_or_default();
+            ui.note(&format!("{registry} {sign}; trying again until {until} UTC"));
+        }
+        Notice::Warned { registry, words } => {
+            ui.warning(&Diagnostic::warning(format!("{registry} says: {words}")));
+        }
+    })
+}
+
+fn clients(context: &Context, options: ClientOptions) -> Result<Arc<Registries>> {
+    let environment = &context.environment;
+    let proxies = Proxies::of(|name| environment.text(name))
+        .map_err(|error| Diagnostic::request("find the way to registries").caused_by(&error))?;
+    let options = ClientOptions {
+        proxies,
+        traffic: context.traffic.clone(),
+        listener: listener(context.ui.clone()),
+        ..options
+    };
     let files = environment.credential_files();
     let credentials = DockerConfig::load(&files, environment.search_path())
         .map_err(|error| Diagnostic::request("read the passwords of registries").caused_by(&error))?;

@@ -160,6 +160,12 @@ impl Publication {
         }
     }
 
+    /// As many bytes of blobs as may have to be sent: fewer where the target has some.
+    pub(crate) fn bytes_at_most(&self) -> u64 {
+        let size = |step: &Step| if let Step::Blob { blob, .. } = step { blob.size } else { 0 };
+        self.blobs.iter().map(size).sum()
+    }
+
     /// Every step in its order, for `--dry-run`.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
         [&self.blobs, &self.mounts, &self.manifests, &self.indexes, &self.tags].into_iter().flatten()

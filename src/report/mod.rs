@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::diag::{Diagnostic, Place, Result};
 #[cfg(test)]
 use crate::event::EVENT_VERSION;
-use crate::event::{Event, EventKind, Outcome};
+use crate::event::{Amount, Event, EventKind, Outcome};
 
 pub(crate) use plan::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
-pub(crate) use terminal::{counted, duration, size};
+pub(crate) use terminal::{counted, duration, size, traffic_line};
 
 /// The version of the format of reports.
 pub(crate) const REPORT_VERSION: u32 = 1;
@@ -37,6 +37,9 @@ pub(crate) struct Report {
     pub(crate) jobs: BTreeMap<String, JobReport>,
     /// What was published, if anything was begun.
     pub(crate) publication: Option<PublicationReport>,
+    /// What was asked of registries, by host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) traffic: BTreeMap<String, Amount>,
     /// Where the full logs are.
     pub(crate) logs: Option<String>,
     /// How the command ended; `None` where the log stops before its end.
@@ -185,6 +188,7 @@ impl Report {
             counts: Counts::default(),
             jobs: BTreeMap::new(),
             publication: None,
+            traffic: BTreeMap::new(),
             logs: None,
             exit_code: None,
         }
@@ -201,6 +205,9 @@ impl Report {
             EventKind::RunStarted { run, jobs, .. } => {
                 self.run.clone_from(run);
                 self.counts.unfinished += *jobs;
+            }
+            EventKind::Traffic { host, amount } => {
+                self.traffic.insert(host.clone(), *amount);
             }
             EventKind::RunEnded { exit_code } => self.exit_code = Some(*exit_code),
             kind => {

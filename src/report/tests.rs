@@ -208,3 +208,20 @@ fn times_and_sizes_are_read_by_people() {
     let sizes = [0, 999, 1_000, 1_250_000, 2_900_000_000].map(size);
     assert_eq!(sizes, ["0 bytes", "999 bytes", "1.0 kB", "1.2 MB", "2.9 GB"]);
 }
+
+#[test]
+fn what_was_asked_of_registries_is_told_in_one_line() {
+    let traffic = |host: &str, requests, sent| EventKind::Traffic {
+        host: host.to_owned(),
+        amount: Amount { requests, sent, received: 300_000 },
+    };
+    let event = |kind| Event { at_milliseconds: 1, kind };
+    let mut report = Report::of(&[event(traffic("r.io", 215, 12_400_000))]);
+    assert!(report.to_text().ends_with("registry: 215 requests, 12.4 MB sent, 300.0 kB received\n"));
+    report.take(&event(traffic("q.io:5000", 1, 0)));
+    let line = "registry: 216 requests, 12.4 MB sent, 600.0 kB received (q.io:5000 1, r.io 215)\n";
+    assert!(report.to_text().ends_with(line), "{}", report.to_text());
+    let text = report.to_json();
+    assert!(text.contains("\"q.io:5000\""), "{text}");
+    assert!(!Report::empty().to_text().contains("registry:"), "nothing was asked");
+}

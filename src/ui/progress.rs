@@ -12,6 +12,10 @@ use super::problem::shown;
 const QUIET_MILLISECONDS: u64 = 250;
 /// The least time between two drawings.
 const REDRAW_MILLISECONDS: u64 = 100;
+/// The least time between two lines about what was sent, where every fact is a line.
+const SENT_MILLISECONDS: u64 = 10_000;
+/// What the live line about bytes on their way is called.
+const SENDING: &str = "publish";
 /// Live lines at once; further jobs are counted in one line more.
 const LINES_LIMIT: usize = 16;
 
@@ -24,6 +28,8 @@ pub(super) struct Progress {
     ended: usize,
     started: Option<u64>,
     drawn_at: Option<u64>,
+    /// When it was last told how much was sent, where every fact is a line.
+    sent_at: Option<u64>,
     /// How many live lines stand on the terminal.
     drawn_lines: usize,
 }
@@ -36,7 +42,16 @@ struct Running {
 impl Progress {
     pub(super) fn new(display: Display) -> Self {
         let running = BTreeMap::new();
-        Self { display, running, jobs: 0, ended: 0, started: None, drawn_at: None, drawn_lines: 0 }
+        Self {
+            display,
+            running,
+            jobs: 0,
+            ended: 0,
+            started: None,
+            drawn_at: None,
+            sent_at: None,
+            drawn_lines: 0,
+        }
     }
 
     /// What to write because of an event.
@@ -129,8 +144,26 @@ impl Progress {
                 self.ended += 1;
                 Some(self.ending(job, &ended(outcome, *milliseconds)))
             }
+            EventKind::Sent { target, bytes, at_most } => self.sent(now, target, *bytes, *at_most),
+            EventKind::Published { .. } | EventKind::RunEnded { .. } => {
+                self.running.remove(SENDING);
+                publication_line(&event.kind)
+            }
             other => publication_line(other),
         }
+    }
+
+    /// How much was sent: in a live line of its own, and otherwise not too often.
+    fn sent(&mut self, now: u64, target: &str, bytes: u64, at_most: u64) -> Option<String> {
+        let step = format!("{} of at most {} sent to {}", size(bytes), size(at_most), shown(target));
+        let running = self.running.entry(SENDING.to_owned());
+        running.or_insert(Running { since: now, step: String::new() }).step.clone_from(&step);
+        let told = *self.sent_at.get_or_insert(now);
+        if now < told + SENT_MILLISECONDS {
+            return None;
+        }
+        self.sent_at = Some(now);
+        Some(format!("  {step}"))
     }
 
     fn ending(&self, job: &str, how: &str) -> String {

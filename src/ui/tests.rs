@@ -221,3 +221,29 @@ fn more_jobs_than_lines_are_counted() {
     assert_eq!(stderr.text().lines().count(), 17);
     assert!(stderr.text().ends_with("  and 4 more\n"), "{}", stderr.text());
 }
+
+#[test]
+fn bytes_on_their_way_are_told_from_time_to_time() {
+    let sent = |at_milliseconds, bytes| Event {
+        at_milliseconds,
+        kind: EventKind::Sent { target: "r.io".to_owned(), bytes, at_most: 686_000_000 },
+    };
+    let (plain, _, stderr) = ui(Colour::Never, Display::Plain);
+    for at in 0..250 {
+        plain.show(&sent(1000 + at * 100, at * 1_000_000));
+    }
+    let line = |bytes| format!("  {bytes}.0 MB of at most 686.0 MB sent to r.io\n");
+    assert_eq!(stderr.text(), line(100) + &line(200));
+    let (live, _, stderr) = ui(Colour::Never, Display::Live { columns: 80 });
+    live.show(&sent(1000, 1_000_000));
+    live.show(&sent(3000, 2_000_000));
+    assert!(
+        stderr.text().contains("publish  2.0 s  2.0 MB of at most 686.0 MB sent to r.io"),
+        "{}",
+        stderr.text()
+    );
+    live.show(&Event { at_milliseconds: 3500, kind: EventKind::Published { tags: 1 } });
+    let before = stderr.text().len();
+    live.tick(9000);
+    assert!(!stderr.text()[before..].contains("sent to"), "it is over");
+}

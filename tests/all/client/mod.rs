@@ -8,3 +8,4 @@ mod peers;
 mod registries;
 mod scripted;
 mod tls;
+mod told;
