@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
-use crate::oci::{Collected, Collection, Error, ErrorKind, Scrubbed};
+use crate::oci::{Collected, Collection, Error, ErrorKind, Scrubbed, Unused};
 use crate::report::size;
 
 use super::workshop::Shelf;
@@ -22,6 +22,7 @@ use super::{Context, Ended};
 #[command(after_help = "Examples:
   polyarch gc --dry-run                  what would go
   polyarch gc                            remove what nobody has needed for a day
+  polyarch gc --unused-for 30d           and the builds that no run has asked for in a month
   polyarch gc --grace 1h --store DIR
   polyarch gc --scrub                    and read everything, to see whether it is still whole
   polyarch gc --format json | jq .bytes
@@ -35,6 +36,9 @@ pub(super) struct Options {
     /// What was written or found within this time stays, as in 90s, 30m, 24h, 7d
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     grace: Duration,
+    /// Let go of records that no run has asked for within this time, and so of what was built
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    unused_for: Option<Duration>,
     /// Read all content and set aside what no longer has its digest
     #[arg(long, conflicts_with = "dry_run")]
     scrub: bool,
@@ -61,7 +65,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         true => Some(shelf.store.scrub().await.map_err(|error| problem("read the store", &error))?),
         false => None,
     };
-    let collection = Collection { grace: options.grace, dry_run: options.dry_run };
+    // The scopes hold what was built, and the records of it.
+    let unused = options.unused_for.map(|age| Unused { within: "scopes".to_owned(), age });
+    let collection = Collection { grace: options.grace, dry_run: options.dry_run, unused };
     let collected = shelf.store.collect(collection).await;
     let collected = collected.map_err(|error| problem("collect garbage", &error))?;
     shelf.store.flush().await.map_err(|error| problem("write the list of images", &error))?;
@@ -112,6 +118,10 @@ fn text(dry_run: bool, collected: &Collected, scrubbed: Option<&Scrubbed>) -> St
     }
     let line =
         |verb: &str, files, bytes| format!("{verb:<9}{}, {}\n", count(number(files), "file"), size(bytes));
+    if collected.tags > 0 {
+        let verb = if dry_run { "to go" } else { "removed" };
+        text.push_str(&format!("{verb:<9}{}\n", count(number(collected.tags), "unused record")));
+    }
     text.push_str(&line(if dry_run { "to go" } else { "removed" }, collected.files, collected.bytes));
     if collected.leftovers > 0 {
         let verb = if dry_run { "to go" } else { "removed" };
@@ -124,6 +134,7 @@ fn text(dry_run: bool, collected: &Collected, scrubbed: Option<&Scrubbed>) -> St
 fn json(dry_run: bool, collected: &Collected, scrubbed: Option<&Scrubbed>) -> serde_json::Value {
     json!({
         "dry_run": dry_run,
+        "tags": collected.tags,
         "documents": collected.documents,
         "blobs": collected.blobs,
         "files": collected.files,

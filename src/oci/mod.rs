@@ -24,7 +24,7 @@ pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCreden
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};
-pub use layout::{Collected, Collection, Layout, Lease, Scrubbed};
+pub use layout::{Collected, Collection, Layout, Lease, Scrubbed, Unused};
 pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};

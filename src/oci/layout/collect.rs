@@ -1,5 +1,6 @@
 //! Taking away what nothing leads to, while others write and read (I-S3, I-S4).
 //!
+//! Tags stay, but for those that nobody has asked for in a long time, where that is wanted ([`Unused`]).
 //! Kept in a repository is: what a tag points at, every document that is young, and from those whatever they name
 //! and whatever is about them (referrers). Young is what was written, or found by somebody, within the grace time,
 //! or since the oldest run that is still at work began (`leases.rs`). Content is kept as long as a repository says
@@ -32,11 +33,24 @@ pub struct Collection {
     pub grace: Duration,
     /// Nothing is removed; the answer says what would be.
     pub dry_run: bool,
+    /// Tags that nobody needs any more.
+    pub unused: Option<Unused>,
+}
+
+/// Tags that go because nobody has asked for them in a long time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unused {
+    /// The first part of the names of the repositories in which tags go.
+    pub within: String,
+    /// Nobody has written, resolved or read them for so long.
+    pub age: Duration,
 }
 
 /// What a collection took away, or would.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
+    /// Tags that nobody has asked for.
+    pub tags: u64,
     /// Manifests and indexes, counted once for each repository that held them.
     pub documents: u64,
     /// Blobs, counted once for each repository that held them.
@@ -67,6 +81,7 @@ pub(super) fn collect(folders: &Folders, collection: &Collection) -> Result<Coll
         dry: collection.dry_run,
         now,
         cutoff: cutoff(folders, now, collection)?,
+        unused: collection.unused.clone(),
         held: HashSet::new(),
         gone: HashSet::new(),
         collected: Collected::default(),
@@ -97,6 +112,7 @@ struct Sweep<'a> {
     dry: bool,
     now: SystemTime,
     cutoff: SystemTime,
+    unused: Option<Unused>,
     /// What some repository goes on holding.
     held: HashSet<Digest>,
     /// What the repository at hand would no longer hold, in a dry run.
@@ -118,7 +134,7 @@ impl Sweep<'_> {
     fn repository(&mut self, name: &Repository) -> Result<(), Error> {
         let shelf = Shelf::quiet(self.folders, name);
         let mut reach = Reach::new(self.folders, &shelf);
-        let swept = self.roots(&shelf, &mut reach).and_then(|()| {
+        let swept = self.tags(name, &shelf).and_then(|()| self.roots(&shelf, &mut reach)).and_then(|()| {
             self.documents(&shelf, &mut reach)?;
             self.blobs(&shelf, &reach)?;
             self.referrers(&shelf)
@@ -156,9 +172,39 @@ impl Sweep<'_> {
         }
     }
 
+    /// Let go of the tags that nobody has asked for.
+    fn tags(&mut self, name: &Repository, shelf: &Shelf<'_>) -> Result<(), Error> {
+        let Some(unused) = self.unused.clone() else { return Ok(()) };
+        if name.as_str().split('/').next() != Some(unused.within.as_str()) {
+            return Ok(());
+        }
+        let before = self.now.checked_sub(unused.age).unwrap_or(SystemTime::UNIX_EPOCH).min(self.cutoff);
+        let tags = shelf.tags()?;
+        for batch in tags.chunks(BATCH) {
+            let _locks = self.locks(shelf)?;
+            for tag in batch {
+                let file = shelf.tag_file(tag);
+                let is_old = folders::age_mark(&file)?.is_some_and(|(asked, _)| asked <= before);
+                if is_old {
+                    self.collected.tags += 1;
+                    self.let_go(file)?;
+                }
+            }
+            if !self.dry {
+                index::mark_stale(self.folders)?;
+                // Gone for good before anything that they lead to.
+                self.folders.sync_folder(&shelf.tags_folder())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reach all that a tag or a young document leads to.
     fn roots(&self, shelf: &Shelf<'_>, reach: &mut Reach<'_>) -> Result<(), Error> {
         for tag in shelf.tags()? {
+            if self.gone.contains(&shelf.tag_file(&tag)) {
+                continue;
+            }
             let unreadable = |error: Error| {
                 Error::new(ErrorKind::Mismatch, format!("the tag {tag} cannot be read")).because(error)
             };

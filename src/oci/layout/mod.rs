@@ -41,7 +41,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinError;
 
-pub use self::collect::{Collected, Collection};
+pub use self::collect::{Collected, Collection, Unused};
 use self::disk::Disk;
 use self::folders::Folders;
 pub use self::leases::Lease;

@@ -78,8 +78,14 @@ impl<'a> Shelf<'a> {
         self.folder.join("_referrers").join(file_name(subject))
     }
 
-    fn tags_folder(&self) -> PathBuf {
+    /// The folder of its tags.
+    pub(super) fn tags_folder(&self) -> PathBuf {
         self.folder.join("_tags")
+    }
+
+    /// The file of a tag.
+    pub(super) fn tag_file(&self, tag: &Tag) -> PathBuf {
+        self.tags_folder().join(tag.as_str())
     }
 
     /// The file and the size of a blob, where the repository holds it and the content is there (F-S3).
@@ -156,8 +162,9 @@ impl<'a> Shelf<'a> {
         let digest = match pointer {
             Pointer::Digest(digest) => digest.clone(),
             Pointer::Tag(tag) => match self.tag(tag)? {
-                Some(target) => target.digest,
-                None => return Ok(None),
+                // Asked for now: its age begins again.
+                Some(target) if self.finds(&self.tag_file(tag))? => target.digest,
+                _ => return Ok(None),
             },
         };
         if !self.folders.is_there(&self.folder.join("_manifests"))? {
@@ -180,7 +187,7 @@ impl<'a> Shelf<'a> {
         if !self.folders.is_there(&self.tags_folder())? {
             return Ok(None);
         }
-        let path = self.tags_folder().join(tag.as_str());
+        let path = self.tag_file(tag);
         let Some(bytes) = folders::read_small(&path)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             let what = format!("read the tag {tag} of {} in `{}`", self.name, path.display());
@@ -295,7 +302,7 @@ impl<'a> Shelf<'a> {
         for tag in self.tags()? {
             // A tag that cannot be read points at nothing that we could keep whole.
             if self.tag(&tag).ok().flatten().is_some_and(|target| target.digest == *digest) {
-                self.folders.remove(&self.tags_folder().join(tag.as_str()))?;
+                self.folders.remove(&self.tag_file(&tag))?;
             }
         }
         if self.folders.is_there(&self.tags_folder())? {
@@ -326,7 +333,7 @@ impl<'a> Shelf<'a> {
             return Err(missing());
         }
         let _lock = self.lock()?;
-        match self.folders.remove(&self.tags_folder().join(tag.as_str()))? {
+        match self.folders.remove(&self.tag_file(tag))? {
             true => self.folders.sync_folder(&self.tags_folder()),
             false => Err(missing()),
         }

@@ -8,7 +8,7 @@ use crate::oci::layout::keep::SLACK;
 use crate::oci::{Descriptor, Manifest};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const A_DAY: Collection = Collection { grace: DAY, dry_run: false };
+const A_DAY: Collection = Collection { grace: DAY, dry_run: false, unused: None };
 
 pub(super) fn manifest(config: &[u8], layers: &[&[u8]], subject: Option<&Document>) -> Document {
     Document::of_manifest(&Manifest {
@@ -170,6 +170,39 @@ async fn i_s3_what_somebody_was_told_is_there_stays() {
     assert!(has(&store, &other, b"mounted").await);
     assert!(!has(&store, name, b"forgotten").await);
     whole(&store, name, &found.digest().clone().into()).await.expect("a document with all it leads to");
+}
+
+#[tokio::test]
+async fn f_k7_tags_that_nobody_asks_for_go_where_that_is_wanted() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let scope: Repository = "scopes/trusted".parse().expect("a name");
+    for name in [&scope, &fixture.name] {
+        image(&store, name, "asked", None, &[tag("asked")]).await.expect("taken");
+        image(&store, name, "forgotten", None, &[tag("forgotten")]).await.expect("taken");
+    }
+    fixture.age(40 * DAY);
+    assert!(store.resolve(&scope, &tag("asked").into()).await.expect("a look").is_some());
+    let unused = Unused { within: "scopes".to_owned(), age: 30 * DAY };
+    let collection = Collection { unused: Some(unused), ..A_DAY };
+    let dry = Collection { dry_run: true, ..collection.clone() };
+    let told = store.collect(dry).await.expect("a dry run");
+    assert_eq!(
+        (told.tags, told.documents, told.blobs, told.files),
+        (1, 1, 2, 0),
+        "the other repository holds them"
+    );
+    assert_eq!(store.tags(&scope, None, 9).await.expect("tags").len(), 2);
+    assert_eq!(store.collect(collection).await.expect("collected"), told);
+    assert_eq!(store.tags(&scope, None, 9).await.expect("tags"), [tag("asked")]);
+    assert_eq!(
+        store.tags(&fixture.name, None, 9).await.expect("tags").len(),
+        2,
+        "not where nobody wanted it"
+    );
+    whole(&store, &scope, &tag("asked").into()).await.expect("whole");
+    store.flush().await.expect("a list");
+    assert_eq!(fixture.listed(), ["a/b:asked", "a/b:forgotten", "scopes/trusted:asked"]);
 }
 
 #[tokio::test]
@@ -383,7 +416,8 @@ async fn f_s6_collections_under_load_take_nothing_that_is_needed() {
         async move {
             let mut files = 0;
             while !ended.load(Ordering::SeqCst) {
-                let collected = store.collect(Collection { grace: GRACE, dry_run: false }).await;
+                let collected =
+                    store.collect(Collection { grace: GRACE, dry_run: false, unused: None }).await;
                 files += collected.expect("collected").files;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
