@@ -65,18 +65,21 @@ struct Pushing<'a> {
 
 impl Pushing<'_> {
     async fn take(&self, from: Option<&Repository>) -> Result<Taken, Error> {
+        if from.is_some() {
+            // Whoever is about to learn it is not waited for: this blob would teach nothing.
+            let known = self.connection.known.mounts_tell.try_lock().map_or(None, |told| *told);
+            return self.bring(from, known).await;
+        }
         let mut told = self.connection.known.mounts_tell.lock().await;
         let known = *told;
         if known.is_some() {
             drop(told);
-            return self.bring(from, known).await;
+            return self.bring(None, known).await;
         }
         // The first blob is sent alone, and tells how the others are.
-        let taken = self.bring(from, None).await?;
-        if from.is_none() {
-            let again = Session::mount(self.connection, self.repository, &self.blob.digest, self.repository);
-            *told = Some(matches!(taken, Taken::There) || matches!(again.await, Ok(Mount::There)));
-        }
+        let taken = self.bring(None, None).await?;
+        let again = Session::mount(self.connection, self.repository, &self.blob.digest, self.repository);
+        *told = Some(matches!(taken, Taken::There) || matches!(again.await, Ok(Mount::There)));
         Ok(taken)
     }
 

@@ -1,6 +1,7 @@
 //! The registry client: against a scripted registry, and against two real ones behind a proxy that does harm.
 
 mod ambiguous;
+mod demands;
 mod family;
 mod fault_proxy;
 mod faults;

@@ -12,44 +12,44 @@ use polyarch::oci::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const CANARY: &str = "canary-7f3a9b";
+pub(super) const CANARY: &str = "canary-7f3a9b";
 
 /// A request as the scripted registry saw it.
 #[derive(Clone, Debug)]
-struct Seen {
-    method: String,
-    target: String,
+pub(super) struct Seen {
+    pub(super) method: String,
+    pub(super) target: String,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// Whether the body came whole.
     whole: bool,
 }
 
 impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// What the scripted registry answers; `sent` bytes of the body, then the connection ends.
-struct Reply {
+pub(super) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     sent: usize,
 }
 
-fn reply(status: u16) -> Reply {
+pub(super) fn reply(status: u16) -> Reply {
     Reply { status, headers: Vec::new(), body: Vec::new(), sent: usize::MAX }
 }
 
 impl Reply {
-    fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub(super) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
-    fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
@@ -61,14 +61,14 @@ impl Reply {
 }
 
 /// A registry that answers by script and remembers what it was asked.
-struct Server {
-    address: String,
+pub(super) struct Server {
+    pub(super) address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
     /// `script` gets each request with its number. `read_limit` cuts the connection within request bodies.
-    async fn start(script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::cutting(script, |_, _| None).await
     }
 
@@ -110,15 +110,15 @@ impl Server {
         Self { address, seen }
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.client_with(|_| {})
     }
 
-    fn client_with(&self, change: impl Fn(&mut ClientOptions)) -> Client {
+    pub(super) fn client_with(&self, change: impl Fn(&mut ClientOptions)) -> Client {
         let pause = Duration::from_millis(1);
         let mut options = ClientOptions {
             pauses: Pauses { base: pause, cap: pause },
@@ -156,15 +156,15 @@ async fn receive(
     Some(Seen { method, target, headers, body, whole: taken == length })
 }
 
-fn repository() -> Repository {
+pub(super) fn repository() -> Repository {
     "team/image".parse().unwrap()
 }
 
-fn fixed(address: &str, login: Login) -> Arc<dyn Credentials> {
+pub(super) fn fixed(address: &str, login: Login) -> Arc<dyn Credentials> {
     Arc::new(Fixed(address.to_owned(), login))
 }
 
-fn basic() -> Login {
+pub(super) fn basic() -> Login {
     Login::Basic { user: "user".to_owned(), password: Secret::new(CANARY) }
 }
 
@@ -386,107 +386,6 @@ async fn f_r9_a_refused_mount_is_cancelled() {
     let server = Server::start(|_, _| reply(201).with("docker-content-digest", Digest::of(b"y"))).await;
     let error = server.client().mount_blob(&repository(), &digest, &from).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-}
-
-/// A registry and its token server in one; the first token is refused from the third use on.
-fn bearer_script(_: usize, seen: &Seen) -> Reply {
-    let host = seen.header("host").unwrap();
-    if seen.target.starts_with("/token") {
-        let identity = seen.method == "POST" && String::from_utf8_lossy(&seen.body).contains(CANARY);
-        return match seen.header("authorization").is_some_and(|value| value.starts_with("Basic ")) || identity
-        {
-            true => reply(200).body(r#"{"token":"good","expires_in":1}"#),
-            false => reply(401),
-        };
-    }
-    match seen.header("authorization") {
-        Some("Bearer good") => reply(200).with("content-length", "1"),
-        _ => reply(401)
-            .with("www-authenticate", format!("Bearer realm=\"http://{host}/token\",service=\"reg\"")),
-    }
-}
-
-#[tokio::test]
-async fn f_r10_tokens_are_fetched_kept_and_renewed() {
-    for login in [basic(), Login::IdentityToken(Secret::new(CANARY))] {
-        let server = Server::start(bearer_script).await;
-        let client =
-            server.client_with(|options| options.credentials = fixed(&server.address, login.clone()));
-        for _ in 0..3 {
-            assert_eq!(client.blob_size(&repository(), &Digest::of(b"x")).await.unwrap(), Some(1));
-        }
-        assert_eq!(server.seen().len(), 5, "401, token, and three that carry it");
-        tokio::time::sleep(Duration::from_millis(950)).await;
-        client.blob_size(&repository(), &Digest::of(b"x")).await.unwrap();
-        assert_eq!(server.seen().len(), 7, "a token that is about to end is renewed first");
-        let scope = "repository%3Ateam%2Fimage%3Apull";
-        let token = server.seen()[1].clone();
-        assert!(token.target.contains(scope) || String::from_utf8_lossy(&token.body).contains(scope));
-    }
-}
-
-#[tokio::test]
-async fn f_r10_a_loop_of_challenges_ends_and_so_does_an_endless_token() {
-    let server = Server::start(|number, seen| match seen.target.starts_with("/token") {
-        true => reply(200).body(format!(r#"{{"token":"t{number}"}}"#)),
-        false => reply(401).with(
-            "www-authenticate",
-            format!("Bearer realm=\"http://{}/token\"", seen.header("host").unwrap()),
-        ),
-    })
-    .await;
-    let error = server.client().blob_size(&repository(), &Digest::of(b"x")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied);
-    assert!(server.seen().len() <= 5);
-    let server = Server::start(|_, seen| match seen.target.starts_with("/token") {
-        true => reply(200).body(format!(r#"{{"token":"{}"}}"#, "t".repeat(1 << 20))),
-        false => reply(401).with(
-            "www-authenticate",
-            format!("Bearer realm=\"http://{}/token\"", seen.header("host").unwrap()),
-        ),
-    })
-    .await;
-    let error = server.client().blob_size(&repository(), &Digest::of(b"x")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooLarge);
-}
-
-#[tokio::test]
-async fn tm11_a_redirect_to_another_host_carries_no_credentials() {
-    let other = Server::start(|_, _| reply(200).body("x")).await;
-    let target = other.address.clone();
-    let server = Server::start(move |_, seen| match seen.header("authorization") {
-        None => reply(401).with("www-authenticate", "Basic realm=\"x\""),
-        Some(_) => reply(307).with("location", format!("http://{target}/storage?signature=s")),
-    })
-    .await;
-    let client = server.client_with(|options| options.credentials = fixed(&server.address, basic()));
-    let reader = client.read_blob(&repository(), &Digest::of(b"x"), None).await.unwrap();
-    assert_eq!(reader.collect(&Digest::of(b"x"), 10).await.unwrap(), "x");
-    assert_eq!(other.seen().len(), 1);
-    assert_eq!(other.seen()[0].header("authorization"), None);
-}
-
-#[tokio::test]
-async fn tm12_realms_and_redirects_do_not_lead_astray() {
-    for realm in
-        ["http://registry.example/token", "http://169.254.169.254/token", "file:///etc/passwd", "nonsense"]
-    {
-        let server = Server::start(move |_, _| {
-            reply(401).with("www-authenticate", format!("Bearer realm=\"{realm}\""))
-        })
-        .await;
-        let client = server.client_with(|options| options.credentials = fixed(&server.address, basic()));
-        let error = client.blob_size(&repository(), &Digest::of(b"x")).await.unwrap_err();
-        assert_eq!((error.kind(), server.seen().len()), (ErrorKind::Denied, 1), "{realm}: {error}");
-    }
-    for location in ["http://169.254.169.254/x", "file:///etc/passwd", "http://[::ffff:a9fe:a9fe]/"] {
-        let server = Server::start(move |_, _| reply(302).with("location", location)).await;
-        let error = server.client().blob_size(&repository(), &Digest::of(b"x")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Denied, "{location}");
-    }
-    let server = Server::start(|_, _| reply(302).with("location", "/again")).await;
-    server.client().blob_size(&repository(), &Digest::of(b"x")).await.unwrap_err();
-    assert_eq!(server.seen().len(), 11, "ten redirects are followed");
 }
 
 #[tokio::test]
