@@ -1,5 +1,5 @@
 # The commands of this project; each is a script that can be read and run on its own.
-.PHONY: help demo test check
+.PHONY: help demo test check bench
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -13,3 +13,6 @@ test:  ## every test, on real engines too; says what it skipped and why
 
 check:  ## format, lints, docs, dependency policy, shell scripts
 	@scripts/check
+
+bench:  ## what it costs to bring a family to a registry, peers beside it: requests, bytes, seconds
+	@cargo bench --locked --quiet --bench push_family
