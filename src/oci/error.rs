@@ -54,12 +54,13 @@ impl Error {
         self
     }
 
-    /// A failure of the system under `doing`; a full disk is told apart.
+    /// A failure of the system under `doing`; a full disk, and what may pass as open files do, are told apart.
     pub fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match source.kind() {
             Io::NotFound => ErrorKind::NotFound,
             Io::StorageFull | Io::QuotaExceeded => ErrorKind::Full,
+            _ if too_many_files(&source) => ErrorKind::Passing,
             _ => ErrorKind::Failed,
         };
         Self::new(kind, doing).because(source)
@@ -74,6 +75,12 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
+}
+
+/// Whether this process, or the system, has no more files to open: some will be closed in a moment.
+fn too_many_files(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl fmt::Display for Error {

@@ -7,12 +7,15 @@ use axum::http::header::{AsHeaderName, CONTENT_LENGTH, EXPECT, HeaderName};
 use axum::http::{Method, request::Parts};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{Code, Refusal};
 
 /// How long a client may think between two pieces of a body.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How slow a body may be on the whole, in bytes a second, once a while has gone: a byte a minute holds up a place.
+const SLOWEST: u64 = 256;
+const SLOW_START: Duration = Duration::from_secs(60);
 /// How many bytes of a body are read in all before it is answered with a refusal: a client that is still
 /// sending would see a broken pipe and never the answer.
 const DRAIN_BYTES: u64 = 16 << 20;
@@ -30,6 +33,7 @@ pub(super) struct Request {
     /// What it says before its body.
     pub(super) head: Head,
     body: BodyDataStream,
+    begun: Instant,
     read_bytes: u64,
     at_end: bool,
 }
@@ -75,7 +79,7 @@ impl Request {
         let query = parts.uri.query().unwrap_or_default();
         let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let head = Head { parts, query };
-        Self { head, body: body.into_data_stream(), read_bytes: 0, at_end: false }
+        Self { head, body: body.into_data_stream(), begun: Instant::now(), read_bytes: 0, at_end: false }
     }
 
     /// The next bytes of the body.
@@ -90,6 +94,11 @@ impl Request {
         match timeout(PIECE_TIMEOUT, self.body.next()).await {
             Ok(Some(Ok(piece))) => {
                 self.read_bytes += piece.len() as u64;
+                let taken = self.begun.elapsed();
+                if taken > SLOW_START && self.read_bytes < SLOWEST * taken.as_secs() {
+                    self.at_end = true;
+                    return Err(lost(format!("the body comes at less than {SLOWEST} bytes a second")));
+                }
                 Ok(Some(piece))
             }
             Ok(None) => {

@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
+use rustix::process::{Resource, getrlimit};
 use tokio::time::Instant;
 
 use super::answer::{About, Code, Refusal};
 use super::route::SessionName;
 use crate::oci::{Repository, Store, Upload};
 
-/// How many uploads may be open at once.
-const SESSIONS: usize = 1_000;
+/// How many uploads may be open at once, where the limit of open files allows it: each holds one.
+const SESSIONS: u64 = 1_000;
 /// How long an upload may lie idle before it is thrown away.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// All open uploads.
-#[derive(Default)]
 pub(super) struct Uploads {
+    limit: usize,
     open: Mutex<BTreeMap<SessionName, Arc<Session>>>,
 }
 
@@ -41,6 +42,14 @@ impl Session {
     fn is_stale(&self) -> bool {
         let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         touched.elapsed() >= IDLE_TIMEOUT && self.upload.try_lock().is_ok()
+    }
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let limit = usize::try_from((files / 4).clamp(4, SESSIONS)).unwrap_or(4);
+        Self { limit, open: Mutex::default() }
     }
 }
 
@@ -69,8 +78,8 @@ impl Uploads {
     ) -> Result<Arc<Session>, Refusal> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, session| !session.is_stale());
-        if open.len() >= SESSIONS {
-            let words = format!("{SESSIONS} uploads are open: finish or cancel some");
+        if open.len() >= self.limit {
+            let words = format!("{} uploads are open: finish or cancel some", self.limit);
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, words)
                 .with(RETRY_AFTER, "5"));
         }
@@ -163,7 +172,7 @@ mod tests {
         let first = add().expect("the first");
         let store = crate::oci::Memory::new();
         let find = async |repository: &Repository| uploads.find(&store, repository, first).await;
-        for _ in 1..SESSIONS {
+        for _ in 1..uploads.limit {
             add().expect("within the limit");
         }
         assert!(add().is_err(), "one over the limit");

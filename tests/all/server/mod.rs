@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod conditions;
+mod limits;
 mod program;
 mod restart;
 mod rights;

@@ -16,11 +16,26 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn start(store: &Path, arguments: &[&str]) -> Self {
-        let mut child = command(store, arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::of(command(store, arguments).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// With so many open files at the most, and anonymous writes.
+    pub(super) fn start_with_files(store: &Path, files: u32) -> Self {
+        let store = store.to_str().unwrap();
+        let arguments = ["--store", store, "serve", "--listen", "127.0.0.1:0", "--anonymous-writes"];
+        Self::of(super::limits::with_files(
+            files,
+            env!("CARGO_BIN_EXE_polyarch"),
+            &arguments.map(str::to_owned),
+        ))
+    }
+
+    fn of(mut child: Child) -> Self {
         let mut address = String::new();
         let output = child.stdout.take().expect("its output");
         BufReader::new(output).read_line(&mut address).unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client =
+            Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30)).build().unwrap();
         assert!(!address.trim().is_empty(), "it says where it serves");
         Self { child, address: address.trim().to_owned(), client }
     }
@@ -41,6 +56,13 @@ impl Program {
         let pushed = with(self.ask("POST", &path).body("{}")).send().await.unwrap();
         let read = with(self.ask("GET", &format!("/v2/{repository}/blobs/{digest}"))).send().await.unwrap();
         (pushed.status().as_u16(), read.status().as_u16())
+    }
+
+    /// Tell it to end; its exit code.
+    pub(super) fn end(mut self) -> Option<i32> {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
     }
 
     /// Cut it off as a loss of power would.
