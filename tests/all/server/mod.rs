@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod conditions;
+mod disk;
 mod limits;
 mod program;
 mod restart;
