@@ -188,7 +188,7 @@ impl Registry {
         let address = listener.local_addr().unwrap().to_string();
         if !debian {
             let store = Arc::new(Layout::open(own.path().join("store")).unwrap());
-            let router = router(store, Access::Anonymous);
+            let router = router(store, Access::open());
             tokio::spawn(async move { serve(listener, router, std::future::pending()).await });
             return Some(Self { address, process: None, _folder: own });
         }

@@ -83,7 +83,15 @@ fn failing(place: &Place, call: &str, error: &str, when: usize) -> Option<Server
     let inject = format!("inject={call}:error={error}:when={when}");
     // With -D the server is our own child, and strace its grandchild: a kill hits the right one.
     strace.args(["-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    strace.args(["-e", &inject, env!("CARGO_BIN_EXE_polyarch"), "serve", "--listen", "127.0.0.1:0"]);
+    strace.args([
+        "-e",
+        &inject,
+        env!("CARGO_BIN_EXE_polyarch"),
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--anonymous-writes",
+    ]);
     strace.arg("--store").arg(place.store()).stdout(Stdio::piped()).stderr(Stdio::null());
     Server::try_of(strace.spawn().expect("strace starts"))
 }

@@ -25,7 +25,7 @@ struct Server {
 impl Server {
     /// Start it on the store of a place, at a port of its own.
     fn start(place: &Place) -> Self {
-        Self::of(place.start(&["serve", "--listen", "127.0.0.1:0"]))
+        Self::of(place.start(&["serve", "--listen", "127.0.0.1:0", "--anonymous-writes"]))
     }
 
     fn of(child: Child) -> Self {
