@@ -38,6 +38,10 @@ pub(super) fn take(folders: &Folders) -> Result<Lease, Error> {
 /// When the oldest of the living began. The files of the dead are removed, unless this is a dry run.
 pub(super) fn oldest(folders: &Folders, dry: bool) -> Result<Option<SystemTime>, Error> {
     let mut oldest: Option<SystemTime> = None;
+    // Never through a link that somebody has put there.
+    if !folders.is_there(&folders.leases())? {
+        return Ok(oldest);
+    }
     for name in folders::names(&folders.leases())? {
         let path = folders.leases().join(name);
         let Some((began, _)) = folders::age_mark(&path)? else { continue };

@@ -22,6 +22,10 @@ pub(super) fn sweep(folders: &Folders, age: Duration) -> Result<(), Error> {
 pub(super) fn find(folders: &Folders, cutoff: SystemTime) -> Result<Vec<(PathBuf, u64)>, Error> {
     let uploads = folders.uploads();
     let mut found = Vec::new();
+    // Never through a link that somebody has put there.
+    if !folders.is_there(&uploads)? {
+        return Ok(found);
+    }
     for name in folders::names(&uploads)? {
         let path = uploads.join(name);
         // Gone since it was listed: another process finished it or swept it.

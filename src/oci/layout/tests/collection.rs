@@ -173,6 +173,26 @@ async fn i_s3_what_somebody_was_told_is_there_stays() {
 }
 
 #[tokio::test]
+async fn tm30_a_collection_goes_through_no_link() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let outside = fixture.root.with_file_name("outside");
+    let name = Digest::of(b"not ours").hex().to_owned();
+    fs::create_dir(&outside).and_then(|()| fs::write(outside.join(&name), "not ours")).expect("a file");
+    older(&outside.join(&name), 9 * DAY);
+    store.write_blob(&fixture.name, Bytes::from_static(b"x")).await.expect("taken");
+    for part in ["uploads", "leases", "blobs/sha256", "blobs", "repositories/a/b/_blobs", "repositories/a"] {
+        let (path, aside) = (fixture.root.join(part), fixture.root.with_file_name("aside"));
+        fs::rename(&path, &aside).expect("aside");
+        std::os::unix::fs::symlink(&outside, &path).expect("a link");
+        // It may refuse, or pass over what is no folder of ours.
+        let _ = store.collect(A_DAY).await;
+        assert!(outside.join(&name).exists(), "{part}");
+        fs::remove_file(&path).and_then(|()| fs::rename(&aside, &path)).expect("as before");
+    }
+}
+
+#[tokio::test]
 async fn f_k7_tags_that_nobody_asks_for_go_where_that_is_wanted() {
     let fixture = Fixture::new();
     let store = fixture.open();
