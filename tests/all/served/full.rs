@@ -180,7 +180,7 @@ async fn f_k5_a_rename_to_another_device_is_a_failed_push() {
 fn on_small_disk(test: &str, place: &Place, options: &str) -> Option<Server> {
     std::fs::create_dir(place.store()).expect("a mount point");
     let script = format!(
-        "mount -t tmpfs -o mode=700,{options} none \"$1\" && exec \"$0\" serve --listen 127.0.0.1:0 --store \"$1\""
+        "mount -t tmpfs -o mode=700,{options} none \"$1\" && exec \"$0\" serve --anonymous-writes --listen 127.0.0.1:0 --store \"$1\""
     );
     let mut unshare = place.program("unshare");
     unshare.args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_polyarch")]).arg(place.store());
