@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::diag::{Diagnostic, Result};
-use crate::oci::{Digest, Document, Error, ErrorKind, Pointer, Reference, Repository, Store};
+use crate::oci::{
+    Digest, Document, Error, ErrorKind, ImageConfiguration, Pointer, Reference, Repository, Store,
+};
 use crate::report::size;
 
 use super::workshop::Shelf;
@@ -149,24 +151,20 @@ async fn look(
 }
 
 async fn look_at(store: &dyn Store, repository: &Repository, document: &Document) -> Result<Image, Error> {
-    const CONFIG_BYTES_LIMIT: u64 = 4 << 20;
     let manifest = document.manifest()?;
     let config = manifest.config.digest.clone();
-    let read = store.read_blob(repository, &config, None).await?.collect(&config, CONFIG_BYTES_LIMIT).await?;
-    let fields: serde_json::Value = serde_json::from_slice(&read).unwrap_or_default();
-    let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
-    let variant = fields["variant"].as_str();
-    let labels = fields["config"]["Labels"].as_object().cloned().unwrap_or_default();
+    let configuration = match ImageConfiguration::read(store, repository, &manifest.config).await {
+        // An artifact's configuration may be anything.
+        Err(error) if error.kind() == ErrorKind::Invalid => ImageConfiguration::default(),
+        read => read?,
+    };
     Ok(Image {
-        platform: crate::oci::Platform::from_fields(&text("os"), &text("architecture"), variant).to_string(),
+        platform: configuration.platform().map_or_else(|| "unknown".to_owned(), |found| found.to_string()),
         digest: document.digest().clone(),
         config,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
-        created: fields["created"].as_str().map(str::to_owned),
-        labels: labels
-            .into_iter()
-            .map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned()))
-            .collect(),
+        labels: configuration.labels(),
+        created: configuration.created,
         layers: manifest
             .layers
             .into_iter()

@@ -9,6 +9,7 @@ mod platform;
 mod reference;
 mod document;
 mod store;
+mod configuration;
 mod copy;
 mod unambiguous;
 mod rules;
@@ -19,6 +20,7 @@ mod client;
 pub mod server;
 
 pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
+pub use configuration::ImageConfiguration;
 pub use copy::{copy_document, copy_image};
 pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCredentials, Secret};
 pub use digest::{Algorithm, Digest, Hasher};

@@ -6,17 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::Built;
 use crate::oci::{
-    Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, Manifest, MediaType, Platform, Pointer,
-    Repository, Store,
+    Descriptor, Digest, Document, Error, ImageConfiguration, ImageIndex, Manifest, MediaType, Platform,
+    Pointer, Repository, Store,
 };
-
-/// The largest image configuration that is read: 4 MiB.
-const CONFIG_BYTES_LIMIT: u64 = 4 << 20;
 
 /// An image that is in the scope, with a manifest of our own.
 #[derive(Debug)]
@@ -27,26 +22,6 @@ pub(super) struct Adopted {
     pub(super) config: Digest,
     /// Bytes of all layers.
     pub(super) bytes: u64,
-}
-
-/// The part of an image configuration that matters here: OCI image specification, "Image Configuration".
-#[derive(Debug, Deserialize)]
-struct Configuration {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: Option<String>,
-    #[serde(default)]
-    rootfs: RootFileSystem,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct RootFileSystem {
-    /// `null` where an image has no layer.
-    #[serde(default)]
-    diff_ids: Option<Vec<String>>,
 }
 
 /// Take in what an engine pushed under a pointer: check it, and write its platform manifest.
@@ -78,13 +53,10 @@ pub(super) async fn adopt(
             built.config.short()
         )));
     }
-    let configuration = configuration(store, scope, &pushed.config).await.map_err(failed)?;
-    let found = Platform::from_fields(
-        &configuration.os,
-        &configuration.architecture,
-        configuration.variant.as_deref(),
-    );
-    if found != *platform {
+    let configuration = ImageConfiguration::read(store, scope, &pushed.config).await.map_err(failed)?;
+    let found = configuration.platform();
+    if found.as_ref() != Some(platform) {
+        let found = found.map_or_else(|| "an image of no platform".to_owned(), |found| found.to_string());
         return Err(wrong(format!("the engine returned {found} for {platform}"))
             .hint("see what the engine can run: polyarch doctor"));
     }
@@ -119,32 +91,17 @@ async fn only_image(store: &dyn Store, scope: &Repository, index: &Document) -> 
     }
 }
 
-async fn configuration(
-    store: &dyn Store,
-    scope: &Repository,
-    config: &Descriptor,
-) -> Result<Configuration, Error> {
-    let bytes = store
-        .read_blob(scope, &config.digest, None)
-        .await?
-        .collect(&config.digest, CONFIG_BYTES_LIMIT)
-        .await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Error::new(ErrorKind::Invalid, format!("read image configuration {}", config.digest)).because(error)
-    })
-}
-
 /// Where the lowest layers hold what the parent's hold, they become the parent's descriptors.
 async fn share_layers(
     store: &dyn Store,
     scope: &Repository,
     parent: &Digest,
-    child: &Configuration,
+    child: &ImageConfiguration,
     layers: &mut [Descriptor],
 ) -> Result<(), Error> {
     let manifest = store.read_document(scope, &parent.clone().into()).await?.manifest()?;
-    let parent = configuration(store, scope, &manifest.config).await?;
-    let pairs = parent.rootfs.diff_ids.iter().flatten().zip(child.rootfs.diff_ids.iter().flatten());
+    let parent = ImageConfiguration::read(store, scope, &manifest.config).await?;
+    let pairs = parent.layers().zip(child.layers());
     let shared = pairs.take_while(|(theirs, ours)| theirs == ours).count();
     for (layer, theirs) in layers.iter_mut().zip(&manifest.layers).take(shared) {
         *layer = theirs.clone();

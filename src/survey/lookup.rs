@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::dockerfile::{Dockerfile, Written};
 use crate::family::{Family, Unit};
-use crate::oci::{Digest, Document, Error, Platform, Reference, Store};
+use crate::oci::{Digest, Document, Error, ErrorKind, ImageConfiguration, Platform, Reference, Store};
 use crate::plan::{Base, Frontend};
 
 /// Where images from outside come from: one store a registry, made by `cli` with the user's credentials.
@@ -18,8 +17,6 @@ pub(crate) type Registries = dyn Fn(&str) -> Result<Arc<dyn Store>, Error> + Sen
 
 /// How long one look-up may take in all, whatever the registry asks for: a person waits for the plan.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
-/// The largest image configuration that is read: 4 MiB.
-const CONFIG_BYTES_LIMIT: u64 = 4 << 20;
 
 /// `ONBUILD` triggers by the manifest of the image that leaves them; none of an image that leaves none.
 pub(super) type Triggers = BTreeMap<Digest, Vec<String>>;
@@ -66,8 +63,7 @@ async fn triggers(
     let mut found = Triggers::new();
     for image in wanted.iter().filter_map(|platform| platforms.get(platform)) {
         let document = registry.read_document(reference.repository(), &image.clone().into()).await?;
-        let config = config_of(&*registry, reference, &document).await?.config.unwrap_or_default();
-        let triggers = config.on_build.unwrap_or_default();
+        let triggers = configuration(&*registry, reference, &document).await?.triggers();
         if !triggers.is_empty() {
             found.insert(image.clone(), triggers);
         }
@@ -125,43 +121,20 @@ async fn platforms(
         let platforms = entries.filter_map(|entry| Some((entry.platform?, entry.digest))).collect();
         return Ok((document.digest().clone(), platforms));
     }
-    let config = config_of(&*registry, reference, &document).await?;
-    let platform = Platform::from_fields(&config.os, &config.architecture, config.variant.as_deref());
+    let platform = configuration(&*registry, reference, &document).await?.platform().ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, format!("look at {reference}: its configuration names no platform"))
+    })?;
     let digest = document.digest().clone();
     Ok((digest.clone(), BTreeMap::from([(platform, digest)])))
 }
 
-/// What a configuration says: OCI image specification, "Image Configuration".
-#[derive(Deserialize)]
-struct Config {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    variant: Option<String>,
-    #[serde(default)]
-    config: Option<Execution>,
-}
-
-#[derive(Default, Deserialize)]
-struct Execution {
-    /// Docker's own; the specification reserves the name.
-    #[serde(default, rename = "OnBuild")]
-    on_build: Option<Vec<String>>,
-}
-
 /// The configuration of a single image.
-async fn config_of(
+async fn configuration(
     registry: &dyn Store,
     reference: &Reference,
     document: &Document,
-) -> Result<Config, Error> {
-    let config = document.manifest()?.config.digest;
-    let reader = registry.read_blob(reference.repository(), &config, None).await?;
-    let bytes = reader.collect(&config, CONFIG_BYTES_LIMIT).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Error::new(crate::oci::ErrorKind::Invalid, format!("read the configuration of {reference}"))
-            .because(error)
-    })
+) -> Result<ImageConfiguration, Error> {
+    ImageConfiguration::read(registry, reference.repository(), &document.manifest()?.config).await
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {
