@@ -280,9 +280,14 @@ pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'
         .map(|(_, word)| format!("did you mean `{word}`?"))
 }
 
-/// A number and its noun: `1 job`, `2 jobs`.
+/// A number and its noun: `1 job`, `2 jobs`, `2 indexes`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('x') => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
 }
 
 fn floor_boundary(text: &str, at: usize) -> usize {

@@ -141,13 +141,9 @@ fn total(totals: Totals) -> String {
         count(totals.blobs, "blob"),
         size(totals.bytes),
         count(totals.manifests, "manifest"),
-        counted(totals.indexes, "index", "indexes"),
+        count(totals.indexes, "index"),
         count(totals.tags, "tag"),
     )
-}
-
-fn counted(number: usize, one: &str, several: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// Shows how many bytes went out while a publication is carried out.

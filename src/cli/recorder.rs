@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::diag::{Diagnostic, Result};
-use crate::engine::RunId;
+use crate::engine::{RunId, private_folder};
 use crate::event::{Event, EventKind};
 use crate::run::RunFolder;
 use crate::ui::Ui;
@@ -43,7 +43,7 @@ impl Recorder {
         loop {
             let run = RunId::of_this_process(&name(number));
             let folder = runs.join(&run.0);
-            private(&runs).and_then(|()| own(&runs)).map_err(|error| failed(&runs, &error))?;
+            private_folder(&runs).and_then(|()| own(&runs)).map_err(|error| failed(&runs, &error))?;
             match std::fs::create_dir(&folder) {
                 Ok(()) => return Self::begin_in(run, folder, ui),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
@@ -56,8 +56,8 @@ impl Recorder {
         let make = || -> std::io::Result<(File, File)> {
             let lock = File::create(folder.join("lock"))?;
             lock.lock()?;
-            private(&folder.join("logs"))?;
-            private(&folder.join("tmp"))?;
+            private_folder(&folder.join("logs"))?;
+            private_folder(&folder.join("tmp"))?;
             let log = std::fs::OpenOptions::new()
                 .create(true)
                 .append(true)
@@ -147,11 +147,6 @@ fn name(mut milliseconds: u64) -> String {
         milliseconds /= 36;
     }
     digits.iter().rev().map(|digit| char::from(*digit)).collect()
-}
-
-fn private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn failed(folder: &Path, error: &std::io::Error) -> crate::diag::Problems {

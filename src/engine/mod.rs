@@ -5,6 +5,7 @@ mod emulation;
 pub(crate) mod host;
 mod lines;
 mod order;
+mod private;
 mod process;
 mod redact;
 
@@ -15,6 +16,7 @@ pub(crate) use order::{
     SecretFile, StoreAddress,
 };
 
+pub(crate) use private::private_folder;
 pub(crate) use redact::Redactor;
 
 use crate::diag::Diagnostic;

@@ -15,7 +15,7 @@ use crate::event::EVENT_VERSION;
 use crate::event::{Amount, Event, EventKind, Outcome};
 
 pub(crate) use plan::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
-pub(crate) use terminal::{counted, duration, size, traffic_line};
+pub(crate) use terminal::{duration, size, traffic_line};
 
 /// The version of the format of reports.
 pub(crate) const REPORT_VERSION: u32 = 1;

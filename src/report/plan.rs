@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
+use crate::diag::count;
 use serde::{Deserialize, Serialize};
-
-use super::terminal::counted;
 
 /// The version of the format of plans as they are shown.
 pub(crate) const PLAN_VIEW_VERSION: u32 = 1;
@@ -104,10 +103,10 @@ impl PlanView {
                 .collect();
             text.push_str(&format!("{unit:width$}  {}{on}\n", groups.join("; ")));
         }
-        let count = |decision| self.jobs.iter().filter(|job| job.decision == decision).count();
+        let of_kind = |decision| self.jobs.iter().filter(|job| job.decision == decision).count();
         let (build, check, reuse) =
-            (count(DecisionView::Build), count(DecisionView::Check), count(DecisionView::Reuse));
-        let jobs = counted(self.jobs.len(), "job");
+            (of_kind(DecisionView::Build), of_kind(DecisionView::Check), of_kind(DecisionView::Reuse));
+        let jobs = count(self.jobs.len(), "job");
         format!("{text}{jobs}: {build} to build, {check} to check, {reuse} reused\n")
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use crate::diag::count;
 use crate::event::{Amount, Outcome};
 
 use super::{Counts, JobReport, JobResult, PublicationReport, Report};
@@ -25,7 +26,7 @@ impl Report {
         if let Some(publication) = &self.publication {
             write_publication(publication, out)?;
         }
-        let jobs = counted(self.counts.total(), "job");
+        let jobs = count(self.counts.total(), "job");
         writeln!(out, "{jobs} in {}: {}", duration(self.milliseconds), self.counts)?;
         if let Some(line) = traffic_line(&self.traffic) {
             writeln!(out, "{line}")?;
@@ -65,7 +66,7 @@ impl Report {
 pub(crate) fn traffic_line(traffic: &BTreeMap<String, Amount>) -> Option<String> {
     let sum = |part: fn(&Amount) -> u64| traffic.values().map(part).sum::<u64>();
     let (requests, sent, received) = (sum(|one| one.requests), sum(|one| one.sent), sum(|one| one.received));
-    let asked = counted(usize::try_from(requests).unwrap_or(usize::MAX), "request");
+    let asked = count(usize::try_from(requests).unwrap_or(usize::MAX), "request");
     let hosts: Vec<String> = traffic.iter().map(|(host, one)| format!("{host} {}", one.requests)).collect();
     let hosts = if hosts.len() > 1 { format!(" ({})", hosts.join(", ")) } else { String::new() };
     let line = format!("registry: {asked}, {} sent, {} received{hosts}", size(sent), size(received));
@@ -97,15 +98,15 @@ fn write_publication(publication: &PublicationReport, out: &mut String) -> fmt::
         true => writeln!(
             out,
             "published {} and {} to {target}: {moved} moved, {} sent",
-            counted(publication.images.len(), "image"),
-            counted(publication.tags.len(), "tag"),
+            count(publication.images.len(), "image"),
+            count(publication.tags.len(), "tag"),
             size(bytes),
         ),
         false => writeln!(
             out,
             "publication to {target} is incomplete: {} of {} in place",
             publication.tags.len(),
-            counted(publication.tags_planned, "tag"),
+            count(publication.tags_planned, "tag"),
         ),
     }
 }
@@ -172,10 +173,4 @@ pub(crate) fn size(bytes: u64) -> String {
         Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10)),
         None => format!("{bytes} bytes"),
     }
-}
-
-/// `1 job`, `2 jobs`.
-pub(crate) fn counted(count: usize, noun: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{ending}")
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::diag::{Diagnostic, Kind};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
-use crate::engine::{BuildFailure, BuildOrder, Built, SecretFile};
+use crate::engine::{BuildFailure, BuildOrder, Built, SecretFile, private_folder};
 use crate::event::EventKind;
 use crate::family::{JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Tag};
@@ -329,8 +329,7 @@ pub(super) fn passing_over_absence(error: Error) -> Result<(), Error> {
 
 /// A folder that only this user can read.
 pub(super) fn create_private(folder: &std::path::Path) -> Result<(), Diagnostic> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+    private_folder(folder).map_err(|error| {
         Diagnostic::surroundings(format!("make the folder {}", folder.display())).caused_by(&error)
     })
 }

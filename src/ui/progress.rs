@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::diag::count;
 use crate::event::{Event, EventKind, Outcome};
-use crate::report::{counted, duration, size};
+use crate::report::{duration, size};
 
 use super::Display;
 use super::problem::shown;
@@ -112,7 +113,7 @@ impl Progress {
             EventKind::RunStarted { jobs, reused, .. } => {
                 self.jobs = *jobs;
                 let to_do = jobs - reused;
-                let jobs = counted(*jobs, "job");
+                let jobs = count(*jobs, "job");
                 Some(format!("{jobs}: {to_do} to do, {reused} reused"))
             }
             // Counted already in the first line.
@@ -187,7 +188,7 @@ fn lasting(kind: &EventKind) -> bool {
 fn publication_line(kind: &EventKind) -> Option<String> {
     match kind {
         EventKind::PublishStarted { target, images, tags } => {
-            Some(format!("publish {} and {} to {target}", counted(*images, "image"), counted(*tags, "tag")))
+            Some(format!("publish {} and {} to {target}", count(*images, "image"), count(*tags, "tag")))
         }
         EventKind::ContentPublished { repository, digest, bytes } => {
             Some(format!("  {repository}@{digest}  there, {} sent", size(*bytes)))
@@ -195,7 +196,7 @@ fn publication_line(kind: &EventKind) -> Option<String> {
         EventKind::TagWithheld { reference, reason } => {
             Some(format!("withheld {reference}: {}", shown(reason)))
         }
-        EventKind::Published { tags } => Some(format!("published and read back: {}", counted(*tags, "tag"))),
+        EventKind::Published { tags } => Some(format!("published and read back: {}", count(*tags, "tag"))),
         _ => None,
     }
 }

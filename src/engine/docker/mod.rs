@@ -16,7 +16,7 @@ mod real;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::process::{Output, Program};
 use super::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, Redactor,
-    RunId, StoreAddress,
+    RunId, StoreAddress, private_folder,
 };
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
@@ -189,7 +189,7 @@ impl Docker {
     }
 
     fn write_config(&self, folder: &Path, text: &str) -> std::io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        private_folder(folder)?;
         // By a new file under the old name: a client that is reading sees the old text or the new one.
         let new = folder.join("config.json.new");
         std::fs::OpenOptions::new()
