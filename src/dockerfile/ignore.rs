@@ -1,12 +1,16 @@
 //! `.dockerignore`: which files of a context are not sent, by Docker's rules.
 //!
 //! Each line is a pattern, `!` takes back, the last match wins, and a pattern that matches a folder matches all in
-//! it. Patterns become regular expressions exactly as in Docker, with its habits: `**` at the start is a suffix,
-//! at the end a prefix.
+//! it. Which files are sent is for the client to say, and clients differ: up to Docker 20.10 every pattern is a
+//! regular expression and a folder above a file is matched in one place only, since 23 some are plain text and all
+//! folders above are matched. A key may hold too much, never too little: a file counts as left behind only where both
+//! leave it.
+
+mod reading;
 
 use std::path::Path;
 
-use regex::Regex;
+use reading::Readings;
 
 use super::pattern;
 use super::text::Text;
@@ -24,15 +28,9 @@ pub(crate) struct Ignore {
 #[derive(Clone, Debug)]
 struct Rule {
     takes_back: bool,
-    matcher: Matcher,
-}
-
-#[derive(Clone, Debug)]
-enum Matcher {
-    Exactly(String),
-    StartsWith(String),
-    EndsWith(String),
-    Like(Regex),
+    /// The pattern, cleaned.
+    written: String,
+    readings: Readings,
 }
 
 impl Ignore {
@@ -56,16 +54,46 @@ impl Ignore {
         Ok(Self { rules })
     }
 
-    /// Whether the file at this path, relative to the context and with `/`, stays behind.
+    /// Whether the file at this path, relative to the context and with `/`, stays behind with every client.
     pub(crate) fn ignores(&self, path: &str) -> bool {
         let path = pattern::clean(path);
-        let parents: Vec<&str> = path.match_indices('/').map(|(at, _)| &path[..at]).collect();
+        let above: Vec<&str> = path.match_indices('/').map(|(at, _)| &path[..at]).collect();
+        self.newer_ignores(&path, &above) && self.older_ignores(&path, &above)
+    }
+
+    /// Docker since 23: a rule counts where it matches the path or any of the folders `above` it.
+    fn newer_ignores(&self, path: &str, above: &[&str]) -> bool {
         let mut ignored = false;
         for rule in &self.rules {
+            let matches = |path: &str| rule.readings.newer.matches(path, rule.takes_back);
             // A rule that could change nothing is not asked.
-            if rule.takes_back == ignored
-                && (rule.matcher.matches(&path) || parents.iter().any(|parent| rule.matcher.matches(parent)))
-            {
+            if rule.takes_back == ignored && (matches(path) || above.iter().any(|folder| matches(folder))) {
+                ignored = !rule.takes_back;
+            }
+        }
+        ignored
+    }
+
+    /// Docker up to 20.10: its walk does not enter a folder that is ignored, unless a rule that takes back begins with
+    /// the folder's own text.
+    fn older_ignores(&self, path: &str, above: &[&str]) -> bool {
+        let entered = |folder: &str| {
+            let below = format!("{folder}/");
+            self.rules.iter().any(|rule| rule.takes_back && format!("{}/", rule.written).starts_with(&below))
+        };
+        let stops =
+            |(at, folder): (usize, &&str)| self.older_matches(folder, &above[..at]) && !entered(folder);
+        above.iter().enumerate().any(stops) || self.older_matches(path, above)
+    }
+
+    /// Whether the last rule of Docker 20.10 that matches a path ignores it. Of the folders above, the one with as many
+    /// parts as the pattern is matched, and no other.
+    fn older_matches(&self, path: &str, above: &[&str]) -> bool {
+        let mut ignored = false;
+        for rule in &self.rules {
+            let matches = |path: &str| rule.readings.older.matches(path, rule.takes_back);
+            let folder = above.get(rule.written.matches('/').count());
+            if rule.takes_back == ignored && (matches(path) || folder.is_some_and(|folder| matches(folder))) {
                 ignored = !rule.takes_back;
             }
         }
@@ -75,17 +103,6 @@ impl Ignore {
     /// Whether a folder can be passed over unseen: it is ignored, and nothing is taken back anywhere.
     pub(crate) fn passes_over(&self, folder: &str) -> bool {
         self.ignores(folder) && !self.rules.iter().any(|rule| rule.takes_back)
-    }
-}
-
-impl Matcher {
-    fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exactly(text) => path == text,
-            Self::StartsWith(text) => path.starts_with(text.as_str()),
-            Self::EndsWith(text) => path.ends_with(text.as_str()) || text.strip_prefix('/') == Some(path),
-            Self::Like(regex) => regex.is_match(path),
-        }
     }
 }
 
@@ -101,74 +118,8 @@ fn rule(line: &str) -> Result<Option<Rule>, String> {
     }
     let cleaned = pattern::clean(written);
     let relative = if cleaned.len() > 1 { cleaned.strip_prefix('/').unwrap_or(&cleaned) } else { &cleaned };
-    let matcher = matcher(relative).ok_or_else(|| format!("`{written}` is not a pattern"))?;
-    Ok(Some(Rule { takes_back, matcher }))
-}
-
-/// What a cleaned pattern matches; none where it is malformed.
-fn matcher(written: &str) -> Option<Matcher> {
-    let mut text = "^".to_owned();
-    let mut kind: fn(&str) -> Option<Matcher> = |written| Some(Matcher::Exactly(written.to_owned()));
-    let mut special = false;
-    let mut rest = written.chars().peekable();
-    let mut first = true;
-    while let Some(c) = rest.next() {
-        match c {
-            '*' if rest.next_if_eq(&'*').is_some() => {
-                rest.next_if_eq(&'/');
-                if rest.peek().is_some() {
-                    text.push_str("(.*/)?");
-                    special = true;
-                } else if special {
-                    text.push_str(".*");
-                } else {
-                    kind = |written| Some(Matcher::StartsWith(before_stars(written).to_owned()));
-                }
-                if first {
-                    special = false;
-                    kind = |written| Some(Matcher::EndsWith(written[2..].to_owned()));
-                }
-            }
-            '*' => {
-                text.push_str("[^/]*");
-                special = true;
-            }
-            '?' => {
-                text.push_str("[^/]");
-                special = true;
-            }
-            '[' => {
-                text.push_str(&class(&mut rest)?);
-                special = true;
-            }
-            '\\' => {
-                text.push_str(&regex::escape(rest.next()?.encode_utf8(&mut [0; 4])));
-                special = true;
-            }
-            c => text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-        }
-        first = false;
-    }
-    if special {
-        text.push('$');
-        return Regex::new(&text).ok().map(Matcher::Like);
-    }
-    kind(written)
-}
-
-/// What stands before a `**` at the end.
-fn before_stars(written: &str) -> &str {
-    written.strip_suffix("**").unwrap_or(written)
-}
-
-fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<String> {
-    let (negated, ranges) = pattern::class(rest)?;
-    let mut text = if negated { "[^" } else { "[" }.to_owned();
-    for (low, high) in ranges.into_iter().filter(|(low, high)| low <= high) {
-        text.push_str(&format!("\\x{{{:x}}}-\\x{{{:x}}}", u32::from(low), u32::from(high)));
-    }
-    text.push(']');
-    Some(text)
+    let readings = reading::read(relative).ok_or_else(|| format!("`{written}` is not a pattern"))?;
+    Ok(Some(Rule { takes_back, written: relative.to_owned(), readings }))
 }
 
 #[cfg(test)]
@@ -207,12 +158,34 @@ mod tests {
         check("[^a].txt", "b.txt", "a.txt");
         check("a\\*", "a*", "ab");
         check("a.b", "a.b", "axb");
-        check("a+(b)|c{1}$^", "a+(b)|c{1}$^", "a");
+        check("a$b", "a$b", "a");
         check("\u{feff}a", "a", "b");
         check("a\r\nb\r\n", "a b", "c");
         check("..", "", "a");
         check(".", "", "a");
         check("/", "", "a");
+    }
+
+    /// What Docker 20.10 and 26.1 were measured to send: only what both leave behind counts as ignored.
+    #[test]
+    fn f_d10_a_file_is_ignored_only_where_old_and_new_clients_leave_it() {
+        check("**.log", "", "x.log a/x.log a/b/x.log");
+        check("**.pyc", "", "a/x.pyc");
+        check("**~", "", "a/y~");
+        check("**/a**", "a/b/c ab aab app/(auth)/p nm/a/z", "b xab");
+        check("\\a", "", "a/b");
+        check("a\\b", "", "ab a/b");
+        check("[\\d]", "", "d 1");
+        check("\\d\\.txt", "", "d.txt 1.txt");
+        check("a+b", "", "a+b aab");
+        check("a+*", "a+b a+c", "aab ab");
+        check("app/(auth)", "", "app/(auth)/p");
+        check("a^b", "", "a^b");
+        check("*^*", "a b/c", "");
+        check("**/nm\n!nm/keep", "q/nm/x", "nm/keep nm/x nm/a/z");
+        check("a\n!**/keep", "a/b a/drop/k", "a/keep/k");
+        check("a\n!\\k", "", "a/b k");
+        check("x/[*]y", "", "x/*y x/zy");
     }
 
     #[test]
