@@ -223,6 +223,9 @@ fn dockerfiles(root: &Path, file: Option<&FamilyFile>) -> Result<Vec<Found>> {
         }
     }
     let named = file.map(|file| named_dockerfiles(file, &paths)).unwrap_or_default();
+    // Those in hidden folders were passed over; one that is not there is told of with the image that wants it.
+    let passed_over = named.iter().filter(|path| !paths.contains(path) && root.join(path).is_file());
+    paths.extend(passed_over.cloned().collect::<Vec<_>>());
     for path in paths {
         if !is_dockerfile(&path) && !named.contains(&path) {
             continue;

@@ -23,27 +23,35 @@ pub(crate) fn is_dockerfile(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "Dockerfile") && !path.iter().any(hidden)
 }
 
-/// The Dockerfiles that a configuration names and that are not called `Dockerfile`: they are to be read as well.
+/// The Dockerfiles that a configuration names: they are to be read as well, whatever they are called. Of `found`, all
+/// that may be meant; and those in folders that it names, which may be hidden or not be there at all.
 pub(crate) fn named_dockerfiles(file: &FamilyFile, found: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let folders: BTreeSet<PathBuf> = found.iter().map(|path| folder_of(path)).collect();
     let mut named = BTreeSet::new();
-    for (image, setting) in &file.image {
-        let last = image.as_str().rsplit('/').next().unwrap_or_default();
-        let own = folders.iter().find(|folder| folder.file_name().is_some_and(|name| name == last));
-        let base =
-            setting.folder.as_ref().map(|folder| folder.value.path().to_owned()).or_else(|| own.cloned());
-        let both = std::iter::once(setting).chain(setting.variants.values());
-        for one in both {
-            let folder =
-                one.folder.as_ref().map(|folder| folder.value.path().to_owned()).or_else(|| base.clone());
-            let dockerfile = one.dockerfile.as_ref().or(setting.dockerfile.as_ref());
-            if let Some((folder, dockerfile)) = folder.zip(dockerfile) {
-                named.insert(folder.join(dockerfile.value.path()));
-            }
+    for setting in file.image.values() {
+        for one in std::iter::once(setting).chain(setting.variants.values()) {
+            let Some(dockerfile) = given(one.dockerfile.as_ref().or(setting.dockerfile.as_ref())) else {
+                continue;
+            };
+            named.extend(found.iter().filter(|path| path.ends_with(&dockerfile)).cloned());
+            let folder = given(one.folder.as_ref().or(setting.folder.as_ref()));
+            named.extend(folder.map(|folder| folder.join(&dockerfile)));
         }
     }
-    named.retain(|path| !found.contains(path));
     named
+}
+
+/// The folder of an image that has no file called `Dockerfile`: the one of its name that has the file that is named.
+pub(super) fn folder_by_file<'a>(
+    image: &str,
+    dockerfile: &Path,
+    mut paths: impl Iterator<Item = &'a Path>,
+) -> Option<PathBuf> {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    paths.find_map(|path| {
+        let folder =
+            path.ends_with(dockerfile).then(|| path.ancestors().nth(dockerfile.iter().count()))??;
+        (plain(&folder.file_name()?.to_string_lossy()) == last).then(|| folder.to_owned())
+    })
 }
 
 /// A folder with a Dockerfile, and what it is called.

@@ -98,7 +98,11 @@ impl<'a> Drafting<'a> {
             let own = |one: &&Discovered| one.image == name.as_str() && one.variant.is_none();
             let by_name =
                 found.iter().find(own).or_else(|| all.iter().find(own)).map(|one| one.folder.clone());
-            let folder = given(setting.folder.as_ref()).or(by_name);
+            let by_file = || {
+                let dockerfile = given(setting.dockerfile.as_ref())?;
+                discover::folder_by_file(name.as_str(), &dockerfile, self.texts.keys().copied())
+            };
+            let folder = given(setting.folder.as_ref()).or(by_name).or_else(by_file);
             // A folder that is given another name than its own takes the folders below it along as variants.
             let renamed = all.iter().find(|one| Some(&one.folder) == folder.as_ref());
             let below: Vec<&Discovered> = renamed

@@ -106,6 +106,16 @@ fn f_c1_config_is_folder() {
 }
 
 #[test]
+fn f_c1_dockerfile_lost() {
+    case("f-c1-dockerfile-lost");
+}
+
+#[test]
+fn f_c1_dockerfile_names() {
+    case("f-c1-dockerfile-names");
+}
+
+#[test]
 fn f_c1_folder_is_file() {
     case("f-c1-folder-is-file");
 }
