@@ -11,8 +11,8 @@ use toml::de::DeValue;
 use super::section::{Reading, Section};
 use super::written::Written;
 use super::{
-    DescriptionSetting, ImageSetting, Inside, SecretSetting, TaggerSetting, TestSetting, is_plain_secret,
-    template,
+    DescriptionSetting, FRONTEND_ARGUMENT, ImageSetting, Inside, SecretSetting, TaggerSetting, TestSetting,
+    is_plain_secret, template,
 };
 use crate::diag::{Diagnostic, Kind};
 use crate::oci::{Platform, Repository, Tag};
@@ -148,6 +148,12 @@ impl Reading {
                 self.wrong(
                     &name.span,
                     Diagnostic::request(format!("`{}` is no name for a value", name.value)),
+                );
+            }
+            if key == "args" && name.value == FRONTEND_ARGUMENT {
+                self.wrong(
+                    &name.span,
+                    frontend_argument(&format!("the argument `{}`", name.value), &value.value),
                 );
             }
             if is_plain_secret(&name.value, &value.value) {
@@ -290,4 +296,11 @@ impl Reading {
         });
         descriptions.collect()
     }
+}
+
+/// The problem with an argument that names what reads the Dockerfile: that would be used unpinned.
+pub(crate) fn frontend_argument(shown: &str, value: &str) -> Diagnostic {
+    Diagnostic::request(format!("{shown} is not taken"))
+        .because("what reads a Dockerfile is pinned by its digest where `# syntax=` names it")
+        .hint(format!("write it as the first line of the Dockerfile: # syntax={value}"))
 }

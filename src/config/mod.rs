@@ -17,11 +17,14 @@ use std::collections::BTreeMap;
 
 use crate::oci::{Platform, Reference, Repository, Tag};
 
+pub(crate) use image::frontend_argument;
 pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
 pub(crate) use written::{Source, Written};
 
 /// How long a configuration file may be.
 pub(crate) const BYTES_LIMIT: u64 = 1 << 20;
+/// The argument that BuildKit takes for `# syntax=`.
+pub(crate) const FRONTEND_ARGUMENT: &str = "BUILDKIT_SYNTAX";
 /// The version of the format that this program reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 

@@ -9,7 +9,9 @@ use super::read::{Read, labels, read};
 use super::{
     Build, Divergence, Emulation, Family, Found, Recipe, TagPolicy, Unit, Use, checks, clash, remote, unused,
 };
-use crate::config::{DivergenceSetting, Emulate, FamilyFile, is_plain_secret};
+use crate::config::{
+    DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
+};
 use crate::diag::{Diagnostic, Kind, Place, Problems, Result, Severity};
 use crate::dockerfile::{BaseOfTarget, How, Needs};
 use crate::oci::{Platform, Reference};
@@ -42,6 +44,7 @@ impl Family {
         let (drafts, found) = drafts(sources);
         let (mut warnings, mut problems) = split(found);
         problems.extend(secret_arguments(sources));
+        problems.extend(frontend_given(sources));
         if drafts.is_empty() && problems.is_empty() {
             return Err(nothing(sources).into());
         }
@@ -111,6 +114,11 @@ fn nothing(sources: &Sources) -> Diagnostic {
             "go to the folder of your Dockerfiles, or name a file by `[image.NAME]` and `dockerfile = \"…\"`",
         ),
     }
+}
+
+fn frontend_given(sources: &Sources) -> Option<Diagnostic> {
+    let value = sources.args.get(FRONTEND_ARGUMENT)?;
+    Some(frontend_argument(&format!("`--build-arg {FRONTEND_ARGUMENT}`"), value))
 }
 
 fn secret_arguments(sources: &Sources) -> Vec<Diagnostic> {

@@ -331,6 +331,16 @@ fn f_d2_directives() {
 }
 
 #[test]
+fn f_d2_frontend_argument() {
+    case("f-d2-frontend-argument");
+}
+
+#[test]
+fn f_d2_frontend_by_hand() {
+    case("f-d2-frontend-by-hand");
+}
+
+#[test]
 fn f_d3_heredoc_open() {
     case("f-d3-heredoc-open");
 }
