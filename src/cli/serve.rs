@@ -56,7 +56,12 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         None => Shelf::open(context, &Workspace::read(context, &std::collections::BTreeMap::new())?)?,
     };
     let problem = |error: std::io::Error| {
-        Diagnostic::surroundings(format!("listen at {}", options.listen))
+        // Then it is no address at all.
+        let kind = match error.kind() {
+            std::io::ErrorKind::InvalidInput => crate::diag::Kind::Request,
+            _ => crate::diag::Kind::Surroundings,
+        };
+        Diagnostic::new(kind, format!("listen at {}", options.listen))
             .caused_by(&error)
             .hint("choose another address: polyarch serve --listen 127.0.0.1:0")
     };

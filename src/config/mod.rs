@@ -25,6 +25,8 @@ pub(crate) use written::{Source, Written};
 pub(crate) const BYTES_LIMIT: u64 = 1 << 20;
 /// The argument that BuildKit takes for `# syntax=`.
 pub(crate) const FRONTEND_ARGUMENT: &str = "BUILDKIT_SYNTAX";
+/// What the repositories of a store begin with in which it keeps its records, one for each scope.
+pub(crate) const SCOPES: &str = "scopes/";
 /// The version of the format that this program reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 

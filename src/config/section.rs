@@ -8,6 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::SCOPES;
 use super::written::{Source, Written};
 use crate::diag::{Diagnostic, did_you_mean};
 
@@ -68,6 +69,8 @@ impl Reading {
                 let problem = split_hint(&error.to_string());
                 let normal = text.value.trim().to_lowercase();
                 let problem = match problem.hints.is_empty() {
+                    true if format!("{normal}/").starts_with(SCOPES) => problem
+                        .hint("choose another name, as in \"stacks/base\": this one is the store's own"),
                     true if !normal.is_empty() && normal.parse::<T>().is_ok() => {
                         problem.hint(format!("write \"{normal}\""))
                     }

@@ -24,13 +24,11 @@ use crate::diag::Diagnostic;
 use crate::dockerfile::{How, Needs};
 use crate::oci::{Platform, Reference, Repository};
 
+pub(crate) use crate::config::SCOPES;
 pub(crate) use discover::Found;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;
-
-/// What the repositories of a store begin with in which it keeps its records, one for each scope.
-pub(crate) const SCOPES: &str = "scopes/";
 
 /// All images of one configuration file, or of one folder of Dockerfiles.
 #[derive(Debug)]

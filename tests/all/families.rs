@@ -121,6 +121,11 @@ fn f_c1_folder_is_file() {
 }
 
 #[test]
+fn f_c1_listen_nowhere() {
+    case("f-c1-listen-nowhere");
+}
+
+#[test]
 fn f_c1_no_config() {
     case("f-c1-no-config");
 }
@@ -158,6 +163,11 @@ fn f_c11_docker_hub() {
 #[test]
 fn f_c11_names() {
     case("f-c11-names");
+}
+
+#[test]
+fn f_c11_scopes() {
+    case("f-c11-scopes");
 }
 
 #[test]
