@@ -1,6 +1,7 @@
 //! Fill in the facts: what stands in the contexts, at the registries and in the store.
 
 mod context;
+mod host;
 mod links;
 mod lookup;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub(crate) async fn survey(
     let in_family: Vec<_> = family.recipes().map(|recipe| facts.triggered(recipe)).collect();
     let read = |(recipe, triggered)| context::read(root, recipe, triggered);
     let mut contexts = collect(family.recipes().zip(&in_family).map(read))?;
+    facts.check_files = host::read(root, family)?;
     (facts.bases, facts.triggers) = lookup::bases(family, registries).await;
     for ((recipe, context), before) in family.recipes().zip(&mut contexts).zip(&in_family) {
         let triggered = facts.triggered(recipe);
@@ -84,7 +86,10 @@ async fn read_records(family: &Family, records: &Records, facts: &mut Facts) -> 
         let newest = if image.is_none() { records.newest(job).await? } else { None };
         let recipe = family.recipe(&job.unit);
         let checks = match recipe.zip(image.as_ref()) {
-            Some((recipe, image)) => records.checks(&check_key(&image.image, recipe)).await?,
+            Some((recipe, image)) => {
+                let key = check_key(&image.image, recipe, facts.files_of_checks(&job.unit));
+                records.checks(&key).await?
+            }
             None => None,
         };
         Ok::<_, Error>((job, image, newest, checks))

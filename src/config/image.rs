@@ -221,12 +221,19 @@ impl Reading {
             let test = TestSetting {
                 run: one.value("run").and_then(|value| self.command("run", value)),
                 host: one.value("host").and_then(|value| self.command("host", value)),
+                files: one.list("files").unwrap_or_default(),
                 stdout: one.text("stdout"),
                 time_limit: one.parsed("time-limit"),
             };
             one.finish();
             if test.run.is_some() == test.host.is_some() {
                 self.either(&value.span(), "a test", "run", "host");
+            } else if let (Some(_), Some(file)) = (&test.run, test.files.first()) {
+                let problem = Diagnostic::request("`files` goes with `host`, not with `run`");
+                self.wrong(
+                    &file.span,
+                    problem.hint("remove `files`: a test in the image sees no file of this folder"),
+                );
             }
             Some(test)
         });

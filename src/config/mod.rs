@@ -192,6 +192,9 @@ pub(crate) struct TestSetting {
     pub(crate) run: Option<Written<String>>,
     /// A command on this machine, with the image's reference in `POLYARCH_IMAGE`.
     pub(crate) host: Option<Written<String>>,
+    /// Files and folders that a command on this machine reads beside those that it names.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) files: Vec<Written<Inside>>,
     /// A text that must stand in its output.
     pub(crate) stdout: Option<Written<String>>,
     /// How long it may take.

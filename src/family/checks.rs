@@ -1,7 +1,7 @@
 //! Checks of a unit: its own, and those of all that it stands on, the root's first.
 
 use super::draft::Draft;
-use super::{Action, Check, CheckKind, TagSource, Unit};
+use super::{Action, Check, CheckKind, NamedFile, TagSource, Unit};
 use crate::config::{
     DescriptionSetting, FamilyFile, ImageSetting, Seconds, TaggerSetting, TestSetting, Written,
 };
@@ -12,19 +12,19 @@ use crate::oci::Tag;
 const CHECK_LIMIT_SECONDS: u64 = 600;
 
 /// The checks that a unit declares itself: those of its image, then those of its variant.
-pub(super) fn own(draft: &Draft<'_>) -> Vec<Check> {
+pub(super) fn own(draft: &Draft<'_>, file: Option<&FamilyFile>) -> Vec<Check> {
     let image = Unit { image: draft.unit.image.clone(), variant: None };
     let declared = draft.settings.iter().enumerate().flat_map(|(at, setting)| {
         // The first table is the image's, and its checks are the same for all variants.
         let unit = if at == 0 { image.clone() } else { draft.unit.clone() };
-        checks(setting).into_iter().map(move |(kind, limit)| check(unit.clone(), kind, limit))
+        checks(setting, file).into_iter().map(move |(kind, limit)| check(unit.clone(), kind, limit))
     });
     declared.collect()
 }
 
 /// The tests that the file gives to every image.
 pub(super) fn of_family(file: Option<&FamilyFile>, unit: &Unit) -> Vec<Check> {
-    let tests = file.into_iter().flat_map(|file| &file.tests).filter_map(test);
+    let tests = file.into_iter().flat_map(|file| &file.tests).filter_map(|setting| test(setting, file));
     tests.map(|(kind, limit)| check(unit.clone(), kind, limit)).collect()
 }
 
@@ -86,8 +86,8 @@ fn check(declared_by: Unit, kind: CheckKind, limit: Option<Seconds>) -> Check {
     }
 }
 
-fn checks(setting: &ImageSetting) -> Vec<(CheckKind, Option<Seconds>)> {
-    let tests = setting.tests.iter().filter_map(test);
+fn checks(setting: &ImageSetting, file: Option<&FamilyFile>) -> Vec<(CheckKind, Option<Seconds>)> {
+    let tests = setting.tests.iter().filter_map(|setting| test(setting, file));
     let taggers = setting.tags.iter().filter_map(tagger);
     tests.chain(taggers).chain(setting.describe.iter().map(description)).collect()
 }
@@ -96,9 +96,14 @@ fn limit(written: Option<&Written<Seconds>>) -> Option<Seconds> {
     written.map(|limit| limit.value)
 }
 
-fn test(setting: &TestSetting) -> Option<(CheckKind, Option<Seconds>)> {
+fn test(setting: &TestSetting, file: Option<&FamilyFile>) -> Option<(CheckKind, Option<Seconds>)> {
+    let named = setting.files.iter().zip(std::iter::repeat(file).map_while(|file| file));
+    let named =
+        named.map(|(path, file)| NamedFile { path: path.value.path().to_owned(), place: file.place(path) });
+    let files = named.collect();
     let image = setting.run.as_ref().map(|run| Action::Image(run.value.clone()));
-    let action = image.or_else(|| setting.host.as_ref().map(|host| Action::Host(host.value.clone())))?;
+    let action = image
+        .or_else(|| setting.host.as_ref().map(|host| Action::Host { run: host.value.clone(), files }))?;
     let stdout = setting.stdout.as_ref().map(|text| text.value.clone());
     Some((CheckKind::Test { action, stdout }, limit(setting.time_limit.as_ref())))
 }

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Place};
 use crate::dockerfile::{How, Needs};
 use crate::oci::{Platform, Reference, Repository};
 
@@ -250,7 +250,21 @@ pub(crate) enum Action {
     /// In a container of the image, by its shell.
     Image(String),
     /// On this machine, by `sh`, with the image's reference in `POLYARCH_IMAGE`.
-    Host(String),
+    Host {
+        /// The command.
+        run: String,
+        /// What it reads beside the files that it names.
+        files: Vec<NamedFile>,
+    },
+}
+
+/// A file or folder, and where it is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedFile {
+    /// Its path, relative to the family's folder.
+    pub(crate) path: PathBuf,
+    /// Where the configuration names it.
+    pub(crate) place: Place,
 }
 
 /// Where the value of a tag comes from.

@@ -379,7 +379,7 @@ fn recipes(
         let parent = platforms.values().find_map(Build::stands_on);
         let above = parent.and_then(|parent| inherited.get(parent)).map_or(&[][..], Vec::as_slice);
         let told = problems.len();
-        let own = checks::inherit(above, checks::own(draft));
+        let own = checks::inherit(above, checks::own(draft, file));
         let all = checks::inherit(&checks::of_family(file, unit), checks::named(&own, unit, problems));
         inherited.insert(unit, own);
         warnings.extend(read.warnings);

@@ -153,8 +153,8 @@ fn is_parents(reason: &Reason) -> bool {
 
 /// The image stands; so do its checks, or they run again.
 fn reuse(family: &Family, facts: &Facts, job: &JobId, record: &ImageRecord) -> Decision {
-    let checks =
-        family.recipe(&job.unit).and_then(|recipe| facts.checks.get(&check_key(&record.image, recipe)));
+    let key = |recipe| check_key(&record.image, recipe, facts.files_of_checks(&job.unit));
+    let checks = family.recipe(&job.unit).and_then(|recipe| facts.checks.get(&key(recipe)));
     match checks {
         Some(checks) => Decision::Reuse(Box::new(Passed { image: record.clone(), checks: checks.clone() })),
         None => Decision::Check(Box::new(record.clone())),

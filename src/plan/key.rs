@@ -18,7 +18,8 @@
 //! | refresh epoch | `epoch` | it asks for a build although nothing changed |
 //! | compression | `compression` | it settles the layers' digests |
 //!
-//! A **check key** is the digest of the image's digest and of the checks' definitions.
+//! A **check key** is the digest of the image's digest, of the checks' definitions, and of the files that those which
+//! run on this machine read: what their commands name, and what the configuration adds.
 //!
 //! In neither: secrets (they must be able to change), absolute paths, the host, the clock, owners and times of
 //! files, this program's patch version, and the facts of a run: commit, date, run number, registry, tag names.
@@ -109,8 +110,8 @@ pub(super) fn key_of(inputs: &Inputs) -> Digest {
     digest_of(parts)
 }
 
-/// The key of a recipe's checks upon an image.
-pub(crate) fn check_key(image: &Digest, recipe: &Recipe) -> Digest {
+/// The key of a recipe's checks upon an image, where their `files` are in these states.
+pub(crate) fn check_key(image: &Digest, recipe: &Recipe, files: &BTreeMap<String, String>) -> Digest {
     let mut parts = vec!["checks".to_owned(), FORMAT.to_owned(), image.to_string()];
     for check in &recipe.checks {
         parts.push(check.time_limit_seconds.to_string());
@@ -118,7 +119,7 @@ pub(crate) fn check_key(image: &Digest, recipe: &Recipe) -> Digest {
             CheckKind::Test { action, stdout } => {
                 let (place, run) = match action {
                     Action::Image(run) => ("image", run),
-                    Action::Host(run) => ("host", run),
+                    Action::Host { run, .. } => ("host", run),
                 };
                 parts.extend(["test".to_owned(), place.to_owned(), run.clone()]);
                 parts.push(stdout.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}")));
@@ -139,6 +140,8 @@ pub(crate) fn check_key(image: &Digest, recipe: &Recipe) -> Digest {
             }
         }
     }
+    // No definition begins with this word: it begins with a number.
+    parts.extend(files.iter().flat_map(|(path, state)| ["file".to_owned(), path.clone(), state.clone()]));
     digest_of(parts.iter().map(String::as_str))
 }
 

@@ -22,6 +22,8 @@ pub(crate) use key::{Inputs, check_key};
 pub(crate) struct Facts {
     /// For each job the files of the context that its build can read, and the state of each.
     pub(crate) files: BTreeMap<JobId, BTreeMap<String, String>>,
+    /// The files that the tests of each unit read on this machine, and the state of each.
+    pub(crate) check_files: BTreeMap<Unit, BTreeMap<String, String>>,
     /// The text of the ignore file that counts for each unit that has one.
     pub(crate) ignores: BTreeMap<Unit, String>,
     /// The images from outside.
@@ -40,7 +42,15 @@ pub(crate) struct Facts {
     pub(crate) newest: BTreeMap<JobId, ImageRecord>,
 }
 
+/// No files.
+static NONE: BTreeMap<String, String> = BTreeMap::new();
+
 impl Facts {
+    /// The files that the tests of a unit read on this machine, and the state of each.
+    pub(crate) fn files_of_checks(&self, unit: &Unit) -> &BTreeMap<String, String> {
+        self.check_files.get(unit).unwrap_or(&NONE)
+    }
+
     /// The manifest of an image from outside that a build uses under this reference, for the platform that its
     /// `FROM --platform=` names, else for the build's own.
     pub(crate) fn base(&self, build: &Build, written: &str, own: &Platform) -> Option<&Digest> {
@@ -116,6 +126,8 @@ pub(crate) struct Planned {
     pub(crate) inputs: Inputs,
     /// The jobs whose images it uses.
     pub(crate) parents: BTreeSet<JobId>,
+    /// The files that its tests read on this machine, and the state of each.
+    pub(crate) check_files: BTreeMap<String, String>,
     /// What will be done, and why.
     pub(crate) decision: Decision,
 }
@@ -154,7 +166,8 @@ impl Plan {
             let forced = request.no_reuse && (request.selected.is_empty() || request.selected.contains(job));
             let decision = decide::decide(family, facts, job, keyed, &jobs, request, forced);
             let Keyed { key, inputs, parents } = keyed.clone();
-            jobs.insert(job.clone(), Planned { key, inputs, parents, decision });
+            let check_files = facts.files_of_checks(&job.unit).clone();
+            jobs.insert(job.clone(), Planned { key, inputs, parents, check_files, decision });
         }
         Self { order, jobs }
     }

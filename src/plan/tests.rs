@@ -65,7 +65,7 @@ fn checked(family: &Family, image: &ImageRecord) -> CheckRecord {
     CheckRecord {
         version: RECORD_VERSION,
         job: image.job.clone(),
-        key: check_key(&image.image, family.recipe(&job.unit).unwrap()),
+        key: check_key(&image.image, family.recipe(&job.unit).unwrap(), &BTreeMap::new()),
         image: image.image.clone(),
         tests: Vec::new(),
         tags: Vec::new(),
@@ -308,7 +308,7 @@ fn the_check_key_is_of_the_image_and_of_the_checks_alone() {
     let key = |checks: &str, name: &str| {
         let config = format!("args = {{ X = \"{name}\" }}\n[image.a]\n{checks}\n");
         let family = family(&config, &table(&[("a", "FROM scratch\nARG X\n")]));
-        check_key(&image("same"), family.recipe(&"a".parse().unwrap()).unwrap())
+        check_key(&image("same"), family.recipe(&"a".parse().unwrap()).unwrap(), &BTreeMap::new())
     };
     let test = "tests = [{ run = \"id\" }]";
     let others = [
@@ -329,7 +329,12 @@ fn the_check_key_is_of_the_image_and_of_the_checks_alone() {
     assert_eq!(key(test, "1"), key(test, "2"), "how the image came to be does not matter");
     let family = family("[image.a]\ntests = [{ run = \"id\" }]\n", &table(&[("a", "FROM scratch\n")]));
     let recipe = family.recipe(&"a".parse().unwrap()).unwrap();
-    assert_ne!(check_key(&image("one"), recipe), check_key(&image("two"), recipe));
+    let with = |name: &str, files: &[(&str, &str)]| {
+        check_key(&image(name), recipe, &table(files).into_iter().collect())
+    };
+    assert_ne!(with("one", &[]), with("two", &[]));
+    let files = [&[][..], &[("t", "1")], &[("t", "2")], &[("t", "1"), ("u", "1")]];
+    assert_eq!(files.iter().map(|files| with("one", files)).collect::<BTreeSet<_>>().len(), 4);
 }
 
 /// What is decided about each job, and why.
@@ -389,7 +394,7 @@ fn what_stands_is_reused_or_checked() {
         c@linux/amd64: reuse
     "#]],
     );
-    let of_b = check_key(&image("b"), family.recipe(&"b".parse().unwrap()).unwrap());
+    let of_b = check_key(&image("b"), family.recipe(&"b".parse().unwrap()).unwrap(), &BTreeMap::new());
     facts.checks.remove(&of_b);
     check(
         &family,
@@ -540,7 +545,7 @@ fn law_3_a_record_made_by_emulation_is_not_reused_where_emulation_is_refused() {
     let family = pair();
     let mut facts = with_records(&family, Facts::default());
     facts.images.values_mut().find(|record| record.job.starts_with("b@")).unwrap().emulated = true;
-    let of_b = check_key(&image("b"), family.recipe(&"b".parse().unwrap()).unwrap());
+    let of_b = check_key(&image("b"), family.recipe(&"b".parse().unwrap()).unwrap(), &BTreeMap::new());
     for stands in [true, false] {
         if !stands {
             facts.checks.remove(&of_b);

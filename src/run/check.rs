@@ -56,7 +56,9 @@ pub(super) enum Found {
 /// What to call a check in messages.
 pub(super) fn title(check: &Check) -> String {
     match &check.kind {
-        CheckKind::Test { action: Action::Image(run) | Action::Host(run), .. } => format!("test `{run}`"),
+        CheckKind::Test { action: Action::Image(run) | Action::Host { run, .. }, .. } => {
+            format!("test `{run}`")
+        }
         CheckKind::Tagger { template, .. } => format!("tagger `{template}`"),
         CheckKind::Description { title, .. } => format!("description \"{title}\""),
     }
@@ -90,7 +92,9 @@ pub(super) async fn carry_out(subject: &Subject<'_>, check: &Check) -> Result<Fo
 async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diagnostic> {
     let limit = Duration::from_secs(check.time_limit_seconds);
     let run = match &check.kind {
-        CheckKind::Test { action: Action::Host(run), .. } => return on_host(subject, run, limit).await,
+        CheckKind::Test { action: Action::Host { run, .. }, .. } => {
+            return on_host(subject, run, limit).await;
+        }
         CheckKind::Test { action: Action::Image(run), .. }
         | CheckKind::Description { run, .. }
         | CheckKind::Tagger { source: TagSource::Run { run, .. }, .. } => run,

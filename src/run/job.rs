@@ -288,7 +288,7 @@ impl Work<'_> {
         let mut record = CheckRecord {
             version: RECORD_VERSION,
             job: self.job.to_string(),
-            key: check_key(&image.image, self.recipe),
+            key: check_key(&image.image, self.recipe, &self.planned.check_files),
             image: image.image.clone(),
             tests: Vec::new(),
             tags: Vec::new(),

@@ -197,7 +197,7 @@ fn escaped(path: &Path) -> String {
 
 /// Type, mode and content: what an image can see of it. Times and owners are not of it. None where it is
 /// neither file, folder nor link.
-fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result<Option<String>> {
+pub(super) fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result<Option<String>> {
     let mode = metadata.permissions().mode() & 0o7777;
     if metadata.is_symlink() {
         let target = std::fs::read_link(file).map_err(|error| unreadable(shown, &error))?;

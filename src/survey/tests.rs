@@ -451,3 +451,38 @@ async fn what_triggers_of_a_base_from_outside_can_read_counts() {
         assert!(facts.bases.values().all(|base| matches!(base, crate::plan::Base::Found(_))));
     }
 }
+
+#[tokio::test]
+async fn f_d10_the_files_of_a_test_on_this_machine_are_in_its_key() {
+    let config = "[image.a]\ntests = [{ host = \"sh a/t/check.sh\", files = [\"a/more\"] }, { run = \"cat a/inside\" }]\n";
+    let site = Site::configured(config, "FROM scratch\n");
+    let unit = site.family.recipes().next().unwrap().unit.clone();
+    for file in ["t/check.sh", "t/beside", "inside", "more/one", "more/__pycache__/x.pyc", "link-to"] {
+        site.write(file, "1");
+    }
+    std::os::unix::fs::symlink("../link-to", site.at("more/link")).unwrap();
+    let files = async || site.facts(Arc::new(Memory::new())).await.files_of_checks(&unit).clone();
+    let before = files().await;
+    let paths: Vec<&str> = before.keys().map(String::as_str).collect();
+    assert_eq!(paths, ["a/more", "a/more/link", "a/more/one", "a/t/check.sh"]);
+    for (file, counts) in [
+        ("more/__pycache__/x.pyc", false),
+        ("t/beside", false),
+        ("inside", false),
+        ("t/check.sh", true),
+        ("more/one", true),
+    ] {
+        let before = files().await;
+        site.write(file, "2");
+        assert_eq!(files().await != before, counts, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn f_c15_a_file_of_a_test_that_is_not_there_is_told_with_its_place() {
+    let config = "[image.a]\ntests = [{ host = \"sh gone.sh\", files = [\"a/Dockerfile\", \"a/gone\"] }]\n";
+    let site = Site::configured(config, "FROM scratch\n");
+    let problems = super::host::read(site.folder.path(), &site.family).unwrap_err();
+    assert_eq!(problems.to_string(), "polyarch.toml:2:58: a/gone of a test is not there");
+    assert_eq!(problems.exit_code(), 2);
+}
