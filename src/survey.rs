@@ -1,5 +1,6 @@
 //! Fill in the facts: what stands in the contexts, at the registries and in the store.
 
+mod content;
 mod context;
 mod host;
 mod links;
@@ -74,15 +75,7 @@ pub(crate) fn files(
 async fn read_records(family: &Family, records: &Records, facts: &mut Facts) -> Result<(), Error> {
     let keyed = keys(family, facts);
     let found = join_all(keyed.iter().map(async |(job, keyed)| {
-        let image = match records.image(&keyed.key).await? {
-            // The record refers to its image, but a registry may have lost it: law 3, its content is present.
-            Some(image)
-                if records.store.resolve(&records.scope, &image.image.clone().into()).await?.is_some() =>
-            {
-                Some(image)
-            }
-            _ => None,
-        };
+        let image = records.image(&keyed.key).await?;
         let newest = if image.is_none() { records.newest(job).await? } else { None };
         let recipe = family.recipe(&job.unit);
         let checks = match recipe.zip(image.as_ref()) {
@@ -103,5 +96,7 @@ async fn read_records(family: &Family, records: &Records, facts: &mut Facts) -> 
         newest.extend(latest.map(|latest| (job.clone(), latest)));
     }
     facts.newest = newest;
+    let images = facts.images.values().map(|record| record.image.clone()).collect();
+    facts.missing = content::missing(records, images).await?;
     Ok(())
 }

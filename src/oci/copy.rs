@@ -5,7 +5,7 @@
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{Descriptor, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Taken};
+use super::{Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Taken};
 
 /// How many blobs are on their way at once.
 const BLOBS_AT_ONCE: usize = 8;
@@ -81,10 +81,51 @@ pub async fn copy_image(
     }
 }
 
+/// Whether a repository has a blob in its full size. One of another size is read, so that a store which checks what it
+/// reads sets it aside, and takes it when it comes again.
+///
+/// # Errors
+/// Where the store cannot say.
+pub async fn blob_stands(
+    store: &dyn Store,
+    repository: &Repository,
+    blob: &Descriptor,
+) -> Result<bool, Error> {
+    match store.blob_size(repository, &blob.digest).await? {
+        None => return Ok(false),
+        Some(size) if size == blob.size => return Ok(true),
+        Some(_) => {}
+    }
+    if let Ok(mut reader) = store.read_blob(repository, &blob.digest, None).await {
+        // That it is broken is known: what reading says of it is no news.
+        while let Some(Ok(_)) = reader.stream.next().await {}
+    }
+    Ok(false)
+}
+
+/// Whether a repository has an image with its configuration and layers, as far as can be seen without reading those.
+///
+/// # Errors
+/// Where the store cannot say.
+pub async fn image_stands(store: &dyn Store, repository: &Repository, image: &Digest) -> Result<bool, Error> {
+    let document = match store.read_document(repository, &image.clone().into()).await {
+        Ok(document) => document,
+        Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let manifest = document.manifest()?;
+    for blob in std::iter::once(manifest.config).chain(manifest.layers) {
+        if !blob_stands(store, repository, &blob).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Digest, ImageIndex, Manifest, MediaType, Memory};
+    use crate::oci::{ImageIndex, Manifest, MediaType, Memory};
     use bytes::Bytes;
     use std::collections::BTreeMap;
 

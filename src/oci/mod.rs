@@ -21,7 +21,7 @@ pub mod server;
 
 pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
 pub use configuration::ImageConfiguration;
-pub use copy::{copy_document, copy_image};
+pub use copy::{blob_stands, copy_document, copy_image, image_stands};
 pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCredentials, Secret};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::family::{Emulation, Family, JobId};
+use crate::oci::Digest;
 use crate::record::{ImageRecord, Passed};
 
 use super::{Base, Decision, Facts, Frontend, Inputs, Keyed, Planned, Request, check_key};
@@ -51,6 +52,8 @@ pub(crate) enum Reason {
         /// Why it could not be looked up.
         why: String,
     },
+    /// A record stands, but the store has lost something of its image: law 3.
+    ContentMissing(Digest),
     /// The latest record has the same inputs, but nothing stands under the key any more.
     RecordIsGone,
 }
@@ -72,6 +75,9 @@ impl fmt::Display for Reason {
             Self::MadeByEmulation => f.write_str("its record was made by emulation, which is refused here"),
             Self::BaseUnknown { reference, .. } => write!(f, "base image {reference} is unknown"),
             Self::FrontendUnknown { written, .. } => write!(f, "frontend {written} is unknown"),
+            Self::ContentMissing(digest) => {
+                write!(f, "its record stands, but {digest} is missing from the store")
+            }
             Self::RecordIsGone => f.write_str("its record is no longer in the store"),
             Self::Changed { input, old, new } => {
                 let (kind, name) = input.split_once(':').unwrap_or((input, ""));
@@ -98,7 +104,7 @@ impl fmt::Display for Reason {
 
 /// Digests inside a value, cut to what a person can compare.
 fn short(value: &str) -> String {
-    let words = value.split(' ').map(|word| match word.parse::<crate::oci::Digest>() {
+    let words = value.split(' ').map(|word| match word.parse::<Digest>() {
         Ok(digest) => digest.short().to_owned(),
         Err(_) => word.to_owned(),
     });
@@ -124,6 +130,8 @@ pub(super) fn decide(
         reasons.push(Reason::FrontendUnknown { written: written.text.clone(), why: why.clone() });
     }
     let record = facts.images.get(&keyed.key);
+    let missing = record.and_then(|record| facts.missing.get(&record.image));
+    reasons.extend(missing.cloned().map(Reason::ContentMissing));
     let refused = request.emulation == Emulation::Refused && record.is_some_and(|record| record.emulated);
     reasons.extend(refused.then_some(Reason::MadeByEmulation));
     reasons.extend(keyed.parents.iter().filter_map(|parent| parent_reason(parent, before, record)));

@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) epochs: BTreeMap<JobId, u64>,
     /// The image records that stand under the keys of this plan.
     pub(crate) images: BTreeMap<Digest, ImageRecord>,
+    /// Of the images of those records that are not whole in the store, what is missing first: a manifest or a blob.
+    pub(crate) missing: BTreeMap<Digest, Digest>,
     /// The check records that stand under the check keys of this plan.
     pub(crate) checks: BTreeMap<Digest, CheckRecord>,
     /// The latest image record of each job, for `why`.

@@ -541,6 +541,25 @@ fn law_3_a_record_on_another_image_of_its_parent_is_not_reused() {
 }
 
 #[test]
+fn law_3_a_record_whose_content_is_missing_is_not_reused() {
+    let family = pair();
+    let mut facts = with_records(&family, Facts::default());
+    facts.missing.insert(image("b"), Digest::of(b"a layer"));
+    check(
+        &family,
+        &facts,
+        &Request::default(),
+        &expect![[r#"
+            a@linux/amd64: reuse
+            b@linux/amd64: build
+              its record stands, but sha256:e28d98ac666afd34f089b971a663264d54d67a60ddc82996d48d8f3c204eb75f is missing from the store
+            c@linux/amd64: build
+              b@linux/amd64 is built
+        "#]],
+    );
+}
+
+#[test]
 fn law_3_a_record_made_by_emulation_is_not_reused_where_emulation_is_refused() {
     let family = pair();
     let mut facts = with_records(&family, Facts::default());

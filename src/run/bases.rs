@@ -7,7 +7,9 @@ use tokio::sync::Mutex;
 
 use crate::diag::Diagnostic;
 use crate::engine::StoreAddress;
-use crate::oci::{Digest, Document, Error, Origin, Platform, Reference, Repository, Store, copy_image};
+use crate::oci::{
+    Digest, Document, Error, Origin, Platform, Reference, Repository, Store, copy_image, image_stands,
+};
 use crate::plan::Frontend;
 use crate::survey::Registries;
 
@@ -70,7 +72,7 @@ impl Bases {
     }
 
     async fn copy(&self, reference: &Reference, image: &Digest) -> Result<(), Error> {
-        if self.store.resolve(&self.scope, &image.clone().into()).await?.is_some() {
+        if image_stands(&*self.store, &self.scope, image).await? {
             return Ok(());
         }
         let registry = (self.registries)(reference.registry())?;

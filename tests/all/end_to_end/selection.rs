@@ -69,6 +69,45 @@ fn only_what_is_asked_for_and_has_changed_is_built() {
     assert_eq!(built, jobs(""), "what was built before still stands under its key");
 }
 
+fn lost_layers_come_back(test: &str, engine: Engine) {
+    let Some(place) = family(test, engine) else { return };
+    let all = ["--platform", "linux/amd64"];
+    let _ = place.run(&[&["build"], &all[..]].concat()).well();
+    let blobs = place.store().join("blobs/sha256");
+    // Every layer is a gzip file; documents are not.
+    let is_layer = |file: &std::path::Path| std::fs::read(file).expect("a blob").starts_with(&[0x1f, 0x8b]);
+    let files: Vec<_> =
+        std::fs::read_dir(&blobs).expect("blobs").map(|file| file.expect("one").path()).collect();
+    let layers: Vec<_> = files.into_iter().filter(|file| is_layer(file)).collect();
+    assert!(layers.len() >= 5, "{layers:?}");
+    for (at, layer) in layers.iter().enumerate() {
+        match at % 2 {
+            0 => std::fs::remove_file(layer).expect("removed"),
+            _ => std::fs::write(layer, "cut").expect("cut"),
+        }
+    }
+    let plan = place.run(&[&["plan"], &all[..]].concat()).well();
+    assert!(plan.stdout.contains("is missing from the store"), "{}", plan.stdout);
+    let _ = place.run(&[&["build"], &all[..]].concat()).well();
+    assert_eq!(ended(&place, "built").len(), 4, "everything stood on what was lost");
+    let again = place.run(&[&["build"], &all[..]].concat()).well();
+    assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
+    let _ = place.run(&["build", "--publish"]).well();
+    let _ = place.run(&["verify"]).well();
+}
+
+#[test]
+fn law_3_layers_that_the_store_has_lost_come_back_on_the_classic_store() {
+    let test = "selection::law_3_layers_that_the_store_has_lost_come_back_on_the_classic_store";
+    lost_layers_come_back(test, Engine::Classic);
+}
+
+#[test]
+fn law_3_layers_that_the_store_has_lost_come_back_on_the_containerd_store() {
+    let test = "selection::law_3_layers_that_the_store_has_lost_come_back_on_the_containerd_store";
+    lost_layers_come_back(test, Engine::Containerd);
+}
+
 #[test]
 fn f_d13_what_stands_behind_a_link_that_a_source_names_is_of_the_image_and_of_its_key() {
     let test =

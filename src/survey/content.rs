@@ -1,0 +1,125 @@
+//! Law 3: what a record stands for is present. A store may have lost what it was told to keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::oci::{Descriptor, Digest, Error, ErrorKind, blob_stands};
+use crate::record::Records;
+
+/// How many files or answers of a store are waited for at once.
+const LOOKS_AT_ONCE: usize = 16;
+
+/// Of the images that are not whole in the scope, the first manifest or blob that is not there. Each blob is looked at
+/// once, however many images have it.
+///
+/// # Errors
+/// Where the store fails.
+pub(super) async fn missing(
+    records: &Records,
+    images: BTreeSet<Digest>,
+) -> Result<BTreeMap<Digest, Digest>, Error> {
+    let looks = images.into_iter().map(async |image| {
+        let blobs = blobs(records, &image).await?;
+        Ok::<_, Error>((image, blobs))
+    });
+    let named: Vec<_> =
+        stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS_AT_ONCE).try_collect().await?;
+    let every: BTreeMap<&Digest, &Descriptor> =
+        named.iter().flat_map(|(_, blobs)| blobs.iter().flatten()).map(|blob| (&blob.digest, blob)).collect();
+    let looks = every.into_values().map(async |blob| {
+        let stands = blob_stands(&*records.store, &records.scope, blob).await?;
+        Ok::<_, Error>((!stands).then_some(&blob.digest))
+    });
+    let gone: BTreeSet<&Digest> = { stream::iter(looks.collect::<Vec<_>>()) }
+        .buffer_unordered(LOOKS_AT_ONCE)
+        .try_filter_map(async |gone| Ok(gone))
+        .try_collect()
+        .await?;
+    let of_image = |(image, blobs): &(Digest, Option<Vec<Descriptor>>)| {
+        let first = match blobs {
+            None => image,
+            Some(blobs) => &blobs.iter().find(|blob| gone.contains(&blob.digest))?.digest,
+        };
+        Some((image.clone(), first.clone()))
+    };
+    Ok(named.iter().filter_map(of_image).collect())
+}
+
+/// What the manifest of an image names; `None` where that is not there, or is none.
+async fn blobs(records: &Records, image: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+    let document = match records.store.read_document(&records.scope, &image.clone().into()).await {
+        Ok(document) => document,
+        // What was found broken is as good as absent.
+        Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let manifest = document.manifest().ok();
+    Ok(manifest.map(|manifest| std::iter::once(manifest.config).chain(manifest.layers).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::oci::{Document, Layout, Manifest, MediaType, Store, image_stands};
+
+    /// Put an image of these layers into a store.
+    async fn image(records: &Records, layers: &[&str]) -> Document {
+        let mut blobs = Vec::new();
+        for text in ["{}"].iter().chain(layers) {
+            let bytes = text.as_bytes().to_vec();
+            blobs.push(Descriptor::of(MediaType::LAYER_GZIP, &bytes));
+            records.store.write_blob(&records.scope, bytes.into()).await.expect("a blob");
+        }
+        let config = Descriptor { media_type: MediaType::CONFIG.to_owned(), ..blobs.remove(0) };
+        let image = Document::of_manifest(&Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::MANIFEST.to_owned()),
+            artifact_type: None,
+            config,
+            layers: blobs,
+            subject: None,
+            annotations: BTreeMap::new(),
+        });
+        records.store.write_document(&records.scope, &image, &[]).await.expect("an image");
+        image
+    }
+
+    #[tokio::test]
+    async fn law_3_what_the_store_has_lost_is_named_and_taken_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store: Arc<dyn Store> = Arc::new(Layout::open(folder.path()).expect("a store"));
+        let records = Records { store, scope: "scopes/trusted".parse().expect("a scope") };
+        let file = |digest: &Digest| -> PathBuf { folder.path().join("blobs/sha256").join(digest.hex()) };
+        let (one, two) = (image(&records, &["shared", "1"]).await, image(&records, &["shared", "2"]).await);
+        let images: BTreeSet<Digest> = [&one, &two].map(|image| image.digest().clone()).into();
+        let found = async || missing(&records, images.clone()).await.expect("an answer");
+        assert_eq!(found().await, BTreeMap::new());
+
+        let (shared, last) = (Digest::of(b"shared"), Digest::of(b"2"));
+        std::fs::remove_file(file(&shared)).expect("removed");
+        let both = images.iter().map(|image| (image.clone(), shared.clone())).collect();
+        assert_eq!(found().await, both, "a blob of two images");
+        let again = image(&records, &["shared"]).await;
+        assert_eq!(found().await, BTreeMap::new(), "it is there again");
+
+        std::fs::write(file(&last), b"longer than it was").expect("broken");
+        assert_eq!(found().await, BTreeMap::from([(two.digest().clone(), last.clone())]), "another size");
+        assert!(!file(&last).exists(), "it is set aside");
+        let _ = image(&records, &["2"]).await;
+        assert_eq!(found().await, BTreeMap::new(), "and was taken again");
+
+        std::fs::write(file(one.digest()), b"{}").expect("broken");
+        std::fs::remove_file(file(two.digest())).expect("removed");
+        let themselves = images.iter().map(|image| (image.clone(), image.clone())).collect();
+        assert_eq!(found().await, themselves, "manifests");
+        for (image, stands) in [(&one, false), (&two, false), (&again, true)] {
+            let said =
+                image_stands(&*records.store, &records.scope, image.digest()).await.expect("an answer");
+            assert_eq!(said, stands);
+        }
+    }
+}
