@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::{Redactor, RunId, StoreAddress};
@@ -12,6 +13,7 @@ use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::Unit;
 use crate::oci::Error;
 use crate::plan::Decision;
+use crate::record::Records;
 use crate::report::Report;
 use crate::run::{self, Builder, HostTests, Ran, Session};
 
@@ -158,17 +160,25 @@ async fn build(
     let session = session(context, options, planning, recorder, &builders, address)?;
     let stop = async { drop(context.signals.stop().await) };
     let ran = ticking(context, run::run(&session, &planning.plan, stop)).await;
+    clear_away(context, recorder, &records, &builders).await;
+    // Not before: names in an engine that begin with this address are ours as long as nobody else has it.
     drop(served);
-    for builder in &builders {
-        let swept = builder.engine.sweep(Some(&recorder.run)).await;
+    ran
+}
+
+/// Remove what the run left in the store and on its builders, side by side.
+async fn clear_away(context: &Context, recorder: &Recorder, records: &Records, builders: &[Builder]) {
+    if let Err(error) = run::sweep_tags(records, |run| *run == recorder.run).await {
+        context.ui.warning(&unswept(&error));
+    }
+    let sweeps = builders.iter().map(async |builder| {
+        let sweep = async { builder.engine.sweep(Some(&recorder.run)).await.map(drop) };
+        let swept = context.signals.clearing_away(&builder.engine.name(), sweep).await;
         if let Err(problem) = swept {
             context.ui.warning(&problem);
         }
-    }
-    if let Err(error) = run::sweep_tags(&records, |run| *run == recorder.run).await {
-        context.ui.warning(&unswept(&error));
-    }
-    ran
+    });
+    join_all(sweeps).await;
 }
 
 fn unswept(error: &Error) -> Diagnostic {

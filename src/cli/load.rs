@@ -61,7 +61,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     };
     let loaded = context.signals.unless_stopped(loading).await;
     // The name stays; what the engine pulled it by does not.
-    let swept = engine.sweep(Some(&recorder.run)).await;
+    let sweep = async { engine.sweep(Some(&recorder.run)).await.map(drop) };
+    let swept = context.signals.clearing_away(&engine.name(), sweep).await;
     recorder.clean();
     loaded?;
     swept?;

@@ -6,11 +6,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::diag::{Diagnostic, Kind, Result};
+
+/// How long clearing away may take once a signal has come. What is left then the next run removes.
+const AFTERWARDS: Duration = Duration::from_secs(6);
 
 /// Listens for signals from when it is made.
 #[derive(Clone, Default)]
@@ -115,11 +119,52 @@ impl Signals {
             stopped = self.stop() => Err(stopped.into()),
         }
     }
+
+    /// Clearing away, which is done whether a signal came or not: once one has come it has a few seconds, and where
+    /// they are over it is dropped and this is a warning.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub(super) async fn clearing_away(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<(), Diagnostic>>,
+    ) -> Result<(), Diagnostic> {
+        let over = async {
+            self.stop().await;
+            tokio::time::sleep(AFTERWARDS).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = over => Err(Diagnostic::surroundings(format!("clear away what this run left in {what}"))
+                .because(format!("it took longer than {} s", AFTERWARDS.as_secs()))
+                .hint("the next build removes it; see whether the engine answers: polyarch doctor")),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn f_p3_clearing_away_has_its_time_until_a_signal_comes_and_a_few_seconds_then() {
+        let signals = Signals::default();
+        let long = async {
+            tokio::time::sleep(100 * AFTERWARDS).await;
+            Ok(())
+        };
+        signals.clearing_away("it", long).await.expect("nothing hurries");
+        assert!(!signals.came(Kind::Interrupted), "it is the first");
+        let short = async {
+            tokio::time::sleep(AFTERWARDS / 2).await;
+            Ok(())
+        };
+        signals.clearing_away("it", short).await.expect("it is done in time");
+        let late = signals.clearing_away("it", std::future::pending()).await.expect_err("its time is over");
+        assert!(late.message.contains("what this run left in it"), "{late}");
+    }
 
     #[tokio::test]
     async fn f_p3_what_is_done_when_a_signal_comes_stays_done() {

@@ -166,3 +166,22 @@ fn f_p3_the_second_signal_ends_the_program_at_once() {
         wait_for("what was started ends too", || !is_alive(client));
     }
 }
+
+#[test]
+fn f_p3_the_first_signal_does_not_wait_for_an_engine_that_says_nothing_of_what_is_left() {
+    let mut place = one_image("FROM scratch\n");
+    let info = r#"{"ServerVersion":"20.10.24","OSType":"linux","Architecture":"x86_64","NCPU":2}"#;
+    let built = place.folder().join("built");
+    engine(
+        &mut place,
+        &format!(
+            "case \"$1\" in --version) echo 'Docker version 20.10.24, build 1';; buildx) exit 1;; info) echo '{info}';;\n\
+             build) touch {0}; sleep 600;; ps) test ! -e {0} || sleep 600;; esac",
+            built.display()
+        ),
+    );
+    let child = place.start(&["build"]);
+    wait_for("the build begins", || built.exists());
+    let answer = ends(&place, child, SIGNALS[0]);
+    assert!(answer.stderr.contains("clear away what this run left"), "{}", answer.stderr);
+}

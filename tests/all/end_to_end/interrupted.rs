@@ -170,6 +170,26 @@ fn f_p3_a_publication_that_is_stopped_before_its_tags_changes_nothing() {
 }
 
 #[test]
+fn f_p3_load_does_not_wait_for_a_silent_engine_once_it_is_stopped() {
+    let test = "interrupted::f_p3_load_does_not_wait_for_a_silent_engine_once_it_is_stopped";
+    let mut place =
+        Place::with(&[("polyarch.toml", "platforms = [\"linux/amd64\"]\n"), ("root/Dockerfile", FOUNDATION)]);
+    if !Engine::Classic.equip(test, &mut place) || !root_file_systems(test, &place, "root", &["amd64"]) {
+        return;
+    }
+    let _ = place.run(&["build"]).well();
+    let (engine, taken) = silent_registry();
+    place.set("DOCKER_HOST", format!("tcp://{engine}"));
+    let child = place.start(&["load", "root"]);
+    let open = taken.recv_timeout(Duration::from_secs(60)).expect("the engine is asked");
+    send("-INT", &child);
+    let sent = Instant::now();
+    let _ = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
+    assert!(sent.elapsed() < Duration::from_secs(20), "it took {:?}", sent.elapsed());
+    drop(open);
+}
+
+#[test]
 fn sigint_leaves_nothing_on_the_classic_store() {
     interrupted("interrupted::sigint_leaves_nothing_on_the_classic_store", Engine::Classic);
 }
