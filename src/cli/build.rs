@@ -153,7 +153,16 @@ async fn build(
         true => (Vec::new(), None),
         false => {
             let builders = builders(context, options, planning, recorder);
-            (context.signals.unless_stopped(builders).await?, Some(planning.shelf.serve().await?))
+            let builders = context.signals.unless_stopped(builders).await?;
+            let served = planning.shelf.serve().await?;
+            let swept = async {
+                for builder in &builders {
+                    builder.engine.sweep_pulled(&served.address).await?;
+                }
+                Ok(())
+            };
+            context.signals.unless_stopped(swept).await?;
+            (builders, Some(served))
         }
     };
     let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());

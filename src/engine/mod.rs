@@ -54,4 +54,10 @@ pub(crate) trait Engine: Send + Sync {
     ///
     /// What is removed is named, for the log.
     async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic>;
+
+    /// Remove the names of images that were pulled from the store at an address. Whoever is served there is the only
+    /// one to pull from it: what the engine has of it before is what a run that was killed has left.
+    ///
+    /// What is removed is named, for the log.
+    async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic>;
 }

@@ -259,6 +259,10 @@ impl Engine for Scripted {
     async fn sweep(&self, _: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
         Ok(Vec::new())
     }
+
+    async fn sweep_pulled(&self, _: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        Ok(Vec::new())
+    }
 }
 
 /// The base image that families here stand on; its registry is a store of its own.

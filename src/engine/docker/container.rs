@@ -7,7 +7,7 @@ use super::{ANSWER_BYTES, CALL, Docker, RUN_LABEL};
 use crate::diag::Diagnostic;
 use crate::engine::lines::plain;
 use crate::engine::process::{Output, Program};
-use crate::engine::{ContainerOrder, Finished, RunId};
+use crate::engine::{ContainerOrder, Finished, RunId, StoreAddress};
 
 /// How much of each output of a command is kept.
 const OUTPUT_BYTES: usize = 1 << 20;
@@ -111,6 +111,21 @@ pub(super) async fn sweep(docker: &Docker, run: Option<&RunId>) -> Result<Vec<St
             if docker.ask(&["image", "rm", &reference]).await?.ended.success() {
                 removed.push(format!("image name {reference}"));
             }
+        }
+    }
+    Ok(removed)
+}
+
+/// Remove the names that images have by digest at the address of a store.
+pub(super) async fn sweep_pulled(docker: &Docker, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+    let repository = format!("{}/{}@", store.registry, store.repository);
+    let listed =
+        answer(docker, &["image", "ls", "--digests", "--format", "{{.Repository}}@{{.Digest}}"]).await?;
+    let mut removed = Vec::new();
+    for name in listed.lines().filter(|name| name.starts_with(&repository) && !name.ends_with("@<none>")) {
+        // What a container still uses stays, as does what is gone already.
+        if docker.ask(&["image", "rm", name]).await?.ended.success() {
+            removed.push(format!("image name {name}"));
         }
     }
     Ok(removed)

@@ -265,4 +265,8 @@ impl Engine for Docker {
     async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
         container::sweep(self, run).await
     }
+
+    async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        container::sweep_pulled(self, store).await
+    }
 }

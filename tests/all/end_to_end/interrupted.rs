@@ -61,6 +61,20 @@ fn name_of(run: &Path) -> String {
     run.file_name().expect("a run has a name").to_string_lossy().into_owned()
 }
 
+/// The repository of images that the run's containers are of, as the engine names it: the address of the store.
+fn pulled_from(place: &Place, run: &Path) -> String {
+    let image =
+        place.ask("docker", &["inspect", "--format", "{{.Config.Image}}", containers(place, run).trim()]);
+    image.split('@').next().expect("a repository").to_owned()
+}
+
+/// What the engine holds by digest of a repository.
+fn held(place: &Place, repository: &str) -> Vec<String> {
+    let format = "{{.Repository}}@{{.Digest}}";
+    let names = place.ask("docker", &["image", "ls", "--digests", "--format", format]);
+    names.lines().filter(|name| name.starts_with(&format!("{repository}@"))).map(str::to_owned).collect()
+}
+
 fn containers(place: &Place, run: &Path) -> String {
     let filter = format!("label=dev.polyarch.run={}", name_of(run));
     place.ask("docker", &["ps", "--all", "--quiet", "--filter", &filter])
@@ -129,8 +143,11 @@ fn killed(test: &str, engine: Engine) {
     child.kill().expect("kill it");
     child.wait().expect("it is dead");
     assert_ne!(containers(&place, &run), "", "what was killed could not clean up");
+    let repository = pulled_from(&place, &run);
+    assert_ne!(held(&place, &repository), Vec::<String>::new(), "nor the image that it pulled for a test");
     goes_on(&place);
     nothing_is_left_of(&place, &run);
+    assert_eq!(held(&place, &repository), Vec::<String>::new(), "no image pulled for a test");
 }
 
 /// A registry on loopback that takes connections and never answers; hears of each.
