@@ -7,6 +7,7 @@ use clap::Args;
 use crate::diag::{Diagnostic, Result};
 use crate::engine::EngineFacts;
 use crate::family::Emulation;
+use crate::publish;
 use crate::report::size;
 
 use super::workshop::{self, Shelf};
@@ -175,10 +176,11 @@ async fn registry(context: &Context, workspace: &Workspace, found: &mut Findings
     };
     match asked {
         Ok(()) => found.well(format!("registry {name}: answers")),
-        Err(error) => found.lack(
-            Diagnostic::surroundings(format!("registry {name} does not answer for {repository}"))
-                .caused_by(&error)
-                .hint(format!("log in: docker login {name}")),
-        ),
+        Err(error) => {
+            let problem =
+                Diagnostic::surroundings(format!("registry {name} does not answer for {repository}"))
+                    .caused_by(&error);
+            found.lack(publish::hints(name, &error).into_iter().fold(problem, Diagnostic::hint));
+        }
     }
 }

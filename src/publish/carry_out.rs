@@ -14,9 +14,10 @@ use crate::diag::{Diagnostic, Kind, Result};
 use crate::event::EventKind;
 use crate::oci::{
     Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken,
-    copy_image,
+    blob_stands, copy_image,
 };
 
+use super::mend::hints;
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
 
 /// What carrying out came to.
@@ -192,10 +193,28 @@ async fn bring_blob<'a>(
     target: Target<'_>,
 ) -> Result<Option<(&'a Repository, &'a Digest, Taken)>, Diagnostic> {
     let Step::Blob { repository, blob, from } = step else { return Ok(None) };
-    let failed = |error| problem(&format!("bring {} to {repository}", blob.digest), target, error);
     let origin = Origin { store: source.store, repository: source.repository };
-    let taken = target.store.take_blob(repository, blob, from.as_ref(), &origin).await.map_err(failed)?;
+    let taken = match target.store.take_blob(repository, blob, from.as_ref(), &origin).await {
+        Ok(taken) => taken,
+        Err(error) => return Err(unbrought(blob, repository, source, target, error).await),
+    };
     Ok(Some((repository, &blob.digest, taken)))
+}
+
+/// Why a blob could not be brought: the store has lost it, or the target failed.
+async fn unbrought(
+    blob: &Descriptor,
+    repository: &Repository,
+    source: &Source<'_>,
+    target: Target<'_>,
+    error: Error,
+) -> Diagnostic {
+    match blob_stands(source.store, source.repository, blob).await {
+        Ok(true) => problem(&format!("bring {} to {repository}", blob.digest), target, error),
+        Ok(false) | Err(_) => Diagnostic::surroundings(format!("cannot read {} from the store", blob.digest))
+            .caused_by(&error)
+            .hint("build it again: polyarch build"),
+    }
 }
 
 async fn bring_document(
@@ -303,9 +322,5 @@ async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
 /// A failure at the target, with what to do about it.
 pub(super) fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
     let found = Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry)).caused_by(&error);
-    match error.kind() {
-        ErrorKind::Denied => found.hint(format!("log in with `docker login {}`", target.registry)),
-        ErrorKind::Full => found.hint("make room there, then run the same command again"),
-        _ => found,
-    }
+    hints(target.registry, &error).into_iter().fold(found, Diagnostic::hint)
 }

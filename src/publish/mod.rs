@@ -14,12 +14,14 @@
 //! the same command does what is missing.
 
 mod carry_out;
+mod mend;
 mod publication;
 mod release;
 mod tags;
 mod verify;
 
 pub(crate) use carry_out::Published;
+pub(crate) use mend::hints;
 pub(crate) use publication::{Publication, Source, Target, Totals};
 pub(crate) use release::assemble;
 pub(crate) use tags::RunFacts;

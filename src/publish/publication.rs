@@ -234,7 +234,7 @@ async fn read_manifest(source: &Source<'_>, platform: &Platform, image: &Platfor
     let document = read.map_err(|error| {
         Diagnostic::surroundings(format!("cannot read {digest} for {platform} from the store"))
             .caused_by(&error)
-            .hint("build it again with `polyarch build`")
+            .hint("build it again: polyarch build")
     })?;
     let manifest = document.manifest().map_err(|error| {
         Diagnostic::surroundings(format!("what the store holds as {digest} is no manifest")).caused_by(&error)

@@ -174,7 +174,10 @@ async fn i_p1_what_was_not_selected_has_not_failed() {
         fixture.assemble().expect("release").withheld.first().map(|withheld| withheld.reason.clone())
     };
     let both = reason(&[(AMD, Some("v1")), (ARM, None), (s390x, None)]).await;
-    assert_eq!(both.as_deref(), Some("linux/arm64 has not passed; linux/s390x was not selected"));
+    assert_eq!(
+        both.as_deref(),
+        Some("linux/arm64 has not passed; linux/s390x was not selected")
+    );
     let stands = reason(&[(AMD, Some("v1")), (s390x, Some("v1"))]).await;
     assert_eq!(stands, None, "a record of what was not selected is as good as any");
 }
@@ -472,6 +475,29 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
     assert_eq!(problems.exit_code(), 5);
     let text = problems.to_string();
     assert!(text.contains("r.io/o/leaf:latest points at") && text.contains("someone else"), "{text}");
+}
+
+#[tokio::test]
+async fn what_the_store_has_lost_since_is_told_apart_from_what_the_registry_refuses() {
+    let fixture = pair().await;
+    let scope: Repository = SCOPE.parse().expect("scope");
+    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let publication =
+        Publication::prepare(fixture.assemble().expect("release"), &source).await.expect("publication");
+    let (empty, target) = (Memory::new(), Memory::new());
+    let refusing = Watched::failing(target.clone(), 0, Failure::Before);
+    let lost = Source { store: &empty, ..source };
+    let told = async |source: &Source<'_>, store: &dyn Store| {
+        let target = Target { store, registry: "r.io" };
+        let carried_out = publication.carry_out(source, target, std::future::pending(), &|_| {}).await;
+        carried_out.expect_err("it cannot be done").iter().next().expect("a problem").clone()
+    };
+    let of_store = told(&lost, &target).await;
+    assert!(of_store.message.ends_with("from the store"), "{of_store}");
+    assert_eq!(of_store.hints, ["build it again: polyarch build"]);
+    let of_target = told(&source, &refusing).await;
+    assert!(of_target.message.ends_with("at r.io"), "{of_target}");
+    assert_eq!(of_target.hints, ["see whether it answers: curl https://r.io/v2/"]);
 }
 
 #[tokio::test]

@@ -565,3 +565,24 @@ fn f_c17_the_value_of_a_secret_in_a_label_or_an_argument_is_refused() {
     let answer = place.run(&["build", "--dry-run"]).well();
     assert!(answer.stdout.contains("1 to build"), "{}", answer.stdout);
 }
+
+#[test]
+fn a_registry_that_fails_doctor_is_told_with_what_mends_it() {
+    for (registry, hint) in [
+        ("127.0.0.1:1".to_owned(), "hint: see whether it answers: curl http://127.0.0.1:1/v2/"),
+        ("nosuch.invalid".to_owned(), "getent hosts nosuch.invalid"),
+        (refusing_registry("401 Unauthorized"), "hint: log in: docker login 127.0.0.1:"),
+    ] {
+        let mut place = one_image("FROM scratch\n");
+        place.write("polyarch.toml", &format!("platforms = [\"linux/amd64\"]\nregistry = \"{registry}\"\n"));
+        Fake::well().install(&mut place);
+        let answer = place.run(&["doctor"]).ended(3);
+        says(&answer, &[&format!("registry {registry} does not answer"), hint]);
+        assert_eq!(
+            answer.stderr.contains("docker login"),
+            hint.contains("docker login"),
+            "{}",
+            answer.stderr
+        );
+    }
+}
