@@ -121,15 +121,17 @@ pub(super) async fn publish(
         context.ui.data(&format!("{steps}{}", total(prepared.totals())));
         return Ok(Ended::Well);
     }
+    let complete = prepared.release().withheld.is_empty();
+    if prepared.release().images.is_empty() {
+        context.ui.note("nothing to publish");
+        return Ok(if complete { Ended::Well } else { Ended::With(1) });
+    }
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
     let work = prepared.carry_out(&source, towards, context.signals.stop(), show);
     let _: Published = watched(context, &prepared, &target.name, work).await?;
     // Told above, each with its reason; what could be published is.
-    match prepared.release().withheld.is_empty() {
-        true => Ok(Ended::Well),
-        false => Ok(Ended::With(1)),
-    }
+    Ok(if complete { Ended::Well } else { Ended::With(1) })
 }
 
 /// The last line of `--dry-run`.
@@ -184,9 +186,14 @@ pub(super) async fn prepare(
     all.extend(passed);
     let facts = run_facts(workspace);
     let release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
+    let refused = planning.plan.refused_as_emulated();
     for withheld in &release.withheld {
         let warning = Diagnostic::warning(format!("{} is not published: {}", withheld.unit, withheld.reason));
-        context.ui.warning(&warning.hint(format!("build what it lacks: polyarch build {}", withheld.unit)));
+        let is_refused = refused.iter().any(|job| job.unit == withheld.unit);
+        context.ui.warning(&warning.hint(match is_refused {
+            true => "use what was made by emulation: polyarch publish --emulate=allow".to_owned(),
+            false => format!("build what it lacks: polyarch build {}", withheld.unit),
+        }));
     }
     for withheld in &release.tags_withheld {
         let tag = format!("{}:{}", withheld.repository, withheld.tag);

@@ -27,14 +27,23 @@ const DIFFERENCES_SHOWN: usize = 20;
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = Planning::make(context, &options.what).await?;
+    let refused = planning.plan.refused_as_emulated();
     let missing: Vec<Diagnostic> = planning
         .request
         .selected
         .iter()
         .chain(planning.plan.order.iter().filter(|_| planning.request.selected.is_empty()))
         .filter(|job| !matches!(planning.plan.jobs[*job].decision, crate::plan::Decision::Reuse(_)))
-        .map(|job| {
-            Diagnostic::new(Kind::Failed, format!("{job} is not built")).hint("build it: polyarch build")
+        .map(|job| match refused.contains(job) {
+            true => {
+                let why = "it, or an image that it stands on, was made by emulation, which is refused here";
+                Diagnostic::new(Kind::Failed, format!("no record stands for {job}"))
+                    .because(why)
+                    .hint("use it all the same: polyarch verify --emulate=allow")
+            }
+            false => {
+                Diagnostic::new(Kind::Failed, format!("{job} is not built")).hint("build it: polyarch build")
+            }
         })
         .collect();
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;

@@ -183,6 +183,18 @@ impl Plan {
         self.jobs.iter().filter(move |(_, planned)| is_one(planned)).map(|(job, _)| job)
     }
 
+    /// The jobs that records stood for, were emulation allowed: those, and all that stand on their images.
+    pub(crate) fn refused_as_emulated(&self) -> BTreeSet<&JobId> {
+        let mut refused: BTreeSet<&JobId> = self.made_by_emulation().collect();
+        // Parents come first.
+        for job in &self.order {
+            if self.jobs[job].parents.iter().any(|parent| refused.contains(parent)) {
+                refused.insert(job);
+            }
+        }
+        refused
+    }
+
     /// The jobs that are built.
     pub(crate) fn to_build(&self) -> usize {
         self.count(|decision| matches!(decision, Decision::Build(_)))

@@ -131,7 +131,13 @@ fn complete<'a>(
         missing.partition(|platform| planned.contains(&job(platform)));
     let reasons = [
         lacking(&tried, ["has not passed", "have not passed"]),
-        lacking(&passed_over, ["was not selected", "were not selected"]),
+        lacking(
+            &passed_over,
+            [
+                "was not selected and no record stands for it",
+                "were not selected and no records stand for them",
+            ],
+        ),
     ];
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
     if !reasons.is_empty() {

@@ -33,7 +33,7 @@ fn only_what_is_asked_for_and_has_changed_is_built() {
     let (built, _) = build(&["middle@linux/386"]);
     assert_eq!(built, jobs("root@linux/386 middle@linux/386"));
     let answer = place.run(&["build", "other@linux/amd64", "--publish"]).ended(1);
-    let told = "other is not published: linux/386 was not selected";
+    let told = "other is not published: linux/386 was not selected and no record stands for it";
     assert!(answer.stderr.contains(told), "{}", answer.stderr);
     let (built, _) = build(&["other@linux/386", "--publish"]);
     assert_eq!(built, jobs("other@linux/386"));
@@ -170,6 +170,13 @@ fn law_3_what_was_emulated_stands_only_where_emulation_is_allowed() {
         let told = place.run(command).well().stdout;
         assert!(told.contains(reason), "{command:?}: {told}");
     }
+    let verified = place.run(&["verify"]).ended(1).stderr;
+    assert!(verified.contains("polyarch verify --emulate=allow"), "{verified}");
+    assert!(!verified.contains("build it"), "that would end the same way: {verified}");
+    let published = place.run(&["publish"]).ended(1).stderr;
+    assert_eq!(published.matches("nothing to publish").count(), 1, "{published}");
+    assert!(!published.contains(" 0 images") && !published.contains(" 0 tags"), "{published}");
+    assert!(published.contains("polyarch publish --emulate=allow"), "{published}");
     let answer = place.run(&["build"]).ended(3);
     assert!(answer.stderr.contains(&format!("no builder runs {foreign}")), "{}", answer.stderr);
 }
