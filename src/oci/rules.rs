@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
+use super::document::nothing_or;
 use super::{
     Completeness, Condition, Descriptor, Digest, Document, Error, ErrorKind, Hasher, MediaType, Repository,
     Tag, Terms, unambiguous,
@@ -66,7 +67,7 @@ struct Target {
     digest: Digest,
     #[serde(rename = "size")]
     _size: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nothing_or")]
     urls: Vec<String>,
 }
 
@@ -99,16 +100,19 @@ impl Contents {
         if let Some(inside) = written.media_type.as_deref().filter(|inside| *inside != named) {
             return Err(invalid(&format!("it was sent as `{named}` and calls itself `{inside}`")));
         }
+        // Whoever keeps it reads it one day, all of it.
+        let read =
+            if document.is_index() { document.index().map(drop) } else { document.manifest().map(drop) };
         match document.is_index() {
             true if written.config.is_some() || written.layers.is_some() => {
                 Err(invalid("it is an index and has a `config` or `layers` as manifests do"))
             }
-            true => Ok(Self::of_index(written)),
+            true => read.map(|()| Self::of_index(written)),
             false if written.manifests.is_some() => {
                 Err(invalid("it is a manifest and has `manifests` as indexes do"))
             }
             false if written.config.is_none() => Err(invalid("it has no `config`")),
-            false => Ok(Self::of_manifest(written)),
+            false => read.map(|()| Self::of_manifest(written)),
         }
     }
 
@@ -322,6 +326,14 @@ mod tests {
                 format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, MediaType::MANIFEST),
                 "calls itself",
             ),
+            (
+                MediaType::MANIFEST,
+                format!(
+                    r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{}","size":1,"annotations":{{"a":1}}}}]}}"#,
+                    Digest::of(b"l")
+                ),
+                "as an image manifest",
+            ),
             (MediaType::CONFIG, r#"{"schemaVersion":2}"#.into(), "no image manifest or index"),
         ];
         for (media_type, text, part) in table {
@@ -335,6 +347,19 @@ mod tests {
     fn tm14_a_document_past_the_limit_is_refused_unread() {
         let (kind, _) = refused(MediaType::INDEX, &" ".repeat(Document::BYTES_LIMIT + 1));
         assert_eq!(kind, ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        let config = format!(r#"{{"mediaType":"a/b","digest":"{}","size":1,"urls":null}}"#, Digest::of(b"c"));
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{config},"layers":null,"annotations":null,"subject":null}}"#
+        );
+        let index = r#"{"schemaVersion":2,"manifests":null}"#.to_owned();
+        for (media_type, text) in [(MediaType::MANIFEST, manifest), (MediaType::INDEX, index)] {
+            let document = Document::new(media_type, text);
+            Contents::of(&document).map(drop).expect("it is taken");
+        }
     }
 
     #[test]

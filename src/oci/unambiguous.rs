@@ -1,5 +1,6 @@
 //! JSON that every reader understands alike (TM15): no field twice, and none of a document's own fields in another
-//! spelling, which some readers take for the field and others do not.
+//! spelling, which some readers take for the field and others do not. Go's reader compares names by Unicode's simple
+//! folding, to which two letters beyond ASCII are ASCII's: U+017F is an s, U+212A a k.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,21 +24,63 @@ const FIELDS: [&str; 13] = [
     "urls",
 ];
 
+/// The fields of a platform, looked for where one stands: elsewhere such names are nobody's.
+const PLATFORM_FIELDS: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
+
 /// Why a text can be read in two ways, if it can.
 ///
 /// # Errors
 /// Where it is no JSON, or ambiguous.
 pub(super) fn check(bytes: &[u8]) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Strict { names_are_free: false }.deserialize(&mut reader)?;
+    Strict { names: Names::Ours }.deserialize(&mut reader)?;
     reader.end()
 }
 
 /// A value of any kind, looked at and dropped.
 #[derive(Clone, Copy)]
 struct Strict {
-    /// Names are the author's own, as in annotations.
-    names_are_free: bool,
+    names: Names,
+}
+
+/// Whose the names of fields are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// The specification's, or unknown.
+    Ours,
+    /// The specification's, those of a platform too.
+    OfPlatform,
+    /// The author's own, as in annotations.
+    Free,
+}
+
+impl Names {
+    /// A field that this name could be taken for and is not.
+    fn mistaken(self, name: &str) -> Option<&'static str> {
+        let platform: &[&str] = if self == Self::OfPlatform { &PLATFORM_FIELDS } else { &[] };
+        let fields = FIELDS.iter().chain(platform).filter(|_| self != Self::Free);
+        { fields }.find(|field| **field != name && is_folded_alike(field, name)).copied()
+    }
+
+    /// Those below a field.
+    fn below(self, name: &str) -> Self {
+        match name {
+            _ if self == Self::Free => Self::Free,
+            "annotations" => Self::Free,
+            "platform" => Self::OfPlatform,
+            _ => Self::Ours,
+        }
+    }
+}
+
+/// Whether a name is one of ours but for case, as Go's reader compares them.
+fn is_folded_alike(field: &str, name: &str) -> bool {
+    let folded = name.chars().map(|letter| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        letter => letter.to_ascii_lowercase(),
+    });
+    folded.eq(field.chars().map(|letter| letter.to_ascii_lowercase()))
 }
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -87,15 +130,14 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         let mut names = BTreeSet::new();
         while let Some(name) = fields.next_key::<String>()? {
-            let other = |field: &&&str| field.eq_ignore_ascii_case(&name) && **field != name;
-            if let Some(field) = FIELDS.iter().find(other).filter(|_| !self.names_are_free) {
+            if let Some(field) = self.names.mistaken(&name) {
                 return Err(A::Error::custom(format_args!("a field is spelled otherwise than `{field}`")));
             }
-            let names_are_free = self.names_are_free || name == "annotations";
+            let below = self.names.below(&name);
             if !names.insert(name) {
                 return Err(A::Error::custom("a field stands there twice"));
             }
-            fields.next_value_seed(Self { names_are_free })?;
+            fields.next_value_seed(Self { names: below })?;
         }
         Ok(())
     }
@@ -116,6 +158,10 @@ mod tests {
             r#"{"manifests":[{"Digest":"x"}]}"#,
             r#"{"annotations":{"a":"1","a":"2"}}"#,
             r#"{"mediatype":"x"}"#,
+            r#"{"layerſ":[]}"#,
+            r#"{"config":{"dige\u017ft":"x"}}"#,
+            r#"{"manifests":[{"platform":{"Architecture":"arm64","architecture":"amd64"}}]}"#,
+            r#"{"manifests":[{"platform":{"oſ":"linux"}}]}"#,
             r#"{} {}"#,
             r#"{"a":1"#,
         ];
@@ -128,6 +174,8 @@ mod tests {
             r#"{"layers":[],"config":{"digest":"x","size":1.5},"x":null,"y":true,"z":-1}"#,
             r#"{"annotations":{"Config":"1","config":"2","Digest":"3"}}"#,
             r#"{"a":{"b":1},"c":{"b":1}}"#,
+            r#"{"platform":{"os":"linux","os.version":"1"},"OS":1,"x":{"Variant":1}}"#,
+            r#"{"annotations":{"layerſ":"1","platform":{"OS":"1"}}}"#,
         ];
         for text in taken {
             assert!(check(text.as_bytes()).is_ok(), "{text}: {:?}", check(text.as_bytes()));
