@@ -247,7 +247,8 @@ fn check_registry(text: &str) -> Result<(), Error> {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if port.is_some_and(|port| !is_port(port)) {
         return wrong("after the colon stands a port from 0 to 65535");
     }
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -340,6 +341,7 @@ mod tests {
             "x:.t",
             "a@sha256:12",
             "host:99999/a",
+            "host:+80/a",
             "a/b-",
             "a..b",
             "-a.io/x",

@@ -74,7 +74,7 @@ impl Answer {
 
     /// The length of the body as announced.
     pub(super) fn length(&self) -> Option<u64> {
-        self.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
+        number(self.header(CONTENT_LENGTH.as_str())?)
     }
 
     /// The digest that the registry says the content has.
@@ -150,7 +150,7 @@ impl Answer {
     /// How long the registry wants to be left alone: in seconds, or until a date by its own clock.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let text = self.header(RETRY_AFTER.as_str())?.trim();
-        if let Ok(seconds) = text.parse::<u64>() {
+        if let Some(seconds) = number(text) {
             return Some(Duration::from_secs(seconds));
         }
         let at = rfc2822::parse(text).ok()?.timestamp();
@@ -159,6 +159,12 @@ impl Answer {
         let now = now.map_or_else(jiff::Timestamp::now, |now| now.timestamp());
         Some(Duration::from_secs(u64::try_from(at.as_second() - now.as_second()).unwrap_or(0)))
     }
+}
+
+/// A number as headers have it: digits and nothing else, no sign either.
+pub(super) fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// What a status and the registry's code for it mean to a caller.
@@ -213,4 +219,20 @@ pub(super) fn sanitized(words: &str) -> String {
 /// A failure that may pass.
 pub(super) fn passing(doing: &str, why: &str) -> Error {
     Error::new(ErrorKind::Passing, format!("{doing}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        let most = u64::MAX.to_string();
+        for (text, expected) in [("0", Some(0)), (" 12 ", Some(12)), (&most, Some(u64::MAX))] {
+            assert_eq!(number(text), expected, "{text:?}");
+        }
+        for text in ["", "+5", "-5", "1.5", "1e3", "0x1", "1 2", "18446744073709551616"] {
+            assert_eq!(number(text), None, "{text:?}");
+        }
+    }
 }

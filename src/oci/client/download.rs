@@ -9,7 +9,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, RANGE};
 use std::sync::Arc;
 
-use super::answer::{Answer, passing};
+use super::answer::{Answer, number, passing};
 use super::request::{Ask, Connection};
 use super::tries::{Tries, Trouble};
 use crate::oci::{BlobReader, Digest, Error, ErrorKind, Repository};
@@ -141,7 +141,7 @@ impl Download {
 }
 
 /// How many bytes stand before the wanted one in an answer.
-fn offset(answer: &Answer, wanted: u64, doing: &str) -> Result<u64, Error> {
+pub(super) fn offset(answer: &Answer, wanted: u64, doing: &str) -> Result<u64, Error> {
     match (answer.status().as_u16(), content_range(answer)) {
         (206, Some((start, _))) if start == wanted => Ok(0),
         (206, _) => Err(Error::new(ErrorKind::Mismatch, format!("{doing}: the registry sent another range"))),
@@ -150,11 +150,11 @@ fn offset(answer: &Answer, wanted: u64, doing: &str) -> Result<u64, Error> {
 }
 
 /// The first byte and the whole size that `Content-Range` tells.
-fn content_range(answer: &Answer) -> Option<(u64, Option<u64>)> {
+pub(super) fn content_range(answer: &Answer) -> Option<(u64, Option<u64>)> {
     let (range, total) =
         answer.header(CONTENT_RANGE.as_str())?.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
-    Some((start.trim().parse().ok()?, total.trim().parse().ok()))
+    Some((number(start)?, number(total)))
 }
 
 /// Compressed on the way, bytes are not those of the digest.

@@ -127,9 +127,9 @@ impl Pushing<'_> {
         let Self { connection, repository, blob, origin } = *self;
         let check = Check::new(&blob.digest);
         let mut tries = Tries::new(connection);
-        let (mut at, mut restarts, mut cuts) = (0, 0, 0);
+        let (mut at, mut restarts, mut cuts) = (0_u64, 0, 0);
         loop {
-            let end = blob.size.min(at + session.piece_size());
+            let end = blob.size.min(at.saturating_add(session.piece_size()));
             let last = end == blob.size;
             let part = Part::new(origin, &blob.digest, blob.size, (at, end), &check);
             let ask = session.sending(at, end - at, last.then_some(&blob.digest))?;

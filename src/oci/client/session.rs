@@ -9,7 +9,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use url::Url;
 
-use super::answer::{Answer, passing};
+use super::answer::{Answer, number, passing};
 use super::reach;
 use super::request::{Ask, Connection};
 use super::tries::Trouble;
@@ -105,7 +105,7 @@ impl Session {
         ask: &Ask,
         answer: &Answer,
     ) -> Result<Option<Self>, Error> {
-        let least = answer.header("oci-chunk-min-length").and_then(|least| least.trim().parse().ok());
+        let least = answer.header("oci-chunk-min-length").and_then(number);
         let location = moved(&ask.url, answer, &ask.doing)?;
         Ok(location.map(|location| Self {
             connection: connection.clone(),
@@ -229,6 +229,6 @@ pub(super) fn check_digest(answer: &Answer, digest: &Digest, doing: &str) -> Res
 }
 
 /// The last byte of `0-N`, which some write with `bytes=` before it.
-fn last_byte(range: &str) -> Option<u64> {
-    range.trim().trim_start_matches("bytes=").split_once('-')?.1.trim().parse().ok()
+pub(super) fn last_byte(range: &str) -> Option<u64> {
+    number(range.trim().trim_start_matches("bytes=").split_once('-')?.1)
 }
