@@ -103,21 +103,85 @@ async fn gather<T: FromStr + Ord + Clone + ToString>(
 
 /// The next page as the `Link` header names it, which must be the registry's own.
 pub(super) fn next_page(connection: &Connection, ask: &Ask, answer: &Answer) -> Result<Option<Url>, Error> {
-    let Some(link) = answer.header(LINK.as_str()) else { return Ok(None) };
-    let next = link.split(',').find(|link| {
-        let relation = link.split(';').skip(1).filter_map(|part| part.trim().split_once('='));
-        relation.into_iter().any(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("rel")
-                && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
-        })
-    });
-    let address =
-        next.and_then(|link| link.trim().strip_prefix('<')?.split_once('>').map(|(address, _)| address));
-    let Some(address) = address else { return Ok(None) };
+    let values = answer.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let Some(address) = values.into_iter().find_map(next_address) else { return Ok(None) };
     let wrong = |why| Error::new(ErrorKind::Denied, format!("{}: the next page {why}", ask.doing));
     let url = ask.url.join(address).map_err(|_| wrong("has no readable address"))?;
     match connection.is_home(&url) {
         true => Ok(Some(url)),
         false => Err(wrong("is said to be at another host")),
+    }
+}
+
+/// The address, in a value of `Link`, of what is said to come next (RFC 8288, section 3). Addresses and quoted texts
+/// may hold the marks that divide links and parameters.
+fn next_address(value: &str) -> Option<&str> {
+    let mut rest = value;
+    loop {
+        let (address, after) =
+            rest.trim_start_matches([' ', '\t', ',']).strip_prefix('<')?.split_once('>')?;
+        let (parameters, others) = after.split_at(outside_quotes(after, ',').unwrap_or(after.len()));
+        if says_next(parameters) {
+            return Some(address);
+        }
+        rest = others;
+    }
+}
+
+/// Whether one of the parameters is `rel`, with `next` among its words.
+fn says_next(mut parameters: &str) -> bool {
+    while let Some(at) = outside_quotes(parameters, ';') {
+        parameters = &parameters[at + 1..];
+        let one = &parameters[..outside_quotes(parameters, ';').unwrap_or(parameters.len())];
+        let found = one.split_once('=').is_some_and(|(name, value)| {
+            let mut words = value.trim().trim_matches('"').split_ascii_whitespace();
+            name.trim().eq_ignore_ascii_case("rel") && words.any(|word| word.eq_ignore_ascii_case("next"))
+        });
+        if found {
+            return true;
+        }
+    }
+    false
+}
+
+/// Where a mark stands first that is not within a quoted text.
+fn outside_quotes(text: &str, mark: char) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut letters = text.char_indices();
+    let found = letters.find(|(_, letter)| {
+        let found = !quoted && *letter == mark;
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        found
+    });
+    found.map(|(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_read_as_rfc_8288_has_them() {
+        let table = [
+            (r#"</a?n=1&last=b>; rel="next""#, Some("/a?n=1&last=b")),
+            ("</a>;rel=next", Some("/a")),
+            (r#"</a?last=b,c;d>; rel="next""#, Some("/a?last=b,c;d")),
+            (r#"</a>; rel="prev", </b>; rel="next""#, Some("/b")),
+            (r#"</a>; title="x, <y>; rel=next"; rel=prev, </b>; REL="Prev Next""#, Some("/b")),
+            (r#"</a>; title="\", </b>; rel=next""#, None),
+            (r#"</a>; rel="nextish""#, None),
+            ("</a>", None),
+            ("/a; rel=next", None),
+            ("</a; rel=next", None),
+            ("", None),
+        ];
+        for (value, address) in table {
+            assert_eq!(next_address(value), address, "{value}");
+        }
     }
 }
