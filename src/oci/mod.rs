@@ -18,6 +18,9 @@ mod layout;
 mod credentials;
 mod client;
 pub mod server;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
 pub use configuration::ImageConfiguration;

@@ -56,7 +56,7 @@ impl Source {
 
     /// Files that are compiled for tests only.
     fn is_test(&self) -> bool {
-        const NAMES: &[&str] = &["tests", "real", "fixture", "simulate", "invariants", "watched"];
+        const NAMES: &[&str] = &["tests", "real", "fixture", "simulate", "invariants", "watched", "fuzzing"];
         let name = self.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
         NAMES.contains(&name) || self.path.contains("/tests/")
     }

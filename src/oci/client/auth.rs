@@ -47,8 +47,10 @@ pub(super) struct Auth {
 }
 
 #[derive(Clone)]
-enum Scheme {
+pub(super) enum Scheme {
+    /// A user and a password with each request.
     Basic,
+    /// A token, which is fetched from an address for a service.
     Bearer { realm: Url, service: Option<String> },
 }
 
@@ -192,7 +194,7 @@ impl Auth {
 }
 
 /// The request for a token: GET with a password, or POST with an identity token as OAuth 2 has it.
-fn token_request(
+pub(super) fn token_request(
     ask: &Ask,
     realm: &Url,
     service: Option<&str>,
@@ -238,7 +240,7 @@ fn token_request(
 }
 
 /// What the headers of a 401 demand: Bearer before Basic. Scopes are those that go beyond the request's own.
-fn demanded(headers: &HeaderMap, ask: &Ask) -> Result<Option<(Scheme, Vec<String>)>, Error> {
+pub(super) fn demanded(headers: &HeaderMap, ask: &Ask) -> Result<Option<(Scheme, Vec<String>)>, Error> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
         let Some(text) = value.to_str().ok().filter(|text| text.len() <= CHALLENGE_BYTES) else { continue };
@@ -277,7 +279,7 @@ fn is_new(scope: &str, known: &BTreeSet<String>) -> bool {
 }
 
 /// A token server gets a password, so it is spoken to in clear only on this machine.
-fn check_realm(connection: &Connection, realm: &Url, doing: &str) -> Result<(), Error> {
+pub(super) fn check_realm(connection: &Connection, realm: &Url, doing: &str) -> Result<(), Error> {
     let clear =
         connection.base.scheme() == "http" && (connection.is_home(realm) || reach::is_loopback(realm));
     match realm.scheme() == "https" || (realm.scheme() == "http" && clear) {

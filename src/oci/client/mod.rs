@@ -34,6 +34,8 @@ use super::{
 mod answer;
 mod auth;
 mod download;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod gate;
 mod known;
 mod list;

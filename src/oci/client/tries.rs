@@ -94,19 +94,13 @@ impl<'a> Tries<'a> {
         };
         let left = patience.saturating_sub(waited);
         let after = after.filter(|after| !after.is_zero());
-        if let Some(after) = after.filter(|after| *after > left) {
-            return Err(too_long(trouble.error, after));
-        }
-        if self.made >= options.attempts && left.is_zero() {
-            return Err(given_up(trouble.error, self.made, waited));
-        }
-        let pause = match after {
-            // A tenth more, at random, so that those who were told the same do not come back together.
-            Some(after) => after + Pauses::random(after / 10),
-            None => options.pauses.after(self.made, waited),
+        let pause = match pause(after, left, options.pauses.after(self.made, waited)) {
+            Ok(_) if self.made >= options.attempts && left.is_zero() => {
+                return Err(given_up(trouble.error, self.made, waited));
+            }
+            Ok(pause) => pause,
+            Err(after) => return Err(too_long(trouble.error, after)),
         };
-        // The last try is made when the budget ends, and not later.
-        let pause = if left.is_zero() { pause } else { pause.min(left.max(after.unwrap_or_default())) };
         if matches!(trouble.again, Again::Later(..)) {
             gate.trouble(after.unwrap_or(pause), after.is_some());
         }
@@ -118,6 +112,22 @@ impl<'a> Tries<'a> {
         tokio::time::sleep(pause).await;
         Ok(())
     }
+}
+
+/// How long to wait, of the time that is left, where the registry said after how long to come back or nothing, and one
+/// would usually wait so long.
+///
+/// # Errors
+/// What the registry said, where that is longer than what is left.
+pub(super) fn pause(after: Option<Duration>, left: Duration, usual: Duration) -> Result<Duration, Duration> {
+    let pause = match after {
+        Some(after) if after > left => return Err(after),
+        // A tenth more, at random, so that those who were told the same do not come back together.
+        Some(after) if !after.is_zero() => after + Pauses::random(after / 10),
+        _ => usual,
+    };
+    // The last try is made when the budget ends, and not later.
+    Ok(if left.is_zero() { pause } else { pause.min(left) })
 }
 
 fn too_long(error: Error, after: Duration) -> Error {

@@ -77,7 +77,7 @@ async fn read(
 
 /// What a `Range` header asks for of so many bytes.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     /// No range, or one that we do not read: RFC 9110 says to ignore it. Several ranges at once are such. One that
     /// ends before it begins may be ignored or refused; clients are better served by the refusal.
     All,
@@ -88,7 +88,8 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn parse(header: Option<&str>, size: u64) -> Self {
+    /// Read the header of a request for a blob of a size.
+    pub(super) fn parse(header: Option<&str>, size: u64) -> Self {
         let Some((first, last)) = header
             .and_then(|text| text.split_once('='))
             .filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"))

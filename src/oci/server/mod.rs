@@ -9,6 +9,8 @@ mod answer;
 mod blob;
 mod connections;
 mod document;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod listing;
 mod request;
 mod route;

@@ -188,14 +188,16 @@ async fn take(upload: &mut dyn Upload, request: &mut Request, chunk: Option<Chun
 
 /// A chunk as `Content-Range` announces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Chunk {
-    start: u64,
-    length: u64,
+pub(super) struct Chunk {
+    /// Its first byte.
+    pub(super) start: u64,
+    /// How many bytes it has, at least one.
+    pub(super) length: u64,
 }
 
 impl Chunk {
     /// `0-99`, as the distribution specification writes it, and `bytes 0-99/*`, as HTTP does.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));
         let text = text.split_once('/').map_or(text, |(range, _)| range);

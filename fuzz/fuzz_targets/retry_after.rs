@@ -1,0 +1,4 @@
+//! `Retry-After` of an answer: the properties are in `src/oci/fuzzing.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::retry_after(data));

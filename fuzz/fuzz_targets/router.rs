@@ -1,0 +1,4 @@
+//! Whole requests to the server: the properties are in `src/oci/fuzzing.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::router(data));
