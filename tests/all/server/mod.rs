@@ -4,6 +4,7 @@
 
 mod conditions;
 mod disk;
+mod hostile;
 mod limits;
 mod program;
 mod restart;
