@@ -62,6 +62,7 @@ async fn measure() {
     let layout = Layout::open(folder.path().join("family")).unwrap();
     let scope: Repository = "family".parse().unwrap();
     let images = family(&layout, &scope).await;
+    layout.flush().await.unwrap();
     println!(
         "{:18} {:16} {:>5} {:>9} {:>9} {:>8}",
         "client", "registry", "ms", "requests", "MB sent", "seconds"
@@ -283,6 +284,8 @@ async fn head(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<String> {
             return String::from_utf8(std::mem::replace(held, rest)).ok();
         }
         stream.read_buf(held).await.ok().filter(|count| *count > 0)?;
+        // skopeo tries TLS first, and would wait ten seconds for an answer to its greeting.
+        held.first().filter(|first| first.is_ascii_uppercase())?;
     }
 }
 
