@@ -6,6 +6,7 @@ mod broken;
 mod full;
 mod killed;
 mod linear;
+mod soak;
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
