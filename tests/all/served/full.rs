@@ -215,7 +215,8 @@ async fn fills_up_and_goes_on(test: &str, options: &str, fill: impl Fn(&std::pat
         assert_eq!(*status, 507, "{body}");
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
         assert_eq!(body["errors"][0]["code"], "STORE_FULL", "{body}");
-        assert!(body["errors"][0]["detail"]["causes"][0].is_string(), "it names its cause: {body}");
+        let causes = body["errors"][0]["detail"]["causes"].to_string();
+        assert!(causes.contains("No space left"), "it names its cause: {body}");
     }
     run.check(&asker, "on the full disk").await;
     std::fs::remove_dir_all(&filler).expect("room");
@@ -253,4 +254,32 @@ async fn f_k2_a_disk_without_inodes_is_told_and_the_server_goes_on() {
         panic!("the disk has more inodes than it should");
     })
     .await;
+}
+
+#[tokio::test]
+async fn f_e6_a_manifest_that_finds_no_room_is_refused_and_leaves_no_tag() {
+    let place = Place::new();
+    let Some(server) = on_small_disk("f_e6", &place, "size=2m") else { return };
+    let asker = Asker::new(&server, "small/disk");
+    let mut run = Run::default();
+    run.push(&asker, &["before"]).await;
+    assert_eq!(run.failures, []);
+    let bytes = run.documents[0].bytes();
+    let mut large: serde_json::Value = serde_json::from_slice(bytes).expect("JSON");
+    large["annotations"] = serde_json::json!({ "large": "a".repeat(3 << 20) });
+    let large = Document::new(run.documents[0].media_type(), large.to_string());
+    match asker.push_document(&large, "large").await {
+        Err(Failed::Answered(status, body)) => {
+            assert_eq!(status.as_u16(), 507, "{body}");
+            assert!(body.contains("STORE_FULL") && body.contains("No space left"), "{body}");
+        }
+        other => panic!("refused: {other:?}"),
+    }
+    match asker.document("large").await {
+        Err(Failed::Answered(status, _)) => assert_eq!(status.as_u16(), 404, "no tag dangles"),
+        other => panic!("it is not there: {other:?}"),
+    }
+    run.check(&asker, "after the refusal").await;
+    let uploads = std::fs::read_dir(from_outside(&server, &place).join("uploads")).expect("the uploads");
+    assert_eq!(uploads.count(), 0, "nothing is left of what was refused");
 }

@@ -3,7 +3,6 @@
 #![cfg(test)]
 
 mod conditions;
-mod disk;
 mod hostile;
 mod limits;
 mod program;

@@ -30,7 +30,7 @@ impl Program {
         ))
     }
 
-    pub(super) fn of(mut child: Child) -> Self {
+    fn of(mut child: Child) -> Self {
         let mut address = String::new();
         let output = child.stdout.take().expect("its output");
         BufReader::new(output).read_line(&mut address).unwrap();
