@@ -149,12 +149,14 @@ pub(super) fn offset(answer: &Answer, wanted: u64, doing: &str) -> Result<u64, E
     }
 }
 
-/// The first byte and the whole size that `Content-Range` tells.
+/// The first byte and the whole size that `Content-Range` tells; nothing of one that RFC 9110 calls invalid.
 pub(super) fn content_range(answer: &Answer) -> Option<(u64, Option<u64>)> {
     let (range, total) =
         answer.header(CONTENT_RANGE.as_str())?.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    Some((number(start)?, number(total)))
+    let (start, last) = range.split_once('-')?;
+    let (start, last) = (number(start)?, number(last)?);
+    let total = if total.trim() == "*" { None } else { Some(number(total)?) };
+    (start <= last && total.is_none_or(|total| last < total)).then_some((start, total))
 }
 
 /// Compressed on the way, bytes are not those of the digest.

@@ -99,7 +99,7 @@ pub(in crate::oci) fn range(data: &[u8]) {
     }
     let answer = answer(206, &[(header::CONTENT_RANGE, value)]);
     if let Some((start, total)) = content_range(&answer) {
-        assert!(!text.contains('+'), "{text:?}");
+        assert!(!text.contains('+') && total.is_none_or(|total| start < total), "{text:?}");
         let shown = total.map_or("*".to_owned(), |total| total.to_string());
         let printed = HeaderValue::from_str(&format!("bytes {start}-{start}/{shown}")).expect("a header");
         let again = self::answer(206, &[(header::CONTENT_RANGE, printed)]);

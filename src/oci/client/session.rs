@@ -230,5 +230,6 @@ pub(super) fn check_digest(answer: &Answer, digest: &Digest, doing: &str) -> Res
 
 /// The last byte of `0-N`, which some write with `bytes=` before it.
 pub(super) fn last_byte(range: &str) -> Option<u64> {
-    number(range.trim().trim_start_matches("bytes=").split_once('-')?.1)
+    let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
+    number(first).and(number(last))
 }
