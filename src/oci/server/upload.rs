@@ -200,13 +200,16 @@ impl Chunk {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));
-        let text = text.split_once('/').map_or(text, |(range, _)| range);
+        let (text, total) = text.split_once('/').unwrap_or((text, "*"));
         let (first, last) = text.split_once('-')?;
         let number = |text: &str| {
             let plain = text.bytes().all(|byte| byte.is_ascii_digit());
             plain.then(|| text.parse::<u64>().ok()).flatten()
         };
         let (start, last) = (number(first)?, number(last)?);
+        if total != "*" {
+            number(total)?;
+        }
         let length = last.checked_sub(start)?.checked_add(1)?;
         Some(Self { start, length })
     }
@@ -285,6 +288,8 @@ mod tests {
             ("0-99", chunk(0, 100)),
             ("bytes 100-100/*", chunk(100, 1)),
             ("bytes=1-2", chunk(1, 2)),
+            ("bytes 1-2/9", chunk(1, 2)),
+            ("bytes 1-2/+9", None),
             ("2-1", None),
             ("-1", None),
             ("1-", None),
