@@ -210,7 +210,8 @@ impl Chunk {
         if total != "*" {
             number(total)?;
         }
-        let length = last.checked_sub(start)?.checked_add(1)?;
+        // Its end can be counted, too.
+        let length = last.checked_add(1)?.checked_sub(start).filter(|length| *length > 0)?;
         Some(Self { start, length })
     }
 
