@@ -14,5 +14,5 @@ test:  ## every test, on real engines too; says what it skipped and why
 check:  ## format, lints, docs, dependency policy, shell scripts
 	@scripts/check
 
-bench:  ## what it costs to bring a family to a registry, peers beside it: requests, bytes, seconds
-	@cargo bench --locked --quiet --bench push_family
+bench:  ## what it costs to move images to and from registries, peers beside it: requests, bytes, seconds
+	@cargo bench --locked --quiet --bench push_family --bench registry
