@@ -213,7 +213,7 @@ async fn collect(store: std::path::PathBuf, stop: Arc<AtomicBool>) -> (u64, Coll
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_e5_a_long_run_answers_right_and_piles_nothing_up() {
+async fn g7_a_long_run_answers_right_and_piles_nothing_up() {
     let all = so_many("POLYARCH_SOAK", 50_000) as u64;
     let place = Place::new();
     let server = Server::start(&place);
