@@ -61,14 +61,19 @@ impl Ignore {
         self.newer_ignores(&path, &above) && self.older_ignores(&path, &above)
     }
 
-    /// Docker since 23: a rule counts where it matches the path or any of the folders `above` it.
+    /// Docker since 23: a rule that matched a folder `above` holds for all in it, and one that could have changed
+    /// nothing was not asked there and does not.
     fn newer_ignores(&self, path: &str, above: &[&str]) -> bool {
+        let mut holds = vec![false; self.rules.len()];
         let mut ignored = false;
-        for rule in &self.rules {
-            let matches = |path: &str| rule.readings.newer.matches(path, rule.takes_back);
-            // A rule that could change nothing is not asked.
-            if rule.takes_back == ignored && (matches(path) || above.iter().any(|folder| matches(folder))) {
-                ignored = !rule.takes_back;
+        for path in above.iter().copied().chain([path]) {
+            ignored = false;
+            for (rule, holds) in self.rules.iter().zip(&mut holds) {
+                let asked = rule.takes_back == ignored;
+                *holds = *holds || asked && rule.readings.newer.matches(path, rule.takes_back);
+                if *holds {
+                    ignored = !rule.takes_back;
+                }
             }
         }
         ignored
@@ -186,6 +191,10 @@ mod tests {
         check("a\n!**/keep", "a/b a/drop/k", "a/keep/k");
         check("a\n!\\k", "", "a/b k");
         check("x/[*]y", "", "x/*y x/zy");
+        check("logs\n!logs/keep\nlog*", "logs/x", "logs/keep");
+        check("logs\n!logs/keep\nlogs", "logs/x", "logs/keep");
+        check("lo*\n!logs/keep\n?ogs", "logs/x", "logs/keep");
+        check("*\n!ig\nlogs\n!logs/keep\n*", "x", "logs/keep");
     }
 
     #[test]

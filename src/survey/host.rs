@@ -32,7 +32,7 @@ pub(super) fn read(root: &Path, family: &Family) -> Result<BTreeMap<Unit, States
         let mut states = States::new();
         for check in &recipe.checks {
             let CheckKind::Test { action: Action::Host { run, files }, .. } = &check.kind else { continue };
-            let mut paths: Vec<PathBuf> = words(run).filter(|path| is_there(root, path)).collect();
+            let mut paths: Vec<PathBuf> = words(run).filter(|path| is_meant(root, path)).collect();
             for file in files {
                 let problem = Diagnostic::request(format!("{} of a test is not there", file.path.display()))
                     .at(file.place.clone())
@@ -63,12 +63,40 @@ fn is_there(root: &Path, path: &Path) -> bool {
     std::fs::symlink_metadata(root.join(path)).is_ok()
 }
 
-/// What may be paths in a command: its words, what follows a `=` in them, and what stands before a `::`.
+/// What may be paths in a command: its words, and what stands before a `::` in them. What a command writes to, behind
+/// a `>` or to `tee`, is none of them; nor is the value of an option, which mostly is a report's.
 fn words(command: &str) -> impl Iterator<Item = PathBuf> {
-    let words = command.split(ENDS).filter(|word| !word.is_empty());
-    let parts = words.flat_map(|word| [Some(word), word.split_once('=').map(|(_, value)| value)]);
-    let parts = parts.flatten().flat_map(|word| [Some(word), word.split_once("::").map(|(file, _)| file)]);
+    let read: String = command.split('|').filter(|part| !part.trim_start().starts_with("tee ")).fold(
+        String::new(),
+        |mut all, part| {
+            all.push_str(part);
+            all.push('|');
+            all
+        },
+    );
+    let mut pieces = read.split('>');
+    let mut kept = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        // The first word behind is what is written to.
+        let behind = piece.trim_start_matches([' ', '\t', '&']);
+        kept.push_str(behind.find(ENDS).map_or("", |end| &behind[end..]));
+    }
+    let words: Vec<String> = kept.split(ENDS).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let parts = words.into_iter().flat_map(|word| {
+        let file = word.split_once("::").map(|(file, _)| file.to_owned());
+        [Some(word), file]
+    });
     parts.flatten().filter_map(|word| Some(word.parse::<Inside>().ok()?.path().to_owned()))
+}
+
+/// Whether a word is a path of the project: one without a `/` or a `.` may be a program's name or an option's value,
+/// and counts only where it is a file.
+fn is_meant(root: &Path, path: &Path) -> bool {
+    let written = path.as_os_str().as_encoded_bytes();
+    match std::fs::metadata(root.join(path)) {
+        Ok(found) => found.is_file() || written.iter().any(|byte| matches!(byte, b'/' | b'.')),
+        Err(_) => is_there(root, path),
+    }
 }
 
 /// The state of a file, or of a folder with all that it holds; of a link and of what it leads to.
@@ -101,10 +129,14 @@ mod tests {
 
     #[test]
     fn a_command_names_files_by_its_words() {
-        let command = "cd ./tests && X=conf/a.sh sh 'check.sh' --file=b/../c /etc/x ../up t.py::one;ls";
+        let command =
+            "cd ./tests && sh 'check.sh' --file=b/c /etc/x ../up t.py::one;ls >out.log 2>&1 x | tee log | y";
         let found: Vec<String> = words(command).map(|path| path.display().to_string()).collect();
-        for path in ["tests", "conf/a.sh", "check.sh", "c", "t.py", "ls"] {
+        for path in ["tests", "check.sh", "t.py", "ls", "x", "y"] {
             assert!(found.iter().any(|word| word == path), "{path} in {found:?}");
+        }
+        for path in ["out.log", "log", "b/c"] {
+            assert!(!found.iter().any(|word| word == path), "{path} in {found:?}");
         }
         assert!(!found.iter().any(|path| path.contains("etc") || path.contains("up")), "{found:?}");
     }
