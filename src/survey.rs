@@ -71,6 +71,15 @@ pub(crate) fn files(
     Ok(context::read(root, recipe, triggered)?.files.remove(job).unwrap_or_default())
 }
 
+/// The files of a unit's tests on this machine, as they stand now: what [`Facts::files_of_checks`] holds from the
+/// survey.
+///
+/// # Errors
+/// Where one that the configuration names is not there any more, and where one cannot be read.
+pub(crate) fn files_of_checks(root: &Path, recipe: &Recipe) -> Result<BTreeMap<String, String>> {
+    host::read_again(root, recipe)
+}
+
 /// The records under the keys that these facts give, and the latest of each job that has none.
 async fn read_records(family: &Family, records: &Records, facts: &mut Facts) -> Result<(), Error> {
     let keyed = keys(family, facts);

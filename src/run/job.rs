@@ -311,6 +311,7 @@ impl Work<'_> {
                 Found::Description(heading, text) => record.descriptions.push((heading, text)),
             }
         }
+        context::checks_stand(self.session, self.recipe, &self.job, &self.planned.check_files).await?;
         self.session.records.keep_checks(&record, image).await.map_err(kept(&self.job))?;
         Ok(record)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Inside;
 use crate::diag::{Diagnostic, Problems, Result};
 use crate::dockerfile::Ignore;
-use crate::family::{Action, CheckKind, Family, Unit};
+use crate::family::{Action, CheckKind, Family, Recipe, Unit};
 
 use super::context::{entries, state_of, unreadable};
 
@@ -24,39 +24,66 @@ type States = BTreeMap<String, String>;
 /// # Errors
 /// Where a file that the configuration names is not there, and where one cannot be read.
 pub(super) fn read(root: &Path, family: &Family) -> Result<BTreeMap<Unit, States>> {
-    let caches = Ignore::parse(Path::new("caches"), CACHES)?;
-    let mut seen = BTreeMap::<PathBuf, States>::new();
-    let mut problems = Vec::new();
+    let mut reading = Reading::new(root)?;
     let mut all = BTreeMap::new();
     for recipe in family.recipes() {
-        let mut states = States::new();
-        for check in &recipe.checks {
-            let CheckKind::Test { action: Action::Host { run, files }, .. } = &check.kind else { continue };
-            let mut paths: Vec<PathBuf> = words(run).filter(|path| is_meant(root, path)).collect();
-            for file in files {
-                let problem = Diagnostic::request(format!("{} of a test is not there", file.path.display()))
-                    .at(file.place.clone())
-                    .hint("correct `files`, whose paths count from the folder of polyarch.toml");
-                match is_there(root, &file.path) {
-                    true => paths.push(file.path.clone()),
-                    // Who inherits the test has the same problem.
-                    false if problems.contains(&problem) => {}
-                    false => problems.push(problem),
-                }
-            }
-            for path in paths {
-                if !seen.contains_key(&path) {
-                    seen.insert(path.clone(), states_of(root, &path, &caches)?);
-                }
-                states.extend(seen[&path].clone());
-            }
-        }
+        let states = reading.of(recipe)?;
         if !states.is_empty() {
             all.insert(recipe.unit.clone(), states);
         }
     }
-    Problems::check(problems)?;
-    Ok(all)
+    Problems::check(reading.problems).map(|()| all)
+}
+
+/// The same for one unit, as its files stand now.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_again(root: &Path, recipe: &Recipe) -> Result<States> {
+    let mut reading = Reading::new(root)?;
+    let states = reading.of(recipe)?;
+    Problems::check(reading.problems).map(|()| states)
+}
+
+/// A look at files, each once however many units have a test of it.
+struct Reading<'a> {
+    root: &'a Path,
+    caches: Ignore,
+    seen: BTreeMap<PathBuf, States>,
+    problems: Vec<Diagnostic>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(root: &'a Path) -> Result<Self> {
+        let caches = Ignore::parse(Path::new("caches"), CACHES)?;
+        Ok(Self { root, caches, seen: BTreeMap::new(), problems: Vec::new() })
+    }
+
+    fn of(&mut self, recipe: &Recipe) -> Result<States> {
+        let mut states = States::new();
+        for check in &recipe.checks {
+            let CheckKind::Test { action: Action::Host { run, files }, .. } = &check.kind else { continue };
+            let mut paths: Vec<PathBuf> = words(run).filter(|path| is_meant(self.root, path)).collect();
+            for file in files {
+                let problem = Diagnostic::request(format!("{} of a test is not there", file.path.display()))
+                    .at(file.place.clone())
+                    .hint("correct `files`, whose paths count from the folder of polyarch.toml");
+                match is_there(self.root, &file.path) {
+                    true => paths.push(file.path.clone()),
+                    // Who inherits the test has the same problem.
+                    false if self.problems.contains(&problem) => {}
+                    false => self.problems.push(problem),
+                }
+            }
+            for path in paths {
+                if !self.seen.contains_key(&path) {
+                    self.seen.insert(path.clone(), states_of(self.root, &path, &self.caches)?);
+                }
+                states.extend(self.seen[&path].clone());
+            }
+        }
+        Ok(states)
+    }
 }
 
 fn is_there(root: &Path, path: &Path) -> bool {

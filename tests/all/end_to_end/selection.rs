@@ -180,3 +180,36 @@ fn law_3_what_was_emulated_stands_only_where_emulation_is_allowed() {
     let answer = place.run(&["build"]).ended(3);
     assert!(answer.stderr.contains(&format!("no builder runs {foreign}")), "{}", answer.stderr);
 }
+
+/// Law 2: the check key holds the files of tests on this machine, and nothing stands on files that changed meanwhile.
+#[test]
+fn law_2_f_d12_tests_on_this_machine_stand_on_their_own_files() {
+    let mut place = Place::with(&[
+        ("root/Dockerfile", FOUNDATION),
+        ("tests/a.sh", "exit 0\n"),
+        (
+            "polyarch.toml",
+            "platforms = [\"linux/amd64\"]\n[image.root]\n\
+             tests = [{ host = \"sh tests/a.sh --junit=report.xml >out.log && date +%N | tee report.xml\" }]\n",
+        ),
+        ("report.xml", "an old report\n"),
+        ("out.log", "an old log\n"),
+    ]);
+    let test = "selection::law_2_f_d12_tests_on_this_machine_stand_on_their_own_files";
+    if !Engine::Classic.equip(test, &mut place) || !root_file_systems(test, &place, "root", &["amd64"]) {
+        return;
+    }
+    drop(place.run(&["build"]).well());
+    drop(place.run(&["build"]).well());
+    assert_eq!(ended(&place, "reused"), jobs("root@linux/amd64"), "what a test writes is none of its files");
+
+    place.write("tests/a.sh", "echo '#' >>tests/a.sh\n");
+    let failed = place.run(&["build"]).ended(1);
+    assert!(failed.stderr.contains("changed while they ran"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("tests/a.sh"), "{}", failed.stderr);
+    place.write("tests/a.sh", "exit 3\n");
+    drop(place.run(&["build", "--publish"]).ended(1));
+    place.write("tests/a.sh", "exit 0\n");
+    drop(place.run(&["build", "--publish"]).well());
+    assert_eq!(ended(&place, "reused"), jobs("root@linux/amd64"), "what passed before stands");
+}
