@@ -28,21 +28,10 @@ use polyarch::oci::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Image, parent, and MiB for each platform, in two equal layers.
-const IMAGES: [(&str, Option<&str>, usize); 12] = [
-    ("foundation", None, 40),
-    ("base", Some("foundation"), 25),
-    ("minimal", Some("base"), 20),
-    ("r", Some("minimal"), 18),
-    ("julia", Some("minimal"), 22),
-    ("scipy", Some("minimal"), 30),
-    ("tensorflow", Some("scipy"), 35),
-    ("tf-cuda", Some("tensorflow"), 40),
-    ("pytorch", Some("scipy"), 35),
-    ("datascience", Some("scipy"), 28),
-    ("pyspark", Some("scipy"), 24),
-    ("all-spark", Some("pyspark"), 10),
-];
+#[path = "../tests/all/client/shape.rs"]
+mod shape;
+
+use shape::IMAGES;
 
 /// How many images are on their way at once; each moves some blobs at once.
 const IMAGES_AT_ONCE: usize = 4;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
@@ -12,7 +12,7 @@ use crate::report::size;
 
 use super::workshop::Shelf;
 use super::workspace::Workspace;
-use super::{Context, Ended};
+use super::{Context, Ended, Format};
 
 /// Remove what no tag of the store leads to any more
 ///
@@ -45,12 +45,6 @@ pub(super) struct Options {
     /// The form of the answer
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {

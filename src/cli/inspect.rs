@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use crate::diag::{Diagnostic, Result};
@@ -13,7 +13,7 @@ use crate::report::size;
 
 use super::workshop::Shelf;
 use super::workspace::Workspace;
-use super::{Context, Ended, registries};
+use super::{Context, Ended, Format, registries};
 
 /// Show the platforms, digests, sizes, labels and layers of an image
 #[derive(Debug, Args)]
@@ -28,12 +28,6 @@ pub(super) struct Options {
     /// The form of the answer
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// What there is to say of an image.

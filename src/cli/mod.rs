@@ -112,6 +112,13 @@ struct Context {
     traffic: std::sync::Arc<Traffic>,
 }
 
+/// The form of an answer to be read by a person or by a program.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
 /// How a command ended, where it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {

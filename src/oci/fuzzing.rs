@@ -12,6 +12,7 @@ use std::path::{Component, Path};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::rules::{self, Contents};
+use super::unambiguous::{FIELDS, PLATFORM_FIELDS};
 use super::{Digest, Document, MediaType, Platform, Pointer, Reference, Repository, Tag};
 
 pub use super::client::fuzzing::{challenge, link, retry_after};
@@ -144,25 +145,6 @@ enum Written {
 }
 
 impl Written {
-    /// The fields of documents and descriptors.
-    const FIELDS: [&str; 13] = [
-        "annotations",
-        "artifactType",
-        "config",
-        "data",
-        "digest",
-        "layers",
-        "manifests",
-        "mediaType",
-        "platform",
-        "schemaVersion",
-        "size",
-        "subject",
-        "urls",
-    ];
-    /// The fields of a platform.
-    const PLATFORM_FIELDS: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
-
     /// A name as Go's readers compare it with those they know: by Unicode's simple folding, in which two letters
     /// beyond ASCII are ASCII's.
     fn folded(name: &str) -> String {
@@ -182,10 +164,10 @@ impl Written {
             Self::Fields(fields) => {
                 let names: BTreeSet<&String> = fields.iter().map(|(name, _)| name).collect();
                 assert_eq!(names.len(), fields.len(), "a field stands there twice");
-                let platform = if place == "platform" { &Self::PLATFORM_FIELDS[..] } else { &[] };
+                let platform = if place == "platform" { &PLATFORM_FIELDS[..] } else { &[] };
                 for (name, value) in fields {
                     let alike = |field: &&&str| Self::folded(field) == Self::folded(name);
-                    let field = Self::FIELDS.iter().chain(platform).find(alike);
+                    let field = FIELDS.iter().chain(platform).find(alike);
                     let same = field.is_none_or(|field| *field == name);
                     assert!(same || place == "annotations", "{name:?} is another spelling");
                     value.assert_unambiguous(if place == "annotations" { place } else { name });

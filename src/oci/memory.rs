@@ -127,15 +127,6 @@ impl Store for Memory {
             .ok_or_else(|| rules::not_found("document", pointer, repository))
     }
 
-    async fn write_document(
-        &self,
-        repository: &Repository,
-        document: &Document,
-        tags: &[Tag],
-    ) -> Result<(), Error> {
-        self.write_document_on(repository, document, tags, &Terms::default()).await
-    }
-
     async fn write_document_on(
         &self,
         repository: &Repository,

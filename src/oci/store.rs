@@ -172,7 +172,9 @@ pub trait Store: Send + Sync {
         repository: &Repository,
         document: &Document,
         tags: &[Tag],
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        self.write_document_on(repository, document, tags, &Terms::default()).await
+    }
 
     /// As [`Self::write_document`], on terms; tags are looked at and moved in one step, or none is.
     ///
@@ -184,15 +186,7 @@ pub trait Store: Send + Sync {
         document: &Document,
         tags: &[Tag],
         terms: &Terms,
-    ) -> Result<(), Error> {
-        match *terms == Terms::default() {
-            true => self.write_document(repository, document, tags).await,
-            false => Err(Error::new(
-                ErrorKind::Unsupported,
-                "write a document on terms: this store does not do that",
-            )),
-        }
-    }
+    ) -> Result<(), Error>;
 
     /// Take a document, and every tag that points at it, out of a repository.
     async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {

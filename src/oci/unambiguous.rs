@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 /// The fields of manifests, indexes and descriptors.
-const FIELDS: [&str; 13] = [
+pub(super) const FIELDS: [&str; 13] = [
     "annotations",
     "artifactType",
     "config",
@@ -25,7 +25,7 @@ const FIELDS: [&str; 13] = [
 ];
 
 /// The fields of a platform, looked for where one stands: elsewhere such names are nobody's.
-const PLATFORM_FIELDS: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
+pub(super) const PLATFORM_FIELDS: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
 
 /// Why a text can be read in two ways, if it can.
 ///

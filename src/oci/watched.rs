@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Upload,
+    BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Terms,
+    Upload,
 };
 
 /// Whether the failing call does its work first.
@@ -119,11 +120,12 @@ impl<S: Store> Store for Watched<S> {
         self.watch.call(None, self.inner.read_document(repository, pointer)).await
     }
 
-    async fn write_document(
+    async fn write_document_on(
         &self,
         repository: &Repository,
         document: &Document,
         tags: &[Tag],
+        terms: &Terms,
     ) -> Result<(), Error> {
         let what = if document.is_index() { "index" } else { "manifest" };
         let note = match tags {
@@ -133,7 +135,7 @@ impl<S: Store> Store for Watched<S> {
                 tags.join(" ")
             }
         };
-        self.watch.call(Some(note), self.inner.write_document(repository, document, tags)).await
+        self.watch.call(Some(note), self.inner.write_document_on(repository, document, tags, terms)).await
     }
 
     async fn tags(

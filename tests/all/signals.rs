@@ -136,10 +136,9 @@ fn f_p3_every_command_that_waits_for_an_engine_hears_the_first_signal() {
     }
 }
 
-#[test]
-fn f_p3_the_second_signal_ends_the_program_at_once() {
+/// A build that has begun and never ends, after which the engine does not even say what is left.
+fn a_build_on_an_engine_that_hangs() -> (Place, Child) {
     let mut place = one_image("FROM scratch\n");
-    // The build never ends, and after it the engine does not even say what is left.
     let info = r#"{"ServerVersion":"20.10.24","OSType":"linux","Architecture":"x86_64","NCPU":2}"#;
     let built = place.folder().join("built");
     engine(
@@ -152,6 +151,12 @@ fn f_p3_the_second_signal_ends_the_program_at_once() {
     );
     let child = place.start(&["build"]);
     wait_for("the build begins", || built.exists());
+    (place, child)
+}
+
+#[test]
+fn f_p3_the_second_signal_ends_the_program_at_once() {
+    let (place, child) = a_build_on_an_engine_that_hangs();
     let at_first = std::fs::read_to_string(asked(&place)).unwrap();
     std::fs::remove_file(asked(&place)).unwrap();
     send("-INT", &child);
@@ -169,19 +174,7 @@ fn f_p3_the_second_signal_ends_the_program_at_once() {
 
 #[test]
 fn f_p3_the_first_signal_does_not_wait_for_an_engine_that_says_nothing_of_what_is_left() {
-    let mut place = one_image("FROM scratch\n");
-    let info = r#"{"ServerVersion":"20.10.24","OSType":"linux","Architecture":"x86_64","NCPU":2}"#;
-    let built = place.folder().join("built");
-    engine(
-        &mut place,
-        &format!(
-            "case \"$1\" in --version) echo 'Docker version 20.10.24, build 1';; buildx) exit 1;; info) echo '{info}';;\n\
-             build) touch {0}; sleep 600;; ps) test ! -e {0} || sleep 600;; esac",
-            built.display()
-        ),
-    );
-    let child = place.start(&["build"]);
-    wait_for("the build begins", || built.exists());
+    let (place, child) = a_build_on_an_engine_that_hangs();
     let answer = ends(&place, child, SIGNALS[0]);
     assert!(answer.stderr.contains("clear away what this run left"), "{}", answer.stderr);
 }

@@ -28,7 +28,7 @@ use super::rules::Contents;
 use super::store::{Origin, Taken};
 use super::{
     BlobReader, Descriptor, Digest, Document, Error, ErrorKind, MediaType, Pointer, Reference, Repository,
-    Store, Tag, Upload,
+    Store, Tag, Terms, Upload,
 };
 
 mod answer;
@@ -329,12 +329,17 @@ impl Store for Client {
         Ok(document)
     }
 
-    async fn write_document(
+    async fn write_document_on(
         &self,
         repository: &Repository,
         document: &Document,
         tags: &[Tag],
+        terms: &Terms,
     ) -> Result<(), Error> {
+        if *terms != Terms::default() {
+            let what = "write a document on terms: a registry elsewhere is not asked for that";
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
         let mut left = tags;
         let mut answered = Vec::new();
         let with_tags;

@@ -327,15 +327,6 @@ impl Store for Layout {
         self.within(repository, move |shelf| shelf.read_document(&pointer)).await
     }
 
-    async fn write_document(
-        &self,
-        repository: &Repository,
-        document: &Document,
-        tags: &[Tag],
-    ) -> Result<(), Error> {
-        self.write_document_on(repository, document, tags, &Terms::default()).await
-    }
-
     async fn write_document_on(
         &self,
         repository: &Repository,

@@ -11,24 +11,9 @@ use polyarch::oci::{
 };
 
 use super::registries::Registry;
+use super::shape::IMAGES;
 
-/// Image, parent, and the size of its two layers together, in MiB in the family itself and in 8 KiB here.
-const IMAGES: [(&str, Option<&str>, usize); 12] = [
-    ("foundation", None, 40),
-    ("base", Some("foundation"), 25),
-    ("minimal", Some("base"), 20),
-    ("r", Some("minimal"), 18),
-    ("julia", Some("minimal"), 22),
-    ("scipy", Some("minimal"), 30),
-    ("tensorflow", Some("scipy"), 35),
-    ("tf-cuda", Some("tensorflow"), 40),
-    ("pytorch", Some("scipy"), 35),
-    ("datascience", Some("scipy"), 28),
-    ("pyspark", Some("scipy"), 24),
-    ("all-spark", Some("pyspark"), 10),
-];
-
-/// The images in their order, each with its repository, and how many bytes are unique.
+/// The images in their order, each with its repository, and how many bytes are unique. A MiB of the family is 8 KiB here.
 async fn family(store: &Memory, scope: &Repository) -> (Vec<(Document, Repository)>, u64) {
     let (mut images, mut unique) = (Vec::new(), 0);
     let mut layers: BTreeMap<String, Vec<Descriptor>> = BTreeMap::new();

@@ -8,5 +8,6 @@ mod faults;
 mod peers;
 mod registries;
 mod scripted;
+mod shape;
 mod tls;
 mod told;

@@ -23,14 +23,15 @@ impl Served {
     }
 }
 
+/// A store in memory and one in a folder.
+fn both_stores(folder: &std::path::Path) -> [Arc<dyn polyarch::oci::Store>; 2] {
+    [Arc::new(polyarch::oci::Memory::new()), Arc::new(Layout::open(folder.join("store")).unwrap())]
+}
+
 #[tokio::test]
 async fn f_e10_a_tag_moves_only_from_where_it_was_said_to_be() {
     let folder = tempfile::tempdir().unwrap();
-    let stores: [Arc<dyn polyarch::oci::Store>; 2] = [
-        Arc::new(polyarch::oci::Memory::new()),
-        Arc::new(Layout::open(folder.path().join("store")).unwrap()),
-    ];
-    for store in stores {
+    for store in both_stores(folder.path()) {
         let served = Served::of(router(store, Access::open())).await;
         let config = served.push_blob("a", b"{}").await;
         let [one, two, three] =
@@ -104,11 +105,7 @@ async fn f_e10_of_many_at_once_one_wins_each_step() {
 #[tokio::test]
 async fn f_e4_a_blob_stays_while_a_manifest_needs_it() {
     let folder = tempfile::tempdir().unwrap();
-    let stores: [Arc<dyn polyarch::oci::Store>; 2] = [
-        Arc::new(polyarch::oci::Memory::new()),
-        Arc::new(Layout::open(folder.path().join("store")).unwrap()),
-    ];
-    for store in stores {
+    for store in both_stores(folder.path()) {
         let served = Served::of(router(store, Access::open())).await;
         served.push_image("a", "t").await;
         let blob = format!("/v2/a/blobs/{}", Digest::of(b"{}"));
