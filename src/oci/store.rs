@@ -9,6 +9,9 @@ use futures_util::stream::BoxStream;
 
 use super::{Algorithm, Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag};
 
+/// The header by which a registry of ours says that it keeps conditions on tags.
+pub(super) const CONDITIONAL_TAGS: &str = "polyarch-conditional-tags";
+
 /// What must hold for a document to be written and its tags to be moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
@@ -187,6 +190,12 @@ pub trait Store: Send + Sync {
         tags: &[Tag],
         terms: &Terms,
     ) -> Result<(), Error>;
+
+    /// Whether this store is known to look at the condition on tags before it moves them, and to do both in one step. A
+    /// registry elsewhere may pass over conditions; before it has answered once, nothing is known of it.
+    fn keeps_conditions(&self) -> bool {
+        true
+    }
 
     /// Take a document, and every tag that points at it, out of a repository.
     async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {

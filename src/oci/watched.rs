@@ -138,6 +138,10 @@ impl<S: Store> Store for Watched<S> {
         self.watch.call(Some(note), self.inner.write_document_on(repository, document, tags, terms)).await
     }
 
+    fn keeps_conditions(&self) -> bool {
+        self.inner.keeps_conditions()
+    }
+
     async fn tags(
         &self,
         repository: &Repository,

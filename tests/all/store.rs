@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use polyarch::oci::{
-    Algorithm, Descriptor, Digest, Document, ErrorKind, Hasher, ImageIndex, Layout, Manifest, MediaType,
-    Memory, Pointer, Repository, Store, Tag,
+    Algorithm, Condition, Descriptor, Digest, Document, ErrorKind, Hasher, ImageIndex, Layout, Manifest,
+    MediaType, Memory, Pointer, Repository, Store, Tag, Terms,
 };
 
 #[tokio::test]
@@ -34,6 +34,7 @@ pub(crate) async fn keeps_the_contract(store: &dyn Store) {
     wrong_documents_are_refused(store).await;
     artifacts_and_empty_indexes_are_documents(store).await;
     tags_move_and_come_in_pages(store).await;
+    tags_move_on_condition(store).await;
     what_is_removed_is_gone(store).await;
     referrers_name_their_subject(store).await;
     repositories_come_in_pages(store).await;
@@ -299,6 +300,41 @@ async fn tags_move_and_come_in_pages(store: &dyn Store) {
     assert_eq!(target.digest, *second.digest());
     let target = store.resolve(&repository, &tag("a").into()).await.expect("a look").expect("there");
     assert_eq!(target.digest, *first.digest(), "the others stay");
+}
+
+/// A tag is moved only from where the caller says that it is, where the store keeps conditions at all.
+async fn tags_move_on_condition(store: &dyn Store) {
+    let repository = name("conditions");
+    let first = image(store, &repository, "first", &[tag("a"), tag("b")]).await;
+    if !store.keeps_conditions() {
+        return;
+    }
+    let second = image(store, &repository, "second", &[]).await;
+    let terms = |tags| Terms { tags, ..Terms::default() };
+    let from = |document: &Document| Condition::OneOf(vec![document.digest().clone()]);
+    let at = async |text: &str| {
+        let found = store.resolve(&repository, &tag(text).into()).await.expect("a look");
+        found.map(|found| found.digest)
+    };
+    for (tags, condition) in [
+        (vec![tag("a")], from(&second)),
+        (vec![tag("a"), tag("b")], from(&second)),
+        (vec![tag("a"), tag("new")], Condition::Missing),
+        (vec![tag("a"), tag("new")], from(&first)),
+        (vec![tag("new")], Condition::Present),
+    ] {
+        let moved = store.write_document_on(&repository, &second, &tags, &terms(condition)).await;
+        assert_eq!(moved.expect_err("the condition does not hold").kind(), ErrorKind::Moved, "{tags:?}");
+    }
+    assert_eq!([at("a").await, at("b").await], [(); 2].map(|()| Some(first.digest().clone())), "none moved");
+    assert_eq!(at("new").await, None);
+    let both = [tag("a"), tag("b")];
+    store.write_document_on(&repository, &second, &both, &terms(from(&first))).await.expect("it holds");
+    let new = [tag("new"), tag("newer")];
+    store.write_document_on(&repository, &second, &new, &terms(Condition::Missing)).await.expect("it holds");
+    for text in ["a", "b", "new", "newer"] {
+        assert_eq!(at(text).await.as_ref(), Some(second.digest()), "{text}");
+    }
 }
 
 async fn what_is_removed_is_gone(store: &dyn Store) {

@@ -180,6 +180,7 @@ fn kind(status: StatusCode, code: &str, message: &str) -> ErrorKind {
         (401 | 403, _) => ErrorKind::Denied,
         (404 | 410, _) => ErrorKind::NotFound,
         (405 | 501, _) | (_, "UNSUPPORTED") => ErrorKind::Unsupported,
+        (412, _) => ErrorKind::Moved,
         (507, _) => ErrorKind::Full,
         (status, _) if passes(status) => ErrorKind::Passing,
         (400 | 416, _) => ErrorKind::Invalid,

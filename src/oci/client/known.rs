@@ -2,6 +2,7 @@
 //! mounted; what was just written, so that a registry which does not show it everywhere yet is asked again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub(super) struct Known {
     writes: Mutex<BTreeMap<(Repository, String), Instant>>,
     /// Whether a mount of a blob from its own repository says if the blob is there; `None` until it was tried.
     pub(super) mounts_tell: tokio::sync::Mutex<Option<bool>>,
+    /// Whether several tags can be moved by one request; `None` until it was tried.
+    tags_together: Mutex<Option<bool>>,
+    keeps_conditions: AtomicBool,
 }
 
 impl Known {
@@ -57,6 +61,26 @@ impl Known {
     /// It was taken away.
     pub(super) fn removed(&self, repository: &Repository, pointer: &str) {
         locked(&self.writes).remove(&(repository.clone(), pointer.to_owned()));
+    }
+
+    /// Whether several tags can be moved by one request; `None` until it was tried.
+    pub(super) fn tags_together(&self) -> Option<bool> {
+        *locked(&self.tags_together)
+    }
+
+    /// It was tried.
+    pub(super) fn learn_tags_together(&self, can: bool) {
+        *locked(&self.tags_together) = Some(can);
+    }
+
+    /// Whether the registry has said that it keeps conditions of tags.
+    pub(super) fn keeps_conditions(&self) -> bool {
+        self.keeps_conditions.load(Ordering::Relaxed)
+    }
+
+    /// It says so.
+    pub(super) fn learn_conditions(&self) {
+        self.keeps_conditions.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was written so lately that the registry may not show it yet.

@@ -8,6 +8,7 @@
 //! | `auth` | passwords and tokens |
 //! | `answer` | bounded bodies, refusals |
 //! | `push`, `part`, `session` | a blob from where it is to the registry, holding nothing |
+//! | `document` | manifests and indexes to the registry, and tags, on condition where it keeps conditions |
 //! | `upload`, `download` | blobs piece by piece, resumed where they were cut |
 //! | `known` | what is there, and was just written |
 //! | `list` | tags and repositories, page by page |
@@ -33,6 +34,7 @@ use super::{
 
 mod answer;
 mod auth;
+mod document;
 mod download;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzzing;
@@ -108,94 +110,6 @@ impl Client {
     /// Forget logins and tokens, as after a new `docker login`.
     pub async fn forget(&self) {
         self.connection.auth.forget().await;
-    }
-
-    /// PUT a document under a pointer, until the registry has it; `tags` are to be moved by the same request.
-    async fn put_document(
-        &self,
-        repository: &Repository,
-        document: &Document,
-        pointer: &Pointer,
-        tags: &[Tag],
-    ) -> Result<Written, Error> {
-        let connection = &*self.connection;
-        let doing = format!("write manifest {pointer} of {repository}");
-        let mut ask = connection
-            .ask(Method::PUT, repository, &format!("manifests/{pointer}"), "pull,push", &doing)?
-            .header(CONTENT_TYPE, document.media_type())
-            .body(document.bytes().clone());
-        for tag in tags {
-            ask.url.query_pairs_mut().append_pair("tag", tag.as_str());
-        }
-        let mut tries = Tries::new(connection);
-        loop {
-            let trouble = match connection.once(&ask).await {
-                Ok(answer) if answer.status().is_success() => {
-                    check_same(&answer, document, &doing)?;
-                    connection.known.wrote(repository, pointer);
-                    return Ok(Written {
-                        lists_referrers: answer.header("oci-subject").is_some(),
-                        tags: named_tags(&answer),
-                    });
-                }
-                Ok(answer) => self.settling(answer.refusal().await, repository, document).await?,
-                Err(trouble) => trouble,
-            };
-            // What was refused with 429 was not looked at, and what was said of tags and referrers is not known.
-            let looks =
-                !matches!(trouble.again, Again::Later(429, _)) && tags.is_empty() && !has_subject(document);
-            tries.again(trouble).await?;
-            if looks && self.stands(repository, document, pointer).await? {
-                connection.known.wrote(repository, pointer);
-                return Ok(Written { lists_referrers: true, tags: Vec::new() });
-            }
-        }
-    }
-
-    /// Whether a pointer points at a document already.
-    async fn stands(
-        &self,
-        repository: &Repository,
-        document: &Document,
-        pointer: &Pointer,
-    ) -> Result<bool, Error> {
-        let found = self.resolve(repository, pointer).await?;
-        Ok(found.is_some_and(|found| found.digest == *document.digest()))
-    }
-
-    /// A refusal of a document whose content the registry has only just taken, and may not know everywhere yet.
-    async fn settling(
-        &self,
-        error: Error,
-        repository: &Repository,
-        document: &Document,
-    ) -> Result<Trouble, Error> {
-        if error.kind() == ErrorKind::MissingContent {
-            if self.has_content(repository, document).await? {
-                return Ok(Trouble { error, again: Again::Settling });
-            }
-            self.connection.known.forget_blobs();
-        }
-        Err(refused_document(error, document))
-    }
-
-    /// Whether everything that a document refers to is there.
-    async fn has_content(&self, repository: &Repository, document: &Document) -> Result<bool, Error> {
-        if document.is_index() {
-            for manifest in document.index()?.manifests {
-                if self.resolve(repository, &manifest.digest.into()).await?.is_none() {
-                    return Ok(false);
-                }
-            }
-            return Ok(true);
-        }
-        let manifest = document.manifest()?;
-        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-            if self.blob_size(repository, &blob.digest).await?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     async fn delete(&self, repository: &Repository, path: &str, doing: &str) -> Result<(), Error> {
@@ -336,32 +250,11 @@ impl Store for Client {
         tags: &[Tag],
         terms: &Terms,
     ) -> Result<(), Error> {
-        if *terms != Terms::default() {
-            let what = "write a document on terms: a registry elsewhere is not asked for that";
-            return Err(Error::new(ErrorKind::Unsupported, what));
-        }
-        let mut left = tags;
-        let mut answered = Vec::new();
-        let with_tags;
-        // A tag alone would have the registry choose the algorithm of the digest, so another than the usual one is
-        // written by its name, with the tags beside it. Registries that know no such tags do not name them.
-        if tags.is_empty() || document.digest().algorithm() != super::Algorithm::Sha256 {
-            let pointer = Pointer::Digest(document.digest().clone());
-            let written = self.put_document(repository, document, &pointer, tags).await?;
-            let moved = |tag: &&Tag| !written.tags.iter().any(|moved| moved == tag.as_str());
-            with_tags = tags.iter().filter(moved).cloned().collect::<Vec<_>>();
-            left = &with_tags;
-            answered.push(written.lists_referrers);
-        }
-        for tag in left {
-            let written = self.put_document(repository, document, &tag.clone().into(), &[]).await?;
-            answered.push(written.lists_referrers);
-        }
-        let lists_referrers = answered.into_iter().all(|lists| lists);
-        if !lists_referrers {
-            self.note_referrer(repository, document).await?;
-        }
-        Ok(())
+        self.write(repository, document, tags, terms).await
+    }
+
+    fn keeps_conditions(&self) -> bool {
+        self.connection.known.keeps_conditions()
     }
 
     async fn remove_document(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
@@ -394,51 +287,6 @@ impl Store for Client {
     }
 }
 
-/// What a registry said when it took a document.
-struct Written {
-    /// It lists referrers itself, or there is nothing to list.
-    lists_referrers: bool,
-    /// The tags that it moved by the same request.
-    tags: Vec<String>,
-}
-
-/// The tags that a registry says it moved.
-fn named_tags(answer: &Answer) -> Vec<String> {
-    let tags = answer.headers().get_all("oci-tag").iter();
-    tags.filter_map(|tag| tag.to_str().ok().map(str::to_owned)).collect()
-}
-
-/// Whether a document is about another.
-fn has_subject(document: &Document) -> bool {
-    #[derive(Deserialize)]
-    struct About {
-        subject: Option<serde::de::IgnoredAny>,
-    }
-    serde_json::from_slice::<About>(document.bytes()).is_ok_and(|about| about.subject.is_some())
-}
-
-/// A refusal of an index, with what some registries do not take in one.
-fn refused_document(error: Error, document: &Document) -> Error {
-    let kinds = [ErrorKind::Invalid, ErrorKind::Unsupported, ErrorKind::Failed];
-    if !document.is_index() || !kinds.contains(&error.kind()) {
-        return error;
-    }
-    let children = document.index().map(|index| index.manifests).unwrap_or_default();
-    let unusual = children.iter().find(|child| {
-        let attests = child.annotations.contains_key("vnd.docker.reference.type");
-        attests || child.artifact_type.is_some() || !MediaType::is_manifest(&child.media_type)
-    });
-    let text = match unusual {
-        Some(child) => format!(
-            "{error}; {} in the index is no plain image (attestation, artifact or index), and not every registry \
-             takes those: build without attestations, or publish to another registry",
-            child.digest.short()
-        ),
-        None => format!("{error}; not every registry takes an index of several platforms"),
-    };
-    Error::new(error.kind(), text).because(error)
-}
-
 /// The media types of documents that are understood.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -463,19 +311,6 @@ async fn blob_size(
         404 => Ok(None),
         _ => Err(answer.refusal().await),
     }
-}
-
-/// Compare the digest that the registry gave a document with that of its bytes, whatever the algorithm.
-fn check_same(answer: &Answer, document: &Document, doing: &str) -> Result<(), Error> {
-    let Some(named) = answer.digest()? else { return Ok(()) };
-    Document::with_digest(document.media_type(), document.bytes().clone(), named.clone()).map(drop).map_err(
-        |_| {
-            Error::new(
-                ErrorKind::Mismatch,
-                format!("{doing}: {} became {named} at the registry", document.digest()),
-            )
-        },
-    )
 }
 
 /// The media type of an answer, without parameters.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::{Client, list};
 use crate::oci::{
-    Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Pointer, Repository, Store, Tag,
+    Condition, Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Pointer, Repository,
+    Store, Tag,
 };
 
 /// How many pages of referrers are read.
@@ -104,7 +105,7 @@ impl Client {
             annotations: BTreeMap::new(),
         });
         let tag = Pointer::Tag(schema_tag(&subject.digest)?);
-        self.put_document(repository, &index, &tag, &[]).await.map(drop)
+        self.put(repository, &index, &tag, &[], &Condition::Any).await.map(drop)
     }
 }
 

@@ -24,6 +24,7 @@ use super::options::ClientOptions;
 use super::part::{Part, Pulse, within};
 use super::reach::{self, Limit};
 use super::tries::{Again, Tries, Trouble};
+use crate::oci::store::CONDITIONAL_TAGS;
 use crate::oci::{Error, ErrorKind, Repository};
 
 /// Redirects followed for one request.
@@ -234,6 +235,9 @@ impl Connection {
             };
             let status = answer.status();
             self.note_warnings(&answer);
+            if is_home && answer.header(CONDITIONAL_TAGS).is_some() {
+                self.known.learn_conditions();
+            }
             if is_home && status == StatusCode::UNAUTHORIZED && challenges < 2 {
                 challenges += 1;
                 match self.auth.challenged(self, ask, answer.headers(), authorization.as_ref()).await? {

@@ -33,6 +33,7 @@ use self::answer::{Answer, Code, Refusal};
 use self::request::{Head, Request};
 use self::route::Route;
 use self::session::Uploads;
+use crate::oci::store::CONDITIONAL_TAGS;
 use crate::oci::{Completeness, Store};
 
 /// What every request can reach.
@@ -77,6 +78,8 @@ async fn handle(State(registry): State<Arc<Registry>>, request: axum::extract::R
     });
     let version = HeaderName::from_static("docker-distribution-api-version");
     answer.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
+    let conditional = HeaderName::from_static(CONDITIONAL_TAGS);
+    answer.headers_mut().insert(conditional, HeaderValue::from_static("1"));
     answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
