@@ -131,6 +131,23 @@ pub(crate) enum EventKind {
         /// Whether it had to be moved.
         moved: bool,
     },
+    /// A tag was taken away.
+    TagRemoved {
+        /// Repository and tag.
+        reference: String,
+    },
+    /// Another publication of the same target is waited for.
+    PublicationAwaited {
+        /// Its name.
+        id: String,
+    },
+    /// A publication that was cut off was brought to its end first.
+    PublicationCompleted {
+        /// Its name.
+        id: String,
+        /// Its tags were put back, because one of them was refused.
+        put_back: bool,
+    },
     /// A tag stays where it is, by policy.
     TagWithheld {
         /// Repository and tag.

@@ -121,7 +121,7 @@ async fn build_and_publish(
         return Err(failures.err().into_iter().fold(stopped.into(), Problems::and));
     }
     if options.publish {
-        let request = publish::Wanted { to: options.to.clone(), dry_run: false };
+        let request = publish::Wanted { to: options.to.clone(), dry_run: false, allow_rollback: false };
         let show = recorder.clone();
         let show = move |kind| show.show(kind);
         let published = publish::publish(context, planning, ran.passed, &request, &show).await;

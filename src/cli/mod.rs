@@ -11,6 +11,7 @@ mod inspect;
 mod load;
 mod plan;
 mod publish;
+mod publisher;
 mod recorder;
 mod registries;
 mod secrets;

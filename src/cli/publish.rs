@@ -8,11 +8,12 @@ use crate::diag::{Diagnostic, Result, count};
 use crate::event::EventKind;
 use crate::family::{JobId, Unit};
 use crate::plan::{Decision, Plan, Request};
-use crate::publish::{Publication, Published, RunFacts, Source, Target as Towards, Totals, assemble};
+use crate::publish::{Publication, Published, RunFacts, Source, Totals, assemble};
 use crate::record::Passed;
 use crate::report::size;
 
 use super::plan::{Planning, What};
+use super::publisher::publisher;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
 use super::{Context, Ended, recorder, registries};
@@ -32,6 +33,9 @@ pub(super) struct Options {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Let tags go back from a newer publication to this older one
+    #[arg(long)]
+    allow_rollback: bool,
 }
 
 /// How often it is looked how many bytes went out.
@@ -41,12 +45,14 @@ const TICK: std::time::Duration = std::time::Duration::from_millis(100);
 pub(super) struct Wanted {
     pub(super) to: Option<String>,
     pub(super) dry_run: bool,
+    pub(super) allow_rollback: bool,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
     let passed = standing(&planning.plan);
-    let wanted = Wanted { to: options.to.clone(), dry_run: options.dry_run };
+    let wanted =
+        Wanted { to: options.to.clone(), dry_run: options.dry_run, allow_rollback: options.allow_rollback };
     let ui = context.ui.clone();
     let show =
         move |kind: EventKind| ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
@@ -90,11 +96,15 @@ pub(super) fn target(
     to: Option<&str>,
 ) -> Result<Target> {
     let Some(registry) = to.or(workspace.family.registry.as_deref()) else {
-        return Ok(Target { name: "embedded".to_owned(), store: shelf.store.clone(), own: true });
+        let (store, fresh) = (shelf.store.clone(), shelf.store.clone());
+        return Ok(Target { name: "embedded".to_owned(), store, fresh, own: true });
     };
-    let store = registries::registries(context)?(registry)
-        .map_err(|error| Diagnostic::request(format!("publish to `{registry}`")).caused_by(&error))?;
-    Ok(Target { name: registry.to_owned(), store, own: false })
+    let client = || -> Result<_> {
+        let made = registries::registries(context)?(registry);
+        Ok(made.map_err(|error| Diagnostic::request(format!("publish to `{registry}`")).caused_by(&error))?)
+    };
+    let (store, fresh) = (client()?, client()?);
+    Ok(Target { name: registry.to_owned(), store, fresh, own: false })
 }
 
 /// What of the run stands in tags.
@@ -115,7 +125,6 @@ pub(super) async fn publish(
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
     let preparing = prepare(context, planning, passed, &target);
     let prepared = context.signals.unless_stopped(preparing).await?;
-    let towards = Towards { store: &*target.store, registry: &target.name };
     if wanted.dry_run {
         let steps: String = prepared.steps().map(|step| format!("{step}\n")).collect();
         context.ui.data(&format!("{steps}{}", total(prepared.totals())));
@@ -128,7 +137,8 @@ pub(super) async fn publish(
     }
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
-    let work = prepared.carry_out(&source, towards, context.signals.stop(), show);
+    let publisher = publisher(context, &planning.workspace.root, wanted.allow_rollback).await?;
+    let work = prepared.carry_out(&source, target.towards(), &publisher, context.signals.stop(), show);
     let _: Published = watched(context, &prepared, &target.name, work).await?;
     // Told above, each with its reason; what could be published is.
     Ok(if complete { Ended::Well } else { Ended::With(1) })
@@ -204,7 +214,10 @@ pub(super) async fn prepare(
     }
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
-    Publication::prepare(release, &source).await
+    let family = &workspace.family;
+    let home = family.recipes().next().map(|recipe| recipe.repository.clone());
+    let home = home.ok_or_else(|| Diagnostic::request("the family has no images"))?;
+    Publication::prepare(release, home, &source).await
 }
 
 /// The units that are published: those selected, or all.

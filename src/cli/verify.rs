@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::publish::{self, Target as Towards};
+use crate::publish;
 
 use super::plan::{Planning, What};
 use super::publish::{prepare, standing, target};
@@ -49,8 +49,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
     let passed = standing(&planning.plan);
     let publication = prepare(context, &planning, passed, &target).await?;
-    let towards = Towards { store: &*target.store, registry: &target.name };
-    let differences = publish::verify(&publication, towards).await?;
+    let differences = publish::verify(&publication, target.towards()).await?;
     let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
     let shown = differences.into_iter().take(DIFFERENCES_SHOWN);
     let shown = shown.map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));

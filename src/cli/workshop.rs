@@ -234,6 +234,15 @@ pub(super) struct Target {
     pub(super) name: String,
     /// The store.
     pub(super) store: Arc<dyn Store>,
+    /// The same by another client, which remembers nothing.
+    pub(super) fresh: Arc<dyn Store>,
     /// It is the family's own store: content is mounted there, and no bytes move.
     pub(super) own: bool,
+}
+
+impl Target {
+    /// As a publication wants it.
+    pub(super) fn towards(&self) -> crate::publish::Target<'_> {
+        crate::publish::Target { store: &*self.store, fresh: &*self.fresh, registry: &self.name }
+    }
 }

@@ -6,7 +6,7 @@ pub(crate) mod host;
 mod lines;
 mod order;
 mod private;
-mod process;
+pub(crate) mod process;
 mod redact;
 
 use async_trait::async_trait;

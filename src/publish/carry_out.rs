@@ -1,24 +1,27 @@
-//! Carrying a publication out: content first, everything known to be present, tags last, all read back.
+//! Carrying a publication out: content first, everything known to be present, the journal, tags last, all read back.
 //!
-//! Up to the first tag nothing public changes, so a failure there is one of the surroundings, and who stops it there
+//! Up to the journal nothing public changes, so a failure there is one of the surroundings, and who stops it there
 //! stops it with nothing begun. From the first tag on the publication is incomplete until all are read back; the same
-//! command does what is missing.
+//! command, or the next publication, does what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::diag::{Diagnostic, Kind, Result};
+use crate::diag::{Diagnostic, Result};
 use crate::event::EventKind;
 use crate::oci::{
-    Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Tag, Taken,
-    blob_stands, copy_image,
+    Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Taken, blob_stands,
+    copy_image,
 };
 
+use super::journal::{Brought, Move, State};
 use super::mend::hints;
+use super::moves::{Listener, Mover, Progress};
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
+use super::transaction::{Draft, Publisher, Transaction, incomplete};
 
 /// What carrying out came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,60 +34,96 @@ pub(crate) struct Published {
     pub(crate) tags: usize,
 }
 
-/// How far the tags have come.
-#[derive(Debug, Default)]
-struct Tags {
-    /// One was begun to be written.
-    begun: AtomicBool,
-    /// One could not be written.
-    failed: AtomicBool,
-    /// So many are known to be where they should be.
-    done: AtomicUsize,
-}
-
-/// What hears of every fact.
-type Listener<'a> = &'a (dyn Fn(EventKind) + Send + Sync);
-
 impl Publication {
     /// Does every step at the target, in order, until it is done or `stop` comes, with what it then ends with.
     ///
     /// # Errors
-    /// Where source or target fails, or it is stopped: of kind [`Kind::Incomplete`] once a tag was begun.
+    /// Where source or target fails, a policy refuses it, or it is stopped: of kind [`Kind::Incomplete`] once a tag was
+    /// begun.
     pub(crate) async fn carry_out(
         &self,
         source: &Source<'_>,
         target: Target<'_>,
+        publisher: &Publisher<'_>,
         stop: impl Future<Output = Diagnostic>,
         listener: Listener<'_>,
     ) -> Result<Published> {
-        let tags = Tags::default();
-        tokio::select! {
+        let progress = Progress::default();
+        let transaction = Transaction::new(target, &self.home, publisher, listener);
+        let ended = tokio::select! {
             biased;
-            done = self.every_step(source, target, &tags, listener) => done,
-            stopped = stop => match tags.begun.load(Ordering::SeqCst) {
-                true => Err(self.incomplete(stopped, tags.done.load(Ordering::SeqCst)).into()),
+            done = self.every_step(source, &transaction, &progress) => done,
+            stopped = stop => match progress.begun.load(Ordering::SeqCst) {
+                true => Err(incomplete(stopped, &progress, self.tags.len()).into()),
                 false => Err(stopped.into()),
             },
+        };
+        if ended.is_err() {
+            transaction.leave(&progress).await;
         }
+        ended
     }
 
     async fn every_step(
         &self,
         source: &Source<'_>,
-        target: Target<'_>,
-        tags: &Tags,
-        listener: Listener<'_>,
+        transaction: &Transaction<'_>,
+        progress: &Progress,
     ) -> Result<Published> {
+        let Transaction { target, listener, .. } = *transaction;
         listener(EventKind::PublishStarted {
             target: target.registry.to_owned(),
             images: self.release.images.len(),
             tags: self.tags.len(),
         });
         self.tell_withheld(target, listener);
+        let draft = self.draft();
+        let page = transaction.look(&draft).await?;
         let bytes = self.bring_content(source, target, listener).await?;
-        let tags_moved = self.move_tags(target, tags, listener).await?;
+        let begun = transaction.begin(page, &draft, &|_| Ok(())).await?;
+        let mover = Mover { target, documents: self.documents(), progress, listener };
+        let tags_moved = transaction.carry(&begun, &mover).await?;
+        let read_back = every(&self.tags, |step| read_back(step, target)).await;
+        read_back.map_err(|problems| match problems.iter().next() {
+            Some(first) if begun.is_written => incomplete(first.clone(), progress, self.tags.len()).into(),
+            _ => problems,
+        })?;
+        transaction.end(&begun.entry, &State::Done).await?;
         listener(EventKind::Published { tags: self.tags.len() });
         Ok(Published { bytes, tags_moved, tags: self.tags.len() })
+    }
+
+    /// What the journal is to say.
+    fn draft(&self) -> Draft {
+        let moves = self.tags.iter().filter_map(|step| match step {
+            Step::Tag { repository, tag, document } => Some(Move {
+                repository: repository.clone(),
+                tag: tag.clone(),
+                old: None,
+                new: Some(document.digest().clone()),
+            }),
+            Step::Blob { .. } | Step::Document { .. } => None,
+        });
+        let images = self.release.images.iter().map(|image| Brought {
+            unit: image.unit.to_string(),
+            repository: image.repository.clone(),
+            index: image.index.digest().clone(),
+            platforms: image
+                .platforms
+                .iter()
+                .map(|(platform, one)| (platform.clone(), one.manifest.digest.clone()))
+                .collect(),
+        });
+        Draft { tags: moves.collect(), images: images.collect(), rolls_back: None }
+    }
+
+    /// Everything that a tag is moved to.
+    fn documents(&self) -> BTreeMap<Digest, Document> {
+        let named = self.tags.iter().filter_map(|step| match step {
+            Step::Tag { document, .. } => Some((document.digest().clone(), document.clone())),
+            Step::Blob { .. } | Step::Document { .. } => None,
+        });
+        named.collect()
     }
 
     fn tell_withheld(&self, target: Target<'_>, listener: Listener<'_>) {
@@ -134,45 +173,6 @@ impl Publication {
             });
         }
         Ok(total)
-    }
-
-    /// All tags, those of one platform first, then read back. After a failure none is begun that was not yet.
-    async fn move_tags(&self, target: Target<'_>, tags: &Tags, listener: Listener<'_>) -> Result<usize> {
-        let old = every(&self.tags, |step| old_place(step, target)).await?;
-        let of_index = |step: &Step| matches!(step, Step::Tag { document, .. } if document.is_index());
-        let (of_indexes, of_manifests): (Vec<_>, Vec<_>) =
-            self.tags.iter().zip(old).partition(|(step, _)| of_index(step));
-        let mut results: Vec<Option<Result<bool, Diagnostic>>> = Vec::new();
-        // docker-registry rewrites a manifest's link in place with each of its tags, and refuses a tag of an index
-        // that names the manifest at that moment.
-        for phase in [of_manifests, of_indexes] {
-            let work = phase.into_iter().map(|(step, old)| move_tag(step, old, target, tags, listener));
-            let work: Vec<_> = work.collect();
-            results.extend(stream::iter(work).buffered(CONCURRENCY).collect::<Vec<_>>().await);
-        }
-        let done = tags.done.load(Ordering::SeqCst);
-        let moved = results.iter().flatten().filter(|result| matches!(result, Ok(true))).count();
-        if let Some(Err(problem)) = results.into_iter().flatten().find(Result::is_err) {
-            return Err(self.incomplete(problem, done).into());
-        }
-        let read_back = every(&self.tags, |step| read_back(step, target)).await;
-        read_back.map_err(|problems| match problems.iter().next() {
-            Some(first) => self.incomplete(first.clone(), done).into(),
-            None => problems,
-        })?;
-        Ok(moved)
-    }
-
-    fn incomplete(&self, problem: Diagnostic, done: usize) -> Diagnostic {
-        let mut all = Diagnostic::new(
-            Kind::Incomplete,
-            "the publication is incomplete, and every tag points at whole content",
-        )
-        .because(format!("{done} of {} tags are where they should be", self.tags.len()))
-        .because(&problem.message);
-        all.causes.extend(problem.causes);
-        all.hints = problem.hints;
-        all.hint("run the same command again: it does what is missing")
     }
 }
 
@@ -263,53 +263,12 @@ async fn has_document(
     }))
 }
 
-/// Where a tag points now.
-async fn old_place(step: &Step, target: Target<'_>) -> Result<Option<Descriptor>, Diagnostic> {
-    let Step::Tag { repository, tag, .. } = step else { return Ok(None) };
-    let found = target.store.resolve(repository, &Pointer::Tag(tag.clone())).await;
-    found.map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target, error))
-}
-
-/// A tag is written unless it is where it should be; `None` where it was not begun because another had failed.
-async fn move_tag(
-    step: &Step,
-    old: Option<Descriptor>,
-    target: Target<'_>,
-    tags: &Tags,
-    listener: Listener<'_>,
-) -> Option<Result<bool, Diagnostic>> {
-    let Step::Tag { repository, tag, document } = step else { return None };
-    if tags.failed.load(Ordering::SeqCst) {
-        return None;
-    }
-    let moved = old.is_none_or(|old| old.digest != *document.digest());
-    tags.begun.fetch_or(moved, Ordering::SeqCst);
-    if moved && let Err(error) = write_tag(target.store, repository, document, tag).await {
-        tags.failed.store(true, Ordering::SeqCst);
-        return Some(Err(problem(&format!("move the tag {repository}:{tag}"), target, error)));
-    }
-    tags.done.fetch_add(1, Ordering::SeqCst);
-    listener(EventKind::TagPublished {
-        reference: format!("{}/{repository}:{tag}", target.registry),
-        digest: document.digest().to_string(),
-        moved,
-    });
-    Some(Ok(moved))
-}
-
-async fn write_tag(
-    store: &dyn Store,
-    repository: &Repository,
-    document: &Document,
-    tag: &Tag,
-) -> Result<(), Error> {
-    store.write_document(repository, document, std::slice::from_ref(tag)).await
-}
-
 async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
     let Step::Tag { repository, tag, document } = step else { return Ok(()) };
     let reference = format!("{}/{repository}:{tag}", target.registry);
-    match old_place(step, target).await?.map(|found| found.digest) {
+    let found = target.fresh.resolve(repository, &Pointer::Tag(tag.clone())).await;
+    let found = found.map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target, error))?;
+    match found.map(|found| found.digest) {
         Some(found) if found == *document.digest() => Ok(()),
         Some(found) => {
             Err(Diagnostic::surroundings(format!("{reference} points at {found} after it was written"))
@@ -321,6 +280,11 @@ async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
 
 /// A failure at the target, with what to do about it.
 pub(super) fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
-    let found = Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry)).caused_by(&error);
-    hints(target.registry, &error).into_iter().fold(found, Diagnostic::hint)
+    problem_of(doing, target, &error)
+}
+
+/// The same of an error that is still wanted.
+pub(super) fn problem_of(doing: &str, target: Target<'_>, error: &Error) -> Diagnostic {
+    let found = Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry)).caused_by(error);
+    hints(target.registry, error).into_iter().fold(found, Diagnostic::hint)
 }

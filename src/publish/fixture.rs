@@ -132,9 +132,9 @@ impl Fixture {
     pub(super) async fn publish(&self, target: &dyn Store) -> Result<Published> {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
-        let publication = Publication::prepare(self.assemble()?, &source).await?;
-        let target = Target { store: target, registry: "r.io" };
-        publication.carry_out(&source, target, std::future::pending(), &|_| {}).await
+        let publication = Publication::prepare(self.assemble()?, home(), &source).await?;
+        let target = Target { store: target, fresh: target, registry: "r.io" };
+        publication.carry_out(&source, target, &publisher(1), std::future::pending(), &|_| {}).await
     }
 
     /// Publishes to a store that answers no more from a call on, until a signal comes.
@@ -142,7 +142,7 @@ impl Fixture {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
         let release = self.assemble().expect("release");
-        let publication = Publication::prepare(release, &source).await.expect("publication");
+        let publication = Publication::prepare(release, home(), &source).await.expect("publication");
         let silent = Watched::failing(target, silent_from, Failure::Silence);
         let stop = async {
             while silent.calls() <= silent_from {
@@ -150,17 +150,42 @@ impl Fixture {
             }
             Diagnostic::new(Kind::Interrupted, "stopped by SIGINT")
         };
-        let target = Target { store: &silent, registry: "r.io" };
-        publication.carry_out(&source, target, stop, &|_| {}).await.expect_err("it cannot be done")
+        let target = Target { store: &silent, fresh: &silent, registry: "r.io" };
+        publication
+            .carry_out(&source, target, &publisher(1), stop, &|_| {})
+            .await
+            .expect_err("it cannot be done")
     }
 
     pub(super) async fn differences(&self, target: &dyn Store) -> Vec<String> {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
-        let publication =
-            Publication::prepare(self.assemble().expect("release"), &source).await.expect("publication");
-        let found = verify(&publication, Target { store: target, registry: "r.io" }).await.expect("verify");
+        let publication = Publication::prepare(self.assemble().expect("release"), home(), &source)
+            .await
+            .expect("publication");
+        let found = verify(&publication, Target { store: target, fresh: target, registry: "r.io" })
+            .await
+            .expect("verify");
         found.iter().map(Difference::to_string).collect()
+    }
+}
+
+/// The repository that has the journals.
+pub(super) fn home() -> Repository {
+    "o/base".parse().expect("repository")
+}
+
+/// Who publishes with this generation; he is known to be gone as soon as his publication ends.
+pub(super) fn publisher(generation: u64) -> Publisher<'static> {
+    Publisher {
+        id: format!("p{generation}"),
+        generation: Generation { commit_seconds: generation, run_milliseconds: generation },
+        commit: None,
+        allow_older: false,
+        patience: std::time::Duration::from_secs(600),
+        holder: String::new(),
+        is_gone: &|_| true,
+        clock: &|| 0,
     }
 }
 

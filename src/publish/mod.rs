@@ -14,17 +14,24 @@
 //! the same command does what is missing.
 
 mod carry_out;
+mod desk;
+mod generation;
+mod journal;
 mod mend;
+mod moves;
 mod publication;
 mod release;
 mod tags;
+mod transaction;
 mod verify;
 
 pub(crate) use carry_out::Published;
+pub(crate) use generation::Generation;
 pub(crate) use mend::hints;
 pub(crate) use publication::{Publication, Source, Target, Totals};
 pub(crate) use release::assemble;
 pub(crate) use tags::RunFacts;
+pub(crate) use transaction::Publisher;
 pub(crate) use verify::verify;
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub(crate) struct Source<'a> {
 pub(crate) struct Target<'a> {
     /// The store.
     pub(crate) store: &'a dyn Store,
+    /// The same by another client, which remembers nothing: for reading back what was written.
+    pub(crate) fresh: &'a dyn Store,
     /// What it is called in messages, references and events: `host[:port]`.
     pub(crate) registry: &'a str,
 }
@@ -109,6 +111,8 @@ pub(crate) struct Totals {
 pub(crate) struct Publication {
     /// What is published.
     pub(super) release: Release,
+    /// The repository whose reserved tag has the journals.
+    pub(super) home: Repository,
     /// Blobs into the first repository that needs them.
     pub(super) blobs: Vec<Step>,
     /// The same blobs into the other repositories.
@@ -123,7 +127,7 @@ pub(crate) struct Publication {
 
 impl Publication {
     /// Reads the manifests of a release where they are now, and puts all that must be done in order. Writes nothing.
-    pub(crate) async fn prepare(release: Release, source: &Source<'_>) -> Result<Self> {
+    pub(crate) async fn prepare(release: Release, home: Repository, source: &Source<'_>) -> Result<Self> {
         let wanted = release.images.iter().flat_map(|image| &image.platforms);
         let read = wanted.map(|(platform, image)| read_manifest(source, platform, image));
         let manifests: BTreeMap<Digest, Document> = { stream::iter(read.collect::<Vec<_>>()) }
@@ -131,7 +135,7 @@ impl Publication {
             .map_ok(|document| (document.digest().clone(), document))
             .try_collect()
             .await?;
-        Self::ordered(release, &manifests, source)
+        Self::ordered(release, home, &manifests, source)
     }
 
     /// What is published, and what is not.
@@ -173,12 +177,14 @@ impl Publication {
 
     fn ordered(
         release: Release,
+        journals: Repository,
         manifests: &BTreeMap<Digest, Document>,
         source: &Source<'_>,
     ) -> Result<Self> {
         let home = source.within_target.then(|| source.repository.clone());
         let mut all = Self {
             release: Release::default(),
+            home: journals,
             blobs: Vec::new(),
             mounts: Vec::new(),
             manifests: Vec::new(),

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use expect_test::{Expect, expect};
 use futures_util::FutureExt;
 
-use super::fixture::{AMD, ARM, Fixture, SCOPE, facts};
+use super::fixture::{AMD, ARM, Fixture, SCOPE, facts, home, publisher};
+use super::journal::RESERVED_TAG;
 use super::release::Release;
 use super::*;
 use crate::diag::{Kind, Problems, Result};
@@ -156,10 +157,11 @@ async fn the_totals_count_every_blob_once() {
     let scope: Repository = SCOPE.parse().expect("scope");
     let source = Source { store: &fixture.store, repository: &scope, within_target: false };
     let release = fixture.assemble().expect("release");
-    let publication = Publication::prepare(release, &source).await.expect("publication");
+    let publication = Publication::prepare(release, home(), &source).await.expect("publication");
     let target = Watched::new(Memory::new());
     let published = fixture.publish(&target).await.expect("published");
-    let count = |word: &str| target.writes().iter().filter(|write| write.starts_with(word)).count();
+    let writes = content(&target.writes());
+    let count = |word: &str| writes.iter().filter(|write| write.starts_with(word)).count();
     let totals = publication.totals();
     assert_eq!((totals.images, totals.platforms, totals.tags), (2, 2, published.tags));
     assert_eq!((totals.blobs, totals.bytes), (count("blob"), published.bytes));
@@ -278,7 +280,14 @@ async fn content_goes_first_in_the_order_of_what_refers_to_what_and_tags_go_last
     let target = Watched::new(Memory::new());
     let published = fixture.publish(&target).await.expect("published");
     assert_eq!((published.tags, published.tags_moved), (12, 12));
-    let writes = target.writes();
+    let all = target.writes();
+    let opened = all.iter().position(|write| write.contains(RESERVED_TAG)).expect("a journal");
+    assert!(all[opened..].iter().all(|write| write.starts_with("tag")), "{all:#?}");
+    assert!(
+        all.last().is_some_and(|write| write.contains(RESERVED_TAG)),
+        "it is said that it ended: {all:#?}"
+    );
+    let writes = content(&all);
     let rank = |write: &String| match write.split(' ').next() {
         Some("blob") => 0,
         Some("mount") => 1,
@@ -303,22 +312,38 @@ async fn within_one_store_no_byte_moves() {
     let scope: Repository = SCOPE.parse().expect("scope");
     let target = Watched::new(fixture.store.clone());
     let source = Source { store: &fixture.store, repository: &scope, within_target: true };
-    let publication =
-        Publication::prepare(fixture.assemble().expect("release"), &source).await.expect("publication");
+    let publication = Publication::prepare(fixture.assemble().expect("release"), home(), &source)
+        .await
+        .expect("publication");
     let events = Mutex::new(Vec::new());
     let listener = |event: EventKind| events.lock().expect("events").push(event);
     let published = publication
-        .carry_out(&source, Target { store: &target, registry: "r.io" }, std::future::pending(), &listener)
+        .carry_out(
+            &source,
+            Target { store: &target, fresh: &target, registry: "r.io" },
+            &publisher(1),
+            std::future::pending(),
+            &listener,
+        )
         .await
         .expect("published");
     assert_eq!(published.bytes, 0);
-    assert!(!target.writes().iter().any(|write| write.starts_with("blob")), "{:#?}", target.writes());
+    let writes = content(&target.writes());
+    assert!(!writes.iter().any(|write| write.starts_with("blob")), "{writes:#?}");
     let events = events.into_inner().expect("events");
     assert!(matches!(events.first(), Some(EventKind::PublishStarted { images: 2, tags: 12, .. })));
     assert!(matches!(events.last(), Some(EventKind::Published { tags: 12 })));
     let told =
         events.iter().filter(|event| matches!(event, EventKind::TagPublished { moved: true, .. })).count();
     assert_eq!(told, 12);
+}
+
+/// What was written before the journal, which is one blob with an empty configuration.
+fn content(writes: &[String]) -> Vec<String> {
+    let opened = writes.iter().position(|write| write.contains(RESERVED_TAG)).expect("a journal");
+    let (content, journal) = writes[..opened].split_at(opened - 2);
+    assert_eq!(journal, ["blob o/base", "blob o/base"]);
+    content.to_vec()
 }
 
 /// What must hold at a target at every moment: all that can be reached from a tag is there, on all platforms.
@@ -353,6 +378,9 @@ async fn tags_of(target: &Memory) -> BTreeMap<String, Digest> {
     let mut all = BTreeMap::new();
     for repository in target.repositories(None, 100).await.expect("repositories") {
         for tag in target.tags(&repository, None, 100).await.expect("tags") {
+            if tag.as_str() == RESERVED_TAG {
+                continue;
+            }
             let found = target.resolve(&repository, &Pointer::Tag(tag.clone())).await.expect("tag");
             all.insert(format!("{repository}:{tag}"), found.expect("tag").digest);
         }
@@ -395,7 +423,7 @@ async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_c
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn f_p3_stopped_at_every_call_it_says_whether_tags_were_begun_and_the_same_command_completes_it() {
     let fixture = pair().await;
     let whole = Watched::new(Memory::new());
@@ -418,8 +446,8 @@ async fn f_p3_stopped_at_every_call_it_says_whether_tags_were_begun_and_the_same
         fixture.publish(&target).await.expect(&name);
         assert_eq!(fixture.differences(&target).await, Vec::<String>::new(), "{name}");
     }
-    // Twelve tags are written, and then read back.
-    assert_eq!(incomplete, 24);
+    // The tags are written by six requests and read back by twelve, and then the journal is ended.
+    assert_eq!(incomplete, 19);
 }
 
 #[tokio::test]
@@ -455,8 +483,9 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
     let repository: Repository = "o/leaf".parse().expect("repository");
     let target = Memory::new();
     let source = Source { store: &fixture.store, repository: &scope, within_target: false };
-    let publication =
-        Publication::prepare(fixture.assemble().expect("release"), &source).await.expect("publication");
+    let publication = Publication::prepare(fixture.assemble().expect("release"), home(), &source)
+        .await
+        .expect("publication");
     let other =
         publication.release().images[1].platforms.values().next().expect("a platform").manifest.clone();
     let listener = |event: EventKind| {
@@ -469,8 +498,9 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
             meddle.now_or_never().expect("memory does not wait").expect("moved");
         }
     };
-    let meant = Target { store: &target, registry: "r.io" };
-    let published = publication.carry_out(&source, meant, std::future::pending(), &listener).await;
+    let meant = Target { store: &target, fresh: &target, registry: "r.io" };
+    let published =
+        publication.carry_out(&source, meant, &publisher(1), std::future::pending(), &listener).await;
     let problems = published.expect_err("it was not seen");
     assert_eq!(problems.exit_code(), 5);
     let text = problems.to_string();
@@ -482,14 +512,16 @@ async fn what_the_store_has_lost_since_is_told_apart_from_what_the_registry_refu
     let fixture = pair().await;
     let scope: Repository = SCOPE.parse().expect("scope");
     let source = Source { store: &fixture.store, repository: &scope, within_target: false };
-    let publication =
-        Publication::prepare(fixture.assemble().expect("release"), &source).await.expect("publication");
+    let publication = Publication::prepare(fixture.assemble().expect("release"), home(), &source)
+        .await
+        .expect("publication");
     let (empty, target) = (Memory::new(), Memory::new());
     let refusing = Watched::failing(target.clone(), 0, Failure::Before);
     let lost = Source { store: &empty, ..source };
     let told = async |source: &Source<'_>, store: &dyn Store| {
-        let target = Target { store, registry: "r.io" };
-        let carried_out = publication.carry_out(source, target, std::future::pending(), &|_| {}).await;
+        let target = Target { store, fresh: store, registry: "r.io" };
+        let carried_out =
+            publication.carry_out(source, target, &publisher(1), std::future::pending(), &|_| {}).await;
         carried_out.expect_err("it cannot be done").iter().next().expect("a problem").clone()
     };
     let of_store = told(&lost, &target).await;

@@ -179,6 +179,7 @@ fn lasting(kind: &EventKind) -> bool {
         | EventKind::JobRetried { .. }
         | EventKind::PublishStarted { .. }
         | EventKind::TagWithheld { .. }
+        | EventKind::PublicationCompleted { .. }
         | EventKind::Published { .. } => true,
         EventKind::CheckEnded { passed, .. } => !passed,
         _ => false,
@@ -196,6 +197,12 @@ fn publication_line(kind: &EventKind) -> Option<String> {
         EventKind::TagWithheld { reference, reason } => {
             Some(format!("withheld {reference}: {}", shown(reason)))
         }
+        EventKind::PublicationAwaited { id } => Some(format!("  waiting for the publication {}", shown(id))),
+        EventKind::PublicationCompleted { id, put_back } => {
+            let how = if *put_back { "its tags were put back" } else { "it was completed" };
+            Some(format!("the publication {} had been cut off: {how}", shown(id)))
+        }
+        EventKind::TagRemoved { reference } => Some(format!("  {reference}  removed")),
         EventKind::Published { tags } => Some(format!("published and read back: {}", count(*tags, "tag"))),
         _ => None,
     }

@@ -1,0 +1,127 @@
+//! Who publishes: the name of this publication, how new it is, and by which process a later one can tell that it is
+//! gone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::diag::{Diagnostic, Result};
+use crate::engine::process::{Program, find_all};
+use crate::publish::{Generation, Publisher};
+
+use super::{Context, commit, recorder};
+
+/// How long another publication is waited for where nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long Git may take.
+const GIT: Duration = Duration::from_secs(10);
+/// As much is read of what it says.
+const GIT_BYTES: usize = 4 << 10;
+
+/// Who publishes the family in a folder.
+///
+/// # Errors
+/// Where there are no random bytes.
+pub(super) async fn publisher(
+    context: &Context,
+    root: &Path,
+    allow_older: bool,
+) -> Result<Publisher<'static>> {
+    let now = recorder::now();
+    let made = commit_seconds(context, root).await;
+    Ok(Publisher {
+        id: id(now)?,
+        generation: Generation {
+            // What is in no Git repository, or in one that Git does not read here, is as new as its run.
+            commit_seconds: made.unwrap_or(now / 1_000),
+            run_milliseconds: now,
+        },
+        commit: commit::commit(root),
+        allow_older,
+        patience: PATIENCE,
+        holder: holder(),
+        is_gone: &is_gone,
+        clock: &recorder::now,
+    })
+}
+
+/// A name that sorts by time, and is no other's of the same moment.
+fn id(now: u64) -> Result<String> {
+    let mut random = [0; 2];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| Diagnostic::surroundings("name the publication: no random bytes"))?;
+    let now = jiff::Timestamp::from_millisecond(i64::try_from(now).unwrap_or_default()).unwrap_or_default();
+    Ok(format!("{}-{:02x}{:02x}", now.strftime("%Y%m%dT%H%M%SZ"), random[0], random[1]))
+}
+
+/// When the commit that the folder stands at was made.
+async fn commit_seconds(context: &Context, root: &Path) -> Option<u64> {
+    commit::commit(root)?;
+    let git = find_all("git", &context.environment.search_path()).into_iter().next()?;
+    let asked = Program::new(git, GIT)
+        // A container of a CI service often has another owner than the files in it.
+        .arguments(["-c", "safe.directory=*", "-C"])
+        .argument(root)
+        .arguments(["show", "--no-patch", "--format=%ct", "HEAD"]);
+    let output = asked.capture(GIT_BYTES).await.ok()?;
+    output.ended.success().then(|| output.text().trim().parse().ok()).flatten()
+}
+
+/// This process: the boot of its system, the namespace of its number, its number, and when it began.
+fn holder() -> String {
+    let own = std::process::id();
+    match (place(), begun(own)) {
+        (Some(place), Some(begun)) => format!("{place}/{own}/{begun}"),
+        _ => String::new(),
+    }
+}
+
+/// Whether a process is known to be gone. One of another system, or another namespace, may be alive.
+fn is_gone(holder: &str) -> bool {
+    let mut parts = holder.rsplitn(3, '/');
+    let (Some(begun_then), Some(number), Some(place_then)) = (parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let Ok(number) = number.parse() else { return false };
+    place().as_deref() == Some(place_then) && begun(number).as_deref() != Some(begun_then)
+}
+
+fn place() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{}/{}", boot.trim(), namespace.to_str()?))
+}
+
+/// When a process began, in ticks since its system did (`proc(5)`, field 22 of `stat`).
+fn begun(process: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let after_name = stat.rsplit_once(") ")?.1;
+    after_name.split(' ').nth(19).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f_x7_a_process_is_gone_only_where_that_is_known() {
+        let own = holder();
+        assert!(!is_gone(&own), "this process is alive: {own}");
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let number = child.id();
+        child.wait().expect("it ends");
+        let place = place().expect("this system has processes");
+        assert!(is_gone(&format!("{place}/{number}/1")));
+        assert!(is_gone(&format!("{place}/{}/1", std::process::id())), "the number was given again");
+        for elsewhere in ["", "x", "other-boot/pid:[1]/1/1", "//"] {
+            assert!(!is_gone(elsewhere), "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn names_sort_by_time() {
+        let (first, second) =
+            (id(1_700_000_000_000).expect("a name"), id(1_700_000_001_000).expect("a name"));
+        assert!(first < second && first.starts_with("20231114T221320Z-"), "{first} {second}");
+    }
+}
