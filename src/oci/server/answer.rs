@@ -117,7 +117,8 @@ impl Refusal {
             ErrorKind::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
             ErrorKind::OutOfOrder(_) => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
             ErrorKind::Moved => (StatusCode::PRECONDITION_FAILED, Code::PreconditionFailed),
-            ErrorKind::InUse => (StatusCode::CONFLICT, Code::InUse),
+            // The specification knows no other answer to a blob that cannot be deleted.
+            ErrorKind::InUse => (StatusCode::METHOD_NOT_ALLOWED, Code::InUse),
             ErrorKind::Full => (StatusCode::INSUFFICIENT_STORAGE, Code::StoreFull),
             ErrorKind::Passing => (StatusCode::SERVICE_UNAVAILABLE, Code::StoreFailed),
             ErrorKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, Code::StoreFailed),
@@ -125,6 +126,7 @@ impl Refusal {
         let refusal = Self::new(status, code, error.to_string()).because(error);
         match error.kind() {
             ErrorKind::Passing => refusal.with(axum::http::header::RETRY_AFTER, "1"),
+            ErrorKind::InUse => refusal.with(axum::http::header::ALLOW, "HEAD, GET"),
             _ => refusal,
         }
     }

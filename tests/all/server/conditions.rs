@@ -109,9 +109,11 @@ async fn f_e4_a_blob_stays_while_a_manifest_needs_it() {
         let served = Served::of(router(store, Access::open())).await;
         served.push_image("a", "t").await;
         let blob = format!("/v2/a/blobs/{}", Digest::of(b"{}"));
-        assert_eq!(code(served.send("DELETE", &blob).await).await, (409, "IN_USE".into()));
+        let refused = served.send("DELETE", &blob).await;
+        assert_eq!(header(&refused, "allow"), "HEAD, GET");
+        assert_eq!(code(refused).await, (405, "IN_USE".into()), "as end-10 of the specification may fail");
         assert_eq!(served.send("DELETE", "/v2/a/manifests/t").await.status(), 202, "the tag alone");
-        assert_eq!(served.send("DELETE", &blob).await.status(), 409);
+        assert_eq!(served.send("DELETE", &blob).await.status(), 405);
         let tags: serde_json::Value = served.send("GET", "/v2/a/tags/list").await.json().await.unwrap();
         assert_eq!(tags["tags"], json!([]));
         let manifest = image(&Digest::of(b"{}"), &json!({ "tag": "t" }), None);
@@ -135,7 +137,7 @@ async fn f_e4_a_push_and_a_delete_at_once_leave_nothing_dangling() {
             tokio::join!(served.put_manifest("/v2/a/manifests/t", &text), served.send("DELETE", &blob));
         let there = served.send("HEAD", &blob).await.status().as_u16();
         match (pushed.status().as_u16(), deleted.status().as_u16()) {
-            (201, 409) => assert_eq!(there, 200),
+            (201, 405) => assert_eq!(there, 200),
             (400, 202) => assert_eq!(there, 404),
             other => panic!("{other:?}"),
         }
