@@ -1,5 +1,5 @@
 //! How a family is brought to empty repositories: requests, bytes and seconds, with 0 and 40 ms for each request, at
-//! docker-registry and at our server, skopeo beside it (`make bench`).
+//! docker-registry and at our server, and the same by skopeo, oras and crane (`make bench`).
 //!
 //! The family is the one that clients are compared with: 12 images for 2 platforms in the shape of docker-stacks, two
 //! incompressible layers each, 686 MB unique and 3,013 MB as the sum of its images. Requests and bytes do not depend
@@ -12,29 +12,74 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use polyarch::oci::server::{Access, router, serve};
 use polyarch::oci::{
     Client, ClientOptions, Descriptor, Document, Layout, Manifest, MediaType, Origin, Platform, Repository,
     Store, Tag, copy_image,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
+mod counting;
+mod noise;
+mod registries;
 #[path = "../tests/all/client/shape.rs"]
 mod shape;
 
+use counting::Proxy;
+use noise::Noise;
+use registries::{KINDS, Registry};
 use shape::IMAGES;
 
 /// How many images are on their way at once; each moves some blobs at once.
 const IMAGES_AT_ONCE: usize = 4;
+
+/// Whose client, where it is not ours.
+#[derive(Clone, Copy)]
+enum Peer {
+    Skopeo,
+    Oras,
+    Crane,
+}
+
+/// Who pushes: first our client, which the others are compared with.
+const PUSHERS: [Option<Peer>; 4] = [None, Some(Peer::Skopeo), Some(Peer::Oras), Some(Peer::Crane)];
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Skopeo => "skopeo",
+            Self::Oras => "oras",
+            Self::Crane => "crane",
+        }
+    }
+
+    /// What pushes one image. The program stands in the folder of `POLYARCH_TEST_CLIENTS`, or in the path.
+    fn command(self, folder: &Path, image: &Image, to: &str) -> Command {
+        let fetched =
+            std::env::var_os("POLYARCH_TEST_CLIENTS").map(|place| Path::new(&place).join(self.name()));
+        let mut command = Command::new(fetched.filter(|file| file.exists()).unwrap_or(self.name().into()));
+        let family = folder.join("family");
+        match self {
+            Self::Skopeo => {
+                command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
+                command.arg(format!("oci:{}:family:{}", family.display(), image.name));
+                command.arg(format!("docker://{to}"));
+            }
+            Self::Oras => {
+                command.args(["cp", "--no-tty", "--to-plain-http", "--from-oci-layout"]);
+                command.arg(format!("{}@{}", family.display(), image.document.digest())).arg(to);
+            }
+            Self::Crane => {
+                command.args(["push", "--insecure"]).arg(alone(folder, image)).arg(to);
+            }
+        }
+        command
+    }
+}
 
 struct Image {
     name: String,
@@ -53,33 +98,46 @@ async fn measure() {
     let images = family(&layout, &scope).await;
     layout.flush().await.unwrap();
     println!(
-        "{:18} {:16} {:>5} {:>9} {:>9} {:>8}",
-        "client", "registry", "ms", "requests", "MB sent", "seconds"
+        "{:10} {:16} {:>5} {:>9} {:>6} {:>9} {:>6} {:>8} {:>6} {:>9}",
+        "client", "registry", "ms", "requests", "ratio", "MB sent", "ratio", "seconds", "ratio", "peak MiB"
     );
     for milliseconds in [0, 40] {
-        for debian in [false, true] {
-            let name = if debian { "docker-registry" } else { "polyarch serve" };
-            let Some(registry) = Registry::start(folder.path(), debian).await else {
-                println!("{name} is not installed");
-                continue;
-            };
-            let proxy = Proxy::start(&registry.address, Duration::from_millis(milliseconds)).await;
-            let start = Instant::now();
-            push(&layout, &scope, &images, &proxy.address).await;
-            proxy.tell("polyarch", name, milliseconds, start.elapsed());
-            drop(registry);
-            let Some(registry) = Registry::start(folder.path(), debian).await else { continue };
-            let proxy = Proxy::start(&registry.address, Duration::from_millis(milliseconds)).await;
-            let start = Instant::now();
-            match skopeo(folder.path(), &images, &proxy.address) {
-                Ok(()) => proxy.tell("skopeo", name, milliseconds, start.elapsed()),
-                Err(why) => println!("skopeo: {why}"),
+        for kind in KINDS {
+            let mut ours = None;
+            for pusher in PUSHERS {
+                let Some(registry) = Registry::start(folder.path(), kind) else { break };
+                let proxy = Proxy::start(&registry.address, Duration::from_millis(milliseconds)).await;
+                let start = Instant::now();
+                let name = pusher.map_or("polyarch", Peer::name);
+                let pushed = match pusher {
+                    None => push(&layout, &scope, &images, &proxy.address).await,
+                    Some(peer) => one_by_one(peer, folder.path(), &images, &proxy.address),
+                };
+                let (requests, bytes) = proxy.counted();
+                let cost = [requests as f64, bytes as f64 / 1e6, start.elapsed().as_secs_f64()];
+                match pushed {
+                    Ok(()) => {
+                        let row = format!("{name:10} {:16} {milliseconds:>5}", kind.name());
+                        tell(&row, cost, *ours.get_or_insert(cost), registry.peak());
+                    }
+                    Err(why) => println!("{name}: {why}"),
+                }
             }
         }
     }
 }
 
-async fn push(layout: &Layout, scope: &Repository, images: &[Image], address: &str) {
+/// A row of the table: requests, megabytes and seconds, each with how many times ours it is; the registry's memory.
+fn tell(row: &str, cost: [f64; 3], ours: [f64; 3], peak: f64) {
+    let [requests, megabytes, seconds] = cost;
+    let [more, larger, longer] = [0, 1, 2].map(|which| cost[which] / ours[which]);
+    println!(
+        "{row} {requests:>9} {more:>6.2} {megabytes:>9.1} {larger:>6.2} {seconds:>8.1} {longer:>6.2} {peak:>9.0}"
+    );
+}
+
+/// All by one client of ours.
+async fn push(layout: &Layout, scope: &Repository, images: &[Image], address: &str) -> Result<(), String> {
     let client = Client::new(address, ClientOptions::default()).unwrap();
     let origin = Origin { store: layout, repository: scope };
     let push = |image: &Image| {
@@ -89,19 +147,21 @@ async fn push(layout: &Layout, scope: &Repository, images: &[Image], address: &s
         async move { copy_image(origin, &document, client, &repository, None).await }
     };
     let work: Vec<_> = images.iter().map(push).collect();
-    stream::iter(work).buffered(IMAGES_AT_ONCE).try_for_each(|_| async { Ok(()) }).await.unwrap();
+    stream::iter(work)
+        .buffered(IMAGES_AT_ONCE)
+        .try_for_each(|_| async { Ok(()) })
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// One process for each image, as a person would write it in a script.
-fn skopeo(folder: &Path, images: &[Image], address: &str) -> Result<(), String> {
-    let home = folder.join("skopeo-home");
+fn one_by_one(peer: Peer, folder: &Path, images: &[Image], address: &str) -> Result<(), String> {
+    let home = folder.join("home");
     let _ = std::fs::remove_dir_all(&home);
     for image in images {
         let (name, architecture) = image.name.split_once('.').unwrap();
-        let from = format!("oci:{}:family:{}", folder.join("family").display(), image.name);
-        let to = format!("docker://{address}/family/{name}:{architecture}");
-        let mut command = Command::new("skopeo");
-        command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &from, &to]);
+        let to = format!("{address}/family/{name}:{architecture}");
+        let mut command = peer.command(folder, image, &to);
         command.env("XDG_DATA_HOME", &home).env("HOME", &home);
         let output = command.output().map_err(|error| error.to_string())?;
         if !output.status.success() {
@@ -111,9 +171,22 @@ fn skopeo(folder: &Path, images: &[Image], address: &str) -> Result<(), String> 
     Ok(())
 }
 
+/// A layout beside the family that has one of its images alone and shares its blobs: crane pushes whole layouts.
+fn alone(folder: &Path, image: &Image) -> PathBuf {
+    let alone = folder.join("alone").join(&image.name);
+    if !alone.exists() {
+        std::fs::create_dir_all(&alone).unwrap();
+        std::os::unix::fs::symlink(folder.join("family/blobs"), alone.join("blobs")).unwrap();
+        std::fs::copy(folder.join("family/oci-layout"), alone.join("oci-layout")).unwrap();
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [image.document.descriptor()] });
+        std::fs::write(alone.join("index.json"), index.to_string()).unwrap();
+    }
+    alone
+}
+
 /// The images, parents first, those of a platform together.
 async fn family(layout: &Layout, scope: &Repository) -> Vec<Image> {
-    let (mut images, mut state) = (Vec::new(), 0x9e37_79b9_7f4a_7c15_u64);
+    let (mut images, mut noise) = (Vec::new(), Noise::new());
     let mut layers: BTreeMap<String, Vec<Descriptor>> = BTreeMap::new();
     for platform in ["amd64", "arm64"] {
         for (name, parent, mebibytes) in IMAGES {
@@ -121,7 +194,10 @@ async fn family(layout: &Layout, scope: &Repository) -> Vec<Image> {
                 .and_then(|parent| layers.get(&format!("{parent}.{platform}")).cloned())
                 .unwrap_or_default();
             for _ in 0..2 {
-                let bytes = noise(mebibytes << 19, &mut state);
+                // They begin as gzip does, so that no client packs them.
+                let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0];
+                noise.fill(&mut bytes, mebibytes << 19);
+                let bytes = Bytes::from(bytes);
                 layout.write_blob(scope, bytes.clone()).await.unwrap();
                 own.push(Descriptor::of(MediaType::LAYER_GZIP, &bytes));
             }
@@ -148,180 +224,4 @@ async fn family(layout: &Layout, scope: &Repository) -> Vec<Image> {
         }
     }
     images
-}
-
-/// Bytes that nothing compresses, the same on every machine. They begin as gzip does, so that no client tries.
-fn noise(size: usize, state: &mut u64) -> Bytes {
-    let mut bytes = Vec::with_capacity(size);
-    bytes.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
-    while bytes.len() < size {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes.into()
-}
-
-/// An empty registry, gone with this value.
-struct Registry {
-    address: String,
-    process: Option<Child>,
-    _folder: tempfile::TempDir,
-}
-
-impl Registry {
-    async fn start(folder: &Path, debian: bool) -> Option<Self> {
-        let own = tempfile::tempdir_in(folder).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        if !debian {
-            let store = Arc::new(Layout::open(own.path().join("store")).unwrap());
-            let router = router(store, Access::open());
-            tokio::spawn(async move { serve(listener, router, std::future::pending()).await });
-            return Some(Self { address, process: None, _folder: own });
-        }
-        drop(listener);
-        let place = own.path().join("storage");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-            place.display()
-        );
-        let file = own.path().join("registry.yml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Some(command.spawn().ok()?);
-        let registry = Self { address, process, _folder: own };
-        while TcpStream::connect(&registry.address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Some(registry)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-/// Counts requests and bytes of bodies, and adds a delay to each request. Streams both ways.
-struct Proxy {
-    address: String,
-    requests: Arc<AtomicU64>,
-    sent: Arc<AtomicU64>,
-}
-
-impl Proxy {
-    async fn start(registry: &str, delay: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (requests, sent): (Arc<AtomicU64>, Arc<AtomicU64>) = Default::default();
-        let (counts, registry) = ((requests.clone(), sent.clone()), registry.to_owned());
-        tokio::spawn(async move {
-            loop {
-                let Ok((client, _)) = listener.accept().await else { return };
-                let (counts, registry) = (counts.clone(), registry.clone());
-                tokio::spawn(async move { pass(client, &registry, delay, &counts).await });
-            }
-        });
-        Self { address, requests, sent }
-    }
-
-    fn tell(&self, client: &str, registry: &str, milliseconds: u64, took: Duration) {
-        let requests = self.requests.load(Ordering::Relaxed);
-        let sent = self.sent.load(Ordering::Relaxed) as f64 / 1e6;
-        let took = took.as_secs_f64();
-        println!("{client:18} {registry:16} {milliseconds:>5} {requests:>9} {sent:>9.1} {took:>8.1}");
-    }
-}
-
-/// One connection: request by request, each with its answer.
-async fn pass(
-    mut client: TcpStream,
-    registry: &str,
-    delay: Duration,
-    counts: &(Arc<AtomicU64>, Arc<AtomicU64>),
-) -> Option<()> {
-    let mut server = TcpStream::connect(registry).await.ok()?;
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let (mut from_client, mut from_server) = (Vec::new(), Vec::new());
-    loop {
-        let head = head(&mut client, &mut from_client).await?;
-        counts.0.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(delay).await;
-        server.write_all(head.as_bytes()).await.ok()?;
-        let sent = body(&mut client, &mut from_client, &mut server, &head).await?;
-        counts.1.fetch_add(sent, Ordering::Relaxed);
-        let answer = self::head(&mut server, &mut from_server).await?;
-        client.write_all(answer.as_bytes()).await.ok()?;
-        if !head.starts_with("HEAD ") {
-            body(&mut server, &mut from_server, &mut client, &answer).await?;
-        }
-    }
-}
-
-async fn head(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<String> {
-    loop {
-        if let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") {
-            let rest = held.split_off(end + 4);
-            return String::from_utf8(std::mem::replace(held, rest)).ok();
-        }
-        stream.read_buf(held).await.ok().filter(|count| *count > 0)?;
-        // skopeo tries TLS first, and would wait ten seconds for an answer to its greeting.
-        held.first().filter(|first| first.is_ascii_uppercase())?;
-    }
-}
-
-/// Pass a body on, by its length or in chunks; how many bytes it has.
-async fn body(from: &mut TcpStream, held: &mut Vec<u8>, to: &mut TcpStream, head: &str) -> Option<u64> {
-    let lower = head.to_ascii_lowercase();
-    let value = |name: &str| lower.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    if value("transfer-encoding:") == Some("chunked") {
-        return chunks(from, held, to).await;
-    }
-    let length: usize = value("content-length:").and_then(|text| text.parse().ok()).unwrap_or(0);
-    exactly(from, held, to, length).await.map(|()| length as u64)
-}
-
-async fn chunks(from: &mut TcpStream, held: &mut Vec<u8>, to: &mut TcpStream) -> Option<u64> {
-    let mut all = 0;
-    loop {
-        let end = loop {
-            if let Some(end) = held.windows(2).position(|window| window == b"\r\n") {
-                break end;
-            }
-            from.read_buf(held).await.ok().filter(|count| *count > 0)?;
-        };
-        let size = usize::from_str_radix(std::str::from_utf8(&held[..end]).ok()?.trim(), 16).ok()?;
-        exactly(from, held, to, end + 2 + size + 2).await?;
-        all += size as u64;
-        if size == 0 {
-            return Some(all);
-        }
-    }
-}
-
-async fn exactly(
-    from: &mut TcpStream,
-    held: &mut Vec<u8>,
-    to: &mut TcpStream,
-    mut left: usize,
-) -> Option<()> {
-    while left > 0 {
-        if held.is_empty() {
-            held.reserve(256 << 10);
-            from.read_buf(held).await.ok().filter(|count| *count > 0)?;
-        }
-        let now = left.min(held.len());
-        to.write_all(&held[..now]).await.ok()?;
-        held.drain(..now);
-        left -= now;
-    }
-    Some(())
 }

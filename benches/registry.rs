@@ -13,9 +13,8 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,18 +22,16 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use polyarch::oci::{Descriptor, Digest, Document, Hasher, Layout, Manifest, MediaType, Repository, Store};
 use reqwest::{Body, Client, header};
 
+mod noise;
+mod registries;
+
+use noise::Noise;
+use registries::{KINDS, Kind, Registry};
+
 const ROUNDS: usize = 3;
 /// How many requests the client has on their way at once.
 const AT_ONCE: usize = 4;
 const LARGE: usize = 128 << 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Polyarch,
-    DockerRegistry,
-}
-
-const KINDS: [Kind; 2] = [Kind::Polyarch, Kind::DockerRegistry];
 
 /// What was measured once: seconds to the last answer, to the disk, the server's peak in MiB, requests.
 #[derive(Clone, Copy)]
@@ -81,7 +78,9 @@ fn main() {
 
 async fn measure() {
     let folder = tempfile::tempdir().unwrap();
-    let noise = noise(LARGE);
+    let mut noise = Vec::new();
+    Noise::new().fill(&mut noise, LARGE);
+    let noise = Bytes::from(noise);
     hashing(&noise, folder.path());
     println!(
         "{:22} {:16} {:>8} {:>8} {:>6} {:>9} {:>9}",
@@ -108,11 +107,11 @@ async fn by_client(folder: &Path, what: &str, blobs: &[Blob]) {
         let start = settled();
         let push = blobs.iter().map(|blob| push(&client, &registry.address, blob));
         stream::iter(push).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
-        costs.entry(("push", kind)).or_default().push(registry.cost(start, 2 * blobs.len()));
+        costs.entry(("push", kind)).or_default().push(cost(&registry, start, 2 * blobs.len()));
         let start = settled();
         let pull = blobs.iter().map(|blob| pull(&client, &registry.address, blob));
         stream::iter(pull).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
-        costs.entry(("pull", kind)).or_default().push(registry.cost(start, blobs.len()));
+        costs.entry(("pull", kind)).or_default().push(cost(&registry, start, blobs.len()));
     }
     for way in ["push", "pull"] {
         tell(&format!("{way} {what}"), KINDS.map(|kind| costs.get(&(way, kind)).cloned()));
@@ -162,7 +161,7 @@ async fn by_skopeo(folder: &Path, blobs: &[Blob]) {
                 return;
             };
             assert!(status.success(), "skopeo");
-            costs.entry((way, kind)).or_default().push(registry.cost(start, 0));
+            costs.entry((way, kind)).or_default().push(cost(&registry, start, 0));
         }
     }
     for way in ["push", "pull"] {
@@ -221,9 +220,9 @@ fn tell(what: &str, costs: [Option<Vec<Cost>>; 2]) {
         let Some(costs) = costs else { continue };
         let seconds = median(&costs, |cost| cost.seconds);
         let ratio = other.filter(|_| kind == Kind::Polyarch).map_or(1.0, |other| seconds / other);
-        let name = if kind == Kind::Polyarch { "polyarch serve" } else { "docker-registry" };
         println!(
-            "{what:22} {name:16} {seconds:>8.2} {:>8.2} {ratio:>6.2} {:>9.0} {:>9}",
+            "{what:22} {:16} {seconds:>8.2} {:>8.2} {ratio:>6.2} {:>9.0} {:>9}",
+            kind.name(),
             median(&costs, |cost| cost.safe),
             median(&costs, |cost| cost.mebibytes),
             costs[0].requests,
@@ -249,79 +248,10 @@ fn hashing(noise: &Bytes, folder: &Path) {
     std::fs::remove_file(&file).unwrap();
 }
 
-/// Bytes that nothing compresses.
-fn noise(size: usize) -> Bytes {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(size);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes.into()
-}
-
-/// An empty registry as a process of its own, gone with this value.
-struct Registry {
-    address: String,
-    process: Child,
-    _folder: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start(folder: &Path, kind: Kind) -> Option<Self> {
-        let own = tempfile::tempdir_in(folder).unwrap();
-        if kind == Kind::Polyarch {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_polyarch"));
-            command.args(["serve", "--listen", "127.0.0.1:0", "--anonymous-writes", "--store"]);
-            command.arg(own.path().join("store")).stdout(Stdio::piped()).stderr(Stdio::null());
-            let mut process = command.spawn().unwrap();
-            let mut address = String::new();
-            BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-            return Some(Self { address: address.trim().to_owned(), process, _folder: own });
-        }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        let place = own.path().join("storage");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-            place.display()
-        );
-        let file = own.path().join("registry.yml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let Ok(process) = command.spawn() else {
-            println!("docker-registry is not installed");
-            return None;
-        };
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(&address).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Self { address, process, _folder: own })
-    }
-
-    /// What it cost since then.
-    fn cost(&self, start: Instant, requests: usize) -> Cost {
-        let seconds = start.elapsed().as_secs_f64();
-        rustix::fs::sync();
-        let safe = start.elapsed().as_secs_f64();
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        Cost { seconds, safe, mebibytes: kibibytes / 1024.0, requests }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// What it cost since then.
+fn cost(registry: &Registry, start: Instant, requests: usize) -> Cost {
+    let seconds = start.elapsed().as_secs_f64();
+    rustix::fs::sync();
+    let safe = start.elapsed().as_secs_f64();
+    Cost { seconds, safe, mebibytes: registry.peak(), requests }
 }
