@@ -11,7 +11,7 @@ demo:  ## prepare this machine, then build and publish the family in examples/ti
 test:  ## every test, on real engines too; says what it skipped and why
 	@scripts/test
 
-check:  ## format, lints, docs, dependency policy, shell scripts
+check:  ## format, lints, fuzz targets, docs, dependency policy, shell scripts
 	@scripts/check
 
 bench:  ## what it costs to move images to and from registries, peers beside it: requests, bytes, seconds
