@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Result, count};
+use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::event::EventKind;
-use crate::family::{JobId, Unit};
+use crate::family::{Family, JobId, Together, Unit};
 use crate::plan::{Decision, Plan, Request};
-use crate::publish::{Publication, Published, RunFacts, Source, Totals, assemble};
+use crate::publish::{Homes, Publication, Published, Release, RunFacts, Source, Totals, assemble, units};
 use crate::record::Passed;
 use crate::report::size;
 
@@ -123,25 +123,59 @@ pub(super) async fn publish(
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
-    let preparing = prepare(context, planning, passed, &target);
-    let prepared = context.signals.unless_stopped(preparing).await?;
-    if wanted.dry_run {
-        let steps: String = prepared.steps().map(|step| format!("{step}\n")).collect();
-        context.ui.data(&format!("{steps}{}", total(prepared.totals())));
-        return Ok(Ended::Well);
-    }
-    let complete = prepared.release().withheld.is_empty();
-    if prepared.release().images.is_empty() {
-        context.ui.note("nothing to publish");
-        return Ok(if complete { Ended::Well } else { Ended::With(1) });
+    let release = released(context, planning, passed)?;
+    let (complete, nothing) = (release.withheld.is_empty(), release.images.is_empty());
+    let family = &planning.workspace.family;
+    let units = units(release, family.publish.together);
+    if units.is_empty() && !nothing {
+        let warning = Diagnostic::warning("nothing is published: the family goes as a whole or not at all");
+        context
+            .ui
+            .warning(&warning.hint("let each image go by itself: `unit = \"image\"` under `[publish]`"));
     }
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
+    let homes = homes(family)?;
+    let preparing = Publication::prepare_each(units, &homes, &source);
+    let prepared = context.signals.unless_stopped(preparing).await?;
+    if wanted.dry_run {
+        let steps = prepared.iter().flat_map(Publication::steps);
+        let steps: String = steps.map(|step| format!("{step}\n")).collect();
+        context.ui.data(&format!("{steps}{}", total(Publication::totals(&prepared))));
+        return Ok(Ended::Well);
+    }
+    if nothing {
+        context.ui.note("nothing to publish");
+    }
     let publisher = publisher(context, &planning.workspace.root, wanted.allow_rollback).await?;
-    let work = prepared.carry_out(&source, target.towards(), &publisher, context.signals.stop(), show);
-    let _: Published = watched(context, &prepared, &target.name, work).await?;
+    for (done, publication) in prepared.iter().enumerate() {
+        let stop = context.signals.stop();
+        let work = publication.carry_out(&source, target.towards(), &publisher, stop, show);
+        let carried_out: Result<Published> = watched(context, publication, &target.name, work).await;
+        let _ = carried_out.map_err(|problems| after_others(problems, done, prepared.len()))?;
+    }
     // Told above, each with its reason; what could be published is.
     Ok(if complete { Ended::Well } else { Ended::With(1) })
+}
+
+/// A failure after other units are published: what was asked for is incomplete, however far this one came.
+fn after_others(problems: Problems, done: usize, all: usize) -> Problems {
+    if done == 0 {
+        return problems;
+    }
+    let before = format!("{done} of {} are done", count(all, "publication"));
+    let problem = Diagnostic::new(Kind::Incomplete, "not all of the images are published").because(before);
+    problems.and(problem.hint("run the same command again: it does what is missing").into())
+}
+
+/// Where the journals of a family are: in the repository of its first image, or each in its own.
+pub(super) fn homes(family: &Family) -> Result<Homes> {
+    if family.publish.together == Together::Image {
+        let repositories = family.recipes().map(|one| (one.unit.to_string(), one.repository.clone()));
+        return Ok(Homes::Each(repositories.collect()));
+    }
+    let first = family.recipes().next().map(|recipe| recipe.repository.clone());
+    Ok(Homes::One(first.ok_or_else(|| Diagnostic::request("the family has no images"))?))
 }
 
 /// The last line of `--dry-run`.
@@ -180,7 +214,7 @@ async fn watched<T>(
     }
 }
 
-/// What would be published of the jobs that have passed; what stays away is told.
+/// What would be published of the jobs that have passed, all in one; what stays away is told.
 ///
 /// # Errors
 /// Where tags clash or cannot be, or a policy refuses.
@@ -190,6 +224,14 @@ pub(super) async fn prepare(
     passed: BTreeMap<JobId, Passed>,
     target: &Target,
 ) -> Result<Publication> {
+    let release = released(context, planning, passed)?;
+    let scope = trusted();
+    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
+    Publication::prepare(release, &homes(&planning.workspace.family)?, &source).await
+}
+
+/// What of the jobs that have passed is complete; what stays away is told.
+fn released(context: &Context, planning: &Planning, passed: BTreeMap<JobId, Passed>) -> Result<Release> {
     let workspace = &planning.workspace;
     let planned = planning.plan.jobs.keys().cloned().collect();
     let mut all = beside(planning);
@@ -212,12 +254,7 @@ pub(super) async fn prepare(
     for warning in &release.warnings {
         context.ui.warning(warning);
     }
-    let scope = trusted();
-    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
-    let family = &workspace.family;
-    let home = family.recipes().next().map(|recipe| recipe.repository.clone());
-    let home = home.ok_or_else(|| Diagnostic::request("the family has no images"))?;
-    Publication::prepare(release, home, &source).await
+    Ok(release)
 }
 
 /// The units that are published: those selected, or all.

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::publication::publish_settings;
 use super::section::{Reading, Section};
 use super::written::{Source, Written};
 use super::{
@@ -54,6 +55,7 @@ impl FamilyFile {
         self.secrets = reading.secrets(whole);
         self.tests = reading.tests(whole);
         self.tags = whole.value("tags").and_then(|tags| tag_settings(reading, tags)).unwrap_or_default();
+        self.publish = publish_settings(reading, whole);
         self.replace = replacements(reading, whole);
         self.emulate =
             reading.choice(whole, "emulate", &[("allow", Emulate::Allow), ("refuse", Emulate::Refuse)]);

@@ -5,6 +5,7 @@
 
 mod file;
 mod image;
+mod publication;
 mod section;
 mod syntax;
 mod template;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use crate::oci::{Platform, Reference, Repository, Tag};
 
 pub(crate) use image::frontend_argument;
+pub(crate) use publication::{PublishSettings, UnitSetting};
 pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
 pub(crate) use written::{Source, Written};
 
@@ -67,6 +69,8 @@ pub(crate) struct FamilyFile {
     pub(crate) tests: Vec<TestSetting>,
     /// How tags are made.
     pub(crate) tags: TagSettings,
+    /// What is published together.
+    pub(crate) publish: PublishSettings,
     /// Images from elsewhere that are replaced by others.
     #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
     pub(crate) replace: BTreeMap<Reference, Written<Reference>>,

@@ -462,6 +462,7 @@ fn schema_and_reader_know_the_same_settings() {
     let probes = [
         ("zzzzzzzzzzzz = 1", &schema["properties"]),
         ("[tags]\nzzzzzzzzzzzz = 1", &schema["$defs"]["TagSettings"]["properties"]),
+        ("[publish]\nzzzzzzzzzzzz = 1", &schema["$defs"]["PublishSettings"]["properties"]),
         ("[image.a]\nzzzzzzzzzzzz = 1", &schema["$defs"]["ImageSetting"]["properties"]),
         ("[builder.a]\nzzzzzzzzzzzz = 1", &schema["$defs"]["BuilderSetting"]["properties"]),
         (

@@ -9,6 +9,7 @@ mod draft;
 mod meaning;
 mod name;
 mod order;
+mod publishing;
 mod read;
 mod remote;
 mod resolve;
@@ -27,6 +28,7 @@ use crate::oci::{Platform, Reference, Repository};
 pub(crate) use crate::config::SCOPES;
 pub(crate) use discover::Found;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
+pub(crate) use publishing::{PublishPolicy, Together};
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;
 
@@ -39,6 +41,8 @@ pub(crate) struct Family {
     pub(crate) registry: Option<String>,
     /// How tags are made of values.
     pub(crate) tags: TagPolicy,
+    /// What is published together.
+    pub(crate) publish: PublishPolicy,
     /// Whether a platform may be built by emulation.
     pub(crate) emulation: Emulation,
     /// The platform was not declared but taken from the machine.

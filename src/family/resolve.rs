@@ -7,7 +7,8 @@ use super::meaning::Names;
 use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
-    Build, Divergence, Emulation, Family, Found, Recipe, TagPolicy, Unit, Use, checks, clash, remote, unused,
+    Build, Divergence, Emulation, Family, Found, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
+    remote, unused,
 };
 use crate::config::{
     DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
@@ -82,6 +83,7 @@ impl Family {
                 .and_then(|file| file.registry.as_ref())
                 .map(|target| target.value.registry.clone()),
             tags,
+            publish: PublishPolicy::of(file),
             emulation,
             platform_assumed,
             warnings: unique(warnings),

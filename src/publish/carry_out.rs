@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Diagnostic, Kind, Result};
 use crate::event::EventKind;
 use crate::oci::{
     Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Taken, blob_stands,
@@ -49,7 +49,11 @@ impl Publication {
         listener: Listener<'_>,
     ) -> Result<Published> {
         let progress = Progress::default();
-        let transaction = Transaction::new(target, &self.home, publisher, listener);
+        let Some(home) = self.release.images.first().and_then(|image| self.homes.of(&image.unit.to_string()))
+        else {
+            return Err(Diagnostic::new(Kind::Bug, "a publication of no image").into());
+        };
+        let transaction = Transaction::new(target, home, publisher, listener);
         let ended = tokio::select! {
             biased;
             done = self.every_step(source, &transaction, &progress) => done,

@@ -11,7 +11,8 @@ use super::*;
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::family::{
-    Build, Check, CheckKind, Divergence, Emulation, Family, JobId, Recipe, TagPolicy, TagSource, Unit,
+    Build, Check, CheckKind, Divergence, Emulation, Family, JobId, PublishPolicy, Recipe, TagPolicy,
+    TagSource, Unit,
 };
 use crate::oci::watched::{Failure, Watched};
 use crate::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Platform, Repository, Store};
@@ -32,6 +33,7 @@ impl Fixture {
             name: "tiny".to_owned(),
             registry: None,
             tags: TagPolicy { divergence, ..TagPolicy::default() },
+            publish: PublishPolicy::default(),
             emulation: Emulation::Allowed,
             platform_assumed: false,
             warnings: Vec::new(),
@@ -132,7 +134,7 @@ impl Fixture {
     pub(super) async fn publish(&self, target: &dyn Store) -> Result<Published> {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
-        let publication = Publication::prepare(self.assemble()?, home(), &source).await?;
+        let publication = Publication::prepare(self.assemble()?, &homes(), &source).await?;
         let target = Target { store: target, fresh: target, registry: "r.io" };
         publication.carry_out(&source, target, &publisher(1), std::future::pending(), &|_| {}).await
     }
@@ -142,7 +144,7 @@ impl Fixture {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
         let release = self.assemble().expect("release");
-        let publication = Publication::prepare(release, home(), &source).await.expect("publication");
+        let publication = Publication::prepare(release, &homes(), &source).await.expect("publication");
         let silent = Watched::failing(target, silent_from, Failure::Silence);
         let stop = async {
             while silent.calls() <= silent_from {
@@ -160,7 +162,7 @@ impl Fixture {
     pub(super) async fn differences(&self, target: &dyn Store) -> Vec<String> {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
-        let publication = Publication::prepare(self.assemble().expect("release"), home(), &source)
+        let publication = Publication::prepare(self.assemble().expect("release"), &homes(), &source)
             .await
             .expect("publication");
         let found = verify(&publication, Target { store: target, fresh: target, registry: "r.io" })
@@ -170,9 +172,9 @@ impl Fixture {
     }
 }
 
-/// The repository that has the journals.
-pub(super) fn home() -> Repository {
-    "o/base".parse().expect("repository")
+/// Where the journals are.
+pub(super) fn homes() -> Homes {
+    Homes::One("o/base".parse().expect("repository"))
 }
 
 /// Who publishes with this generation; he is known to be gone as soon as his publication ends.

@@ -23,15 +23,17 @@ mod publication;
 mod release;
 mod tags;
 mod transaction;
+mod units;
 mod verify;
 
 pub(crate) use carry_out::Published;
 pub(crate) use generation::Generation;
 pub(crate) use mend::hints;
-pub(crate) use publication::{Publication, Source, Target, Totals};
-pub(crate) use release::assemble;
+pub(crate) use publication::{Homes, Publication, Source, Target, Totals};
+pub(crate) use release::{Release, assemble};
 pub(crate) use tags::RunFacts;
 pub(crate) use transaction::Publisher;
+pub(crate) use units::units;
 pub(crate) use verify::verify;
 
 #[cfg(test)]

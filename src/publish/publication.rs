@@ -16,6 +16,9 @@ use super::release::{PlatformImage, Release};
 /// How many requests are under way at once, towards one target.
 pub(super) const CONCURRENCY: usize = 8;
 
+/// The repository of a target that each blob is brought to first.
+type Holders = BTreeMap<Digest, Repository>;
+
 /// Where the images of a release are now.
 pub(crate) struct Source<'a> {
     /// The store.
@@ -35,6 +38,25 @@ pub(crate) struct Target<'a> {
     pub(crate) fresh: &'a dyn Store,
     /// What it is called in messages, references and events: `host[:port]`.
     pub(crate) registry: &'a str,
+}
+
+/// The repositories whose reserved tag has the journals.
+#[derive(Clone, Debug)]
+pub(crate) enum Homes {
+    /// The family is published as a whole: one repository has the journals of all.
+    One(Repository),
+    /// Each image is published by itself: its own repository has its journals. By image and variant.
+    Each(BTreeMap<String, Repository>),
+}
+
+impl Homes {
+    /// Where the journals are that an image and variant stands in.
+    pub(super) fn of(&self, unit: &str) -> Option<&Repository> {
+        match self {
+            Self::One(repository) => Some(repository),
+            Self::Each(repositories) => repositories.get(unit),
+        }
+    }
 }
 
 /// One thing to do at a target.
@@ -111,8 +133,8 @@ pub(crate) struct Totals {
 pub(crate) struct Publication {
     /// What is published.
     pub(super) release: Release,
-    /// The repository whose reserved tag has the journals.
-    pub(super) home: Repository,
+    /// Where the journals are.
+    pub(super) homes: Homes,
     /// Blobs into the first repository that needs them.
     pub(super) blobs: Vec<Step>,
     /// The same blobs into the other repositories.
@@ -127,7 +149,30 @@ pub(crate) struct Publication {
 
 impl Publication {
     /// Reads the manifests of a release where they are now, and puts all that must be done in order. Writes nothing.
-    pub(crate) async fn prepare(release: Release, home: Repository, source: &Source<'_>) -> Result<Self> {
+    pub(crate) async fn prepare(release: Release, homes: &Homes, source: &Source<'_>) -> Result<Self> {
+        Self::prepare_after(release, homes, source, &mut BTreeMap::new()).await
+    }
+
+    /// The same for releases that are carried out one after the other: what one brings, the next mounts.
+    pub(crate) async fn prepare_each(
+        releases: Vec<Release>,
+        homes: &Homes,
+        source: &Source<'_>,
+    ) -> Result<Vec<Self>> {
+        let mut holders = BTreeMap::new();
+        let mut all = Vec::new();
+        for release in releases {
+            all.push(Self::prepare_after(release, homes, source, &mut holders).await?);
+        }
+        Ok(all)
+    }
+
+    async fn prepare_after(
+        release: Release,
+        homes: &Homes,
+        source: &Source<'_>,
+        holders: &mut Holders,
+    ) -> Result<Self> {
         let wanted = release.images.iter().flat_map(|image| &image.platforms);
         let read = wanted.map(|(platform, image)| read_manifest(source, platform, image));
         let manifests: BTreeMap<Digest, Document> = { stream::iter(read.collect::<Vec<_>>()) }
@@ -135,7 +180,7 @@ impl Publication {
             .map_ok(|document| (document.digest().clone(), document))
             .try_collect()
             .await?;
-        Self::ordered(release, home, &manifests, source)
+        Self::ordered(release, homes.clone(), &manifests, source, holders)
     }
 
     /// What is published, and what is not.
@@ -143,24 +188,25 @@ impl Publication {
         &self.release
     }
 
-    /// What all steps come to.
-    pub(crate) fn totals(&self) -> Totals {
-        let blobs: BTreeMap<&Digest, u64> = { self.blobs.iter() }
+    /// What all steps of some publications come to.
+    pub(crate) fn totals(all: &[Self]) -> Totals {
+        let blobs: BTreeMap<&Digest, u64> = { all.iter().flat_map(|one| &one.blobs) }
             .filter_map(|step| match step {
                 Step::Blob { blob, .. } => Some((&blob.digest, blob.size)),
                 Step::Document { .. } | Step::Tag { .. } => None,
             })
             .collect();
-        let platforms: BTreeSet<&Platform> =
-            self.release.images.iter().flat_map(|image| image.platforms.keys()).collect();
+        let images = || all.iter().flat_map(|one| &one.release.images);
+        let platforms: BTreeSet<&Platform> = images().flat_map(|image| image.platforms.keys()).collect();
+        let sum = |part: fn(&Self) -> &Vec<Step>| all.iter().map(|one| part(one).len()).sum();
         Totals {
-            images: self.release.images.len(),
+            images: images().count(),
             platforms: platforms.len(),
             blobs: blobs.len(),
             bytes: blobs.values().sum(),
-            manifests: self.manifests.len(),
-            indexes: self.indexes.len(),
-            tags: self.tags.len(),
+            manifests: sum(|one| &one.manifests),
+            indexes: sum(|one| &one.indexes),
+            tags: sum(|one| &one.tags),
         }
     }
 
@@ -177,21 +223,21 @@ impl Publication {
 
     fn ordered(
         release: Release,
-        journals: Repository,
+        homes: Homes,
         manifests: &BTreeMap<Digest, Document>,
         source: &Source<'_>,
+        holders: &mut Holders,
     ) -> Result<Self> {
         let home = source.within_target.then(|| source.repository.clone());
         let mut all = Self {
             release: Release::default(),
-            home: journals,
+            homes,
             blobs: Vec::new(),
             mounts: Vec::new(),
             manifests: Vec::new(),
             indexes: Vec::new(),
             tags: Vec::new(),
         };
-        let mut holders: BTreeMap<Digest, Repository> = BTreeMap::new();
         let mut seen: BTreeSet<(Repository, Digest)> = BTreeSet::new();
         for image in &release.images {
             let repository = &image.repository;

@@ -37,6 +37,8 @@ pub(crate) struct ReleaseImage {
     pub(crate) unit: Unit,
     /// Where it goes.
     pub(crate) repository: Repository,
+    /// The images of the family that it was built from, on whichever platform.
+    pub(crate) parents: BTreeSet<Unit>,
     /// Its platforms.
     pub(crate) platforms: BTreeMap<Platform, PlatformImage>,
     /// The index of all platforms.
@@ -191,6 +193,11 @@ fn join(
     let mut image = ReleaseImage {
         unit: recipe.unit.clone(),
         repository: recipe.repository.clone(),
+        parents: records
+            .values()
+            .flat_map(|passed| passed.image.parents.keys())
+            .filter_map(|parent| parent.parse().ok())
+            .collect(),
         platforms,
         index,
         partial: Vec::new(),

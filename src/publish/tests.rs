@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use expect_test::{Expect, expect};
 use futures_util::FutureExt;
 
-use super::fixture::{AMD, ARM, Fixture, SCOPE, facts, home, publisher};
+use super::fixture::{AMD, ARM, Fixture, SCOPE, facts, homes, publisher};
 use super::journal::RESERVED_TAG;
 use super::release::Release;
 use super::*;
@@ -157,12 +157,12 @@ async fn the_totals_count_every_blob_once() {
     let scope: Repository = SCOPE.parse().expect("scope");
     let source = Source { store: &fixture.store, repository: &scope, within_target: false };
     let release = fixture.assemble().expect("release");
-    let publication = Publication::prepare(release, home(), &source).await.expect("publication");
+    let publication = Publication::prepare(release, &homes(), &source).await.expect("publication");
     let target = Watched::new(Memory::new());
     let published = fixture.publish(&target).await.expect("published");
     let writes = content(&target.writes());
     let count = |word: &str| writes.iter().filter(|write| write.starts_with(word)).count();
-    let totals = publication.totals();
+    let totals = Publication::totals(&[publication]);
     assert_eq!((totals.images, totals.platforms, totals.tags), (2, 2, published.tags));
     assert_eq!((totals.blobs, totals.bytes), (count("blob"), published.bytes));
     assert_eq!((totals.manifests, totals.indexes), (count("manifest"), count("index")));
@@ -312,7 +312,7 @@ async fn within_one_store_no_byte_moves() {
     let scope: Repository = SCOPE.parse().expect("scope");
     let target = Watched::new(fixture.store.clone());
     let source = Source { store: &fixture.store, repository: &scope, within_target: true };
-    let publication = Publication::prepare(fixture.assemble().expect("release"), home(), &source)
+    let publication = Publication::prepare(fixture.assemble().expect("release"), &homes(), &source)
         .await
         .expect("publication");
     let events = Mutex::new(Vec::new());
@@ -483,7 +483,7 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
     let repository: Repository = "o/leaf".parse().expect("repository");
     let target = Memory::new();
     let source = Source { store: &fixture.store, repository: &scope, within_target: false };
-    let publication = Publication::prepare(fixture.assemble().expect("release"), home(), &source)
+    let publication = Publication::prepare(fixture.assemble().expect("release"), &homes(), &source)
         .await
         .expect("publication");
     let other =
@@ -512,7 +512,7 @@ async fn what_the_store_has_lost_since_is_told_apart_from_what_the_registry_refu
     let fixture = pair().await;
     let scope: Repository = SCOPE.parse().expect("scope");
     let source = Source { store: &fixture.store, repository: &scope, within_target: false };
-    let publication = Publication::prepare(fixture.assemble().expect("release"), home(), &source)
+    let publication = Publication::prepare(fixture.assemble().expect("release"), &homes(), &source)
         .await
         .expect("publication");
     let (empty, target) = (Memory::new(), Memory::new());

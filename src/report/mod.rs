@@ -287,7 +287,8 @@ impl Report {
         match kind {
             EventKind::PublishStarted { target, tags, .. } => {
                 publication.target.clone_from(target);
-                publication.tags_planned = *tags;
+                publication.tags_planned += *tags;
+                publication.complete = false;
             }
             EventKind::ContentPublished { repository, digest, bytes } => {
                 let (repository, digest, bytes) = (repository.clone(), digest.clone(), *bytes);

@@ -12,6 +12,8 @@ emulate = "allow"
 common = ["latest"]
 "#;
 
+const EACH_IMAGE: &str = "[publish]\nunit = \"image\"\n";
+
 const BROKEN: &str = "[image.middle]\ntests = [{ run = 'test \"$(uname -m)\" != aarch64' }]\n";
 
 fn family(test: &str, engine: Engine) -> Option<Place> {
@@ -40,6 +42,10 @@ fn fails_alone(test: &str, engine: Engine) {
     place.write("middle/Dockerfile", "FROM root\nRUN echo 2 > /word\n");
     place.write("other/Dockerfile", "FROM root\nRUN echo another > /word\n");
     let answer = place.run(&["build", "--publish"]).ended(1);
+    assert_eq!(before, all(), "S4 row 15: the family goes as a whole or not at all");
+    for told in ["middle is not published", "leaf is not published", "nothing is published"] {
+        assert!(answer.stderr.contains(told), "{told}: {}", answer.stderr);
+    }
     assert_eq!(ended(&place, "failed"), jobs("middle@linux/arm64"));
     assert_eq!(ended(&place, "skipped"), jobs("leaf@linux/arm64"));
     assert_eq!(
@@ -48,6 +54,8 @@ fn fails_alone(test: &str, engine: Engine) {
         "the other platforms finish"
     );
     assert_eq!(ended(&place, "reused"), jobs("root@linux/amd64 root@linux/arm64"));
+    place.write("polyarch.toml", &format!("{CONFIGURATION}{EACH_IMAGE}{BROKEN}"));
+    let _ = place.run(&["publish"]).ended(1);
     let after = all();
     assert_eq!(before[..3], after[..3], "no tag of what failed moves, nor any of what stands on it");
     assert_ne!(before[3]["latest"], after[3]["latest"], "what has nothing to do with it is published");

@@ -1,0 +1,34 @@
+//! `[publish]`: what goes to a registry together.
+
+use super::section::{Reading, Section};
+
+/// What a publication is.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct PublishSettings {
+    /// What is published as a whole or not at all; the family where it is not said.
+    pub(crate) unit: Option<UnitSetting>,
+}
+
+/// What is published as a whole or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
+pub(crate) enum UnitSetting {
+    /// All images that were selected.
+    Family,
+    /// The images of one repository.
+    Image,
+}
+
+pub(super) fn publish_settings(reading: &Reading, whole: &mut Section<'_, '_>) -> PublishSettings {
+    let section = whole.value("publish").and_then(|value| reading.section("publish", value));
+    let Some(mut section) = section else { return PublishSettings::default() };
+    let units = [("family", UnitSetting::Family), ("image", UnitSetting::Image)];
+    let settings = PublishSettings { unit: reading.choice(&mut section, "unit", &units) };
+    section.finish();
+    settings
+}
