@@ -147,6 +147,9 @@ pub(super) async fn publish(
     if nothing {
         context.ui.note("nothing to publish");
     }
+    for publication in &prepared {
+        context.signals.unless_stopped(publication.keep_immutable(target.towards())).await?;
+    }
     let publisher = publisher(context, &planning.workspace.root, wanted.allow_rollback).await?;
     for (done, publication) in prepared.iter().enumerate() {
         let stop = context.signals.stop();

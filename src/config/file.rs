@@ -100,7 +100,7 @@ fn tag_settings(reading: &Reading, value: &Spanned<DeValue<'_>>) -> Option<TagSe
     let settings = TagSettings {
         names: section.value("names").map(|names| platform_names(reading, names)).unwrap_or_default(),
         platform: section.text("platform"),
-        moving: section.list("moving"),
+        immutable: section.list("immutable").unwrap_or_default(),
         common: section.list("common"),
         divergence: reading.choice(
             &mut section,
@@ -113,8 +113,7 @@ fn tag_settings(reading: &Reading, value: &Spanned<DeValue<'_>>) -> Option<TagSe
         ),
     };
     section.finish();
-    let moving = settings.moving.iter().flatten();
-    for tag in settings.common.iter().flatten().chain(moving) {
+    for tag in settings.common.iter().flatten() {
         reading.template(tag, template::COMMON, 0);
     }
     if let Some(platform) = &settings.platform {

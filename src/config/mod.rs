@@ -8,6 +8,7 @@ mod image;
 mod publication;
 mod section;
 mod syntax;
+mod tag_pattern;
 mod template;
 mod value;
 mod written;
@@ -20,6 +21,7 @@ use crate::oci::{Platform, Reference, Repository, Tag};
 
 pub(crate) use image::frontend_argument;
 pub(crate) use publication::{PublishSettings, UnitSetting};
+pub(crate) use tag_pattern::TagPattern;
 pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
 pub(crate) use written::{Source, Written};
 
@@ -106,8 +108,9 @@ pub(crate) struct TagSettings {
     pub(crate) names: BTreeMap<Platform, Written<String>>,
     /// The template of a platform's tag, with `{platform}` and `{tag}`.
     pub(crate) platform: Option<Written<String>>,
-    /// Tags that are meant to move; any other stays where it was first published.
-    pub(crate) moving: Option<Vec<Written<String>>>,
+    /// Tags that never change once they are public: templates as `{commit}`, or patterns with `*` and `?`.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) immutable: Vec<Written<TagPattern>>,
     /// Tags that every image gets.
     pub(crate) common: Option<Vec<Written<String>>>,
     /// What happens with a tag whose value differs between platforms.

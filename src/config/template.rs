@@ -54,12 +54,13 @@ fn known(text: &str, name: &str, names: &[&str], groups: usize) -> Result<(), (S
 }
 
 /// A piece of a template.
-enum Piece<'a> {
+pub(super) enum Piece<'a> {
     Text(&'a str),
     Name(&'a str),
 }
 
-fn pieces(text: &str) -> Result<Vec<Piece<'_>>, (String, String)> {
+/// A template taken apart. An error is a message and a hint.
+pub(super) fn pieces(text: &str) -> Result<Vec<Piece<'_>>, (String, String)> {
     let unbalanced =
         || (format!("the braces of `{text}` do not match"), "write names as `{name}`".to_owned());
     let mut found = Vec::new();

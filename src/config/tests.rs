@@ -47,7 +47,7 @@ args      = { REGISTRY = "quay.io", OWNER = "jupyter" }
 [tags]
 names    = { "linux/amd64" = "x86_64", "linux/arm64" = "aarch64" }
 platform = "{platform}-{tag}"
-moving   = ["latest"]
+immutable = ["{commit}", "*-2024.*"]
 common   = ["latest", "{commit}", "{date}"]
 
 [image.docker-stacks-foundation]

@@ -17,6 +17,12 @@ const TIME_LIMIT_SECONDS: u64 = 28 * 24 * 3600;
 #[derive(Debug)]
 pub(crate) struct Refused(String);
 
+impl Refused {
+    pub(super) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -109,7 +115,7 @@ impl FromStr for Pattern {
     }
 }
 
-fn compile(text: &str) -> Result<Regex, Refused> {
+pub(super) fn compile(text: &str) -> Result<Regex, Refused> {
     let built =
         RegexBuilder::new(text).size_limit(PATTERN_LIMIT_BYTES).dfa_size_limit(PATTERN_LIMIT_BYTES).build();
     built.map_err(|error| {

@@ -6,6 +6,7 @@ mod checks;
 mod clash;
 pub(crate) mod discover;
 mod draft;
+mod immutable;
 mod meaning;
 mod name;
 mod order;
@@ -21,6 +22,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::config::TagPattern;
 use crate::diag::{Diagnostic, Place};
 use crate::dockerfile::{How, Needs};
 use crate::oci::{Platform, Reference, Repository};
@@ -292,8 +294,8 @@ pub(crate) struct TagPolicy {
     pub(crate) platform: String,
     /// How platforms are named in tags; those not named stand as `linux-arm-v7` without their system.
     pub(crate) names: BTreeMap<Platform, String>,
-    /// Templates of the tags that are meant to move; any other stays where it was first published.
-    pub(crate) moving: Vec<String>,
+    /// Tags that never change once they are public: [`TagPolicy::immutable_by`].
+    pub(crate) immutable: Vec<TagPattern>,
     /// What happens with a tag that differs between platforms.
     pub(crate) divergence: Divergence,
 }
@@ -316,7 +318,7 @@ impl Default for TagPolicy {
         Self {
             platform: "{platform}-{tag}".to_owned(),
             names: BTreeMap::new(),
-            moving: vec!["latest".to_owned()],
+            immutable: Vec::new(),
             divergence: Divergence::Withhold,
         }
     }

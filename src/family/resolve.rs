@@ -344,10 +344,7 @@ fn tag_policy(file: Option<&FamilyFile>) -> TagPolicy {
     TagPolicy {
         platform: said.platform.as_ref().map_or(standard.platform, |template| template.value.clone()),
         names: said.names.iter().map(|(platform, name)| (platform.clone(), name.value.clone())).collect(),
-        moving: said
-            .moving
-            .as_ref()
-            .map_or(standard.moving, |tags| tags.iter().map(|tag| tag.value.clone()).collect()),
+        immutable: said.immutable.iter().map(|pattern| pattern.value.clone()).collect(),
         divergence: match said.divergence {
             Some(DivergenceSetting::Fail) => Divergence::Fail,
             Some(DivergenceSetting::Partial) => Divergence::Partial,

@@ -348,7 +348,7 @@ fn f_c16_five_thousand_images_and_chains_of_five_hundred() {
 
 #[test]
 fn s2_row_25_what_leads_nowhere_is_pointed_at() {
-    let config = "platforms = [\"linux/amd64\"]\nargs = { VERSON = \"1\" }\n[tags]\nmoving = [\"latst\"]\nnames = { \"linux/arm64\" = \"aarch64\" }\n[image.a]\nargs = { NOTHING = \"1\" }\nsecrets = { old = { env = \"OLD\" } }\n";
+    let config = "platforms = [\"linux/amd64\"]\nargs = { VERSON = \"1\" }\n[tags]\nimmutable = [\"latst\"]\nnames = { \"linux/arm64\" = \"aarch64\" }\n[image.a]\nargs = { NOTHING = \"1\" }\nsecrets = { old = { env = \"OLD\" } }\n";
     let text = "FROM x\nARG VERSION\nRUN --mount=type=secret,id=pip --mount=type=ssh true\n";
     let family = Family::resolve(&sources(Some(config), &[("a/Dockerfile", text)])).expect("a family");
     expect![[r#"
@@ -364,7 +364,7 @@ fn s2_row_25_what_leads_nowhere_is_pointed_at() {
           hint: write `tests = ["true"]`, with a better command, in `[image.a]`
         polyarch.toml:2:19: no Dockerfile of `stacks` declares `ARG VERSON`
           hint: did you mean `VERSION`?
-        polyarch.toml:4:11: `latst` is said to move, but no image gets this tag
+        polyarch.toml:4:14: `latst` is said to be immutable, but no image gets such a tag
           hint: did you mean `latest`?
         polyarch.toml:5:27: linux/arm64 is named `aarch64` in tags, but no image is built for it
           hint: add it to `platforms`: "linux/arm64"

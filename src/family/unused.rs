@@ -90,19 +90,20 @@ fn arguments(recipes: &BTreeMap<Unit, Recipe>, sources: &Sources) -> Vec<Diagnos
     written.chain(by_hand).collect()
 }
 
-/// Tags said to move that nothing makes, and names of platforms that no image has: nothing is merged under them.
+/// Tags said to be immutable that nothing makes, and names of platforms that no image has: both hold nothing.
 fn tags_of_nothing(recipes: &BTreeMap<Unit, Recipe>, file: &FamilyFile, tags: &TagPolicy) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
-    let templates: BTreeSet<&str> = recipes.values().flat_map(templates).collect();
-    let common: BTreeSet<&str> =
-        file.tags.common.iter().flatten().map(|tag| tag.value.as_str()).chain(["latest"]).collect();
-    for tag in file.tags.moving.iter().flatten() {
-        if !templates.contains(tag.value.as_str()) && !common.contains(tag.value.as_str()) {
-            let message = format!("`{}` is said to move, but no image gets this tag", tag.value);
-            let hint = did_you_mean(&tag.value, templates.iter().copied());
-            let hint =
-                hint.unwrap_or_else(|| format!("add `\"{}\"` to `common`, or remove it here", tag.value));
-            warnings.push(Diagnostic::warning(message).at(file.place(tag)).hint(hint));
+    let known: BTreeSet<&str> = recipes.values().flat_map(templates).collect();
+    for pattern in &file.tags.immutable {
+        let meant = |recipe: &Recipe| {
+            templates(recipe).iter().any(|template| tags.may_be_meant(&pattern.value, recipe, template))
+        };
+        if !recipes.values().any(meant) {
+            let written = pattern.value.to_string();
+            let message = format!("`{written}` is said to be immutable, but no image gets such a tag");
+            let hint = did_you_mean(&written, known.iter().copied());
+            let hint = hint.unwrap_or_else(|| "correct it, or remove it here".to_owned());
+            warnings.push(Diagnostic::warning(message).at(file.place(pattern)).hint(hint));
         }
     }
     let platforms: BTreeSet<_> = recipes.values().flat_map(|recipe| recipe.platforms.keys()).collect();

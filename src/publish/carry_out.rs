@@ -10,13 +10,14 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::diag::{Diagnostic, Kind, Result};
+use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::event::EventKind;
 use crate::oci::{
     Descriptor, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Store, Taken, blob_stands,
     copy_image,
 };
 
+use super::immutable::immutable_violations;
 use super::journal::{Brought, Move, State};
 use super::mend::hints;
 use super::moves::{Listener, Mover, Progress};
@@ -84,7 +85,9 @@ impl Publication {
         let draft = self.draft();
         let page = transaction.look(&draft).await?;
         let bytes = self.bring_content(source, target, listener).await?;
-        let begun = transaction.begin(page, &draft, &|_| Ok(())).await?;
+        let policy =
+            |moves: &[Move]| Problems::check(immutable_violations(&self.release, target.registry, moves));
+        let begun = transaction.begin(page, &draft, &policy).await?;
         let mover = Mover { target, documents: self.documents(), progress, listener };
         let tags_moved = transaction.carry(&begun, &mover).await?;
         let read_back = every(&self.tags, |step| read_back(step, target)).await;

@@ -17,6 +17,7 @@ mod carry_out;
 mod desk;
 mod generation;
 mod journal;
+mod immutable;
 mod mend;
 mod moves;
 mod publication;

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::{Diagnostic, Problems, Result};
-use crate::family::{Family, JobId, Recipe, Unit};
+use crate::family::{Family, JobId, Recipe, TagPolicy, Unit};
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, MediaType, Platform, Repository, Tag};
 use crate::record::Passed;
 
@@ -24,6 +24,12 @@ pub(crate) struct Release {
 }
 
 impl Release {
+    /// What says of a tag that it never changes once it is public, if anything does: a pattern of the configuration.
+    pub(crate) fn immutable_by(&self, repository: &Repository, tag: &Tag) -> Option<&str> {
+        let of_repository = self.images.iter().filter(|image| image.repository == *repository);
+        of_repository.filter_map(|image| image.immutable.get(tag)).next().map(String::as_str)
+    }
+
     /// How many tags it writes.
     pub(crate) fn tag_count(&self) -> usize {
         self.images.iter().map(|image| image.tags.len()).sum()
@@ -47,6 +53,8 @@ pub(crate) struct ReleaseImage {
     pub(crate) partial: Vec<Document>,
     /// Every tag and what it points at.
     pub(crate) tags: BTreeMap<Tag, Digest>,
+    /// Those of its tags that never change once they are public, and the pattern that says so.
+    pub(crate) immutable: BTreeMap<Tag, String>,
 }
 
 /// One platform of an image.
@@ -96,7 +104,7 @@ pub(crate) fn assemble(
                 for template in &tags.without_commit {
                     without_commit.entry(template.clone()).or_default().insert(recipe.unit.clone());
                 }
-                join(recipe, &platforms, tags, &mut release, &mut problems);
+                join(recipe, &platforms, tags, &family.tags, &mut release, &mut problems);
             }
             Err(found) => problems.extend(found.iter().cloned()),
         }
@@ -184,6 +192,7 @@ fn join(
     recipe: &Recipe,
     records: &BTreeMap<&Platform, &Passed>,
     tags: ImageTags,
+    policy: &TagPolicy,
     release: &mut Release,
     problems: &mut Vec<Diagnostic>,
 ) {
@@ -202,6 +211,7 @@ fn join(
         index,
         partial: Vec::new(),
         tags: BTreeMap::new(),
+        immutable: BTreeMap::new(),
     };
     let mut owners: BTreeMap<Tag, String> = BTreeMap::new();
     let mut add = |tag: Tag, digest: Digest, owner: String, into: &mut BTreeMap<Tag, Digest>| {
@@ -226,6 +236,11 @@ fn join(
             image.partial.push(made);
         }
     }
+    let immutable = image.tags.keys().filter_map(|tag| {
+        let pattern = policy.immutable_by(tag.as_str(), recipe)?;
+        Some((tag.clone(), pattern.to_string()))
+    });
+    image.immutable = immutable.collect();
     release.tags_withheld.extend(tags.withheld);
     release.images.push(image);
 }
