@@ -7,8 +7,11 @@ use clap::Args;
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::event::EventKind;
 use crate::family::{Family, JobId, Together, Unit};
+use crate::oci::Digest;
 use crate::plan::{Decision, Plan, Request};
-use crate::publish::{Homes, Publication, Published, Release, RunFacts, Source, Totals, assemble, units};
+use crate::publish::{
+    Homes, Publication, Published, Release, RunFacts, Source, Totals, assemble, of_other_keys, units,
+};
 use crate::record::Passed;
 use crate::report::size;
 
@@ -73,8 +76,9 @@ pub(super) fn standing(plan: &Plan) -> BTreeMap<JobId, Passed> {
     stands.collect()
 }
 
-/// Of the images that are published, the platforms that nobody selected, where records stand for them as they are now.
-fn beside(planning: &Planning) -> BTreeMap<JobId, Passed> {
+/// Of the images that are published, the platforms that nobody selected, where records stand for them as they are now;
+/// and the present key of every job.
+fn beside(planning: &Planning) -> (BTreeMap<JobId, Passed>, BTreeMap<JobId, Digest>) {
     let units = selected_units(planning);
     let family = &planning.workspace.family;
     let selected = family.jobs().filter(|job| units.contains(&job.unit)).collect();
@@ -85,7 +89,8 @@ fn beside(planning: &Planning) -> BTreeMap<JobId, Passed> {
     );
     let mut found = standing(&whole);
     found.retain(|job, _| !planning.plan.jobs.contains_key(job));
-    found
+    let keys = whole.jobs.iter().chain(&planning.plan.jobs);
+    (found, keys.map(|(job, planned)| (job.clone(), planned.key.clone())).collect())
 }
 
 /// Where the family is published: what the command line says, else the configuration, else the store itself.
@@ -237,8 +242,11 @@ pub(super) async fn prepare(
 fn released(context: &Context, planning: &Planning, passed: BTreeMap<JobId, Passed>) -> Result<Release> {
     let workspace = &planning.workspace;
     let planned = planning.plan.jobs.keys().cloned().collect();
-    let mut all = beside(planning);
+    let (mut all, keys) = beside(planning);
     all.extend(passed);
+    for warning in of_other_keys(&mut all, &keys) {
+        context.ui.warning(&warning);
+    }
     let facts = run_facts(workspace);
     let release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
     let refused = planning.plan.refused_as_emulated();

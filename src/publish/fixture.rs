@@ -70,7 +70,7 @@ impl Fixture {
         let scope: Repository = SCOPE.parse().expect("scope");
         let own = Bytes::from(format!("layer of {job}"));
         let lower = Bytes::from(format!("layer of {}@{}", parent.unwrap_or("base"), job.platform));
-        let config = Bytes::from(format!("config of {job}"));
+        let config = configuration(job, &job.platform);
         let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
         let manifest = Document::of_manifest(&Manifest {
             schema_version: 2,
@@ -193,6 +193,17 @@ pub(super) fn publisher(generation: u64) -> Publisher<'static> {
 
 pub(super) fn facts() -> RunFacts {
     RunFacts { date: "2026-11-21".to_owned(), commit: Some("0123456789abcdef0123".to_owned()) }
+}
+
+/// The configuration of an image, that says which platform it is for.
+pub(super) fn configuration(job: &JobId, platform: &Platform) -> Bytes {
+    let variant =
+        platform.variant().map(|variant| format!(r#", "variant": "{variant}""#)).unwrap_or_default();
+    Bytes::from(format!(
+        r#"{{"os": "{}", "architecture": "{}"{variant}, "author": "{job}"}}"#,
+        platform.os(),
+        platform.architecture(),
+    ))
 }
 
 pub(super) fn build() -> Build {

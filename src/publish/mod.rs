@@ -17,6 +17,7 @@ mod carry_out;
 mod desk;
 mod generation;
 mod journal;
+mod fit;
 mod immutable;
 mod mend;
 mod moves;
@@ -28,6 +29,7 @@ mod units;
 mod verify;
 
 pub(crate) use carry_out::Published;
+pub(crate) use fit::of_other_keys;
 pub(crate) use generation::Generation;
 pub(crate) use mend::hints;
 pub(crate) use publication::{Homes, Publication, Source, Target, Totals};

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::oci::{Descriptor, Digest, Document, Platform, Pointer, Repository, Store, Tag};
 
+use super::fit;
 use super::release::{PlatformImage, Release};
 
 /// How many requests are under way at once, towards one target.
@@ -288,6 +289,7 @@ async fn read_manifest(source: &Source<'_>, platform: &Platform, image: &Platfor
             .caused_by(&error)
             .hint("build it again: polyarch build")
     })?;
+    fit::one_image(&document, platform)?;
     let manifest = document.manifest().map_err(|error| {
         Diagnostic::surroundings(format!("what the store holds as {digest} is no manifest")).caused_by(&error)
     })?;
@@ -295,7 +297,7 @@ async fn read_manifest(source: &Source<'_>, platform: &Platform, image: &Platfor
         && document.bytes().len() as u64 == image.manifest.size
         && document.media_type() == image.manifest.media_type;
     match as_recorded {
-        true => Ok(document),
+        true => fit::is_for(source, &document, platform).await.map(|()| document).map_err(Problems::from),
         false => Err(Problems::from(
             Diagnostic::new(Kind::Surroundings, format!("the manifest {digest} is not as its record says"))
                 .because(format!("it names the configuration {}", manifest.config.digest))

@@ -8,6 +8,7 @@ use crate::family::{Family, JobId, Recipe, TagPolicy, Unit};
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, MediaType, Platform, Repository, Tag};
 use crate::record::Passed;
 
+use super::fit;
 use super::tags::{self, ImageTags, RunFacts, WithheldTag};
 
 /// Everything that a publication brings, parents before children, and what it leaves out.
@@ -157,6 +158,9 @@ fn complete<'a>(
         .filter_map(|platform| Some((platform, passed.get(&job(platform))?)))
         .collect();
     for (platform, record) in &records {
+        if let Some(reason) = fit::misfit(recipe, platform, record) {
+            return Err(reason);
+        }
         stands_on_published(platform, record, so_far)?;
     }
     Ok(records)
