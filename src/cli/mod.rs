@@ -37,6 +37,10 @@ use signals::Signals;
 
 /// How long the program waits at its end for work that cannot be dropped, such as a read of a slow disk.
 const LEAVING: Duration = Duration::from_secs(2);
+/// How many threads may wait for the disk or for names at once. The pool counts a thread that it has woken as one
+/// that works, so under load it starts ever more for the same few clients, and none of them idles long enough to end:
+/// each holds its stack and what the allocator keeps for it. What finds no thread waits its turn.
+const BLOCKING_THREADS: usize = 32;
 
 /// Build, test, tag and publish families of container images for several platforms.
 ///
@@ -172,6 +176,7 @@ pub(crate) fn main() -> ExitCode {
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Diagnostic::new(Kind::Surroundings, "start the runtime").caused_by(&error).into())
 }

@@ -19,7 +19,9 @@ type Pieces = BoxStream<'static, Result<Bytes, Error>>;
 
 /// So many bytes from where the file stands, unchecked: a part has no digest.
 pub(super) fn part(file: File, size: u64, digest: Digest) -> Pieces {
-    let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(size), PIECE_BYTES);
+    // No more than it has: what a small blob does not need would stay with the allocator. One more, to see its end.
+    let room = usize::try_from(size.saturating_add(1)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+    let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(size), room);
     pieces.map(move |piece| piece.map_err(|error| Error::io(format!("read blob {digest}"), error))).boxed()
 }
 
