@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 /// The server itself holds about 1.2 MiB from the first second on, as heap profilers see it. What the allocator keeps
 /// beside that, for each thread and in each of its arenas, is the most that these ever needed at once, and creeps up by
-/// about a MiB each time the requests double. A leak would grow as the requests do: in a run of so many, its second
+/// 1.2 to 1.6 MiB each time the requests double. A leak would grow as the requests do: in a run of so many, its second
 /// half is where that is told from the creeping.
 const LONG: u64 = 1_000_000;
 /// What the allocator may still take in a shorter run, in KiB.
