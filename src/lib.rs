@@ -13,6 +13,7 @@ mod survey;
 mod event;
 mod engine;
 mod run;
+mod attest;
 mod publish;
 mod report;
 mod ui;

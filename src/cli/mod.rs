@@ -14,6 +14,7 @@ mod publish;
 mod publisher;
 mod recorder;
 mod registries;
+mod sbom;
 mod secrets;
 mod serve;
 mod signals;
@@ -102,6 +103,7 @@ enum Command {
     Verify(verify::Options),
     Inspect(inspect::Options),
     Load(load::Options),
+    Sbom(sbom::Options),
     Serve(serve::Options),
     Gc(gc::Options),
     Doctor(doctor::Options),
@@ -203,6 +205,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
             ended
         }
         Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
+        Command::Sbom(options) => signals.unless_stopped(sbom::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
         Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,
     }

@@ -1,0 +1,136 @@
+//! The layers of an image as they come out of a store, unpacked on the way and read several at once.
+
+use std::collections::BTreeMap;
+use std::io::{Result as IoResult, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flate2::write::MultiGzDecoder;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::oci::{Algorithm, BlobReader, Descriptor, Digest, Error, ErrorKind, Hasher, Repository, Store};
+
+use super::layer::{ImagePackages, LayerPackages, Scan};
+
+/// How many layers are read at once.
+const LAYERS_AT_ONCE: usize = 4;
+/// The largest window that Zstandard may ask for, as a power of two: what its specification tells decoders to have is 8 MiB.
+const WINDOW_LOG: u32 = 27;
+
+/// What was found in layers so far, by their digests.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<BTreeMap<Digest, Arc<LayerPackages>>>);
+
+impl Cache {
+    /// The packages of an image with these layers, the lowest first.
+    ///
+    /// # Errors
+    /// Where the store fails, or a layer is no tar archive, plain or compressed with gzip or Zstandard.
+    pub(crate) async fn packages(
+        &self,
+        store: &dyn Store,
+        repository: &Repository,
+        layers: &[Descriptor],
+    ) -> Result<ImagePackages, Error> {
+        let each: Vec<_> = layers.iter().map(|layer| self.layer(store, repository, layer)).collect();
+        let found: Vec<Arc<LayerPackages>> =
+            stream::iter(each).buffered(LAYERS_AT_ONCE).try_collect().await?;
+        Ok(ImagePackages::of(found.iter().map(|layer| &**layer)))
+    }
+
+    async fn layer(
+        &self,
+        store: &dyn Store,
+        repository: &Repository,
+        layer: &Descriptor,
+    ) -> Result<Arc<LayerPackages>, Error> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.digest).cloned();
+        if let Some(found) = known() {
+            return Ok(found);
+        }
+        let reader = store.read_blob(repository, &layer.digest, None).await?;
+        let digest = layer.digest.clone();
+        // A task of its own, so that layers are unpacked on several cores.
+        let reading = tokio::spawn(read_layer(reader, digest));
+        let found = reading.await.map_err(|error| {
+            Error::new(ErrorKind::Failed, format!("read the layer {}", layer.digest)).because(error)
+        })??;
+        let found = Arc::new(found);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(all.entry(layer.digest.clone()).or_insert(found).clone())
+    }
+}
+
+/// What a layer says, its bytes checked against its digest.
+async fn read_layer(mut reader: BlobReader, digest: Digest) -> Result<LayerPackages, Error> {
+    let wrong = |error: std::io::Error| {
+        Error::new(ErrorKind::Invalid, format!("read the packages in the layer {digest}")).because(error)
+    };
+    let (mut unpacker, mut hasher) = (Unpacker::Unknown(Vec::new()), Hasher::new(Algorithm::Sha256));
+    while let Some(piece) = reader.stream.next().await {
+        let piece = piece?;
+        hasher.update(&piece);
+        unpacker.take(&piece).map_err(wrong)?;
+    }
+    let found = unpacker.finish().map_err(wrong)?;
+    let really = hasher.finish();
+    match digest.algorithm() == Algorithm::Sha256 && really != digest {
+        true => Err(Error::new(
+            ErrorKind::Mismatch,
+            format!("the layer {digest} has in truth the digest {really}"),
+        )),
+        false => Ok(found),
+    }
+}
+
+/// Whatever the layer is compressed with, as its first bytes say.
+enum Unpacker {
+    /// So few bytes that it cannot be told.
+    Unknown(Vec<u8>),
+    Plain(Box<Scan>),
+    Gzip(Box<MultiGzDecoder<Scan>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Scan>>),
+}
+
+impl Unpacker {
+    fn take(&mut self, bytes: &[u8]) -> IoResult<()> {
+        match self {
+            Self::Unknown(held) => {
+                held.extend_from_slice(bytes);
+                if held.len() < 4 {
+                    return Ok(());
+                }
+                let held = std::mem::take(held);
+                *self = Self::for_beginning(&held)?;
+                self.take(&held)
+            }
+            Self::Plain(scan) => scan.write_all(bytes),
+            Self::Gzip(decoder) => decoder.write_all(bytes),
+            Self::Zstd(decoder) => decoder.write_all(bytes),
+        }
+    }
+
+    fn for_beginning(bytes: &[u8]) -> IoResult<Self> {
+        Ok(match bytes {
+            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(Scan::new()))),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                let mut decoder = zstd::stream::write::Decoder::new(Scan::new())?;
+                decoder.window_log_max(WINDOW_LOG)?;
+                Self::Zstd(Box::new(decoder))
+            }
+            _ => Self::Plain(Box::new(Scan::new())),
+        })
+    }
+
+    fn finish(self) -> IoResult<LayerPackages> {
+        match self {
+            Self::Unknown(held) if held.is_empty() => Ok(LayerPackages::default()),
+            Self::Unknown(_) => Err(std::io::Error::other("this is no tar archive")),
+            Self::Plain(scan) => scan.finish(),
+            Self::Gzip(decoder) => decoder.finish()?.finish(),
+            Self::Zstd(mut decoder) => {
+                decoder.flush()?;
+                decoder.into_inner().finish()
+            }
+        }
+    }
+}

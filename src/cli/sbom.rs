@@ -1,0 +1,172 @@
+//! `polyarch sbom`: the packages of built images as SPDX documents, without publishing anything.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::attest::{Billed, Cache, bill};
+use crate::diag::{Diagnostic, Result, count};
+use crate::family::{JobId, TagPolicy};
+use crate::oci::{Error, Repository, Store};
+use crate::record::ImageRecord;
+
+use super::plan::{Planning, What};
+use super::workshop::trusted;
+use super::{Context, Ended};
+
+/// Write which packages are in an image, as SPDX documents, one for each platform
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch sbom base@linux/amd64           to standard output
+  polyarch sbom --to sboms                 of every image, a file for each platform
+  polyarch sbom --to sboms --name '{image}-{platform}-{variant}-sbom.spdx.json'")]
+pub(super) struct Options {
+    #[command(flatten)]
+    what: What,
+    /// Write files into this folder
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// How the files are called; {variant} is `default` for an image itself
+    #[arg(long, value_name = "TEMPLATE", default_value = "{image}-{platform}-{variant}-sbom.spdx.json")]
+    name: String,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let planning = Planning::make(context, &options.what).await?;
+    let selected = &planning.request.selected;
+    let wanted = |job: &&JobId| selected.is_empty() || selected.contains(job);
+    let jobs: Vec<&JobId> = planning.plan.order.iter().filter(wanted).collect();
+    let names = names(&options.name, &jobs, &planning.workspace.family.tags)?;
+    if let (None, [_, _, ..]) = (&options.to, jobs.as_slice()) {
+        let problem = format!("{} do not fit on standard output", count(jobs.len(), "document"));
+        let hint = "name one, as in base@linux/amd64, or write files: polyarch sbom --to sboms";
+        return Err(Diagnostic::request(problem).hint(hint).into());
+    }
+    let records = built(&planning, &jobs).await?;
+    if let Some(folder) = &options.to {
+        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    }
+    let cache = Cache::default();
+    for (job, record) in &records {
+        let text = of_image(&*planning.shelf.store, &cache, job, record).await?;
+        match &options.to {
+            None => context.ui.data(&text),
+            Some(folder) => {
+                let file = folder.join(&names[job]);
+                std::fs::write(&file, text).map_err(|error| unwritable(&file, &error))?;
+                context.ui.data(&format!("{}\n", file.display()));
+            }
+        }
+    }
+    Ok(Ended::Well)
+}
+
+/// The images of jobs, whether or not their checks have passed.
+async fn built<'a>(planning: &Planning, jobs: &[&'a JobId]) -> Result<BTreeMap<&'a JobId, ImageRecord>> {
+    let mut found = BTreeMap::new();
+    let mut problems = Vec::new();
+    for job in jobs {
+        let key = &planning.plan.jobs[*job].key;
+        let record = planning.shelf.records().image(key).await;
+        match record.map_err(|error| cannot_read(job, &error))? {
+            Some(record) => drop(found.insert(*job, record)),
+            None => problems.push(
+                Diagnostic::request(format!("{job} is not built"))
+                    .hint(format!("build it: polyarch build {job}")),
+            ),
+        }
+    }
+    crate::diag::Problems::check(problems).map(|()| found)
+}
+
+/// The bill of one image of the store.
+///
+/// # Errors
+/// Where the store fails, or holds something that is no image.
+pub(super) async fn of_image(
+    store: &dyn Store,
+    cache: &Cache,
+    job: &JobId,
+    record: &ImageRecord,
+) -> Result<String> {
+    let scope: Repository = trusted();
+    let reading = async {
+        let image = store.read_document(&scope, &record.image.clone().into()).await?;
+        cache.packages(store, &scope, &image.manifest()?.layers).await
+    };
+    let packages = reading.await.map_err(|error: Error| cannot_read(job, &error))?;
+    let billed = Billed {
+        name: &job.to_string(),
+        manifest: &record.image,
+        platform: &record.platform,
+        built_at_seconds: record.built_at_seconds,
+    };
+    Ok(bill(&billed, &packages))
+}
+
+fn cannot_read(job: &JobId, error: &Error) -> Diagnostic {
+    Diagnostic::surroundings(format!("read the packages of {job}"))
+        .caused_by(error)
+        .hint("look at the store: polyarch gc --dry-run --scrub")
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Diagnostic {
+    Diagnostic::surroundings(format!("write {}", path.display()))
+        .caused_by(error)
+        .hint("choose another folder, as in: polyarch sbom --to sboms")
+}
+
+/// The name of the file of each job.
+///
+/// # Errors
+/// Where a template asks for what is not known, leaves the folder, or gives two jobs one name.
+fn names(template: &str, jobs: &[&JobId], policy: &TagPolicy) -> Result<BTreeMap<JobId, String>> {
+    let wrong = |why: String| {
+        Diagnostic::request(format!("`--name {template}`: {why}"))
+            .hint("write it as '{image}-{platform}-{variant}-sbom.spdx.json'")
+    };
+    let mut names = BTreeMap::new();
+    let mut owners: BTreeMap<String, &JobId> = BTreeMap::new();
+    for job in jobs {
+        let variant = job.unit.variant.as_ref().map_or_else(|| "default".to_owned(), ToString::to_string);
+        let name = template
+            .replace("{image}", &job.unit.image.as_str().replace('/', "-"))
+            .replace("{platform}", &policy.platform_name(&job.platform))
+            .replace("{variant}", &variant);
+        if let Some(at) = name.find(['{', '}']) {
+            let known = "{image}, {platform} and {variant} are known";
+            return Err(wrong(format!("`{}` means nothing here; {known}", &name[at..])).into());
+        }
+        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+            return Err(wrong(format!("`{name}` is no name of a file in the folder")).into());
+        }
+        if let Some(first) = owners.insert(name.clone(), job) {
+            return Err(wrong(format!("{first} and {job} are both called {name}")).into());
+        }
+        names.insert((*job).clone(), name);
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_4_21_files_are_named_by_image_platform_and_variant() {
+        let jobs: Vec<JobId> = ["a/base@linux/amd64", "base:cuda@linux/arm64"]
+            .iter()
+            .map(|job| job.parse().expect("a job"))
+            .collect();
+        let jobs: Vec<&JobId> = jobs.iter().collect();
+        let mut policy = TagPolicy::default();
+        policy.names.insert("linux/amd64".parse().expect("a platform"), "x86_64".to_owned());
+        let made = names("{image}-{platform}-{variant}-sbom.spdx.json", &jobs, &policy).expect("names");
+        let made: Vec<&String> = made.values().collect();
+        assert_eq!(made, ["a-base-x86_64-default-sbom.spdx.json", "base-arm64-cuda-sbom.spdx.json"]);
+        for template in ["{image}/{platform}", "{images}", "sbom", "", "{image"] {
+            assert!(names(template, &jobs, &policy).is_err(), "{template}");
+        }
+    }
+}
