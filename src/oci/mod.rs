@@ -13,6 +13,7 @@ mod configuration;
 mod copy;
 mod unambiguous;
 mod rules;
+mod tree;
 mod memory;
 mod layout;
 mod credentials;
@@ -34,6 +35,7 @@ pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
 pub use store::{BlobReader, Completeness, Condition, Origin, Store, Taken, Terms, Upload, UploadName};
+pub use tree::{Copied, Tree};
 
 #[cfg(test)]
 pub(crate) mod watched;
