@@ -9,6 +9,8 @@ mod gc;
 mod init;
 mod inspect;
 mod load;
+mod mirror;
+mod place;
 mod plan;
 mod publish;
 mod publisher;
@@ -101,6 +103,7 @@ enum Command {
     Build(build::Options),
     Publish(publish::Options),
     Verify(verify::Options),
+    Mirror(mirror::Options),
     Inspect(inspect::Options),
     Load(load::Options),
     Sbom(sbom::Options),
@@ -190,6 +193,11 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         Command::Build(options) => build::run(context, &options).await,
         Command::Publish(options) => {
             let ended = publish::run(context, &options).await;
+            registries::tell_traffic(context);
+            ended
+        }
+        Command::Mirror(options) => {
+            let ended = mirror::run(context, &options).await;
             registries::tell_traffic(context);
             ended
         }

@@ -159,7 +159,8 @@ pub(super) async fn publish(
     for (done, publication) in prepared.iter().enumerate() {
         let stop = context.signals.stop();
         let work = publication.carry_out(&source, target.towards(), &publisher, stop, show);
-        let carried_out: Result<Published> = watched(context, publication, &target.name, work).await;
+        let carried_out: Result<Published> =
+            watched(context, publication.bytes_at_most(), &target.name, work).await;
         let _ = carried_out.map_err(|problems| after_others(problems, done, prepared.len()))?;
     }
     // Told above, each with its reason; what could be published is.
@@ -200,14 +201,14 @@ fn total(totals: Totals) -> String {
     )
 }
 
-/// Shows how many bytes went out while a publication is carried out.
-async fn watched<T>(
+/// Shows how many bytes went out while content is brought to a target.
+pub(super) async fn watched<T>(
     context: &Context,
-    prepared: &Publication,
+    at_most: u64,
     target: &str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let (at_most, before) = (prepared.bytes_at_most(), context.traffic.total().sent);
+    let before = context.traffic.total().sent;
     let (mut work, mut ticks) = (std::pin::pin!(work), tokio::time::interval(TICK));
     loop {
         tokio::select! {

@@ -8,6 +8,7 @@ mod collection;
 mod end_to_end;
 mod families;
 mod interop;
+mod mirror;
 mod program;
 mod served;
 mod server;

@@ -6,7 +6,7 @@ mod family;
 mod fault_proxy;
 mod faults;
 mod peers;
-mod registries;
+pub(crate) mod registries;
 mod scripted;
 mod shape;
 mod tls;

@@ -17,25 +17,30 @@ use super::fault_proxy::{FaultProxy, Rule};
 use crate::program::{program, skip};
 
 /// A registry that runs as long as this lives.
-pub(super) struct Registry {
-    pub(super) address: String,
-    pub(super) is_ours: bool,
+pub(crate) struct Registry {
+    pub(crate) address: String,
+    pub(crate) is_ours: bool,
     process: Option<Child>,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Registry {
     /// Ours, over a store in memory.
-    pub(super) async fn ours() -> Self {
+    pub(crate) async fn ours() -> Self {
+        Self::ours_with(Access::open()).await
+    }
+
+    /// Ours, where not everybody may do everything.
+    pub(crate) async fn ours_with(access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let router = router(Arc::new(Memory::new()), Access::open());
+        let router = router(Arc::new(Memory::new()), access);
         tokio::spawn(async move { serve(listener, router, std::future::pending()).await });
         Self { address, is_ours: true, process: None, _folder: None }
     }
 
     /// Debian's, where it is installed.
-    pub(super) async fn debian(test: &str) -> Option<Self> {
+    pub(crate) async fn debian(test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
@@ -68,12 +73,12 @@ impl Registry {
     }
 
     /// Both.
-    pub(super) async fn both(test: &str) -> Vec<Self> {
+    pub(crate) async fn both(test: &str) -> Vec<Self> {
         [Some(Self::ours().await), Self::debian(test).await].into_iter().flatten().collect()
     }
 
     /// A client that goes straight to it.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(&self.address, ClientOptions::default()).unwrap()
     }
 }

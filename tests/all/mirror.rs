@@ -1,0 +1,242 @@
+//! `polyarch mirror` between registries, ours and Debian's docker-registry: same bytes, all platforms, what is about them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use polyarch::oci::server::{Access, Rights};
+use polyarch::oci::{
+    Client, Descriptor, Document, ImageIndex, Manifest, MediaType, Pointer, Repository, Store, Tag,
+};
+use serde_json::Value;
+
+use crate::client::registries::Registry;
+use crate::program::{Answer, Place, program, skip};
+
+const PLATFORMS: [(&str, &str); 2] = [("amd64", "linux/amd64"), ("arm64", "linux/arm64")];
+
+/// An image as others build it: two platforms, an attestation beside each in the index, an SBOM that refers to it, and
+/// a signature by an old cosign; under the tag `7.9.3` of `library/search`.
+struct Upstream {
+    client: Client,
+    repository: Repository,
+    index: Document,
+    signature: Tag,
+}
+
+impl Upstream {
+    async fn at(registry: &Registry) -> Self {
+        let (client, repository) = (registry.client(), "library/search".parse::<Repository>().unwrap());
+        let mut entries = Vec::new();
+        for (architecture, platform) in PLATFORMS {
+            let config = format!(
+                r#"{{"architecture":"{architecture}","os":"linux","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+            );
+            let image = manifest(&client, &repository, &config, &format!("layer of {platform}"), None).await;
+            let mut entry = image.descriptor();
+            entry.platform = Some(platform.parse().unwrap());
+            entries.push(entry);
+            let attestation = manifest(&client, &repository, "{}", "provenance", None).await;
+            let mut entry = attestation.descriptor();
+            let about = [
+                ("vnd.docker.reference.type", "attestation-manifest".to_owned()),
+                ("vnd.docker.reference.digest", image.digest().to_string()),
+            ];
+            entry.annotations = about.map(|(name, value)| (name.to_owned(), value)).into();
+            entries.push(entry);
+        }
+        // Not the bytes that we would write ourselves.
+        let index = ImageIndex {
+            schema_version: 2,
+            media_type: Some(MediaType::INDEX.to_owned()),
+            artifact_type: None,
+            manifests: entries,
+            subject: None,
+            annotations: BTreeMap::from([("by".to_owned(), "others".to_owned())]),
+        };
+        let text: Value = serde_json::to_value(index).unwrap();
+        let index = Document::new(MediaType::INDEX, format!("{text:#}\n"));
+        client.write_document(&repository, &index, &["7.9.3".parse().unwrap()]).await.unwrap();
+        manifest(&client, &repository, "{}", "sbom", Some(&index)).await;
+        let signature = manifest(&client, &repository, "{}", "signature", None).await;
+        let tag: Tag = format!("sha256-{}.sig", index.digest().hex()).parse().unwrap();
+        client.write_document(&repository, &signature, std::slice::from_ref(&tag)).await.unwrap();
+        Self { client, repository, index, signature: tag }
+    }
+}
+
+async fn manifest(
+    client: &Client,
+    repository: &Repository,
+    config: &str,
+    layer: &str,
+    about: Option<&Document>,
+) -> Document {
+    let mut parts = Vec::new();
+    for (media_type, text) in [(MediaType::CONFIG, config), (MediaType::LAYER_GZIP, layer)] {
+        let bytes = Bytes::from(text.to_owned());
+        client.write_blob(repository, bytes.clone()).await.unwrap();
+        parts.push(Descriptor::of(media_type, &bytes));
+    }
+    let document = Document::of_manifest(&Manifest {
+        schema_version: 2,
+        media_type: Some(MediaType::MANIFEST.to_owned()),
+        artifact_type: about.map(|_| "application/spdx+json".to_owned()),
+        config: parts.remove(0),
+        layers: parts,
+        subject: about.map(Document::descriptor),
+        annotations: BTreeMap::new(),
+    });
+    client.write_document(repository, &document, &[]).await.unwrap();
+    document
+}
+
+async fn at(registry: &Registry, repository: &str, tag: &str) -> Option<String> {
+    let (repository, pointer) = (repository.parse().unwrap(), Pointer::Tag(tag.parse().unwrap()));
+    let found = registry.client().resolve(&repository, &pointer).await.unwrap();
+    found.map(|found| found.digest.to_string())
+}
+
+/// The program as it runs while the registries of the test answer.
+fn run(place: &Place, arguments: &[&str]) -> Answer {
+    tokio::task::block_in_place(|| place.run(arguments))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_copied_byte_for_byte_between_both_kinds_of_registries() {
+    let place = Place::new();
+    for from in Registry::both("mirror::copy").await {
+        let upstream = Upstream::at(&from).await;
+        let digest = upstream.index.digest().to_string();
+        for to in Registry::both("mirror::copy").await {
+            let source = format!("{}/library/search:7.9.3", from.address);
+            let target = format!("{}/hysds/search", to.address);
+            let dry = run(&place, &["mirror", "--dry-run", &source, &target]).well();
+            assert!(dry.stdout.contains("tag       hysds/search:7.9.3 to sha256:"), "{}", dry.stdout);
+            assert!(dry.stdout.contains("blob      ") && dry.stdout.contains("index     "), "{}", dry.stdout);
+            assert_eq!(at(&to, "hysds/search", "7.9.3").await, None, "a dry run writes nothing");
+
+            let answer = run(&place, &["mirror", &source, &target, "--tag", "stable"]).well();
+            assert_eq!(answer.stdout, format!("{target}:stable@{digest}\n"));
+            assert!(answer.stderr.contains("mirrored and read back"), "{}", answer.stderr);
+            assert!(
+                answer.stderr.contains("bytes") && answer.stderr.contains("registry: "),
+                "{}",
+                answer.stderr
+            );
+            let answer = run(&place, &["mirror", &source, &target]).well();
+            assert!(answer.stderr.contains("0 blobs (0 bytes)"), "{}", answer.stderr);
+            assert_eq!(at(&to, "hysds/search", "7.9.3").await, Some(digest.clone()));
+            assert_eq!(at(&to, "hysds/search", "stable").await, Some(digest.clone()));
+            assert!(at(&to, "hysds/search", upstream.signature.as_str()).await.is_some(), "cosign's");
+            let there: Repository = "hysds/search".parse().unwrap();
+            let about = to.client().referrers(&there, upstream.index.digest()).await.unwrap();
+            assert_eq!(about.len(), 1, "the SBOM goes along");
+            read_by_skopeo(&place, &to, &upstream.index);
+        }
+    }
+}
+
+/// What skopeo reads is the very index, and every image in it.
+fn read_by_skopeo(place: &Place, registry: &Registry, index: &Document) {
+    let mut skopeo = program("skopeo");
+    if let Err(error) = skopeo.arg("--version").output() {
+        return skip("mirror::read_by_skopeo", &format!("no skopeo: {error}"));
+    }
+    let raw = |pointer: &str| {
+        let reference = format!("docker://{}/hysds/search{pointer}", registry.address);
+        tokio::task::block_in_place(|| {
+            place.ask("skopeo", &["inspect", "--raw", "--tls-verify=false", &reference])
+        })
+    };
+    assert_eq!(raw(":7.9.3").as_bytes(), index.bytes());
+    for entry in index.index().unwrap().manifests {
+        let text = raw(&format!("@{}", entry.digest));
+        assert_eq!(Document::new(MediaType::MANIFEST, text).digest(), &entry.digest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_within_one_registry_and_to_the_own_store_moves_what_it_must() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    let registry = Registry::ours().await;
+    let upstream = Upstream::at(&registry).await;
+    let digest = upstream.index.digest().to_string();
+    let source = format!("{}/library/search:7.9.3", registry.address);
+    let within = format!("{}/copy/search", registry.address);
+    let answer = run(&place, &["mirror", &source, &within, "--no-referrers"]).well();
+    assert!(answer.stderr.contains("0 blobs (0 bytes)"), "mounted: {}", answer.stderr);
+    assert_eq!(at(&registry, "copy/search", "7.9.3").await, Some(digest.clone()));
+    assert_eq!(at(&registry, "copy/search", upstream.signature.as_str()).await, None);
+    let there: Repository = "copy/search".parse().unwrap();
+    assert_eq!(registry.client().referrers(&there, upstream.index.digest()).await.unwrap(), []);
+
+    let answer = run(&place, &["mirror", &source, "embedded/search:mine"]).well();
+    assert_eq!(answer.stdout, format!("embedded/search:mine@{digest}\n"));
+    let back = format!("{}/back/search:again", registry.address);
+    let _ = run(&place, &["mirror", "embedded/search:mine", &back]).well();
+    assert_eq!(at(&registry, "back/search", "again").await, Some(digest));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_copied_is_said_before_anything_is_sent() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    let registry = Registry::ours().await;
+    let upstream = Upstream::at(&registry).await;
+    let to = &registry.address;
+    let source = format!("{to}/library/search:7.9.3");
+    let by_digest = format!("{to}/library/search@{}", upstream.index.digest());
+    let copy = format!("{to}/copy/search");
+    let with_digest = format!("{copy}@{}", upstream.index.digest());
+    let (gone, scope) = (format!("{to}/library/search:8"), format!("{to}/scopes/trusted:x"));
+    for (arguments, code, words) in [
+        (vec![&*gone, &*copy], 2, "there is no"),
+        (vec![&*by_digest, &*copy], 2, "has no tag"),
+        (vec![&*source, &*with_digest], 2, "names a digest"),
+        (vec![&*source, "embedded/scopes/trusted:x"], 4, "builds keep their results"),
+        (vec![&*source, &*scope], 4, "builds keep their results"),
+        (vec!["search:7.9.3", &*copy], 2, "does not say which registry"),
+        (vec![&*source, "hysds/search"], 2, "does not say which registry"),
+        (vec![&*source, &*copy, "--tag", ".x"], 2, "read the tag"),
+    ] {
+        let answer = run(&place, &[&["mirror"], &arguments[..]].concat()).ended(code);
+        assert!(answer.stderr.contains(words), "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("hint:"), "{arguments:?}: {}", answer.stderr);
+    }
+    let none: Vec<Tag> = registry.client().tags(&"copy/search".parse().unwrap(), None, 10).await.unwrap();
+    assert_eq!(none, []);
+
+    let _ = run(&place, &["mirror", &by_digest, &format!("{copy}:pinned")]).well();
+    let other = manifest(&upstream.client, &upstream.repository, "{}", "another", None).await;
+    let other_name = format!("{to}/library/search@{}", other.digest());
+    let refused = ["mirror", &other_name, &format!("{copy}:pinned"), "--if-missing"];
+    let answer = run(&place, &refused).ended(4);
+    assert!(answer.stderr.contains("is another image"), "{}", answer.stderr);
+    assert_eq!(at(&registry, "copy/search", "pinned").await, Some(upstream.index.digest().to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_write_rights_it_says_how_to_log_in() {
+    let (place, registry) = (Place::new(), Registry::ours().await);
+    let upstream = Upstream::at(&registry).await;
+    let closed = Registry::ours_with(Access::new(Rights::reading(), Vec::new())).await;
+    let source = format!("{}/{}:7.9.3", registry.address, upstream.repository);
+    let answer = run(&place, &["mirror", &source, &format!("{}/a/b", closed.address)]).ended(3);
+    assert!(answer.stderr.contains(&format!("docker login {}", closed.address)), "{}", answer.stderr);
+    assert!(answer.stderr.contains(&format!("at {}", closed.address)), "{}", answer.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_without_one_of_its_platforms_is_not_copied() {
+    let (place, registry) = (Place::new(), Registry::ours().await);
+    let upstream = Upstream::at(&registry).await;
+    let arm = upstream.index.index().unwrap().manifests[2].digest.clone();
+    upstream.client.remove_document(&upstream.repository, &arm).await.unwrap();
+    let source = format!("{}/library/search:7.9.3", registry.address);
+    let answer = run(&place, &["mirror", &source, &format!("{}/copy/search", registry.address)]).ended(3);
+    assert!(
+        answer.stderr.contains(&format!("its image for linux/arm64 is missing: {arm}")),
+        "{}",
+        answer.stderr
+    );
+    assert_eq!(at(&registry, "copy/search", "7.9.3").await, None);
+}
