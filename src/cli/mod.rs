@@ -11,6 +11,7 @@ mod inspect;
 mod load;
 mod mirror;
 mod place;
+mod mirrored;
 mod plan;
 mod publish;
 mod publisher;

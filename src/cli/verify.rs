@@ -3,11 +3,12 @@
 use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::publish;
+use crate::publish::{self, Publication, Source};
 
 use super::plan::{Planning, What};
-use super::publish::{prepare, standing, target};
-use super::{Context, Ended};
+use super::publish::{homes, prepare, standing, target};
+use super::workshop::trusted;
+use super::{Context, Ended, mirrored};
 
 /// Compare what is published with what this tree would publish
 #[derive(Debug, Args)]
@@ -49,7 +50,17 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
     let passed = standing(&planning.plan);
     let publication = prepare(context, &planning, passed, &target).await?;
-    let differences = publish::verify(&publication, target.towards()).await?;
+    let mut differences = publish::verify(&publication, target.towards()).await?;
+    let source_scope = trusted();
+    for mirror in mirrored::mirrors(&planning, options.to.as_deref()) {
+        let target = mirrored::target(context, mirror)?;
+        let source =
+            Source { store: &*planning.shelf.store, repository: &source_scope, within_target: false };
+        let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
+        let release = publication.release().renamed(&mirror.repositories);
+        let there = Publication::prepare(release, &homes, &source).await?;
+        differences.extend(publish::verify(&there, target.towards()).await?);
+    }
     let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
     let shown = differences.into_iter().take(DIFFERENCES_SHOWN);
     let shown = shown.map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));

@@ -1,6 +1,7 @@
 //! `[publish]`: what goes to a registry together.
 
 use super::section::{Reading, Section};
+use super::{Target, Written};
 
 /// What a publication is.
 #[derive(Debug, Default)]
@@ -12,6 +13,9 @@ use super::section::{Reading, Section};
 pub(crate) struct PublishSettings {
     /// What is published as a whole or not at all; the family where it is not said.
     pub(crate) unit: Option<UnitSetting>,
+    /// Registries that get the same after `registry` has it, each as `host[:port][/owner]`.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) mirrors: Vec<Written<Target>>,
 }
 
 /// What is published as a whole or not at all.
@@ -28,7 +32,10 @@ pub(super) fn publish_settings(reading: &Reading, whole: &mut Section<'_, '_>) -
     let section = whole.value("publish").and_then(|value| reading.section("publish", value));
     let Some(mut section) = section else { return PublishSettings::default() };
     let units = [("family", UnitSetting::Family), ("image", UnitSetting::Image)];
-    let settings = PublishSettings { unit: reading.choice(&mut section, "unit", &units) };
+    let settings = PublishSettings {
+        unit: reading.choice(&mut section, "unit", &units),
+        mirrors: section.list("mirrors").unwrap_or_default(),
+    };
     section.finish();
     settings
 }

@@ -8,6 +8,7 @@ pub(crate) mod discover;
 mod draft;
 mod immutable;
 mod meaning;
+mod mirrors;
 mod name;
 mod order;
 mod publishing;
@@ -29,6 +30,7 @@ use crate::oci::{Platform, Reference, Repository};
 
 pub(crate) use crate::config::SCOPES;
 pub(crate) use discover::Found;
+pub(crate) use mirrors::Mirror;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use publishing::{PublishPolicy, Together};
 pub(crate) use resolve::Sources;

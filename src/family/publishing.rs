@@ -1,5 +1,6 @@
 //! How a family is published, as the configuration says it.
 
+use super::Mirror;
 use crate::config::{FamilyFile, UnitSetting};
 
 /// How a family is published.
@@ -7,6 +8,8 @@ use crate::config::{FamilyFile, UnitSetting};
 pub(crate) struct PublishPolicy {
     /// What is published as a whole or not at all.
     pub(crate) together: Together,
+    /// Where all of it goes too, once it is published.
+    pub(crate) mirrors: Vec<Mirror>,
 }
 
 /// What is published as a whole or not at all.
@@ -21,12 +24,12 @@ pub(crate) enum Together {
 
 impl PublishPolicy {
     /// What a file says, and else what holds where nothing is said.
-    pub(super) fn of(file: Option<&FamilyFile>) -> Self {
+    pub(super) fn of(file: Option<&FamilyFile>, mirrors: Vec<Mirror>) -> Self {
         let Some(said) = file.map(|file| &file.publish) else { return Self::default() };
         let together = match said.unit {
             Some(UnitSetting::Image) => Together::Image,
             Some(UnitSetting::Family) | None => Together::Family,
         };
-        Self { together }
+        Self { together, mirrors }
     }
 }

@@ -8,7 +8,7 @@ use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
     Build, Divergence, Emulation, Family, Found, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
-    remote, unused,
+    mirrors, remote, unused,
 };
 use crate::config::{
     DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
@@ -69,6 +69,9 @@ impl Family {
         Problems::check(unique(std::mem::take(&mut problems)))?;
         let recipes = recipes(&order, &drafts, read, builds, sources, &mut warnings, &mut problems);
         problems.extend(clash::clashes(&recipes, &drafts, &tags, file));
+        problems.extend(mirrors::too_deep(&recipes, &drafts, file));
+        let (mirrors, found) = mirrors::mirrors(&recipes, file);
+        problems.extend(found);
         Problems::check(unique(problems))?;
         warnings.extend(unused::unused(&recipes, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));
@@ -83,7 +86,7 @@ impl Family {
                 .and_then(|file| file.registry.as_ref())
                 .map(|target| target.value.registry.clone()),
             tags,
-            publish: PublishPolicy::of(file),
+            publish: PublishPolicy::of(file, mirrors),
             emulation,
             platform_assumed,
             warnings: unique(warnings),

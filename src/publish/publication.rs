@@ -51,6 +51,17 @@ pub(crate) enum Homes {
 }
 
 impl Homes {
+    /// The same under other names of repositories, as a mirror has them.
+    pub(crate) fn renamed(&self, names: &BTreeMap<Repository, Repository>) -> Self {
+        let renamed = |one: &Repository| names.get(one).unwrap_or(one).clone();
+        match self {
+            Self::One(repository) => Self::One(renamed(repository)),
+            Self::Each(all) => {
+                Self::Each(all.iter().map(|(unit, one)| (unit.clone(), renamed(one))).collect())
+            }
+        }
+    }
+
     /// Where the journals are that an image and variant stands in.
     pub(super) fn of(&self, unit: &str) -> Option<&Repository> {
         match self {

@@ -12,7 +12,7 @@ use super::fit;
 use super::tags::{self, ImageTags, RunFacts, WithheldTag};
 
 /// Everything that a publication brings, parents before children, and what it leaves out.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Release {
     /// Images that are complete.
     pub(crate) images: Vec<ReleaseImage>,
@@ -31,6 +31,14 @@ impl Release {
         of_repository.filter_map(|image| image.immutable.get(tag)).next().map(String::as_str)
     }
 
+    /// The same under other names of repositories, as a mirror has them; those without one are left out.
+    pub(crate) fn renamed(&self, names: &BTreeMap<Repository, Repository>) -> Self {
+        let mut renamed = self.clone();
+        renamed.images.retain_mut(|image| rename(&mut image.repository, names));
+        renamed.tags_withheld.retain_mut(|tag| rename(&mut tag.repository, names));
+        renamed
+    }
+
     /// How many tags it writes.
     pub(crate) fn tag_count(&self) -> usize {
         self.images.iter().map(|image| image.tags.len()).sum()
@@ -38,7 +46,7 @@ impl Release {
 }
 
 /// One complete image.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ReleaseImage {
     /// Image and variant.
     pub(crate) unit: Unit,
@@ -74,6 +82,14 @@ pub(crate) struct Withheld {
     pub(crate) unit: Unit,
     /// Why.
     pub(crate) reason: String,
+}
+
+/// Gives a repository its other name, if it has one.
+fn rename(repository: &mut Repository, names: &BTreeMap<Repository, Repository>) -> bool {
+    let name = names.get(repository).cloned();
+    let found = name.is_some();
+    repository.clone_from(&name.unwrap_or_else(|| repository.clone()));
+    found
 }
 
 /// Joins the platforms of every chosen image whose declared platforms have all passed.

@@ -37,6 +37,9 @@ pub(crate) struct Report {
     pub(crate) jobs: BTreeMap<String, JobReport>,
     /// What was published, if anything was begun.
     pub(crate) publication: Option<PublicationReport>,
+    /// What went to the mirrors after it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mirrors: Vec<PublicationReport>,
     /// What was asked of registries, by host.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) traffic: BTreeMap<String, Amount>,
@@ -188,6 +191,7 @@ impl Report {
             counts: Counts::default(),
             jobs: BTreeMap::new(),
             publication: None,
+            mirrors: Vec::new(),
             traffic: BTreeMap::new(),
             logs: None,
             exit_code: None,
@@ -271,6 +275,19 @@ impl Report {
         self.jobs.entry(job.to_owned()).or_default()
     }
 
+    /// Where an event of a publication counts: at the target that was begun last.
+    fn publication_at(&mut self, kind: &EventKind) -> &mut PublicationReport {
+        let first = self.publication.get_or_insert_default();
+        let current = self.mirrors.last().unwrap_or(&*first);
+        if let EventKind::PublishStarted { target, .. } = kind
+            && !current.target.is_empty()
+            && current.target != *target
+        {
+            self.mirrors.push(PublicationReport::default());
+        }
+        self.mirrors.last_mut().unwrap_or(first)
+    }
+
     fn take_publication(&mut self, kind: &EventKind) {
         let about_it = matches!(
             kind,
@@ -283,7 +300,7 @@ impl Report {
         if !about_it {
             return;
         }
-        let publication = self.publication.get_or_insert_default();
+        let publication = self.publication_at(kind);
         match kind {
             EventKind::PublishStarted { target, tags, .. } => {
                 publication.target.clone_from(target);

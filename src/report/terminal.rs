@@ -23,7 +23,7 @@ impl Report {
         }
         self.write_skipped(out)?;
         self.write_images(out)?;
-        if let Some(publication) = &self.publication {
+        for publication in self.publication.iter().chain(&self.mirrors) {
             write_publication(publication, out)?;
         }
         let jobs = count(self.counts.total(), "job");

@@ -1,0 +1,114 @@
+//! The mirrors of a family: registries that get what was published, once the first has it.
+//!
+//! The first registry decides. Nothing goes to a mirror before all of it is published there, and a mirror that fails
+//! undoes nothing: it is told, the other mirrors are brought up all the same, and the same command goes on with it.
+
+use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::event::EventKind;
+use crate::family::Mirror;
+use crate::publish::{Publication, Published, Publisher, Source};
+
+use super::plan::Planning;
+use super::publish::{Wanted, homes, watched};
+use super::workshop::{Target, trusted};
+use super::{Context, registries};
+
+/// The mirrors that a publication goes to: none where the command line names another registry than the configuration.
+pub(super) fn mirrors<'p>(planning: &'p Planning, to: Option<&str>) -> &'p [Mirror] {
+    if to.is_some() { &[] } else { &planning.workspace.family.publish.mirrors }
+}
+
+/// A mirror as a place to publish to.
+///
+/// # Errors
+/// Where its name is none.
+pub(super) fn target(context: &Context, mirror: &Mirror) -> Result<Target> {
+    let client = || -> Result<_> {
+        let made = registries::registries(context)?(&mirror.registry);
+        Ok(made.map_err(|error| {
+            Diagnostic::request(format!("mirror to `{}`", mirror.registry)).caused_by(&error)
+        })?)
+    };
+    let (store, fresh) = (client()?, client()?);
+    Ok(Target { name: mirror.registry.clone(), store, fresh, own: false })
+}
+
+/// What would go to the mirrors, for `--dry-run`.
+pub(super) fn steps(mirrors: &[Mirror], published: &[Publication]) -> String {
+    let images = || published.iter().flat_map(|one| &one.release().images);
+    let lines = mirrors.iter().flat_map(|mirror| {
+        let names = mirror.repositories.iter();
+        let names = names.filter(|(name, _)| images().any(|image| image.repository == **name));
+        names.map(|(name, there)| format!("mirror    {name} to {}/{there}\n", mirror.registry))
+    });
+    lines.collect()
+}
+
+/// Brings what is published to every mirror.
+///
+/// # Errors
+/// Of kind [`Kind::Incomplete`] where a mirror lacks something, after all of them were tried; and where it is stopped.
+pub(super) async fn bring(
+    context: &Context,
+    planning: &Planning,
+    published: &[Publication],
+    wanted: &Wanted,
+    publisher: &Publisher<'_>,
+    show: &(dyn Fn(EventKind) + Send + Sync),
+) -> Result<()> {
+    let mut behind: Option<Problems> = None;
+    for mirror in mirrors(planning, wanted.to.as_deref()) {
+        let Err(problems) = bring_one(context, planning, published, mirror, publisher, show).await else {
+            continue;
+        };
+        let told = incomplete(mirror, &problems);
+        behind = Some(match behind.take() {
+            Some(before) => before.and(told),
+            None => told,
+        });
+        if context.signals.check().is_err() {
+            break;
+        }
+    }
+    behind.map_or(Ok(()), Err)
+}
+
+async fn bring_one(
+    context: &Context,
+    planning: &Planning,
+    published: &[Publication],
+    mirror: &Mirror,
+    publisher: &Publisher<'_>,
+    show: &(dyn Fn(EventKind) + Send + Sync),
+) -> Result<()> {
+    let target = target(context, mirror)?;
+    let scope = trusted();
+    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: false };
+    let releases = published.iter().map(|one| one.release().renamed(&mirror.repositories)).collect();
+    let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
+    let preparing = Publication::prepare_each(releases, &homes, &source);
+    let prepared = context.signals.unless_stopped(preparing).await?;
+    for publication in &prepared {
+        context.signals.unless_stopped(publication.keep_immutable(target.towards())).await?;
+    }
+    for publication in &prepared {
+        let stop = context.signals.stop();
+        let work = publication.carry_out(&source, target.towards(), publisher, stop, show);
+        let _: Published = watched(context, publication.bytes_at_most(), &target.name, work).await?;
+    }
+    Ok(())
+}
+
+/// Each problem, and that it is one of a mirror.
+fn incomplete(mirror: &Mirror, problems: &Problems) -> Problems {
+    let again = "run the same command again: it does what is missing";
+    let message =
+        format!("the mirror {} is incomplete; where the family is published it is complete", mirror.registry);
+    let told = problems.iter().map(|problem| {
+        let found = Diagnostic::new(Kind::Incomplete, &message).because(&problem.message);
+        let found = problem.causes.iter().fold(found, Diagnostic::because);
+        let hints = problem.hints.iter().filter(|hint| *hint != again);
+        Problems::from(hints.fold(found, Diagnostic::hint).hint(again))
+    });
+    told.reduce(Problems::and).unwrap_or_else(|| Diagnostic::new(Kind::Incomplete, &message).into())
+}
