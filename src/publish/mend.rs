@@ -7,8 +7,19 @@ use crate::oci::{Error, ErrorKind};
 
 /// What mends a failure at a registry, `host[:port]`; at least one thing.
 pub(crate) fn hints(registry: &str, error: &Error) -> Vec<String> {
+    let answer = answer(error);
+    if let Some(mends) = answer.as_deref().and_then(by_words) {
+        return mends;
+    }
+    let answered = answer.is_some();
     match error.kind() {
+        ErrorKind::Denied if answer.is_some_and(|answer| answer.starts_with("403")) => {
+            vec![format!("who is logged in may not do this: log in as one who may: docker login {registry}")]
+        }
         ErrorKind::Denied => vec![format!("log in: docker login {registry}")],
+        ErrorKind::TooLarge if answered => {
+            vec!["raise its limit for bodies, or that of the proxy before it".to_owned()]
+        }
         ErrorKind::Full => vec!["make room there, then run the same command again".to_owned()],
         ErrorKind::Unsupported => vec![
             format!("see whether you may write there: docker login {registry}"),
@@ -21,8 +32,42 @@ pub(crate) fn hints(registry: &str, error: &Error) -> Vec<String> {
                 host(registry)
             )]
         }
+        // That it answers is known where it has answered with a refusal of its own.
+        kind if answered && kind != ErrorKind::Passing => {
+            vec![format!("ask who runs {registry}, and tell them what it answered")]
+        }
         _ => vec![format!("see whether it answers: curl {}://{registry}/v2/", scheme(registry))],
     }
+}
+
+/// What mends a refusal that only the registry's own words tell apart from others: there are no codes for it, or too
+/// few registries use them.
+fn by_words(answer: &str) -> Option<Vec<String>> {
+    let says = |text: &str| answer.contains(text);
+    let mend = match () {
+        () if says("immutable") => "publish under a tag that is new there, or let its tags move there",
+        () if says("tag limit") || says("too many tags") || says("limit of tags") => {
+            "remove tags there that nobody needs, then run the same command again"
+        }
+        () if says("not every registry takes") => "take another registry: polyarch publish --to REGISTRY",
+        () if says("name_invalid") || says("invalid repository name") => {
+            "choose a name that it takes: `repository = \"OWNER/NAME\"` in `[image.NAME]`"
+        }
+        () if says("name_unknown") => "make the repository there first, or correct its name",
+        () => return None,
+    };
+    Some(vec![mend.to_owned()])
+}
+
+/// What a registry answered, if it did: its status and its own words, in small letters.
+fn answer(error: &Error) -> Option<String> {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text.to_lowercase().split_once("the registry answered ").map(|(_, answer)| answer.to_owned())
 }
 
 /// Whether no address was found for a name.
@@ -73,7 +118,27 @@ mod tests {
                 "getent hosts r.example",
             ),
         ];
-        for (registry, error, expected) in table {
+        let answered = |kind, answer: &str| Error::new(kind, format!("x: the registry answered {answer}"));
+        let refused = [
+            (
+                "r.example",
+                answered(ErrorKind::Denied, "403"),
+                "log in as one who may: docker login r.example",
+            ),
+            ("r.example", answered(ErrorKind::Denied, "401"), "log in: docker login r.example"),
+            ("r.example", answered(ErrorKind::Invalid, "400"), "ask who runs r.example"),
+            ("r.example", answered(ErrorKind::Invalid, "400 (NAME_INVALID)"), "choose a name that it takes"),
+            (
+                "r.example",
+                answered(ErrorKind::NotFound, "404 (NAME_UNKNOWN)"),
+                "make the repository there first",
+            ),
+            ("r.example", answered(ErrorKind::TooLarge, "413"), "raise its limit for bodies"),
+            ("r.example", answered(ErrorKind::Failed, "409 (tag is immutable)"), "a tag that is new there"),
+            ("r.example", answered(ErrorKind::Denied, "403 (tag limit)"), "remove tags there"),
+            ("r.example", answered(ErrorKind::Passing, "503"), "curl https://r.example/v2/"),
+        ];
+        for (registry, error, expected) in table.into_iter().chain(refused) {
             let hints = hints(registry, &error);
             assert!(hints[0].contains(expected), "{hints:?}");
         }

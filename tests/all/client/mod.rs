@@ -6,6 +6,7 @@ mod family;
 mod fault_proxy;
 mod faults;
 mod peers;
+mod publication;
 pub(crate) mod registries;
 mod scripted;
 mod shape;

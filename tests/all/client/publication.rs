@@ -1,0 +1,231 @@
+//! Publications that a registry refuses, each in its own way: what a person hears, and what is public afterwards.
+
+use std::sync::Arc;
+
+use polyarch::oci::{Repository, Store as _};
+
+use super::fault_proxy::{Fault, FaultProxy, Reply, Request, Rule, rule};
+use super::registries::Registry;
+use crate::end_to_end::engines::{Engine, FOUNDATION, root_file_systems};
+use crate::program::{Answer, Place};
+
+const CONFIGURATION: &str = "name = \"strict\"\nplatforms = [\"linux/386\", \"linux/amd64\"]\n";
+
+/// A family of one image that is built, so that all that is left is to publish it.
+fn built(test: &str) -> Option<Arc<Place>> {
+    let mut place = Place::with(&[("polyarch.toml", CONFIGURATION), ("tool/Dockerfile", FOUNDATION)]);
+    let ready =
+        Engine::Classic.equip(test, &mut place) && root_file_systems(test, &place, "tool", &["386", "amd64"]);
+    if !ready {
+        return None;
+    }
+    let _ = place.run(&["build"]).well();
+    Some(Arc::new(place))
+}
+
+/// Runs the program while the registries of this test go on answering.
+async fn run(place: &Arc<Place>, arguments: &[&str]) -> Answer {
+    let place = place.clone();
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let run = move || place.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+async fn tags(registry: &Registry, repository: &str) -> Vec<String> {
+    let repository: Repository = repository.parse().unwrap();
+    match registry.client().tags(&repository, None, 100).await {
+        Ok(tags) => tags.iter().map(ToString::to_string).collect(),
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// An answer as registries refuse.
+fn refusal(status: u16, code: &str, message: &str) -> Fault {
+    let body = format!(r#"{{"errors": [{{"code": "{code}", "message": "{message}"}}]}}"#);
+    Fault::Answer(Reply::of(status).with("content-type", "application/json").body(body))
+}
+
+/// All that a registry refuses of one kind.
+struct Refusal {
+    name: &'static str,
+    requests: fn(&Request) -> bool,
+    fault: Fault,
+    code: i32,
+    /// What must be said.
+    says: &'static [&'static str],
+}
+
+impl Refusal {
+    fn rules(&self) -> Vec<Rule> {
+        vec![rule(usize::MAX, self.requests, self.fault.clone())]
+    }
+}
+
+fn writes(request: &Request) -> bool {
+    ["POST", "PUT", "PATCH"].contains(&request.method.as_str())
+}
+
+fn is_index(request: &Request) -> bool {
+    request.is("PUT", "/manifests/")
+        && request.header("content-type").is_some_and(|kind| kind.contains("index"))
+}
+
+fn refusals() -> Vec<Refusal> {
+    vec![
+        Refusal {
+            name: "credentials without write rights",
+            requests: writes,
+            fault: refusal(403, "DENIED", "requested access to the resource is denied"),
+            code: 3,
+            says: &["answered 403", "log in as one who may: docker login"],
+        },
+        Refusal {
+            name: "no credentials",
+            requests: writes,
+            fault: refusal(401, "UNAUTHORIZED", "authentication required"),
+            code: 3,
+            says: &["log in: docker login"],
+        },
+        Refusal {
+            name: "a registry with two levels of names",
+            requests: |request| writes(request) && request.target.contains("/strict/tool/"),
+            fault: refusal(400, "NAME_INVALID", "invalid repository name"),
+            code: 3,
+            says: &["invalid repository name", "choose a name that it takes: `repository = "],
+        },
+        Refusal {
+            name: "a project that is not there",
+            requests: writes,
+            fault: refusal(404, "NAME_UNKNOWN", "project strict not found"),
+            code: 3,
+            says: &["project strict not found", "make the repository there first"],
+        },
+        Refusal {
+            name: "F-R14: no index",
+            requests: is_index,
+            fault: refusal(400, "MANIFEST_INVALID", "manifest invalid"),
+            code: 3,
+            says: &["not every registry takes an index", "polyarch publish --to REGISTRY"],
+        },
+        Refusal {
+            name: "F-S12: a quota",
+            requests: writes,
+            fault: refusal(413, "DENIED", "storage quota exceeded"),
+            code: 3,
+            says: &["storage quota exceeded", "make room there"],
+        },
+        Refusal {
+            name: "a limit of bodies",
+            requests: |request| request.is("PUT", "/manifests/"),
+            fault: refusal(413, "", ""),
+            code: 3,
+            says: &["answered 413", "raise its limit for bodies"],
+        },
+        Refusal {
+            name: "F-S12: a limit of tags",
+            requests: |request| request.is("PUT", "/manifests/latest"),
+            fault: refusal(400, "DENIED", "tag limit of 100 reached"),
+            code: 5,
+            says: &["tag limit of 100 reached", "remove tags there that nobody needs"],
+        },
+        Refusal {
+            name: "F-S12: immutable tags",
+            requests: |request| request.is("PUT", "/manifests/latest"),
+            fault: refusal(409, "CONFLICT", "tag latest is immutable"),
+            code: 5,
+            says: &["tag latest is immutable", "publish under a tag that is new there"],
+        },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_r14_f_s12_what_a_registry_refuses_is_told_with_what_to_do_and_nothing_is_half_visible() {
+    let Some(place) = built("client::publication::f_r14_f_s12") else { return };
+    for refusal in refusals() {
+        let name = refusal.name;
+        let registry = Registry::ours().await;
+        let proxy = FaultProxy::start(&registry.address, refusal.rules()).await;
+        let answer = run(&place, &["publish", "--to", &proxy.address]).await;
+        assert_eq!(answer.code, Some(refusal.code), "{name}: {}", answer.stderr);
+        for text in refusal.says {
+            assert!(answer.stderr.contains(text), "{name}: `{text}` is not in\n{}", answer.stderr);
+        }
+        assert!(!answer.stderr.contains("see whether it answers"), "{name}: it did\n{}", answer.stderr);
+        assert!(proxy.faults() > 0, "{name}");
+        let public = tags(&registry, "strict/tool").await;
+        assert!(!public.contains(&"latest".to_owned()), "{name}: {public:?}");
+        assert_eq!(public.is_empty(), refusal.code == 3, "{name}: {public:?}");
+        // Where it relents the same command does what is missing.
+        let _ = run(&place, &["publish", "--to", &registry.address]).await.well();
+        assert_eq!(tags(&registry, "strict/tool").await.len(), 3, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_r8_content_that_is_unknown_right_after_the_push_is_brought_again() {
+    let Some(place) = built("client::publication::f_r8") else { return };
+    let registry = Registry::ours().await;
+    let unknown = refusal(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+    let manifest = |request: &Request| request.is("PUT", "/manifests/sha256") && !is_index(request);
+    let proxy = FaultProxy::start(&registry.address, vec![rule(1, manifest, unknown)]).await;
+    let answer = run(&place, &["publish", "--to", &proxy.address]).await.well();
+    assert!(proxy.faults() == 1, "{}", answer.stderr);
+    assert_eq!(tags(&registry, "strict/tool").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_row_30_mirrors_get_the_same_once_the_first_registry_has_it() {
+    let Some(place) = built("client::publication::s4_row_30") else { return };
+    let (first, second, third) = (Registry::ours().await, Registry::ours().await, Registry::ours().await);
+    let denied = || refusal(403, "DENIED", "requested access to the resource is denied");
+    let manifest = |request: &Request| request.is("PUT", "/manifests/");
+    let down = FaultProxy::start(&second.address, vec![rule(1, manifest, denied())]).await;
+    let configuration = |registry: &str| {
+        format!(
+            "{CONFIGURATION}registry = \"{registry}/o\"\n[publish]\nmirrors = [\"{}\", \"{}/o/p\"]\n",
+            down.address, third.address
+        )
+    };
+
+    // The first decides: what fails there goes to no mirror.
+    let closed = FaultProxy::start(&first.address, vec![rule(usize::MAX, writes, denied())]).await;
+    place.write("polyarch.toml", &configuration(&closed.address));
+    let _ = run(&place, &["publish"]).await.ended(3);
+    assert_eq!(down.requests().len(), 0, "a mirror was asked");
+    assert_eq!(tags(&third, "o/p/tool").await.len(), 0);
+
+    place.write("polyarch.toml", &configuration(&first.address));
+    let planned = run(&place, &["publish", "--dry-run"]).await.well().stdout;
+    assert!(planned.contains(&format!("mirror    o/tool to {}/o/p/tool", third.address)), "{planned}");
+    let answer = run(&place, &["publish"]).await.ended(5);
+    let told = format!("the mirror {} is incomplete", down.address);
+    assert!(answer.stderr.contains(&told), "{}", answer.stderr);
+    assert!(answer.stderr.contains("docker login"), "{}", answer.stderr);
+    let expected = ["386-latest", "amd64-latest", "latest"];
+    let sorted = async |registry: &Registry, repository: &str| {
+        let mut found = tags(registry, repository).await;
+        found.sort();
+        found
+    };
+    assert_eq!(sorted(&first, "o/tool").await, expected, "the first is complete");
+    assert_eq!(sorted(&second, "tool").await, Vec::<String>::new(), "the mirror that failed is not");
+    assert_eq!(sorted(&third, "o/p/tool").await, expected, "the one after it is");
+    let verified = run(&place, &["verify"]).await.ended(1);
+    assert!(
+        verified.stderr.contains(&format!("{}/tool:latest is missing", down.address)),
+        "{}",
+        verified.stderr
+    );
+
+    let _ = run(&place, &["publish"]).await.well();
+    assert_eq!(sorted(&second, "tool").await, expected, "the same command completes it");
+    let _ = run(&place, &["verify"]).await.well();
+    let digest = async |registry: &Registry, repository: &str| {
+        let (repository, tag) =
+            (repository.parse().unwrap(), "latest".parse::<polyarch::oci::Tag>().unwrap());
+        registry.client().resolve(&repository, &tag.into()).await.unwrap().unwrap().digest
+    };
+    assert_eq!(digest(&first, "o/tool").await, digest(&second, "tool").await);
+    assert_eq!(digest(&first, "o/tool").await, digest(&third, "o/p/tool").await);
+}
