@@ -16,6 +16,7 @@ mod read;
 mod remote;
 mod resolve;
 mod starter;
+mod tag_length;
 mod unused;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use publishing::{PublishPolicy, Together};
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;
+pub(crate) use tag_length::COMMIT_LENGTH;
 
 /// All images of one configuration file, or of one folder of Dockerfiles.
 #[derive(Debug)]

@@ -10,12 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::{Diagnostic, Kind, Result, collect};
-use crate::family::{CheckKind, Divergence, Recipe, TagPolicy};
+use crate::family::{COMMIT_LENGTH, CheckKind, Divergence, Recipe, TagPolicy};
 use crate::oci::{Platform, Repository, Tag};
 use crate::record::Passed;
-
-/// How much of a commit stands in a tag, in characters.
-const COMMIT_LENGTH: usize = 12;
 
 /// What is settled once for a run, and is in tags though in no key.
 #[derive(Clone, Debug, PartialEq, Eq)]

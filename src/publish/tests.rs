@@ -542,3 +542,20 @@ async fn i_p3_an_image_that_is_not_the_one_tested_is_not_published() {
     assert!(problems.to_string().contains("is not as its record says"), "{problems}");
     assert_eq!(tags_of(&target).await, BTreeMap::new());
 }
+
+#[tokio::test]
+async fn values_that_come_to_the_same_tag_make_it_once() {
+    let mut fixture = Fixture::new(Divergence::Withhold).image("base", None, &[(AMD, Some("py-3"))]).await;
+    let record = fixture.passed.values_mut().next().expect("a record");
+    // `python-{0}` and `python-{0}.{1}` where both are told 3; and a common tag that a tagger makes too.
+    record.checks.tags = ["py-3", "py-3", "latest"].map(str::to_owned).to_vec();
+    check(
+        &fixture.assemble().expect("release"),
+        &expect![[r#"
+            o/base:amd64-latest -> linux/amd64
+            o/base:amd64-py-3 -> linux/amd64
+            o/base:latest -> index
+            o/base:py-3 -> index
+        "#]],
+    );
+}

@@ -244,14 +244,20 @@ fn values(source: &TagSource, output: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// A version without what tells one build of it from another: `2.9.0` of `2.9.0+cu126`. No tag has a `+` in it.
+fn without_build(value: &str) -> &str {
+    value.split_once('+').map_or(value, |(version, _)| version)
+}
+
+/// The tag of a template with its values in it.
 fn filled(template: &str, values: &[String]) -> Result<String, String> {
     let mut tag = template.to_owned();
     for (at, value) in values.iter().enumerate() {
         let place = format!("{{{at}}}");
-        if tag.contains(&place) && value.is_empty() {
+        if tag.contains(&place) && without_build(value).is_empty() {
             return Err(format!("found nothing for `{place}`"));
         }
-        tag = tag.replace(&place, value);
+        tag = tag.replace(&place, without_build(value));
     }
     // Fixed parts such as {date} are filled in at publication: only a missing group is wrong here.
     match Regex::new(r"\{\d+\}").ok().and_then(|open| open.find(&tag).map(|found| found.as_str().to_owned()))
@@ -276,6 +282,9 @@ mod tests {
             (run(Some(r"Python (\d+)\.(\d+)")), "Python 3.13.5\n", "python-{0}.{1}", Ok("python-3.13")),
             (run(None), " 1.2 \n", "v{0}", Ok("v1.2")),
             (run(Some("[0-9]+")), "abc 42", "n{0}", Ok("n42")),
+            (run(Some("([0-9].*)")), "torch 2.9.0+cu126", "pytorch-{0}-slim", Ok("pytorch-2.9.0-slim")),
+            (run(None), "1.2+dfsg-3+b1", "v{0}", Ok("v1.2")),
+            (run(None), "+cu126", "v{0}", Err("found nothing for `{0}`")),
             (TagSource::OsRelease("VERSION_ID".into()), os, "debian-{0}", Ok("debian-12")),
             (TagSource::OsRelease("VERSION".into()), os, "debian-{0}", Err("found no VERSION in")),
             (run(Some("x(y)")), "abc", "{0}", Err("found nothing that matches `x(y)`")),
