@@ -81,23 +81,74 @@ impl Platform {
         self.variant.as_deref()
     }
 
+    /// Every way in which it may be written, itself first: `linux/amd64`, `amd64`, `x86_64`, `linux/x86_64`, and
+    /// `X64` as CI services have it. All of them are read as this platform.
+    pub fn aliases(&self) -> Vec<String> {
+        let variant = self.variant.as_deref();
+        let default = match self.architecture.as_str() {
+            "arm64" => Some("v8"),
+            "arm" if variant == Some("v7") => Some("v7"),
+            _ => None,
+        };
+        let mut short = Vec::new();
+        if variant.is_none() || variant == default {
+            short.push(self.architecture.clone());
+        }
+        short.extend(variant.or(default).map(|variant| format!("{}/{variant}", self.architecture)));
+        let meant = |(_, normal, implied): &&(&str, &str, Option<&str>)| {
+            *normal == self.architecture && *implied == variant
+        };
+        short.extend(ALIASES.iter().filter(meant).map(|(alias, ..)| (*alias).to_owned()));
+        let mut all = vec![self.to_string()];
+        let mut add = |name: String| {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        };
+        for name in &short {
+            add(format!("{}/{name}", self.os));
+        }
+        if self.os == "linux" {
+            short.iter().for_each(|name| add(name.clone()));
+            for shouted in
+                ["x64", "arm64", "x86", "arm"].iter().filter(|name| short.iter().any(|own| own == *name))
+            {
+                add(shouted.to_uppercase());
+            }
+        }
+        all
+    }
+
     /// A form that can stand in a file name or a tag: `linux-arm-v7`.
     pub fn slug(&self) -> String {
         self.to_string().replace('/', "-")
     }
 }
 
+/// Other names of architectures, their normal names, and the variants that they imply.
+const ALIASES: &[(&str, &str, Option<&str>)] = &[
+    ("x86_64", "amd64", None),
+    ("x86-64", "amd64", None),
+    ("x64", "amd64", None),
+    ("aarch64", "arm64", None),
+    ("i386", "386", None),
+    ("i486", "386", None),
+    ("i586", "386", None),
+    ("i686", "386", None),
+    ("x86", "386", None),
+    ("armhf", "arm", Some("v7")),
+    ("armv7", "arm", Some("v7")),
+    ("armv7l", "arm", Some("v7")),
+    ("armel", "arm", Some("v6")),
+    ("armv6", "arm", Some("v6")),
+    ("armv6l", "arm", Some("v6")),
+    ("ppc64el", "ppc64le", None),
+];
+
 /// The normal name of an architecture, and the variant that an alias implies.
 fn normal(architecture: &str) -> (&str, Option<&str>) {
-    match architecture {
-        "x86_64" | "x86-64" | "x64" => ("amd64", None),
-        "aarch64" => ("arm64", None),
-        "i386" | "i486" | "i586" | "i686" | "x86" => ("386", None),
-        "armhf" | "armv7" | "armv7l" => ("arm", Some("v7")),
-        "armel" | "armv6" | "armv6l" => ("arm", Some("v6")),
-        "ppc64el" => ("ppc64le", None),
-        other => (other, None),
-    }
+    let alias = ALIASES.iter().find(|(alias, ..)| *alias == architecture);
+    alias.map_or((architecture, None), |(_, normal, variant)| (normal, *variant))
 }
 
 impl FromStr for Platform {
@@ -184,6 +235,41 @@ impl From<Platform> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_alias_is_read_as_its_platform_and_none_as_two() {
+        let mut all = std::collections::BTreeMap::new();
+        for architecture in ARCHITECTURES {
+            for variant in [None, Some("v2"), Some("v5"), Some("v6"), Some("v7"), Some("v8")] {
+                let platform = Platform::from_fields("linux", architecture, variant);
+                if platform.to_string().parse::<Platform>().is_err() {
+                    continue;
+                }
+                for alias in platform.aliases() {
+                    assert_eq!(alias.parse::<Platform>().expect("an alias"), platform, "{alias}");
+                    let first = all.entry(alias.clone()).or_insert_with(|| platform.clone());
+                    assert_eq!(*first, platform, "{alias}");
+                }
+            }
+        }
+        for (alias, normal, _) in ALIASES {
+            assert_eq!(all[*alias].architecture(), *normal, "every alias that is read is told");
+        }
+        let of = |platform: &str| platform.parse::<Platform>().expect("a platform").aliases().join(" ");
+        assert_eq!(
+            of("linux/amd64"),
+            "linux/amd64 linux/x86_64 linux/x86-64 linux/x64 amd64 x86_64 x86-64 x64 X64"
+        );
+        assert_eq!(
+            of("linux/arm64"),
+            "linux/arm64 linux/arm64/v8 linux/aarch64 arm64 arm64/v8 aarch64 ARM64"
+        );
+        assert_eq!(
+            of("linux/arm/v6"),
+            "linux/arm/v6 linux/armel linux/armv6 linux/armv6l arm/v6 armel armv6 armv6l"
+        );
+        assert_eq!(of("windows/amd64"), "windows/amd64 windows/x86_64 windows/x86-64 windows/x64");
+    }
 
     #[test]
     fn f_c10_platforms_are_normal_or_refused() {
