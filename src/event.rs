@@ -160,6 +160,26 @@ pub(crate) enum EventKind {
         /// Tags.
         tags: usize,
     },
+    /// An image is being written into a file. May be dropped.
+    Exporting {
+        /// The file, below the folder of exports.
+        file: String,
+        /// Layers are looked at first; the file is not written yet.
+        looking: bool,
+        /// So many bytes are done, before compression.
+        bytes: u64,
+        /// Of so many.
+        at_most: u64,
+    },
+    /// A file with an image stands.
+    Exported {
+        /// The file, below the folder of exports.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// It stood there already.
+        stood: bool,
+    },
     /// What the run asked of a host in all.
     Traffic {
         /// The host, `host[:port]`.

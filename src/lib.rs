@@ -15,6 +15,7 @@ mod engine;
 mod run;
 mod attest;
 mod publish;
+mod export;
 mod report;
 mod ui;
 mod cli;

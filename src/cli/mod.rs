@@ -5,6 +5,7 @@ mod build;
 mod commit;
 mod doctor;
 mod environment;
+mod export;
 mod gc;
 mod init;
 mod inspect;
@@ -108,6 +109,7 @@ enum Command {
     Inspect(inspect::Options),
     Load(load::Options),
     Sbom(sbom::Options),
+    Export(export::Options),
     Serve(serve::Options),
     Gc(gc::Options),
     Doctor(doctor::Options),
@@ -203,6 +205,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
             ended
         }
         Command::Load(options) => load::run(context, &options).await,
+        Command::Export(options) => export::run(context, &options).await,
         Command::Serve(options) => serve::run(context, &options).await,
         // These leave nothing behind wherever they are stopped.
         Command::Init(options) => init::run(context, &options),

@@ -10,8 +10,8 @@ use super::publication::publish_settings;
 use super::section::{Reading, Section};
 use super::written::{Source, Written};
 use super::{
-    BYTES_LIMIT, BuilderSetting, DivergenceSetting, Emulate, FORMAT_VERSION, FamilyFile, TagSettings, syntax,
-    template, value,
+    BYTES_LIMIT, BuilderSetting, DivergenceSetting, Emulate, FORMAT_VERSION, FamilyFile, TagSettings,
+    exports, syntax, template, value,
 };
 use crate::diag::{Diagnostic, Place, Problems, Result, did_you_mean};
 use crate::oci::{Platform, Reference, Tag};
@@ -61,6 +61,7 @@ impl FamilyFile {
             reading.choice(whole, "emulate", &[("allow", Emulate::Allow), ("refuse", Emulate::Refuse)]);
         self.image = reading.images(whole);
         self.builder = builders(reading, whole);
+        self.export = exports::exports(reading, whole);
         if let Some(name) = self.name.as_ref().filter(|name| name.value.trim().is_empty()) {
             reading.wrong(&name.span, Diagnostic::request("`name` is empty"));
         }

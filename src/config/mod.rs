@@ -3,6 +3,7 @@
 //! What stands here is what was written; what is meant is a [`crate::family::Family`]. Every setting is described in
 //! `docs/configuration.md`, whose examples a test reads, and in `schema/polyarch.schema.json`, which a test writes.
 
+mod exports;
 mod file;
 mod image;
 mod publication;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 
 use crate::oci::{Platform, Reference, Repository, Tag};
 
+pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use image::frontend_argument;
 pub(crate) use publication::{PublishSettings, UnitSetting};
 pub(crate) use tag_pattern::TagPattern;
@@ -83,6 +85,8 @@ pub(crate) struct FamilyFile {
     pub(crate) image: BTreeMap<Repository, ImageSetting>,
     /// The engines that build.
     pub(crate) builder: BTreeMap<String, BuilderSetting>,
+    /// Images that are written into files.
+    pub(crate) export: Vec<ExportSetting>,
 }
 
 /// Whether emulation is allowed.
@@ -259,4 +263,89 @@ pub(crate) struct BuilderSetting {
     /// The platforms that it is given; all that it has where it is not said.
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub(crate) platforms: Option<Vec<Written<Platform>>>,
+}
+
+/// Images that are written into files, one for each platform.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct ExportSetting {
+    /// Where it stands.
+    #[cfg_attr(test, schemars(skip))]
+    pub(crate) named: Written<()>,
+    /// Which images, as `image` or `image:variant`; all where it is not said.
+    pub(crate) images: Option<Vec<Written<String>>>,
+    /// Which of their platforms; all where it is not said.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) platforms: Option<Vec<Written<Platform>>>,
+    /// The name of a file, with `{image}`, `{variant}`, `{platform}`, `{suffix}` and `{tag}`.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) name: Option<Written<NameTemplate>>,
+    /// The names that an image has inside of its file, with `{repository}`, `{tag}` and what `name` knows.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) references: Option<Vec<Written<ReferenceTemplate>>>,
+    /// What `{tag}` is, with `{commit}` and `{date}`; the first tag of `common` where it is not said.
+    pub(crate) tag: Option<Written<String>>,
+    /// What `{suffix}` is, by platform; nothing for linux/amd64 and `-` with the platform's name for others.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
+    pub(crate) suffixes: BTreeMap<Platform, Written<String>>,
+    /// What kind of file.
+    pub(crate) format: Option<ArchiveFormat>,
+    /// How it is compressed; as its name says, else with gzip for `docker` and not at all for `oci`.
+    pub(crate) compress: Option<Compression>,
+}
+
+/// What kind of file images are written into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
+pub(crate) enum ArchiveFormat {
+    /// An archive as `docker save` writes it, of one platform.
+    Docker,
+    /// An OCI image layout in a tar archive.
+    Oci,
+}
+
+impl ArchiveFormat {
+    /// The word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Oci => "oci",
+        }
+    }
+}
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
+pub(crate) enum Compression {
+    /// Not at all.
+    None,
+    /// With gzip.
+    Gzip,
+    /// With Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// The word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// What it adds to the name of a file.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+        }
+    }
 }

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::SCOPES;
+use super::value::HINT;
 use super::written::{Source, Written};
 use crate::diag::{Diagnostic, did_you_mean};
 
@@ -196,6 +197,9 @@ impl Reading {
 
 /// An error of a parser; "did you mean" at its end becomes the hint.
 fn split_hint(error: &str) -> Diagnostic {
+    if let Some((message, hint)) = error.split_once(HINT) {
+        return Diagnostic::request(message).hint(hint);
+    }
     match error.split_once("; did you mean ") {
         Some((message, hint)) => Diagnostic::request(message).hint(format!("did you mean {hint}")),
         None => Diagnostic::request(error),

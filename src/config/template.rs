@@ -1,4 +1,4 @@
-//! Templates of tags: text with `{name}` in it, checked when they are read so that no build is needed to find a
+//! Templates of tags and files: text with `{name}` in it, checked when they are read so that no build is needed to find a
 //! wrong one.
 
 use crate::oci::Tag;
@@ -9,6 +9,36 @@ pub(super) const TAGGER: &[&str] = &["image", "variant"];
 pub(super) const COMMON: &[&str] = &["commit", "date", "image", "variant"];
 /// What may stand in the template of a platform's tag.
 pub(super) const PLATFORM: &[&str] = &["platform", "tag"];
+
+/// What may stand in the name of an exported file.
+pub(super) const EXPORT_NAME: &[&str] = &["image", "variant", "platform", "suffix", "tag"];
+/// What may stand in the name that an image has inside of an exported file.
+pub(super) const EXPORT_REFERENCE: &[&str] = &["repository", "image", "variant", "platform", "suffix", "tag"];
+/// What may stand in the tag of an exported image.
+pub(super) const EXPORT_TAG: &[&str] = &["commit", "date"];
+
+/// A template with its values filled in, every name of which must be known. An error is a message and a hint.
+pub(super) fn checked(
+    text: &str,
+    names: &[&str],
+    value: impl Fn(&str) -> String,
+) -> Result<String, (String, String)> {
+    for piece in pieces(text)? {
+        if let Piece::Name(name) = piece {
+            known(text, name, names, 0)?;
+        }
+    }
+    Ok(fill(text, value))
+}
+
+/// A template that was checked, with its values filled in.
+pub(super) fn fill(text: &str, value: impl Fn(&str) -> String) -> String {
+    let filled = pieces(text).unwrap_or_default().into_iter().map(|piece| match piece {
+        Piece::Text(text) => text.to_owned(),
+        Piece::Name(name) => value(name),
+    });
+    filled.collect()
+}
 
 /// Checks a template: every name known, and the whole able to be a tag. An error is a message and a hint.
 pub(super) fn check(text: &str, names: &[&str], groups: usize) -> Result<(), (String, String)> {

@@ -420,6 +420,7 @@ fn every_example_of_the_manual_is_read() {
         ("README.md", include_str!("../../README.md"), 1),
         ("docs/configuration.md", include_str!("../../docs/configuration.md"), 6),
         ("docs/checks.md", include_str!("../../docs/checks.md"), 2),
+        ("docs/exports.md", include_str!("../../docs/exports.md"), 2),
     ];
     for (page, manual, least) in pages {
         let mut examples = 0;
@@ -465,6 +466,7 @@ fn schema_and_reader_know_the_same_settings() {
         ("[publish]\nzzzzzzzzzzzz = 1", &schema["$defs"]["PublishSettings"]["properties"]),
         ("[image.a]\nzzzzzzzzzzzz = 1", &schema["$defs"]["ImageSetting"]["properties"]),
         ("[builder.a]\nzzzzzzzzzzzz = 1", &schema["$defs"]["BuilderSetting"]["properties"]),
+        ("[[export]]\nzzzzzzzzzzzz = 1", &schema["$defs"]["ExportSetting"]["properties"]),
         (
             "[image.a]\ntests = [{ run = 'x', zzzzzzzzzzzz = 1 }]",
             &schema["$defs"]["TestSetting"]["anyOf"][1]["properties"],

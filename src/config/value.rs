@@ -13,6 +13,9 @@ const PATTERN_LIMIT_BYTES: usize = 1 << 20;
 /// The longest time limit: four weeks.
 const TIME_LIMIT_SECONDS: u64 = 28 * 24 * 3600;
 
+/// What stands between a message and the hint that goes with it, where there is one.
+pub(super) const HINT: &str = "; hint: ";
+
 /// Why a value is refused.
 #[derive(Debug)]
 pub(crate) struct Refused(String);
@@ -21,7 +24,14 @@ impl Refused {
     pub(super) fn new(why: String) -> Self {
         Self(why)
     }
+
+    /// A message, and what to write instead.
+    pub(super) fn with(message: impl fmt::Display, hint: &str) -> Self {
+        Self(format!("{message}{HINT}{hint}"))
+    }
 }
+
+impl std::error::Error for Refused {}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

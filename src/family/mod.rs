@@ -7,6 +7,7 @@ mod clash;
 pub(crate) mod discover;
 mod draft;
 mod immutable;
+mod exports;
 mod meaning;
 mod mirrors;
 mod name;
@@ -31,6 +32,7 @@ use crate::oci::{Platform, Reference, Repository};
 
 pub(crate) use crate::config::SCOPES;
 pub(crate) use discover::Found;
+pub(crate) use exports::{Export, ExportStyle};
 pub(crate) use mirrors::Mirror;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use publishing::{PublishPolicy, Together};
@@ -51,6 +53,8 @@ pub(crate) struct Family {
     pub(crate) publish: PublishPolicy,
     /// Whether a platform may be built by emulation.
     pub(crate) emulation: Emulation,
+    /// What is written into files.
+    pub(crate) exports: Vec<Export>,
     /// The platform was not declared but taken from the machine.
     pub(crate) platform_assumed: bool,
     /// Known problems that stop nothing.

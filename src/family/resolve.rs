@@ -8,7 +8,7 @@ use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
     Build, Divergence, Emulation, Family, Found, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
-    mirrors, remote, tag_length, unused,
+    exports, mirrors, remote, tag_length, unused,
 };
 use crate::config::{
     DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
@@ -73,6 +73,7 @@ impl Family {
         problems.extend(mirrors::too_deep(&recipes, &drafts, file));
         let (mirrors, found) = mirrors::mirrors(&recipes, file);
         problems.extend(found);
+        let exports = exports::exports(file, &recipes, &mut problems, &mut warnings);
         Problems::check(unique(problems))?;
         warnings.extend(unused::unused(&recipes, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));
@@ -89,6 +90,7 @@ impl Family {
             tags,
             publish: PublishPolicy::of(file, mirrors),
             emulation,
+            exports,
             platform_assumed,
             warnings: unique(warnings),
             recipes,

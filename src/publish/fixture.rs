@@ -35,6 +35,7 @@ impl Fixture {
             tags: TagPolicy { divergence, ..TagPolicy::default() },
             publish: PublishPolicy::default(),
             emulation: Emulation::Allowed,
+            exports: Vec::new(),
             platform_assumed: false,
             warnings: Vec::new(),
             recipes: BTreeMap::new(),

@@ -265,7 +265,8 @@ fn join(
     release.images.push(image);
 }
 
-fn platform_image(passed: &Passed) -> PlatformImage {
+/// The image of a record as an index names it.
+pub(crate) fn platform_image(passed: &Passed) -> PlatformImage {
     let record = &passed.image;
     let mut manifest = Descriptor::new(MediaType::MANIFEST, record.image.clone(), record.size);
     manifest.platform = Some(record.platform.clone());
@@ -273,7 +274,7 @@ fn platform_image(passed: &Passed) -> PlatformImage {
 }
 
 /// An index of platform images in the order of their platforms: same manifests, same bytes.
-fn index_of<'a>(platforms: impl Iterator<Item = &'a PlatformImage>) -> Document {
+pub(crate) fn index_of<'a>(platforms: impl Iterator<Item = &'a PlatformImage>) -> Document {
     Document::of_index(&ImageIndex {
         schema_version: 2,
         media_type: Some(MediaType::INDEX.to_owned()),

@@ -131,7 +131,7 @@ fn divergence_reason(
 }
 
 /// Values of the common templates, which are the same on every platform; and the templates that have none.
-fn common_values(recipe: &Recipe, facts: &RunFacts) -> Result<(Vec<String>, Vec<String>)> {
+pub(crate) fn common_values(recipe: &Recipe, facts: &RunFacts) -> Result<(Vec<String>, Vec<String>)> {
     let mut values = Vec::new();
     let mut without_commit = Vec::new();
     for template in &recipe.common_tags {
@@ -143,7 +143,7 @@ fn common_values(recipe: &Recipe, facts: &RunFacts) -> Result<(Vec<String>, Vec<
     Ok((values, without_commit))
 }
 
-fn render(recipe: &Recipe, template: &str, commit: Option<&str>, date: &str) -> Result<String> {
+pub(crate) fn render(recipe: &Recipe, template: &str, commit: Option<&str>, date: &str) -> Result<String> {
     let commit: String = commit.unwrap_or_default().chars().take(COMMIT_LENGTH).collect();
     let value = template.replace("{commit}", &commit).replace("{date}", date);
     let wrong = |message: String| {

@@ -29,7 +29,7 @@ pub(super) struct Progress {
     ended: usize,
     started: Option<u64>,
     drawn_at: Option<u64>,
-    /// When it was last told how much was sent, where every fact is a line.
+    /// When it was last told how much was sent or written, where every fact is a line.
     sent_at: Option<u64>,
     /// How many live lines stand on the terminal.
     drawn_lines: usize,
@@ -146,6 +146,16 @@ impl Progress {
                 Some(self.ending(job, &ended(outcome, *milliseconds)))
             }
             EventKind::Sent { target, bytes, at_most } => self.sent(now, target, *bytes, *at_most),
+            EventKind::Exporting { file, looking, bytes, at_most } => {
+                let step = if *looking { "layers read" } else { "written" };
+                let step = format!("{} of {} {step}", size(*bytes), size(*at_most));
+                self.far(now, file, step)
+            }
+            EventKind::Exported { file, bytes, stood } => {
+                self.running.clear();
+                let stood = if *stood { "  as before" } else { "" };
+                Some(format!("{}  {}{stood}", shown(file), size(*bytes)))
+            }
             EventKind::Published { .. } | EventKind::RunEnded { .. } => {
                 self.running.remove(SENDING);
                 publication_line(&event.kind)
@@ -157,14 +167,27 @@ impl Progress {
     /// How much was sent: in a live line of its own, and otherwise not too often.
     fn sent(&mut self, now: u64, target: &str, bytes: u64, at_most: u64) -> Option<String> {
         let step = format!("{} of at most {} sent to {}", size(bytes), size(at_most), shown(target));
-        let running = self.running.entry(SENDING.to_owned());
-        running.or_insert(Running { since: now, step: String::new() }).step.clone_from(&step);
+        self.often(now, SENDING, &step).then(|| format!("  {step}"))
+    }
+
+    /// How far a file is, in the same way.
+    fn far(&mut self, now: u64, file: &str, step: String) -> Option<String> {
+        let file = shown(file);
+        // One file at a time.
+        self.running.retain(|running, _| *running == file);
+        self.often(now, &file, &step).then(|| format!("  {file}  {step}"))
+    }
+
+    /// Sets the live line of something that is told all the time; whether it is time for a line that stays.
+    fn often(&mut self, now: u64, what: &str, step: &str) -> bool {
+        let running = self.running.entry(what.to_owned());
+        step.clone_into(&mut running.or_insert(Running { since: now, step: String::new() }).step);
         let told = *self.sent_at.get_or_insert(now);
-        if now < told + SENT_MILLISECONDS {
-            return None;
+        let is_time = now >= told + SENT_MILLISECONDS;
+        if is_time {
+            self.sent_at = Some(now);
         }
-        self.sent_at = Some(now);
-        Some(format!("  {step}"))
+        is_time
     }
 
     fn ending(&self, job: &str, how: &str) -> String {
@@ -180,6 +203,7 @@ fn lasting(kind: &EventKind) -> bool {
         | EventKind::PublishStarted { .. }
         | EventKind::TagWithheld { .. }
         | EventKind::PublicationCompleted { .. }
+        | EventKind::Exported { .. }
         | EventKind::Published { .. } => true,
         EventKind::CheckEnded { passed, .. } => !passed,
         _ => false,

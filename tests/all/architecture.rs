@@ -18,7 +18,7 @@ const SECRETS: &[(&[&str], &[&str])] = &[
     (&["process::Command"], &["engine", "oci/credentials"]),
     (&["reqwest"], &["oci/client"]),
     (&["axum", "hyper", "hyper_util"], &["oci/server"]),
-    (&["std::fs", "tokio::fs", "rustix::fs"], &["oci", "survey", "engine", "run", "cli"]),
+    (&["std::fs", "tokio::fs", "rustix::fs"], &["oci", "survey", "engine", "run", "export", "cli"]),
     (&["SystemTime", "Instant"], &["oci", "engine", "run", "cli"]),
     (&["jiff"], &["oci/client", "attest/time", "cli"]),
 ];

@@ -2,6 +2,7 @@
 
 mod broken_platform;
 pub(crate) mod engines;
+mod exports;
 mod foreign_registry;
 mod interrupted;
 mod parent_and_child;
