@@ -14,6 +14,7 @@ mod mirror;
 mod place;
 mod mirrored;
 mod plan;
+mod publications;
 mod publish;
 mod publisher;
 mod recorder;
@@ -104,6 +105,8 @@ enum Command {
     Why(why::Options),
     Build(build::Options),
     Publish(publish::Options),
+    Publications(publications::Options),
+    Rollback(publications::RollbackOptions),
     Verify(verify::Options),
     Mirror(mirror::Options),
     Inspect(inspect::Options),
@@ -204,6 +207,11 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
             registries::tell_traffic(context);
             ended
         }
+        Command::Rollback(options) => {
+            let ended = publications::roll_back(context, &options).await;
+            registries::tell_traffic(context);
+            ended
+        }
         Command::Load(options) => load::run(context, &options).await,
         Command::Export(options) => export::run(context, &options).await,
         Command::Serve(options) => serve::run(context, &options).await,
@@ -216,6 +224,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
             registries::tell_traffic(context);
             ended
         }
+        Command::Publications(options) => signals.unless_stopped(publications::run(context, &options)).await,
         Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
         Command::Sbom(options) => signals.unless_stopped(sbom::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,

@@ -50,8 +50,7 @@ impl Publication {
         listener: Listener<'_>,
     ) -> Result<Published> {
         let progress = Progress::default();
-        let Some(home) = self.release.images.first().and_then(|image| self.homes.of(&image.unit.to_string()))
-        else {
+        let Some(home) = self.home() else {
             return Err(Diagnostic::new(Kind::Bug, "a publication of no image").into());
         };
         let transaction = Transaction::new(target, home, publisher, listener);
@@ -84,6 +83,7 @@ impl Publication {
         self.tell_withheld(target, listener);
         let draft = self.draft();
         let page = transaction.look(&draft).await?;
+        self.stands_on_published(target, &page).await?;
         let bytes = self.bring_content(source, target, listener).await?;
         let policy =
             |moves: &[Move]| Problems::check(immutable_violations(&self.release, target.registry, moves));

@@ -25,6 +25,8 @@ pub(super) struct Fixture {
     pub(super) family: Family,
     pub(super) passed: BTreeMap<JobId, Passed>,
     pub(super) store: Memory,
+    /// What the layers of every image hold: another state of the sources, other images.
+    pub(super) state: String,
 }
 
 impl Fixture {
@@ -41,7 +43,7 @@ impl Fixture {
             recipes: BTreeMap::new(),
             order: Vec::new(),
         };
-        Self { family, passed: BTreeMap::new(), store: Memory::new() }
+        Self { family, passed: BTreeMap::new(), store: Memory::new(), state: String::new() }
     }
 
     /// An image with the values that its tagger makes on each platform; `None` where the job has not passed.
@@ -69,8 +71,9 @@ impl Fixture {
     /// Puts an image of two layers into the scope, the lower one that of its parent.
     pub(super) async fn keep(&self, job: &JobId, parent: Option<&str>, value: &str) -> Passed {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let own = Bytes::from(format!("layer of {job}"));
-        let lower = Bytes::from(format!("layer of {}@{}", parent.unwrap_or("base"), job.platform));
+        let own = Bytes::from(format!("layer{} of {job}", self.state));
+        let lower =
+            Bytes::from(format!("layer{} of {}@{}", self.state, parent.unwrap_or("base"), job.platform));
         let config = configuration(job, &job.platform);
         let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
         let manifest = Document::of_manifest(&Manifest {
@@ -133,11 +136,20 @@ impl Fixture {
 
     /// Publishes from one store to another, cut off where that store is.
     pub(super) async fn publish(&self, target: &dyn Store) -> Result<Published> {
+        self.publish_as(target, &publisher(1)).await
+    }
+
+    /// The same as somebody.
+    pub(super) async fn publish_as(
+        &self,
+        target: &dyn Store,
+        publisher: &Publisher<'_>,
+    ) -> Result<Published> {
         let scope: Repository = SCOPE.parse().expect("scope");
         let source = Source { store: &self.store, repository: &scope, within_target: false };
         let publication = Publication::prepare(self.assemble()?, &homes(), &source).await?;
         let target = Target { store: target, fresh: target, registry: "r.io" };
-        publication.carry_out(&source, target, &publisher(1), std::future::pending(), &|_| {}).await
+        publication.carry_out(&source, target, publisher, std::future::pending(), &|_| {}).await
     }
 
     /// Publishes to a store that answers no more from a call on, until a signal comes.

@@ -62,6 +62,14 @@ impl Homes {
         }
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> BTreeSet<&Repository> {
+        match self {
+            Self::One(repository) => BTreeSet::from([repository]),
+            Self::Each(all) => all.values().collect(),
+        }
+    }
+
     /// Where the journals are that an image and variant stands in.
     pub(super) fn of(&self, unit: &str) -> Option<&Repository> {
         match self {
@@ -193,6 +201,11 @@ impl Publication {
             .try_collect()
             .await?;
         Self::ordered(release, homes.clone(), &manifests, source, holders)
+    }
+
+    /// The repository that has its journal; none where it brings nothing.
+    pub(super) fn home(&self) -> Option<&Repository> {
+        self.release.images.first().and_then(|image| self.homes.of(&image.unit.to_string()))
     }
 
     /// What is published, and what is not.

@@ -73,6 +73,8 @@ pub(crate) struct PlatformImage {
     pub(crate) manifest: Descriptor,
     /// Its configuration, which the record says was tested.
     pub(crate) config: Digest,
+    /// The images of the family that it was built from, by image and variant.
+    pub(crate) parents: BTreeMap<String, Digest>,
 }
 
 /// An image that is not published.
@@ -270,7 +272,7 @@ pub(crate) fn platform_image(passed: &Passed) -> PlatformImage {
     let record = &passed.image;
     let mut manifest = Descriptor::new(MediaType::MANIFEST, record.image.clone(), record.size);
     manifest.platform = Some(record.platform.clone());
-    PlatformImage { manifest, config: record.config.clone() }
+    PlatformImage { manifest, config: record.config.clone(), parents: record.parents.clone() }
 }
 
 /// An index of platform images in the order of their platforms: same manifests, same bytes.

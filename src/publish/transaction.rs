@@ -126,10 +126,13 @@ impl<'a> Transaction<'a> {
             let places = places(self.target, &draft.tags).await.map_err(|stuck| self.unseen(stuck))?;
             let entry = self.entry(&page, draft, &places).await?;
             policy(&entry.tags)?;
-            let stands = page.head.is_some() && entry.tags.iter().all(|one| one.old == one.new);
-            let (journal, is_written) = match stands {
-                true => (self.only_newer(&page), false),
-                false => (self.opened(&page, &entry).await?, true),
+            let again = match entry.tags.iter().all(|one| one.old == one.new) {
+                true => self.stands_again(&page, &entry).await?,
+                false => None,
+            };
+            let (journal, is_written) = match again {
+                Some(journal) => (journal, false),
+                None => (self.opened(&page, &entry).await?, true),
             };
             if !is_written && journal == page.journal {
                 return Ok(Begun { entry, places, is_written });
@@ -317,10 +320,7 @@ impl<'a> Transaction<'a> {
             if listed.generation <= generation || listed.state == State::Undone {
                 continue;
             }
-            let entry = self.desk.entry(listed).await;
-            let entry = entry.map_err(|error| {
-                problem(&format!("read the journal of {}", listed.id), self.target, error)
-            })?;
+            let entry = self.read_entry(listed).await?;
             let same = |one: &&Move| {
                 draft.tags.iter().any(|own| own.repository == one.repository && own.tag == one.tag)
             };
@@ -340,10 +340,7 @@ impl<'a> Transaction<'a> {
     async fn entry(&self, page: &Page, draft: &Draft, places: &[Option<Digest>]) -> Result<Entry> {
         let mut images = draft.images.clone();
         if let Some(newest) = page.journal.listed.first().filter(|newest| newest.images > images.len()) {
-            let before = self.desk.entry(newest).await;
-            let before = before.map_err(|error| {
-                problem(&format!("read the journal of {}", newest.id), self.target, error)
-            })?;
+            let before = self.read_entry(newest).await?;
             let others =
                 before.images.into_iter().filter(|one| draft.images.iter().all(|own| own.unit != one.unit));
             images.extend(others);
@@ -369,10 +366,24 @@ impl<'a> Transaction<'a> {
         Ok(page.journal.with(listed))
     }
 
-    /// The list where every tag stands already: it stands at this generation too.
-    fn only_newer(&self, page: &Page) -> Journal {
-        let highest = page.journal.highest.max(self.publisher.generation);
-        Journal { highest, ..page.journal.clone() }
+    /// The list where the newest publication has put every tag to where it is to be: that one stands at this generation
+    /// too. `None` where it has not.
+    async fn stands_again(&self, page: &Page, entry: &Entry) -> Result<Option<Journal>> {
+        let newest = page.journal.listed.first().filter(|newest| newest.state == State::Done);
+        let Some(newest) = newest.filter(|_| entry.rolls_back.is_none()) else { return Ok(None) };
+        let before = self.read_entry(newest).await?;
+        let put = |one: &Move| {
+            let same = |other: &&Move| other.repository == one.repository && other.tag == one.tag;
+            before.tags.iter().find(same).is_some_and(|other| other.new == one.new)
+        };
+        let generation = newest.generation.max(self.publisher.generation);
+        let again = Listed { generation, ..newest.clone() };
+        Ok(entry.tags.iter().all(put).then(|| page.journal.with(again)))
+    }
+
+    async fn read_entry(&self, listed: &Listed) -> Result<Entry> {
+        let read = self.desk.entry(listed).await;
+        Ok(read.map_err(|error| problem(&format!("read the journal of {}", listed.id), self.target, error))?)
     }
 
     fn open_state(&self) -> State {
