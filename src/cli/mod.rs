@@ -12,7 +12,7 @@ mod inspect;
 mod load;
 mod mirror;
 mod place;
-mod mirrored;
+mod mirror_registries;
 mod plan;
 mod publications;
 mod publish;

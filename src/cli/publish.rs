@@ -19,7 +19,7 @@ use super::plan::{Planning, What};
 use super::publisher::publisher;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
-use super::{Context, Ended, mirrored, recorder, registries};
+use super::{Context, Ended, mirror_registries, recorder, registries};
 
 /// Join the platforms and publish what the store holds for this tree
 #[derive(Debug, Args)]
@@ -146,7 +146,8 @@ pub(super) async fn publish(
     if wanted.dry_run {
         let steps = prepared.iter().flat_map(Publication::steps);
         let steps: String = steps.map(|step| format!("{step}\n")).collect();
-        let mirrors = mirrored::steps(mirrored::mirrors(planning, wanted.to.as_deref()), &prepared);
+        let mirrors =
+            mirror_registries::steps(mirror_registries::mirrors(planning, wanted.to.as_deref()), &prepared);
         context.ui.data(&format!("{steps}{mirrors}{}", total(Publication::totals(&prepared))));
         return Ok(Ended::Well);
     }
@@ -164,7 +165,7 @@ pub(super) async fn publish(
             watched(context, publication.bytes_at_most(), &target.name, work).await;
         let _ = carried_out.map_err(|problems| after_others(problems, done, prepared.len()))?;
     }
-    mirrored::bring(context, planning, &prepared, wanted, &publisher, show).await?;
+    mirror_registries::bring(context, planning, &prepared, wanted, &publisher, show).await?;
     // Told above, each with its reason; what could be published is.
     Ok(if complete { Ended::Well } else { Ended::With(1) })
 }

@@ -8,7 +8,7 @@ use crate::publish::{self, Publication, Source};
 use super::plan::{Planning, What};
 use super::publish::{homes, prepare, standing, target};
 use super::workshop::trusted;
-use super::{Context, Ended, mirrored};
+use super::{Context, Ended, mirror_registries};
 
 /// Compare what is published with what this tree would publish
 #[derive(Debug, Args)]
@@ -52,8 +52,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let publication = prepare(context, &planning, passed, &target).await?;
     let mut differences = publish::verify(&publication, target.towards()).await?;
     let source_scope = trusted();
-    for mirror in mirrored::mirrors(&planning, options.to.as_deref()) {
-        let target = mirrored::target(context, mirror)?;
+    for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
+        let target = mirror_registries::target(context, mirror)?;
         let source =
             Source { store: &*planning.shelf.store, repository: &source_scope, within_target: false };
         let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);

@@ -1,6 +1,6 @@
 //! How a family is published, as the configuration says it.
 
-use super::Mirror;
+use super::MirrorRegistry;
 use crate::config::{FamilyFile, UnitSetting};
 
 /// How a family is published.
@@ -9,7 +9,7 @@ pub(crate) struct PublishPolicy {
     /// What is published as a whole or not at all.
     pub(crate) together: Together,
     /// Where all of it goes too, once it is published.
-    pub(crate) mirrors: Vec<Mirror>,
+    pub(crate) mirrors: Vec<MirrorRegistry>,
 }
 
 /// What is published as a whole or not at all.
@@ -24,7 +24,7 @@ pub(crate) enum Together {
 
 impl PublishPolicy {
     /// What a file says, and else what holds where nothing is said.
-    pub(super) fn of(file: Option<&FamilyFile>, mirrors: Vec<Mirror>) -> Self {
+    pub(super) fn of(file: Option<&FamilyFile>, mirrors: Vec<MirrorRegistry>) -> Self {
         let Some(said) = file.map(|file| &file.publish) else { return Self::default() };
         let together = match said.unit {
             Some(UnitSetting::Image) => Together::Image,

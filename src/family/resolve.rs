@@ -8,7 +8,7 @@ use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
     Build, Divergence, Emulation, Family, Found, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
-    exports, mirrors, remote, tag_length, unused,
+    exports, mirror_registries, remote, tag_length, unused,
 };
 use crate::config::{
     DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
@@ -70,8 +70,8 @@ impl Family {
         let recipes = recipes(&order, &drafts, read, builds, sources, &mut warnings, &mut problems);
         problems.extend(clash::clashes(&recipes, &drafts, &tags, file));
         problems.extend(tag_length::too_long(&recipes, &drafts, &tags, file));
-        problems.extend(mirrors::too_deep(&recipes, &drafts, file));
-        let (mirrors, found) = mirrors::mirrors(&recipes, file);
+        problems.extend(mirror_registries::too_deep(&recipes, &drafts, file));
+        let (mirrors, found) = mirror_registries::mirrors(&recipes, file);
         problems.extend(found);
         let exports = exports::exports(file, &recipes, &mut problems, &mut warnings);
         Problems::check(unique(problems))?;

@@ -10,7 +10,7 @@ use crate::oci::Repository;
 
 /// A registry that gets all that is published at the first, after it: the same digests under the same tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mirror {
+pub(crate) struct MirrorRegistry {
     /// `host[:port]`.
     pub(crate) registry: String,
     /// What each repository of the first is called here.
@@ -21,7 +21,7 @@ pub(crate) struct Mirror {
 pub(super) fn mirrors(
     recipes: &BTreeMap<Unit, Recipe>,
     file: Option<&FamilyFile>,
-) -> (Vec<Mirror>, Vec<Diagnostic>) {
+) -> (Vec<MirrorRegistry>, Vec<Diagnostic>) {
     let Some(file) = file else { return (Vec::new(), Vec::new()) };
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     let mut earlier: Vec<&Target> = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn mirrors(
         }
         earlier.push(mirror);
         match names(recipes, registry, mirror) {
-            Ok(repositories) => all.push(Mirror { registry: mirror.registry.clone(), repositories }),
+            Ok(repositories) => all.push(MirrorRegistry { registry: mirror.registry.clone(), repositories }),
             Err(message) => problems.push(wrong(message, "choose another owner for the mirror")),
         }
     }

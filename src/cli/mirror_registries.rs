@@ -5,7 +5,7 @@
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::event::EventKind;
-use crate::family::Mirror;
+use crate::family::MirrorRegistry;
 use crate::publish::{Publication, Published, Publisher, Source};
 
 use super::plan::Planning;
@@ -14,7 +14,7 @@ use super::workshop::{Target, trusted};
 use super::{Context, registries};
 
 /// The mirrors that a publication goes to: none where the command line names another registry than the configuration.
-pub(super) fn mirrors<'p>(planning: &'p Planning, to: Option<&str>) -> &'p [Mirror] {
+pub(super) fn mirrors<'p>(planning: &'p Planning, to: Option<&str>) -> &'p [MirrorRegistry] {
     if to.is_some() { &[] } else { &planning.workspace.family.publish.mirrors }
 }
 
@@ -22,7 +22,7 @@ pub(super) fn mirrors<'p>(planning: &'p Planning, to: Option<&str>) -> &'p [Mirr
 ///
 /// # Errors
 /// Where its name is none.
-pub(super) fn target(context: &Context, mirror: &Mirror) -> Result<Target> {
+pub(super) fn target(context: &Context, mirror: &MirrorRegistry) -> Result<Target> {
     let client = || -> Result<_> {
         let made = registries::registries(context)?(&mirror.registry);
         Ok(made.map_err(|error| {
@@ -34,7 +34,7 @@ pub(super) fn target(context: &Context, mirror: &Mirror) -> Result<Target> {
 }
 
 /// What would go to the mirrors, for `--dry-run`.
-pub(super) fn steps(mirrors: &[Mirror], published: &[Publication]) -> String {
+pub(super) fn steps(mirrors: &[MirrorRegistry], published: &[Publication]) -> String {
     let images = || published.iter().flat_map(|one| &one.release().images);
     let lines = mirrors.iter().flat_map(|mirror| {
         let names = mirror.repositories.iter();
@@ -77,7 +77,7 @@ async fn bring_one(
     context: &Context,
     planning: &Planning,
     published: &[Publication],
-    mirror: &Mirror,
+    mirror: &MirrorRegistry,
     publisher: &Publisher<'_>,
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<()> {
@@ -100,7 +100,7 @@ async fn bring_one(
 }
 
 /// Each problem, and that it is one of a mirror.
-fn incomplete(mirror: &Mirror, problems: &Problems) -> Problems {
+fn incomplete(mirror: &MirrorRegistry, problems: &Problems) -> Problems {
     let again = "run the same command again: it does what is missing";
     let message =
         format!("the mirror {} is incomplete; where the family is published it is complete", mirror.registry);
