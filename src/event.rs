@@ -2,6 +2,8 @@
 //!
 //! Events state facts, never how to show them. One log of a run is one line of JSON an event.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of the format of events; a reader refuses newer ones.
@@ -154,6 +156,15 @@ pub(crate) enum EventKind {
         reference: String,
         /// Why.
         reason: String,
+    },
+    /// Something has other versions on other platforms of one image that is to be published.
+    VersionsDiffer {
+        /// The image.
+        image: String,
+        /// What.
+        what: String,
+        /// Its version on each platform that has it.
+        versions: BTreeMap<String, String>,
     },
     /// Everything is published and read back.
     Published {

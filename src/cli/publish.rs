@@ -6,11 +6,12 @@ use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::event::EventKind;
-use crate::family::{Family, JobId, Together, Unit};
+use crate::family::{Differences, Family, JobId, Together, Unit};
 use crate::oci::Digest;
 use crate::plan::{Decision, Plan, Request};
 use crate::publish::{
-    Homes, Publication, Published, Release, RunFacts, Source, Totals, assemble, of_other_keys, units,
+    Homes, Publication, Published, Release, RunFacts, Source, Totals, assemble, of_other_keys,
+    refused_differences, shown_differences, units,
 };
 use crate::record::Passed;
 use crate::report::size;
@@ -129,6 +130,11 @@ pub(super) async fn publish(
 ) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
     let release = released(context, planning, passed)?;
+    for one in &release.differences {
+        let versions = one.versions.iter().map(|(platform, version)| (platform.to_string(), version.clone()));
+        let (image, what) = (one.unit.to_string(), one.name.clone());
+        show(EventKind::VersionsDiffer { image, what, versions: versions.collect() });
+    }
     let (complete, nothing) = (release.withheld.is_empty(), release.images.is_empty());
     let family = &planning.workspace.family;
     let units = units(release, family.publish.together);
@@ -265,6 +271,12 @@ fn released(context: &Context, planning: &Planning, passed: BTreeMap<JobId, Pass
     for withheld in &release.tags_withheld {
         let tag = format!("{}:{}", withheld.repository, withheld.tag);
         context.ui.warning(&Diagnostic::warning(format!("{tag} stays where it is: {}", withheld.reason)));
+    }
+    match workspace.family.publish.differences {
+        Differences::Refused => Problems::check(refused_differences(&release.differences))?,
+        Differences::Shown => {
+            shown_differences(&release.differences).iter().for_each(|found| context.ui.warning(found));
+        }
     }
     for warning in &release.warnings {
         context.ui.warning(warning);

@@ -22,7 +22,7 @@ use crate::oci::{Platform, Reference, Repository, Tag};
 
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use image::frontend_argument;
-pub(crate) use publication::{PublishSettings, UnitSetting};
+pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
 pub(crate) use tag_pattern::TagPattern;
 pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
 pub(crate) use written::{Source, Written};

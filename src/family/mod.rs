@@ -35,7 +35,7 @@ pub(crate) use discover::Found;
 pub(crate) use exports::{Export, ExportStyle};
 pub(crate) use mirror_registries::MirrorRegistry;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
-pub(crate) use publishing::{PublishPolicy, Together};
+pub(crate) use publishing::{Differences, PublishPolicy, Together};
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;
 pub(crate) use tag_length::COMMIT_LENGTH;

@@ -17,6 +17,7 @@ mod carry_out;
 mod desk;
 mod generation;
 mod journal;
+mod differences;
 mod fit;
 mod immutable;
 mod mend;
@@ -32,6 +33,7 @@ mod units;
 mod verify;
 
 pub(crate) use carry_out::Published;
+pub(crate) use differences::{refused as refused_differences, shown as shown_differences};
 pub(crate) use fit::of_other_keys;
 pub(crate) use generation::Generation;
 pub(crate) use journal::{Listed, State};

@@ -8,6 +8,7 @@ use crate::family::{Family, JobId, Recipe, TagPolicy, Unit};
 use crate::oci::{Descriptor, Digest, Document, ImageIndex, MediaType, Platform, Repository, Tag};
 use crate::record::Passed;
 
+use super::differences::{self, VersionDifference};
 use super::fit;
 use super::tags::{self, ImageTags, RunFacts, WithheldTag};
 
@@ -20,6 +21,8 @@ pub(crate) struct Release {
     pub(crate) withheld: Vec<Withheld>,
     /// Merged tags that stay where they are, and why.
     pub(crate) tags_withheld: Vec<WithheldTag>,
+    /// What has other versions on other platforms of the same image.
+    pub(crate) differences: Vec<VersionDifference>,
     /// What a person should know.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -118,6 +121,8 @@ pub(crate) fn assemble(
                 continue;
             }
         };
+        let found = differences::recorded(recipe, &platforms);
+        release.differences.extend(differences::differences(&recipe.unit, &found));
         match tags::of_image(recipe, &platforms, &family.tags, facts) {
             Ok(tags) => {
                 for template in &tags.without_commit {

@@ -229,3 +229,39 @@ async fn s4_row_30_mirrors_get_the_same_once_the_first_registry_has_it() {
     assert_eq!(digest(&first, "o/tool").await, digest(&second, "tool").await);
     assert_eq!(digest(&first, "o/tool").await, digest(&third, "o/p/tool").await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
+    let Some(place) = built("client::publication::i_p7") else { return };
+    let registry = Registry::ours().await;
+    let configuration =
+        format!("{CONFIGURATION}[tags]\ncommon = [\"latest\", \"v1\"]\nimmutable = [\"v*\"]\n");
+    place.write("polyarch.toml", &configuration);
+    let publish = ["publish", "--to", &registry.address];
+    let _ = run(&place, &publish).await.well();
+    let digests = async || {
+        let repository: Repository = "strict/tool".parse().unwrap();
+        let mut found = Vec::new();
+        for tag in registry.client().tags(&repository, None, 100).await.unwrap() {
+            let place = registry.client().resolve(&repository, &tag.clone().into()).await.unwrap();
+            found.push((tag.to_string(), place.unwrap().digest));
+        }
+        found
+    };
+    let before = digests().await;
+    assert_eq!(before.len(), 6);
+    let _ = run(&place, &publish).await.well();
+
+    place.write("tool/Dockerfile", &format!("{FOUNDATION}LABEL another=one\n"));
+    let _ = run(&place, &["build"]).await.well();
+    let refused = run(&place, &publish).await.ended(4);
+    for tag in ["v1", "386-v1", "amd64-v1"] {
+        let told = format!("the tag {}/strict/tool:{tag} is immutable, and would change", registry.address);
+        assert!(refused.stderr.contains(&told), "{tag}: {}", refused.stderr);
+    }
+    assert!(!refused.stderr.contains("latest is immutable"), "{}", refused.stderr);
+    assert_eq!(digests().await, before, "nothing moved");
+    place.write("polyarch.toml", &configuration.replace("\"v1\"", "\"v2\""));
+    let _ = run(&place, &publish).await.well();
+    assert_eq!(digests().await.len(), 9, "what is new is published");
+}

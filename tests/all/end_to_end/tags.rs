@@ -59,6 +59,13 @@ fn differ(test: &str, engine: Engine) {
     for later in ["source  ", "published 3 images"] {
         assert!(report.contains(later), "it is said before all else: {}", answer.stderr);
     }
+    let differ =
+        "tool differs between its platforms: tag tool-{0} is tool-1.386 on linux/386 and tool-1.amd64";
+    assert!(answer.stderr.contains(differ), "{}", answer.stderr);
+    place.write("polyarch.toml", &format!("{CONFIGURATION}[publish]\ndifferences = \"fail\"\n"));
+    let refused = place.run(&["publish"]).ended(4);
+    assert!(refused.stderr.contains("tool differs between its platforms"), "{}", refused.stderr);
+    place.write("polyarch.toml", CONFIGURATION);
     edges_by_copy_count(&place);
 
     place.write(
