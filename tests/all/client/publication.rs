@@ -265,3 +265,26 @@ async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
     let _ = run(&place, &publish).await.well();
     assert_eq!(digests().await.len(), 9, "what is new is published");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_are_units_go_one_after_the_other_and_are_gone_on_with() {
+    let Some(place) = built("client::publication::units") else { return };
+    place.write("upon/Dockerfile", "FROM tool\nLABEL upon=tool\n");
+    let _ = run(&place, &["build"]).await.well();
+    let each = format!("{CONFIGURATION}[publish]\nunit = \"image\"\n");
+    for (configuration, code) in [(CONFIGURATION, 3), (each.as_str(), 5)] {
+        place.write("polyarch.toml", configuration);
+        let registry = Registry::ours().await;
+        let upon = |request: &Request| writes(request) && request.target.contains("/strict/upon/");
+        let denied = refusal(403, "DENIED", "requested access to the resource is denied");
+        let proxy = FaultProxy::start(&registry.address, vec![rule(usize::MAX, upon, denied)]).await;
+        let answer = run(&place, &["publish", "--to", &proxy.address]).await.ended(code);
+        // As a family nothing of either is public; by itself the first is whole.
+        assert_eq!(tags(&registry, "strict/tool").await.len(), if code == 5 { 3 } else { 0 });
+        assert_eq!(tags(&registry, "strict/upon").await.len(), 0);
+        let told = "not all of the images are published: 1 of 2 publications are done";
+        assert_eq!(answer.stderr.contains("1 of 2 publications"), code == 5, "{told}: {}", answer.stderr);
+        let _ = run(&place, &["publish", "--to", &registry.address]).await.well();
+        assert_eq!(tags(&registry, "strict/upon").await.len(), 3);
+    }
+}
