@@ -134,7 +134,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let index = Arc::new(folder.index()?);
     let staged = staged(context, &planning, archives, &folder, &index).await;
     let mut staged = staged.inspect_err(|_| folder.leave())?;
-    folder.place(&mut staged, &index)?;
+    folder.place(&mut staged)?;
     tell(context, &folder, &staged);
     Ok(Ended::Well)
 }

@@ -120,11 +120,15 @@ impl Folder {
         Ok(Staged { archive, sha256, size, stood, part: (!stood).then_some(part) })
     }
 
-    /// Give all files their names, and then write the index: who sees it sees them.
+    /// Give all files their names, and then write the index: who sees it sees them. Others who do the same wait.
     ///
     /// # Errors
     /// Where a file cannot be renamed. The index is then as it was.
-    pub(crate) fn place(&self, staged: &mut [Staged], old: &Index) -> Result<()> {
+    pub(crate) fn place(&self, staged: &mut [Staged]) -> Result<()> {
+        let locked = File::open(&self.path).and_then(|folder| folder.lock().map(|()| folder));
+        let _locked = locked.map_err(|error| self.failed("lock the folder", &self.path, &error))?;
+        // It may have changed since the files were begun.
+        let old = self.index()?;
         for file in staged.iter_mut() {
             let path = self.file(&file.archive.name);
             let Some(part) = file.part.take() else { continue };
@@ -136,7 +140,7 @@ impl Folder {
         let stands = |name: &str, size: u64| {
             fs::symlink_metadata(self.file(name)).is_ok_and(|there| there.is_file() && there.len() == size)
         };
-        let index = Index::of(staged, old, stands);
+        let index = Index::of(staged, &old, stands);
         let path = self.file(INDEX_NAME);
         self.write_index(&path, &index).map_err(|error| self.failed("write", &path, &error))?;
         Ok(())

@@ -247,3 +247,31 @@ fn bytes_on_their_way_are_told_from_time_to_time() {
     live.tick(9000);
     assert!(!stderr.text()[before..].contains("sent to"), "it is over");
 }
+
+#[test]
+fn files_on_their_way_are_told_from_time_to_time_and_at_their_end() {
+    let exporting = |at_milliseconds, looking, bytes| Event {
+        at_milliseconds,
+        kind: EventKind::Exporting { file: "a.tar".to_owned(), looking, bytes, at_most: 90_000_000 },
+    };
+    let ended = |stood| Event {
+        at_milliseconds: 30_000,
+        kind: EventKind::Exported { file: "a.tar".to_owned(), bytes: 1_000_000, stood },
+    };
+    let (plain, _, stderr) = ui(Colour::Never, Display::Plain);
+    for at in 0..150 {
+        plain.show(&exporting(1000 + at * 100, at < 20, at * 100_000));
+    }
+    plain.show(&ended(false));
+    plain.show(&ended(true));
+    let told = "  a.tar  10.0 MB of 90.0 MB written\na.tar  1.0 MB\na.tar  1.0 MB  as before\n";
+    assert_eq!(stderr.text(), told);
+    let (live, _, stderr) = ui(Colour::Never, Display::Live { columns: 80 });
+    live.show(&exporting(1000, true, 1_000_000));
+    live.show(&exporting(3000, true, 2_000_000));
+    assert!(stderr.text().contains("a.tar  2.0 s  2.0 MB of 90.0 MB layers read"), "{}", stderr.text());
+    live.show(&ended(false));
+    let before = stderr.text().len();
+    live.tick(40_000);
+    assert!(!stderr.text()[before..].contains("layers read"), "it is over");
+}

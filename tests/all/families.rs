@@ -474,3 +474,23 @@ fn publish_nothing() {
 fn verify_nothing() {
     case("verify-nothing");
 }
+
+#[test]
+fn export_nothing() {
+    case("export-nothing");
+}
+
+#[test]
+fn export_not_built() {
+    case("export-not-built");
+}
+
+#[test]
+fn f_c6_export() {
+    case("f-c6-export");
+}
+
+#[test]
+fn export_names() {
+    case("export-names");
+}

@@ -97,7 +97,7 @@ fn is_alive(process: &str) -> bool {
 fn f_p3_every_command_that_waits_for_a_registry_hears_the_first_signal() {
     let (registry, taken) = silent_registry();
     let place = one_image(&format!("FROM {registry}/library/base:1\n"));
-    for command in ["plan", "why a", "build", "publish", "verify", "load a"] {
+    for command in ["plan", "why a", "build", "publish", "verify", "load a", "export a"] {
         for expected in SIGNALS {
             let before = taken.load(Ordering::SeqCst);
             let child = place.start(&command.split(' ').collect::<Vec<_>>());

@@ -15,7 +15,7 @@ async fn export(shop: &Shop, archives: &[Archive], path: &Path) -> Result<Vec<(S
         let index = folder.index()?;
         let staged = archives.into_iter().map(|archive| folder.stage(archive, &index, &blobs, 2, &|_| {}));
         let mut staged = staged.collect::<Result<Vec<_>>>()?;
-        folder.place(&mut staged, &index)?;
+        folder.place(&mut staged)?;
         Ok(staged.into_iter().map(|file| (file.archive.name, file.stood)).collect())
     });
     work.await.expect("it ends")
@@ -186,4 +186,24 @@ async fn a_signal_leaves_nothing() {
     let problems = work.await.expect("it ends").expect_err("it was stopped");
     assert!(problems.to_string().contains("it was stopped"), "{problems}");
     assert!(!target.exists(), "the folder that was made goes too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn exports_into_one_folder_at_once_all_stand_in_the_index() {
+    let (shop, folder) = (Shop::new(), tempfile::tempdir().expect("a folder"));
+    let names: Vec<String> = (0..8).map(|at| format!("{at}-{{image}}{{suffix}}.tar")).collect();
+    let mut all = Vec::new();
+    for name in &names {
+        all.push(two(&shop, &format!("[[export]]\nname = \"{name}\"\n")).await);
+    }
+    let exports = all.iter().map(|archives| export(&shop, archives, folder.path()));
+    for done in futures_util::future::join_all(exports).await {
+        done.expect("exported");
+    }
+    let index = index(folder.path());
+    let files: usize = { index["exports"].as_array().expect("exports") }
+        .iter()
+        .map(|one| one["files"].as_object().map_or(0, |files| files.len()))
+        .sum();
+    assert_eq!(files, 16);
 }
