@@ -207,3 +207,15 @@ async fn exports_into_one_folder_at_once_all_stand_in_the_index() {
         .sum();
     assert_eq!(files, 16);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_image_under_the_same_name_is_written() {
+    let (shop, folder) = (Shop::new(), tempfile::tempdir().expect("a folder"));
+    let mut archives = two(&shop, "[[export]]\n").await;
+    export(&shop, &archives, folder.path()).await.expect("exported");
+    let of_arm = archives[1].images.values().next().expect("an image").clone();
+    archives[0].images.values_mut().for_each(|image| *image = of_arm.clone());
+    archives[1].references.push("another/name:1".to_owned());
+    let again = export(&shop, &archives, folder.path()).await.expect("exported");
+    assert!(again.iter().all(|(_, stood)| !stood), "{again:?}");
+}
