@@ -180,13 +180,19 @@ fn item<'a>(package: &Package, files: impl Iterator<Item = &'a String>, system: 
     }
 }
 
-/// The package URL of a package: github.com/package-url/purl-spec, with its types `deb`, `apk`, `pypi`, `conda`.
+/// The package URL of a package: github.com/package-url/purl-spec, with its types `deb`, `apk`, `rpm`, `pypi`, `conda`.
 fn url_of(package: &Package, system: &System) -> Reference {
+    // An epoch is no part of the version there.
+    let (epoch, version) = match package.version.split_once(':') {
+        Some((epoch, version)) if package.manager == Manager::Rpm => (Some(epoch), version),
+        _ => (None, package.version.as_str()),
+    };
     let name = match package.manager {
         Manager::Pypi => package.name.to_lowercase().replace(['_', '.'], "-"),
         Manager::Deb | Manager::Apk | Manager::Conda => package.name.to_lowercase(),
+        Manager::Rpm => package.name.clone(),
     };
-    let of_system = matches!(package.manager, Manager::Deb | Manager::Apk);
+    let of_system = matches!(package.manager, Manager::Deb | Manager::Apk | Manager::Rpm);
     let space = system.id.as_ref().filter(|_| of_system);
     let path = match space {
         Some(space) => format!("{}/{}/{}", package.manager.name(), encoded(space), encoded(&name)),
@@ -198,7 +204,8 @@ fn url_of(package: &Package, system: &System) -> Reference {
     if let Some(release) = &release {
         qualifiers.insert("distro", release);
     }
-    package_url(&path, &package.version, qualifiers)
+    qualifiers.extend(epoch.map(|epoch| ("epoch", epoch)));
+    package_url(&path, version, qualifiers)
 }
 
 fn package_url(path: &str, version: &str, qualifiers: BTreeMap<&str, &str>) -> Reference {

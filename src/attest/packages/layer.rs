@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, Result, Write};
 
 use super::tar::{Archive, Entry, EntryKind, Visitor};
-use super::{Listed, Package, System, alpine, conda, debian, python};
+use super::{Listed, Package, System, alpine, conda, debian, python, rpm};
 
 /// How large a database file may be, in bytes, and how much of the description of a Python distribution is read.
 const DATABASE_LIMIT: u64 = 128 << 20;
@@ -23,6 +23,8 @@ enum Database {
     Debian,
     Alpine,
     Rpm,
+    RpmJournal,
+    OtherRpm,
     Python,
     Conda,
     System,
@@ -37,10 +39,12 @@ impl Database {
             ("var/lib/dpkg", "status") => Some(Self::Debian),
             ("var/lib/dpkg/status.d", _) if !name.ends_with(".md5sums") => Some(Self::Debian),
             ("lib/apk/db" | "usr/lib/apk/db", "installed") => Some(Self::Alpine),
-            (
-                "var/lib/rpm" | "usr/lib/sysimage/rpm" | "usr/share/rpm",
-                "Packages" | "Packages.db" | "rpmdb.sqlite",
-            ) => Some(Self::Rpm),
+            ("var/lib/rpm" | "usr/lib/sysimage/rpm" | "usr/share/rpm", _) => match name {
+                "rpmdb.sqlite" => Some(Self::Rpm),
+                "rpmdb.sqlite-wal" => Some(Self::RpmJournal),
+                "Packages" | "Packages.db" => Some(Self::OtherRpm),
+                _ => None,
+            },
             ("etc" | "usr/lib", "os-release") => Some(Self::System),
             (_, "METADATA") if last.ends_with(".dist-info") => Some(Self::Python),
             (_, "PKG-INFO") if last.ends_with(".egg-info") || last == "EGG-INFO" => Some(Self::Python),
@@ -62,7 +66,14 @@ impl Database {
             Self::Python => Facts::Packages(python::package(&text()).into_iter().collect()),
             Self::Conda => Facts::Packages(conda::package(bytes).into_iter().collect()),
             Self::System => Facts::System(System::parse(&text())),
-            Self::Rpm => Facts::Unread("a database of rpm".to_owned()),
+            Self::Rpm => {
+                rpm::packages(bytes).map_or_else(|why| Facts::Unread(why.to_owned()), Facts::Packages)
+            }
+            Self::RpmJournal if bytes.is_empty() => Facts::Packages(Vec::new()),
+            Self::RpmJournal => {
+                Facts::Unread("changes that the database beside it does not have yet".to_owned())
+            }
+            Self::OtherRpm => Facts::Unread("a database of rpm in a form that is not read here".to_owned()),
         }
     }
 }

@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | dpkg | `var/lib/dpkg/status`, `var/lib/dpkg/status.d/` | yes |
 //! | apk | `lib/apk/db/installed`, `usr/lib/apk/db/installed` | yes |
-//! | rpm | `rpmdb.sqlite`, `Packages.db` | no: named in the result as not read |
-//! | rpm before 4.16 | `Packages`, a Berkeley database | no: named in the result as not read |
+//! | rpm since 4.16 | `rpmdb.sqlite` | yes |
+//! | rpm of SUSE; rpm before 4.16 | `Packages.db`; `Packages`, a Berkeley database | no: named in the result as not read |
 //! | pip and others for Python | `*.dist-info/METADATA`, `*.egg-info` | yes |
 //! | conda, mamba, micromamba | `conda-meta/*.json` | yes |
 
@@ -19,6 +19,8 @@ mod alpine;
 mod image;
 mod layer;
 mod python;
+mod rpm;
+mod sqlite;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,8 @@ pub(crate) enum Manager {
     Deb,
     /// apk.
     Apk,
+    /// rpm.
+    Rpm,
     /// pip and whatever else installs for Python.
     Pypi,
     /// conda.
@@ -54,6 +58,7 @@ impl Manager {
         match self {
             Self::Deb => "deb",
             Self::Apk => "apk",
+            Self::Rpm => "rpm",
             Self::Pypi => "pypi",
             Self::Conda => "conda",
         }

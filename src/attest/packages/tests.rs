@@ -151,6 +151,15 @@ fn long_names_links_and_large_files_are_understood() {
     }
     let link = layer(&[entry("q/y.dist-info/METADATA", b'1', "p/other", b"")]);
     assert_eq!(ImagePackages::of([&link]).unread.len(), 1, "what cannot be read is told");
+    for unread in [
+        "var/lib/rpm/Packages",
+        "usr/lib/sysimage/rpm/Packages.db",
+        "var/lib/rpm/rpmdb.sqlite",
+        "var/lib/rpm/rpmdb.sqlite-wal",
+    ] {
+        let found = ImagePackages::of([&layer(&[file(unread, "x")])]);
+        assert!(found.unread.contains_key(unread), "{unread}");
+    }
     let system = layer(&[file("usr/lib/os-release", "NAME=\"Debian\"\nID=debian\nVERSION_ID=\"13\"\n")]);
     let expected = System { id: Some("debian".into()), version: Some("13".into()) };
     assert_eq!(ImagePackages::of([&system]).system, expected);
