@@ -1,6 +1,7 @@
 //! `polyarch build`: run the plan, keep the results in the store, and publish if asked.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::run::{self, Builder, HostTests, Ran, Session};
 
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
-use super::{Context, Ended, publish, registries, secrets, workshop};
+use super::{Context, Ended, publish, registries, secrets, sign, workshop};
 
 /// How often elapsed times are drawn again.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,6 +42,9 @@ pub(super) struct Options {
     /// Publish to this registry instead, as `host[:port]`
     #[arg(long, value_name = "REGISTRY", requires = "publish")]
     to: Option<String>,
+    /// Sign what is published with the key in this file
+    #[arg(long, value_name = "FILE", requires = "publish")]
+    sign_key: Option<PathBuf>,
     /// How many jobs run at once; one a processor where it is not given
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
     slots: Option<u16>,
@@ -58,6 +62,18 @@ pub(super) struct Options {
     dry_run: bool,
 }
 
+impl Options {
+    /// How to publish.
+    fn wanted(&self) -> publish::Wanted {
+        publish::Wanted {
+            to: self.to.clone(),
+            dry_run: false,
+            allow_rollback: false,
+            sign_key: self.sign_key.clone(),
+        }
+    }
+}
+
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
     if options.dry_run {
@@ -66,6 +82,11 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     planning.shelf.writable()?;
     refuse(context, &planning)?;
+    if options.publish {
+        // What could not be signed in the end is not built first.
+        let _: Option<sign::Signing> =
+            sign::Signing::wanted(context, &planning.workspace, &options.wanted())?;
+    }
     recorder::sweep_dead(&planning.shelf.folder);
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     recorder.show(EventKind::RunStarted {
@@ -121,7 +142,7 @@ async fn build_and_publish(
         return Err(failures.err().into_iter().fold(stopped.into(), Problems::and));
     }
     if options.publish {
-        let request = publish::Wanted { to: options.to.clone(), dry_run: false, allow_rollback: false };
+        let request = options.wanted();
         let show = recorder.clone();
         let show = move |kind| show.show(kind);
         let published = publish::publish(context, planning, ran.passed, &request, &show).await;
@@ -232,7 +253,7 @@ fn session<'a>(
         address,
         builders,
         registries: registries::registries(context)?,
-        host: HostTests { folder: workspace.root.clone(), variables: context.environment.whole() },
+        host: HostTests { folder: workspace.root.clone(), variables: sign::without_keys(context, workspace) },
         redactor: Redactor::new(secrets::values(&secrets)),
         secrets,
         folder,

@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 /// The commit's first twelve digits; `None` outside a repository, or before the first commit.
 pub(super) fn commit(root: &Path) -> Option<String> {
+    whole_commit(root).map(|hash| hash[..12].to_owned())
+}
+
+/// All of its digits.
+pub(super) fn whole_commit(root: &Path) -> Option<String> {
     let git = root.ancestors().find_map(git_folder)?;
     let head = std::fs::read_to_string(git.join("HEAD")).ok()?;
     let hash = match head.trim().strip_prefix("ref: ") {
@@ -11,7 +16,7 @@ pub(super) fn commit(root: &Path) -> Option<String> {
         None => head.trim().to_owned(),
     };
     let whole = hash.len() >= 40 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-    whole.then(|| hash[..12].to_owned())
+    whole.then_some(hash)
 }
 
 /// `.git` is a folder, or in a work tree a file that names one.

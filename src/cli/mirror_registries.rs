@@ -4,12 +4,12 @@
 //! undoes nothing: it is told, the other mirrors are brought up all the same, and the same command goes on with it.
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::event::EventKind;
 use crate::family::MirrorRegistry;
-use crate::publish::{Publication, Published, Publisher, Source};
+use crate::publish::{Publication, Source};
 
+use super::carrying::Carrying;
 use super::plan::Planning;
-use super::publish::{Wanted, homes, watched};
+use super::publish::{Wanted, homes};
 use super::workshop::{Target, trusted};
 use super::{Context, registries};
 
@@ -50,15 +50,13 @@ pub(super) fn steps(mirrors: &[MirrorRegistry], published: &[Publication]) -> St
 /// Of kind [`Kind::Incomplete`] where a mirror lacks something, after all of them were tried; and where it is stopped.
 pub(super) async fn bring(
     context: &Context,
-    planning: &Planning,
+    carrying: &Carrying<'_>,
     published: &[Publication],
     wanted: &Wanted,
-    publisher: &Publisher<'_>,
-    show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<()> {
     let mut behind: Option<Problems> = None;
-    for mirror in mirrors(planning, wanted.to.as_deref()) {
-        let Err(problems) = bring_one(context, planning, published, mirror, publisher, show).await else {
+    for mirror in mirrors(carrying.planning, wanted.to.as_deref()) {
+        let Err(problems) = bring_one(context, carrying, published, mirror).await else {
             continue;
         };
         let told = incomplete(mirror, &problems);
@@ -75,28 +73,18 @@ pub(super) async fn bring(
 
 async fn bring_one(
     context: &Context,
-    planning: &Planning,
+    carrying: &Carrying<'_>,
     published: &[Publication],
     mirror: &MirrorRegistry,
-    publisher: &Publisher<'_>,
-    show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<()> {
-    let target = target(context, mirror)?;
+    let (planning, target) = (carrying.planning, target(context, mirror)?);
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: false };
     let releases = published.iter().map(|one| one.release().renamed(&mirror.repositories)).collect();
     let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
     let preparing = Publication::prepare_each(releases, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
-    for publication in &prepared {
-        context.signals.unless_stopped(publication.keep_immutable(target.towards())).await?;
-    }
-    for publication in &prepared {
-        let stop = context.signals.stop();
-        let work = publication.carry_out(&source, target.towards(), publisher, stop, show);
-        let _: Published = watched(context, publication.bytes_at_most(), &target.name, work).await?;
-    }
-    Ok(())
+    carrying.carry_out(context, &prepared, &source, &target).await
 }
 
 /// Each problem, and that it is one of a mirror.

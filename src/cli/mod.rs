@@ -2,6 +2,7 @@
 
 mod access;
 mod build;
+mod carrying;
 mod commit;
 mod doctor;
 mod environment;
@@ -22,6 +23,7 @@ mod registries;
 mod sbom;
 mod secrets;
 mod serve;
+mod sign;
 mod signals;
 mod verify;
 mod why;

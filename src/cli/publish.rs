@@ -1,26 +1,29 @@
 //! `polyarch publish`: join and publish what the store holds for this tree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Kind, Problems, Result, count};
+use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::event::EventKind;
 use crate::family::{Differences, Family, JobId, Together, Unit};
 use crate::oci::Digest;
 use crate::plan::{Decision, Plan, Request};
 use crate::publish::{
-    Homes, Publication, Published, Release, RunFacts, Source, Totals, assemble, of_other_keys,
-    refused_differences, shown_differences, units,
+    Homes, Publication, Release, RunFacts, Source, Totals, assemble, of_other_keys, refused_differences,
+    shown_differences, units,
 };
 use crate::record::Passed;
 use crate::report::size;
 
+use super::carrying::Carrying;
 use super::plan::{Planning, What};
 use super::publisher::publisher;
+use super::sign::Signing;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
-use super::{Context, Ended, mirror_registries, recorder, registries};
+use super::{Context, Ended, mirror_registries, recorder, registries, sign};
 
 /// Join the platforms and publish what the store holds for this tree
 #[derive(Debug, Args)]
@@ -40,6 +43,9 @@ pub(super) struct Options {
     /// Let tags go back from a newer publication to this older one
     #[arg(long)]
     allow_rollback: bool,
+    /// Sign with the key in this file
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
 }
 
 /// How often it is looked how many bytes went out.
@@ -50,13 +56,19 @@ pub(super) struct Wanted {
     pub(super) to: Option<String>,
     pub(super) dry_run: bool,
     pub(super) allow_rollback: bool,
+    /// The file of the key to sign with, over that of the configuration.
+    pub(super) sign_key: Option<PathBuf>,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
     let passed = standing(&planning.plan);
-    let wanted =
-        Wanted { to: options.to.clone(), dry_run: options.dry_run, allow_rollback: options.allow_rollback };
+    let wanted = Wanted {
+        to: options.to.clone(),
+        dry_run: options.dry_run,
+        allow_rollback: options.allow_rollback,
+        sign_key: options.sign_key.clone(),
+    };
     let ui = context.ui.clone();
     let show =
         move |kind: EventKind| ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
@@ -94,6 +106,16 @@ fn beside(planning: &Planning) -> (BTreeMap<JobId, Passed>, BTreeMap<JobId, Dige
     (found, keys.map(|(job, planned)| (job.clone(), planned.key.clone())).collect())
 }
 
+/// The jobs that have passed, and those that records stand for.
+pub(super) fn with_those_beside(
+    planning: &Planning,
+    passed: &BTreeMap<JobId, Passed>,
+) -> BTreeMap<JobId, Passed> {
+    let (mut all, _) = beside(planning);
+    all.extend(passed.clone());
+    all
+}
+
 /// Where the family is published: what the command line says, else the configuration, else the store itself.
 pub(super) fn target(
     context: &Context,
@@ -129,6 +151,11 @@ pub(super) async fn publish(
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
+    let signing = match wanted.dry_run {
+        true => None,
+        false => Signing::wanted(context, &planning.workspace, wanted)?,
+    };
+    let records = signing.iter().flat_map(|_| with_those_beside(planning, &passed)).collect();
     let release = released(context, planning, passed)?;
     for one in &release.differences {
         let versions = one.versions.iter().map(|(platform, version)| (platform.to_string(), version.clone()));
@@ -150,40 +177,23 @@ pub(super) async fn publish(
     let preparing = Publication::prepare_each(units, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
     if wanted.dry_run {
-        let steps = prepared.iter().flat_map(Publication::steps);
-        let steps: String = steps.map(|step| format!("{step}\n")).collect();
-        let mirrors =
-            mirror_registries::steps(mirror_registries::mirrors(planning, wanted.to.as_deref()), &prepared);
-        context.ui.data(&format!("{steps}{mirrors}{}", total(Publication::totals(&prepared))));
+        context.ui.data(&dry_run(planning, wanted, &prepared));
         return Ok(Ended::Well);
     }
     if nothing {
         context.ui.note("nothing to publish");
     }
-    for publication in &prepared {
-        context.signals.unless_stopped(publication.keep_immutable(target.towards())).await?;
-    }
-    let publisher = publisher(context, &planning.workspace.root, wanted.allow_rollback).await?;
-    for (done, publication) in prepared.iter().enumerate() {
-        let stop = context.signals.stop();
-        let work = publication.carry_out(&source, target.towards(), &publisher, stop, show);
-        let carried_out: Result<Published> =
-            watched(context, publication.bytes_at_most(), &target.name, work).await;
-        let _ = carried_out.map_err(|problems| after_others(problems, done, prepared.len()))?;
-    }
-    mirror_registries::bring(context, planning, &prepared, wanted, &publisher, show).await?;
+    let carrying = Carrying {
+        planning,
+        publisher: publisher(context, &planning.workspace.root, wanted.allow_rollback).await?,
+        signing,
+        records,
+        show,
+    };
+    carrying.carry_out(context, &prepared, &source, &target).await?;
+    mirror_registries::bring(context, &carrying, &prepared, wanted).await?;
     // Told above, each with its reason; what could be published is.
     Ok(if complete { Ended::Well } else { Ended::With(1) })
-}
-
-/// A failure after other units are published: what was asked for is incomplete, however far this one came.
-fn after_others(problems: Problems, done: usize, all: usize) -> Problems {
-    if done == 0 {
-        return problems;
-    }
-    let before = format!("{done} of {} are done", count(all, "publication"));
-    let problem = Diagnostic::new(Kind::Incomplete, "not all of the images are published").because(before);
-    problems.and(problem.hint("run the same command again: it does what is missing").into())
 }
 
 /// Where the journals of a family are: in the repository of its first image, or each in its own.
@@ -194,6 +204,22 @@ pub(super) fn homes(family: &Family) -> Result<Homes> {
     }
     let first = family.recipes().next().map(|recipe| recipe.repository.clone());
     Ok(Homes::One(first.ok_or_else(|| Diagnostic::request("the family has no images"))?))
+}
+
+/// Every step in its order, and what they come to.
+fn dry_run(planning: &Planning, wanted: &Wanted, prepared: &[Publication]) -> String {
+    let steps = prepared.iter().flat_map(Publication::steps).map(|step| format!("{step}\n"));
+    let (tags, content): (Vec<String>, Vec<String>) = steps.partition(|step| step.starts_with("tag "));
+    let signed = prepared.iter().map(|one| sign::steps(&planning.workspace, wanted, one.release()));
+    let mirrors = mirror_registries::mirrors(planning, wanted.to.as_deref());
+    [
+        content.concat(),
+        signed.collect::<Vec<_>>().concat(),
+        tags.concat(),
+        mirror_registries::steps(mirrors, prepared),
+        total(Publication::totals(prepared)),
+    ]
+    .concat()
 }
 
 /// The last line of `--dry-run`.

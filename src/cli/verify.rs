@@ -1,5 +1,7 @@
 //! `polyarch verify`: does the registry equal the plan?
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
@@ -8,7 +10,7 @@ use crate::publish::{self, Publication, Source};
 use super::plan::{Planning, What};
 use super::publish::{homes, prepare, standing, target};
 use super::workshop::trusted;
-use super::{Context, Ended, mirror_registries};
+use super::{Context, Ended, mirror_registries, sign};
 
 /// Compare what is published with what this tree would publish
 #[derive(Debug, Args)]
@@ -21,6 +23,9 @@ pub(super) struct Options {
     /// Look at this registry instead, as `host[:port]`
     #[arg(long, value_name = "REGISTRY")]
     to: Option<String>,
+    /// Check signatures by the public key in this file
+    #[arg(long, value_name = "FILE")]
+    verify_key: Option<PathBuf>,
 }
 
 /// How many differences are told one by one.
@@ -50,7 +55,12 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
     let passed = standing(&planning.plan);
     let publication = prepare(context, &planning, passed, &target).await?;
+    let key = sign::public_key(context, &planning.workspace, options.verify_key.as_deref())?;
+    let kinds = sign::kinds(&planning.workspace);
     let mut differences = publish::verify(&publication, target.towards()).await?;
+    if let Some(key) = &key {
+        differences.extend(sign::differences(key, kinds, publication.release(), &target).await?);
+    }
     let source_scope = trusted();
     for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
         let target = mirror_registries::target(context, mirror)?;
@@ -60,6 +70,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         let release = publication.release().renamed(&mirror.repositories);
         let there = Publication::prepare(release, &homes, &source).await?;
         differences.extend(publish::verify(&there, target.towards()).await?);
+        if let Some(key) = &key {
+            differences.extend(sign::differences(key, kinds, there.release(), &target).await?);
+        }
     }
     let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
     let shown = differences.into_iter().take(DIFFERENCES_SHOWN);
@@ -73,6 +86,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     let tags = publication.release().tag_count();
     Problems::check(found)?;
-    context.ui.data(&format!("{} equals the plan: {}\n", target.name, crate::diag::count(tags, "tag")));
+    let signed = if key.is_some() { ", all signed" } else { "" };
+    let tags = crate::diag::count(tags, "tag");
+    context.ui.data(&format!("{} equals the plan: {tags}{signed}\n", target.name));
     Ok(Ended::Well)
 }

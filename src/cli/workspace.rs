@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::config::{self, BuilderSetting, FamilyFile};
+use crate::config::{self, BuilderSetting, FamilyFile, SignSettings};
 use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::Dockerfile;
 use crate::family::discover::{is_dockerfile, named_dockerfiles};
@@ -32,6 +32,8 @@ pub(super) struct Workspace {
     pub(super) store: Option<PathBuf>,
     /// The builders that the configuration names.
     pub(super) builders: BTreeMap<String, BuilderSetting>,
+    /// How what is published is signed.
+    pub(super) sign: SignSettings,
     /// The files that the family was read from, relative to the folder, and what stood in them.
     read: BTreeMap<PathBuf, Digest>,
 }
@@ -66,8 +68,8 @@ impl Workspace {
         let args = arguments.clone();
         let sources = Sources { name, file, dockerfiles, args, root_image: None, machine: machine()? };
         let family = Family::resolve(&sources)?;
-        let builders = sources.file.map(|file| file.builder).unwrap_or_default();
-        Ok(Self { root, family, store, builders, read })
+        let (builders, sign) = sources.file.map(|file| (file.builder, file.sign)).unwrap_or_default();
+        Ok(Self { root, family, store, builders, sign, read })
     }
 
     /// The files of the family that are not what they were when they were read: F-C19. What was read counts.

@@ -62,6 +62,7 @@ impl FamilyFile {
         self.image = reading.images(whole);
         self.builder = builders(reading, whole);
         self.export = exports::exports(reading, whole);
+        self.sign = reading.sign(whole).unwrap_or_default();
         if let Some(name) = self.name.as_ref().filter(|name| name.value.trim().is_empty()) {
             reading.wrong(&name.span, Diagnostic::request("`name` is empty"));
         }

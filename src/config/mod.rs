@@ -8,6 +8,7 @@ mod file;
 mod image;
 mod publication;
 mod section;
+mod sign;
 mod syntax;
 mod tag_pattern;
 mod template;
@@ -23,6 +24,7 @@ use crate::oci::{Platform, Reference, Repository, Tag};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use image::frontend_argument;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
+pub(crate) use sign::SignSettings;
 pub(crate) use tag_pattern::TagPattern;
 pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
 pub(crate) use written::{Source, Written};
@@ -87,6 +89,8 @@ pub(crate) struct FamilyFile {
     pub(crate) builder: BTreeMap<String, BuilderSetting>,
     /// Images that are written into files.
     pub(crate) export: Vec<ExportSetting>,
+    /// How what is published is signed.
+    pub(crate) sign: SignSettings,
 }
 
 /// Whether emulation is allowed.

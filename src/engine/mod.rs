@@ -17,6 +17,7 @@ pub(crate) use order::{
 };
 
 pub(crate) use private::private_folder;
+pub(crate) use process::{Program, find_all};
 pub(crate) use redact::Redactor;
 
 use crate::diag::Diagnostic;

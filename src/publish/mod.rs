@@ -45,7 +45,7 @@ pub(crate) use rollback::{Rollback, publications};
 pub(crate) use tags::{RunFacts, common_values, render};
 pub(crate) use transaction::Publisher;
 pub(crate) use units::units;
-pub(crate) use verify::verify;
+pub(crate) use verify::{Difference, DifferenceKind, verify};
 
 #[cfg(test)]
 mod fixture;

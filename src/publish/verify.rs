@@ -38,6 +38,13 @@ pub(crate) enum DifferenceKind {
     DocumentMissing,
     /// A blob is not there, or has another size.
     BlobMissing,
+    /// What should be said of it is not said, or not by whom it should be.
+    Unsaid {
+        /// What should be said.
+        what: &'static str,
+        /// How that stands.
+        why: String,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -51,6 +58,7 @@ impl fmt::Display for Difference {
             DifferenceKind::PlatformMissing(platform) => write!(f, "{reference} lacks {platform}"),
             DifferenceKind::DocumentMissing => write!(f, "the manifest {reference} is missing"),
             DifferenceKind::BlobMissing => write!(f, "the blob {reference} is missing"),
+            DifferenceKind::Unsaid { what, why } => write!(f, "the {what} of {reference} {why}"),
         }
     }
 }

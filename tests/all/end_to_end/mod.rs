@@ -8,6 +8,7 @@ mod interrupted;
 mod parent_and_child;
 mod refusals;
 mod selection;
+mod signed;
 mod tags;
 mod tiny_stacks;
 mod trust;

@@ -1,0 +1,99 @@
+//! Signatures without a key: `cosign` makes them where it is installed, with the identity that a CI service gives.
+//!
+//! The certificate authority and the transparency log that this needs are cosign's to talk to. It reads what it signs
+//! from the registry, by digest; so that must be there already.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::diag::Diagnostic;
+use crate::engine::{Program, find_all};
+
+use super::attachment::Wanted;
+use super::statement::Kind;
+
+/// How long one call may take.
+const TIME_LIMIT: Duration = Duration::from_secs(300);
+/// How much of its answer is kept, in bytes.
+const ANSWER_BYTES: usize = 64 << 10;
+/// Variables by which a CI service says that it gives tokens of an identity.
+const TOKENS: [&str; 2] = ["SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"];
+
+/// An installed cosign, and an identity.
+pub(crate) struct Cosign {
+    path: PathBuf,
+    environment: BTreeMap<OsString, OsString>,
+}
+
+impl Cosign {
+    /// Finds both. `environment` is all that cosign is given, and that an identity is looked for in.
+    ///
+    /// # Errors
+    /// Where one of them is not there.
+    pub(crate) fn find(
+        search_path: &OsStr,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> Result<Self, Diagnostic> {
+        let has = |name: &str| environment.get(OsStr::new(name)).is_some_and(|value| !value.is_empty());
+        if !TOKENS.iter().any(|name| has(name)) {
+            let problem = "sign without a key: the surroundings give no token of an identity";
+            return Err(Diagnostic::surroundings(problem)
+                .because(format!("neither {} nor {} is set", TOKENS[0], TOKENS[1]))
+                .hint("on GitHub, let the job have it: permissions: { id-token: write }")
+                .hint("elsewhere sign with a key: polyarch publish --sign-key sign.key"));
+        }
+        let path = find_all("cosign", search_path).into_iter().next().ok_or_else(|| {
+            Diagnostic::surroundings("sign without a key: there is no `cosign` on the search path")
+                .hint("install it: sudo apt-get install cosign")
+                .hint("or sign with a key: polyarch publish --sign-key sign.key")
+        })?;
+        Ok(Self { path, environment })
+    }
+
+    /// Has a statement made and attached. `registry` is `host[:port]`, and `plain` says that it is spoken to
+    /// without TLS; `predicate` is what is said, as JSON, of any kind but a signature.
+    ///
+    /// # Errors
+    /// Where cosign fails.
+    pub(crate) async fn say(
+        &self,
+        registry: &str,
+        plain: bool,
+        wanted: &Wanted,
+        predicate: &str,
+    ) -> Result<(), Diagnostic> {
+        let reference = format!("{registry}/{}@{}", wanted.repository, wanted.subject);
+        let doing = || format!("have cosign make the {} of {reference}", wanted.kind.name());
+        let mut program = Program::new(&self.path, TIME_LIMIT);
+        for (name, value) in &self.environment {
+            program = program.variable(name, value);
+        }
+        let failed = |error: std::io::Error| Diagnostic::surroundings(doing()).caused_by(&error);
+        let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+        program = match wanted.kind {
+            Kind::Signature => program.arguments(["sign", "--yes"]),
+            Kind::Bill | Kind::Provenance => {
+                file.write_all(predicate.as_bytes()).map_err(failed)?;
+                let kind = if wanted.kind == Kind::Bill { "spdxjson" } else { "slsaprovenance1" };
+                program.arguments(["attest", "--yes", "--type", kind, "--predicate"]).argument(file.path())
+            }
+        };
+        if plain {
+            program = program.argument("--allow-http-registry");
+        }
+        let output = program.argument(&reference).capture(ANSWER_BYTES).await?;
+        if output.ended.success() {
+            return Ok(());
+        }
+        let problem = Diagnostic::surroundings(doing()).because(output.ended);
+        let complaint = output.complaint();
+        let last = complaint.lines().last().unwrap_or_default().to_owned();
+        Err(problem.because(last).hint("see whether cosign is new enough, 2.6 or newer: cosign version"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
