@@ -74,8 +74,8 @@ pub(crate) fn wanted(released: &[Released], kinds: Kinds) -> BTreeSet<Wanted> {
 /// By whom a statement must be signed.
 #[derive(Clone, Copy)]
 pub(crate) enum Signer<'a> {
-    /// By this key.
-    Key(&'a PublicKey),
+    /// By one of these keys.
+    Keys(&'a [PublicKey]),
     /// By anyone with a certificate: what it says is not proved here.
     AnyCertificate,
 }
@@ -158,7 +158,7 @@ async fn check(
         return Ok(Err("it is no Sigstore bundle"));
     };
     Ok(match signer {
-        Signer::Key(key) => bundle::check(&bundle, key, wanted.kind, &wanted.subject),
+        Signer::Keys(keys) => bundle::check(&bundle, keys, wanted.kind, &wanted.subject),
         Signer::AnyCertificate => {
             let claims = bundle::claims_certificate(&bundle, wanted.kind, &wanted.subject);
             if claims { Ok(()) } else { Err("it is not signed by a certificate") }
@@ -297,8 +297,8 @@ mod tests {
     }
 
     async fn stand(store: &Memory) -> Vec<Standing> {
-        let key = private().public();
-        let found = standing(store, Signer::Key(&key), &wanted(&released(), ALL)).await.expect("looked");
+        let keys = [private().public()];
+        let found = standing(store, Signer::Keys(&keys), &wanted(&released(), ALL)).await.expect("looked");
         found.into_values().collect()
     }
 
@@ -330,9 +330,9 @@ mod tests {
         manifest.subject = Some(image.document.clone());
         moved.manifest = Document::of_manifest(&manifest);
         attach(&store, &[moved]).await.expect("attached");
-        let key = private().public();
+        let keys = [private().public()];
         let about = wanted(&[image], Kinds { bill: false, provenance: false });
-        let found = standing(&store, Signer::Key(&key), &about).await.expect("looked");
+        let found = standing(&store, Signer::Keys(&keys), &about).await.expect("looked");
         let refused = Standing::Refused(["it is about something else"].into());
         assert_eq!(found.into_values().collect::<Vec<_>>(), [refused]);
     }
@@ -349,9 +349,9 @@ mod tests {
             .collect();
         attach(&store, &forged).await.expect("attached");
         let store = Watched::new(store);
-        let key = private().public();
+        let keys = [private().public()];
         let about = wanted(std::slice::from_ref(image), Kinds { bill: false, provenance: false });
-        let found = standing(&store, Signer::Key(&key), &about).await.expect("looked");
+        let found = standing(&store, Signer::Keys(&keys), &about).await.expect("looked");
         assert!(matches!(found.into_values().next(), Some(Standing::Refused(_))));
         assert_eq!(store.calls(), 1 + 2 * CANDIDATES_LIMIT, "a list, then a manifest and a bundle of each");
     }

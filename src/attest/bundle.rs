@@ -81,13 +81,13 @@ pub(super) fn sign(key: &PrivateKey, statement: &Statement) -> Result<Vec<u8>, D
     Ok(serde_json::to_vec(&bundle).expect("texts and lists are plain JSON"))
 }
 
-/// Whether a bundle holds a statement of this kind about this digest with a signature of this key.
+/// Whether a bundle holds a statement of this kind about this digest with a signature of one of these keys.
 ///
 /// # Errors
 /// Why it does not.
 pub(super) fn check(
     bundle: &[u8],
-    key: &PublicKey,
+    keys: &[PublicKey],
     kind: Kind,
     subject: &Digest,
 ) -> Result<(), &'static str> {
@@ -97,7 +97,10 @@ pub(super) fn check(
     }
     let payload = STANDARD.decode(&envelope.payload).map_err(|_| "its content cannot be read")?;
     let message = signed_bytes(PAYLOAD, &payload);
-    let holds = |signed: &Signed| STANDARD.decode(&signed.sig).is_ok_and(|sig| key.holds(&message, &sig));
+    let holds = |signed: &Signed| {
+        let signature = STANDARD.decode(&signed.sig);
+        signature.is_ok_and(|signature| keys.iter().any(|key| key.holds(&message, &signature)))
+    };
     // Nothing of what is not signed is believed.
     if !envelope.signatures.iter().take(SIGNATURES_LIMIT).any(holds) {
         return Err("it has no signature of this key");
@@ -140,7 +143,7 @@ mod tests {
     }
 
     fn checked(bundle: &Value, kind: Kind) -> Result<(), &'static str> {
-        check(bundle.to_string().as_bytes(), &private().public(), kind, &image())
+        check(bundle.to_string().as_bytes(), &[stranger().public(), private().public()], kind, &image())
     }
 
     #[test]

@@ -32,13 +32,22 @@ pub(crate) struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads one from PEM.
+    /// Reads one or several from PEM: while a key is replaced, the old one and the new one are both believed.
     ///
     /// # Errors
-    /// Where it is no public key of P-256.
-    pub(crate) fn parse(pem: &[u8]) -> Result<Self, Diagnostic> {
+    /// Where there is none, or one is no public key of P-256.
+    pub(crate) fn parse_all(pem: &[u8]) -> Result<Vec<Self>, Diagnostic> {
+        let found: Vec<Self> = blocks(pem).map(|block| Self::of_block(&block)).collect::<Result<_, _>>()?;
+        match found.is_empty() {
+            true => {
+                Err(Diagnostic::request("read the public key").because("it is no PEM text").hint(MAKE_PUBLIC))
+            }
+            false => Ok(found),
+        }
+    }
+
+    fn of_block((label, der): &(String, Vec<u8>)) -> Result<Self, Diagnostic> {
         let wrong = |why: &str| Diagnostic::request("read the public key").because(why).hint(MAKE_PUBLIC);
-        let (label, der) = blocks(pem).next().ok_or_else(|| wrong("it is no PEM text"))?;
         if label.contains("PRIVATE KEY") {
             return Err(wrong("it is a private key: keep it to yourself"));
         }
@@ -159,7 +168,7 @@ pub(super) mod tests {
     #[test]
     fn keys_of_openssl_sign_and_check() {
         let private = private();
-        let public = PublicKey::parse(PUBLIC.as_bytes()).expect("a key");
+        let [public] = PublicKey::parse_all(PUBLIC.as_bytes()).expect("a key").try_into().expect("one");
         assert_eq!(private.public(), public);
         assert_eq!(public.hint(), "488Nzu2jR0paUzGgVVMWjFfikB6cD42vbx7id5BBj78=");
         let signature = private.sign(b"message").expect("a signature");
@@ -185,8 +194,15 @@ pub(super) mod tests {
             assert!(problem.to_string().contains(reason), "{problem}");
             assert!(!problem.to_string().contains("MIGH"), "no part of a key is told");
         }
-        let wrong = PublicKey::parse(PRIVATE.as_bytes()).expect_err("refused");
+        let wrong = PublicKey::parse_all(PRIVATE.as_bytes()).expect_err("refused");
         assert!(wrong.to_string().contains("private key"));
-        assert!(PublicKey::parse(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----").is_err());
+        let short = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+        for refused in ["", short, &format!("{PUBLIC}\n{short}")] {
+            assert!(PublicKey::parse_all(refused.as_bytes()).is_err(), "{refused}");
+        }
+        assert_eq!(
+            PublicKey::parse_all(format!("{PUBLIC}\n{PUBLIC}\n").as_bytes()).map(|all| all.len()),
+            Ok(2)
+        );
     }
 }

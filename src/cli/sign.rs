@@ -96,7 +96,7 @@ impl Signing {
         let By::Key(key) = &self.by else { return Ok(()) };
         let images = by_manifest(passed);
         let all = released(release);
-        let lacking = self.lacking(&all, Signer::Key(&key.public()), target).await?;
+        let lacking = self.lacking(&all, Signer::Keys(&[key.public()]), target).await?;
         let commit = commit::whole_commit(&planning.workspace.root);
         let cache = Cache::default();
         for several in all.chunks(AT_ONCE) {
@@ -176,20 +176,20 @@ pub(super) fn kinds(workspace: &Workspace) -> Kinds {
     Kinds { bill: settings.sbom.unwrap_or(true), provenance: settings.provenance.unwrap_or(true) }
 }
 
-/// The key that signatures are checked by, where one is named; where what is published should be signed and none is,
+/// The keys that signatures are checked by, where a file of them is named; where what is published should be signed and none is,
 /// a person is told.
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(super) fn public_key(
+pub(super) fn public_keys(
     context: &Context,
     workspace: &Workspace,
     file: Option<&Path>,
-) -> Result<Option<PublicKey>> {
+) -> Result<Option<Vec<PublicKey>>> {
     let settings = &workspace.sign;
     let configured = settings.public_key.as_ref().map(|file| workspace.root.join(file.value.path()));
     match file.map(Path::to_owned).or(configured) {
-        Some(file) => Ok(Some(PublicKey::parse(&bytes_of(&file)?)?)),
+        Some(file) => Ok(Some(PublicKey::parse_all(&bytes_of(&file)?)?)),
         None => {
             if settings.key.is_some() || settings.keyless == Some(true) {
                 context
@@ -201,17 +201,17 @@ pub(super) fn public_key(
     }
 }
 
-/// What is not said of a release at a target, or not by this key.
+/// What is not said of a release at a target, or not by one of these keys.
 ///
 /// # Errors
 /// Where the target fails.
 pub(super) async fn differences(
-    key: &PublicKey,
+    keys: &[PublicKey],
     kinds: Kinds,
     release: &Release,
     target: &Target,
 ) -> Result<Vec<Difference>> {
-    let found = standing(&*target.store, Signer::Key(key), &wanted(&released(release), kinds)).await;
+    let found = standing(&*target.store, Signer::Keys(keys), &wanted(&released(release), kinds)).await;
     let found = found.map_err(|error| failed("look for", target, &error))?;
     let difference = |(one, standing): (Wanted, Standing)| {
         let why = match standing {

@@ -55,11 +55,11 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
     let passed = standing(&planning.plan);
     let publication = prepare(context, &planning, passed, &target).await?;
-    let key = sign::public_key(context, &planning.workspace, options.verify_key.as_deref())?;
+    let keys = sign::public_keys(context, &planning.workspace, options.verify_key.as_deref())?;
     let kinds = sign::kinds(&planning.workspace);
     let mut differences = publish::verify(&publication, target.towards()).await?;
-    if let Some(key) = &key {
-        differences.extend(sign::differences(key, kinds, publication.release(), &target).await?);
+    if let Some(keys) = &keys {
+        differences.extend(sign::differences(keys, kinds, publication.release(), &target).await?);
     }
     let source_scope = trusted();
     for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
@@ -70,8 +70,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         let release = publication.release().renamed(&mirror.repositories);
         let there = Publication::prepare(release, &homes, &source).await?;
         differences.extend(publish::verify(&there, target.towards()).await?);
-        if let Some(key) = &key {
-            differences.extend(sign::differences(key, kinds, there.release(), &target).await?);
+        if let Some(keys) = &keys {
+            differences.extend(sign::differences(keys, kinds, there.release(), &target).await?);
         }
     }
     let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
@@ -86,7 +86,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     let tags = publication.release().tag_count();
     Problems::check(found)?;
-    let signed = if key.is_some() { ", all signed" } else { "" };
+    let signed = if keys.is_some() { ", all signed" } else { "" };
     let tags = crate::diag::count(tags, "tag");
     context.ui.data(&format!("{} equals the plan: {tags}{signed}\n", target.name));
     Ok(Ended::Well)

@@ -151,6 +151,10 @@ impl<S: Store> Store for Watched<S> {
         self.watch.call(None, self.inner.tags(repository, after, limit)).await
     }
 
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        self.watch.call(None, self.inner.referrers(repository, subject)).await
+    }
+
     async fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), Error> {
         let note = Some(format!("untag {repository}:{tag}"));
         self.watch.call(note, self.inner.remove_tag(repository, tag)).await

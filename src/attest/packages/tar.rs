@@ -9,8 +9,8 @@ use std::io::{Error, Result, Write};
 const BLOCK: usize = 512;
 /// How long the names that stand in entries of their own may be, in bytes.
 const NAMES_LIMIT: u64 = 1 << 20;
-/// How large an archive may be, in bytes: a few kilobytes can say that they are many terabytes.
-const ARCHIVE_LIMIT: u64 = 1 << 38;
+/// How large an archive may be, in bytes: a few megabytes can unpack to many terabytes.
+const ARCHIVE_LIMIT: u64 = 1 << 36;
 /// How many entries an archive may have.
 const ENTRIES_LIMIT: u64 = 20_000_000;
 
@@ -332,4 +332,41 @@ fn attributes(records: &[u8], said: &mut Said) -> Result<()> {
         rest = &rest[length..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Visitor for Nobody {
+        fn begin(&mut self, _: Entry) -> Result<bool> {
+            Ok(false)
+        }
+
+        fn bytes(&mut self, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn end(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_archive_without_end_is_refused() {
+        let mut endless = Archive::new(Nobody);
+        endless.taken = ARCHIVE_LIMIT - 512;
+        assert!(endless.write(&[0; 512]).is_ok());
+        assert!(endless.write(&[0; 1]).is_err());
+        let mut crowded = Archive::new(Nobody);
+        crowded.entries = ENTRIES_LIMIT;
+        let mut header = [0; 512];
+        header[0] = b'a';
+        header[148..155].copy_from_slice(format!("{:06o}\0", u32::from(b'a') + 8 * 32).as_bytes());
+        header[155] = b' ';
+        let error = crowded.write(&header).expect_err("one too many");
+        assert!(error.to_string().contains("entries"), "{error}");
+    }
 }

@@ -175,30 +175,36 @@ fn archives_that_mean_harm_are_refused_or_passed_over() {
         block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
         block
     };
-    let refused = [
-        ("no archive", b"x".repeat(512)),
-        ("a wrong sum", {
-            let mut block = file("a", "");
-            block[0] = b'b';
-            block
-        }),
-        ("a negative size", with(124, &[0xff; 12])),
-        ("a size that is no number", with(124, b"zzzzzzzzzzz\0")),
-        ("an end within a file", file("a", &"x".repeat(600))[..600].to_vec()),
-        ("an end within a header", file("a", "")[..100].to_vec()),
-        ("a name of gigabytes", {
-            let mut block = with(124, b"77777777777\0");
-            block[156] = b'L';
-            with_flag(block)
-        }),
-        ("an attribute that is longer than all", entry("x", b'x', "", b"99999999999999999999 path=a\n")),
-        ("an attribute without a length", entry("x", b'x', "", b"path=a\n")),
-        ("a size beyond all", entry("x", b'x', "", b"18 size=-18446744\n")),
-    ];
-    for (what, bytes) in refused {
-        assert!(scan(&bytes).is_err(), "{what}");
+    let numbered = |flag: u8, size: &[u8]| {
+        let mut block = with(124, size);
+        block[156] = flag;
+        with_flag(block)
+    };
+    let mut renamed = file("a", "");
+    renamed[0] = b'b';
+    let (number, sum, middle) = ("a number that is none", "the sum of a header", "in the middle of an entry");
+    let attributes = "an extended header cannot be read";
+    for (what, bytes, reason) in [
+        ("no archive", b"x".repeat(512), number),
+        ("a wrong sum", renamed, sum),
+        ("a negative size", with(124, &[0xff; 12]), number),
+        ("a size that is no number", with(124, b"zzzzzzzzzzz\0"), number),
+        ("an end within a file", file("a", &"x".repeat(600))[..600].to_vec(), middle),
+        ("an end within a header", file("a", "")[..100].to_vec(), middle),
+        ("a name of gigabytes", numbered(b'L', b"77777777777\0"), "a name has more than"),
+        ("attributes of gigabytes", numbered(b'x', b"77777777777\0"), "a name has more than"),
+        (
+            "an attribute that is longer than all",
+            entry("x", b'x', "", b"99999999999999999999 path=a\n"),
+            attributes,
+        ),
+        ("an attribute without a length", entry("x", b'x', "", b"path=a\n"), attributes),
+        ("a size below nothing", entry("x", b'x', "", b"18 size=-18446744\n"), attributes),
+    ] {
+        let error = scan(&bytes).expect_err(what);
+        assert!(error.to_string().contains(reason), "{what}: {error}");
     }
-    let outside = file("../../var/lib/dpkg/status", STATUS);
+    let outside = file("../../opt/a.dist-info/METADATA", "Name: a\nVersion: 1\n");
     assert_eq!(listed(&[layer(&[outside])]), [""; 0], "what leaves the root is nothing");
     let large =
         format!("Package: {}\nStatus: install ok installed\nVersion: 1\n", "x\u{1b}[2J".repeat(10_000));
