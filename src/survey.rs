@@ -38,7 +38,7 @@ pub(crate) async fn survey(
     let read = |(recipe, triggered)| context::read(root, recipe, triggered);
     let mut contexts = collect(family.recipes().zip(&in_family).map(read))?;
     facts.check_files = host::read(root, family)?;
-    (facts.bases, facts.triggers) = lookup::bases(family, registries).await;
+    (facts.bases, facts.triggers, facts.mirrored) = lookup::bases(family, registries).await;
     for ((recipe, context), before) in family.recipes().zip(&mut contexts).zip(&in_family) {
         let triggered = facts.triggered(recipe);
         if triggered != *before {

@@ -163,7 +163,8 @@ async fn registry(context: &Context, workspace: &Workspace, found: &mut Findings
     let Some(name) = &workspace.family.registry else {
         return found.well("registry: the embedded one");
     };
-    let Some(repository) = workspace.family.recipes().next().map(|recipe| recipe.repository.clone()) else {
+    let Some(repository) = workspace.family.repositories().next().map(|(_, repository)| repository.clone())
+    else {
         return;
     };
     let registries = match registries::registries(context) {

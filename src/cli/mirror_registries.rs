@@ -5,6 +5,7 @@
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::family::MirrorRegistry;
+use crate::oci::Store;
 use crate::publish::{Publication, Source};
 
 use super::carrying::Carrying;
@@ -44,19 +45,20 @@ pub(super) fn steps(mirrors: &[MirrorRegistry], published: &[Publication]) -> St
     lines.collect()
 }
 
-/// Brings what is published to every mirror.
+/// Brings what is published to every mirror, out of the store that it was published from.
 ///
 /// # Errors
 /// Of kind [`Kind::Incomplete`] where a mirror lacks something, after all of them were tried; and where it is stopped.
 pub(super) async fn bring(
     context: &Context,
     carrying: &Carrying<'_>,
+    store: &dyn Store,
     published: &[Publication],
     wanted: &Wanted,
 ) -> Result<()> {
     let mut behind: Option<Problems> = None;
     for mirror in mirrors(carrying.planning, wanted.to.as_deref()) {
-        let Err(problems) = bring_one(context, carrying, published, mirror).await else {
+        let Err(problems) = bring_one(context, carrying, store, published, mirror).await else {
             continue;
         };
         let told = incomplete(mirror, &problems);
@@ -74,12 +76,13 @@ pub(super) async fn bring(
 async fn bring_one(
     context: &Context,
     carrying: &Carrying<'_>,
+    store: &dyn Store,
     published: &[Publication],
     mirror: &MirrorRegistry,
 ) -> Result<()> {
     let (planning, target) = (carrying.planning, target(context, mirror)?);
     let scope = trusted();
-    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: false };
+    let source = Source { store, repository: &scope, within_target: false };
     let releases = published.iter().map(|one| one.release().renamed(&mirror.repositories)).collect();
     let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
     let preparing = Publication::prepare_each(releases, &homes, &source);

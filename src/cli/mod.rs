@@ -12,6 +12,7 @@ mod init;
 mod inspect;
 mod load;
 mod mirror;
+mod mirrored;
 mod place;
 mod mirror_registries;
 mod plan;

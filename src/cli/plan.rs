@@ -3,10 +3,10 @@
 use clap::{Args, ValueEnum};
 
 use crate::diag::{Diagnostic, Result, Severity};
-use crate::family::{Emulation, JobId};
-use crate::oci::{Lease, Platform};
-use crate::plan::{Decision, Facts, Plan, Request, unfit_bases, unknown_frontends};
-use crate::report::{DecisionView, JobView, PLAN_VIEW_VERSION, PlanView};
+use crate::family::{Emulation, JobId, Mirror};
+use crate::oci::{Digest, Lease, Platform};
+use crate::plan::{Base, Decision, Facts, Plan, Request, unfit_bases, unknown_frontends};
+use crate::report::{DecisionView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
 
 use super::recorder::sweep_dead;
 use super::workshop::Shelf;
@@ -110,6 +110,34 @@ impl Planning {
         for unfit in self.unfit_bases() {
             context.ui.warning(&Diagnostic { severity: Severity::Warning, ..unfit });
         }
+        for mirror in self.mirrors() {
+            if let Err(why) = self.mirrored(mirror) {
+                let warning = Diagnostic::warning(format!("the mirror `{}` is unknown", mirror.unit));
+                let hint = format!("see whether it is there: polyarch inspect {}", mirror.source);
+                context.ui.warning(&warning.because(why).hint(hint));
+            }
+        }
+    }
+
+    /// The mirrors that go with the plan: all, or where images are chosen those that they use.
+    pub(super) fn mirrors(&self) -> Vec<&Mirror> {
+        let family = &self.workspace.family;
+        match self.request.selected.is_empty() {
+            true => family.mirrors.values().collect(),
+            false => family.mirrors_under(self.plan.jobs.keys()),
+        }
+    }
+
+    /// What a mirror is a copy of, or why that is not known.
+    ///
+    /// # Errors
+    /// Where it could not be looked up, with the reason.
+    pub(super) fn mirrored(&self, mirror: &Mirror) -> Result<&Digest, String> {
+        let source = &mirror.source;
+        self.facts.mirrored.get(source).ok_or_else(|| match self.facts.bases.get(source) {
+            Some(Base::Unknown(why)) => format!("{source} cannot be looked up: {why}"),
+            Some(Base::Found(_)) | None => format!("{source} was not looked up"),
+        })
     }
 
     /// The images from outside that the plan cannot be carried out with.
@@ -206,5 +234,11 @@ pub(super) fn view(planning: &Planning) -> PlanView {
         }
     });
     let warnings = planning.workspace.family.warnings.iter().map(ToString::to_string).collect();
-    PlanView { version: PLAN_VIEW_VERSION, jobs: jobs.collect(), warnings }
+    let mirrors = planning.mirrors().into_iter().map(|mirror| MirrorView {
+        unit: mirror.unit.to_string(),
+        source: mirror.source.to_string(),
+        digest: planning.facts.mirrored.get(&mirror.source).map(ToString::to_string),
+        tags: mirror.tags.clone(),
+    });
+    PlanView { version: PLAN_VIEW_VERSION, jobs: jobs.collect(), mirrors: mirrors.collect(), warnings }
 }

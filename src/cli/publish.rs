@@ -23,7 +23,7 @@ use super::publisher::publisher;
 use super::sign::Signing;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
-use super::{Context, Ended, mirror_registries, recorder, registries, sign};
+use super::{Context, Ended, mirror_registries, mirrored, recorder, registries, sign};
 
 /// Join the platforms and publish what the store holds for this tree
 #[derive(Debug, Args)]
@@ -156,7 +156,7 @@ pub(super) async fn publish(
         false => Signing::wanted(context, &planning.workspace, wanted)?,
     };
     let records = signing.iter().flat_map(|_| with_those_beside(planning, &passed)).collect();
-    let release = released(context, planning, passed)?;
+    let release = context.signals.unless_stopped(released(context, planning, passed)).await?;
     for one in &release.differences {
         let versions = one.versions.iter().map(|(platform, version)| (platform.to_string(), version.clone()));
         let (image, what) = (one.unit.to_string(), one.name.clone());
@@ -164,6 +164,7 @@ pub(super) async fn publish(
     }
     let (complete, nothing) = (release.withheld.is_empty(), release.images.is_empty());
     let family = &planning.workspace.family;
+    let store = mirrored::beside(context, &planning.shelf, &release)?;
     let units = units(release, family.publish.together);
     if units.is_empty() && !nothing {
         let warning = Diagnostic::warning("nothing is published: the family goes as a whole or not at all");
@@ -172,7 +173,7 @@ pub(super) async fn publish(
             .warning(&warning.hint("let each image go by itself: `unit = \"image\"` under `[publish]`"));
     }
     let scope = trusted();
-    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
+    let source = Source { store: &*store, repository: &scope, within_target: target.own };
     let homes = homes(family)?;
     let preparing = Publication::prepare_each(units, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
@@ -191,7 +192,7 @@ pub(super) async fn publish(
         show,
     };
     carrying.carry_out(context, &prepared, &source, &target).await?;
-    mirror_registries::bring(context, &carrying, &prepared, wanted).await?;
+    mirror_registries::bring(context, &carrying, &*store, &prepared, wanted).await?;
     // Told above, each with its reason; what could be published is.
     Ok(if complete { Ended::Well } else { Ended::With(1) })
 }
@@ -199,10 +200,11 @@ pub(super) async fn publish(
 /// Where the journals of a family are: in the repository of its first image, or each in its own.
 pub(super) fn homes(family: &Family) -> Result<Homes> {
     if family.publish.together == Together::Image {
-        let repositories = family.recipes().map(|one| (one.unit.to_string(), one.repository.clone()));
+        let repositories = family.repositories();
+        let repositories = repositories.map(|(unit, repository)| (unit.to_string(), repository.clone()));
         return Ok(Homes::Each(repositories.collect()));
     }
-    let first = family.recipes().next().map(|recipe| recipe.repository.clone());
+    let first = family.repositories().next().map(|(_, repository)| repository.clone());
     Ok(Homes::One(first.ok_or_else(|| Diagnostic::request("the family has no images"))?))
 }
 
@@ -268,14 +270,18 @@ pub(super) async fn prepare(
     passed: BTreeMap<JobId, Passed>,
     target: &Target,
 ) -> Result<Publication> {
-    let release = released(context, planning, passed)?;
+    let release = released(context, planning, passed).await?;
     let scope = trusted();
     let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
     Publication::prepare(release, &homes(&planning.workspace.family)?, &source).await
 }
 
 /// What of the jobs that have passed is complete; what stays away is told.
-fn released(context: &Context, planning: &Planning, passed: BTreeMap<JobId, Passed>) -> Result<Release> {
+async fn released(
+    context: &Context,
+    planning: &Planning,
+    passed: BTreeMap<JobId, Passed>,
+) -> Result<Release> {
     let workspace = &planning.workspace;
     let planned = planning.plan.jobs.keys().cloned().collect();
     let (mut all, keys) = beside(planning);
@@ -284,7 +290,7 @@ fn released(context: &Context, planning: &Planning, passed: BTreeMap<JobId, Pass
         context.ui.warning(&warning);
     }
     let facts = run_facts(workspace);
-    let release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
+    let mut release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
     let refused = planning.plan.refused_as_emulated();
     for withheld in &release.withheld {
         let warning = Diagnostic::warning(format!("{} is not published: {}", withheld.unit, withheld.reason));
@@ -304,6 +310,7 @@ fn released(context: &Context, planning: &Planning, passed: BTreeMap<JobId, Pass
             shown_differences(&release.differences).iter().for_each(|found| context.ui.warning(found));
         }
     }
+    mirrored::add(context, planning, &mut release, &facts).await?;
     for warning in &release.warnings {
         context.ui.warning(warning);
     }

@@ -74,13 +74,20 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             differences.extend(sign::differences(keys, kinds, there.release(), &target).await?);
         }
     }
+    let family = &planning.workspace.family;
+    let copies = publication.release().withheld.iter().filter(|one| family.mirrors.contains_key(&one.unit));
+    let unknown = copies.map(|one| {
+        let message = format!("it is not known what the mirror `{}` is a copy of", one.unit);
+        Diagnostic::new(Kind::Failed, message).because(&one.reason)
+    });
+    let missing = missing.into_iter().chain(unknown);
     let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
     let shown = differences.into_iter().take(DIFFERENCES_SHOWN);
     let shown = shown.map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));
     let more = (hidden > 0).then(|| {
         Diagnostic::new(Kind::Failed, format!("and {} more", crate::diag::count(hidden, "difference")))
     });
-    let mut found: Vec<Diagnostic> = missing.into_iter().chain(shown).chain(more).collect();
+    let mut found: Vec<Diagnostic> = missing.chain(shown).chain(more).collect();
     if let Some(last) = found.last_mut() {
         last.hints.push("see what would be done: polyarch publish --dry-run".to_owned());
     }

@@ -139,6 +139,12 @@ fn named(family: &Family, name: &str) -> Result<Vec<JobId>, Diagnostic> {
         true => units.iter().copied().filter(|unit| exact(unit)).collect(),
         false => units.iter().copied().filter(|unit| of_image(unit)).collect(),
     };
+    if let Some(mirror) = family.mirrors.values().find(|mirror| mirror.unit.to_string() == plain) {
+        let problem = Diagnostic::request(format!("`{plain}` is a mirror, and nothing of it is built"));
+        return Err(problem
+            .hint("publish it with the family: polyarch publish")
+            .hint(format!("copy it alone: polyarch mirror {} REGISTRY/NAME", mirror.source)));
+    }
     if found.is_empty() {
         let names: Vec<String> = units.iter().map(ToString::to_string).collect();
         let problem = Diagnostic::request(format!("there is no image `{plain}` here"));

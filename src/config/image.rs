@@ -82,9 +82,14 @@ impl Reading {
         level: Level,
     ) -> Option<ImageSetting> {
         let mut section = self.section(path, value)?;
+        if let Some(mirror) = section.value_at(level == Level::Image, "mirror") {
+            return self.mirror(key, mirror, section);
+        }
         let folder = section.parsed("folder");
         let mut setting = ImageSetting {
             named: key.clone(),
+            mirror: None,
+            mirror_tags: None,
             folder,
             dockerfile: section.parsed("dockerfile"),
             target: section.text("target"),

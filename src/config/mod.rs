@@ -6,6 +6,7 @@
 mod exports;
 mod file;
 mod image;
+mod mirror;
 mod publication;
 mod section;
 mod sign;
@@ -148,6 +149,9 @@ pub(crate) struct ImageSetting {
     /// Where it is named.
     #[cfg_attr(test, schemars(skip))]
     pub(crate) named: Written<String>,
+    /// The image elsewhere that it is a copy of, byte for byte; nothing of it is built.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) mirror: Option<Written<Reference>>,
     /// The folder that is its build context.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) folder: Option<Written<Inside>>,
@@ -169,8 +173,11 @@ pub(crate) struct ImageSetting {
     pub(crate) ssh: Vec<Written<String>>,
     /// Tests of it and of every image upon it.
     pub(crate) tests: Vec<TestSetting>,
-    /// Taggers of it and of every image upon it.
+    /// Taggers of it and of every image upon it; of a mirror its tags, as texts.
     pub(crate) tags: Vec<TaggerSetting>,
+    /// The tags of a mirror; that of the image elsewhere where they are not said.
+    #[cfg_attr(test, schemars(skip))]
+    pub(crate) mirror_tags: Option<Vec<Written<String>>>,
     /// Descriptions of it and of every image upon it.
     pub(crate) describe: Vec<DescriptionSetting>,
     /// How long its build may take: `90s`, `30m`, `2h`.

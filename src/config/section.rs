@@ -249,6 +249,11 @@ impl<'a, 'i> Section<'a, 'i> {
         self.table.get(key)
     }
 
+    /// The value of a key that is known only where this is so.
+    pub(super) fn value_at(&mut self, here: bool, key: &'static str) -> Option<&'a Spanned<DeValue<'i>>> {
+        if here { self.value(key) } else { None }
+    }
+
     pub(super) fn text(&mut self, key: &'static str) -> Option<Written<String>> {
         self.value(key).and_then(|value| self.reading.text(key, value))
     }
@@ -261,6 +266,11 @@ impl<'a, 'i> Section<'a, 'i> {
     pub(super) fn list<T: FromStr<Err: Display>>(&mut self, key: &'static str) -> Option<Vec<Written<T>>> {
         let value = self.value(key)?;
         Some(self.reading.list(key, value).filter_map(|one| self.reading.parsed(key, one)).collect())
+    }
+
+    /// Every key that is written, and where.
+    pub(super) fn written(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
+        self.table.iter().map(|(key, _)| (key.get_ref().as_ref(), key.span()))
     }
 
     /// Problems of the keys that nobody asked for.

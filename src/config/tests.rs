@@ -156,7 +156,7 @@ fn f_c6_unknown_keys_come_together_with_what_may_be_meant() {
             polyarch.toml:4:1: there is no setting `zebra` in `image.a`
               | zebra = 1
               | ^^^^^
-              hint: use one of `folder`, `dockerfile`, `target`, `platforms`, `args`, `labels`, `secrets`, `ssh`, `tests`, `tags`, `describe`, `time-limit`, `repository`, `variants`
+              hint: use one of `mirror`, `folder`, `dockerfile`, `target`, `platforms`, `args`, `labels`, `secrets`, `ssh`, `tests`, `tags`, `describe`, `time-limit`, `repository`, `variants`
             polyarch.toml:6:14: `divergence` cannot be `with-hold`
               | divergence = "with-hold"
               |              ^^^^^^^^^^^
@@ -441,6 +441,9 @@ fn schema() -> serde_json::Value {
     // A command alone is a test too; the type cannot say so.
     let test = schema["$defs"]["TestSetting"].take();
     schema["$defs"]["TestSetting"] = serde_json::json!({ "anyOf": [{ "type": "string" }, test] });
+    // So is a text a tag of a mirror.
+    let tags = &mut schema["$defs"]["ImageSetting"]["properties"]["tags"]["items"];
+    *tags = serde_json::json!({ "anyOf": [{ "type": "string" }, tags.take()] });
     schema
 }
 

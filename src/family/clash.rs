@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
-use super::{CheckKind, Recipe, TagPolicy, Unit};
+use super::{CheckKind, Mirror, Recipe, TagPolicy, Unit};
 use crate::config::FamilyFile;
 use crate::diag::Diagnostic;
 
 /// One problem for each pair of units that would publish the same tag, with one such tag as the example.
 pub(super) fn clashes(
     recipes: &BTreeMap<Unit, Recipe>,
+    mirrors: &BTreeMap<Unit, Mirror>,
     drafts: &BTreeMap<Unit, Draft<'_>>,
     tags: &TagPolicy,
     file: Option<&FamilyFile>,
@@ -34,6 +35,12 @@ pub(super) fn clashes(
             );
             problems.push(problem.hint(hint));
         }
+    }
+    for mirror in mirrors.values() {
+        let taken = |tag: &&String| made.contains_key(&(mirror.repository.as_str(), (*tag).clone()));
+        let Some(tag) = mirror.tags.iter().find(taken) else { continue };
+        let first = made[&(mirror.repository.as_str(), tag.clone())];
+        problems.push(mirror.at(file, mirror.clash(first, tag)));
     }
     problems
 }

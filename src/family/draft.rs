@@ -95,6 +95,9 @@ impl<'a> Drafting<'a> {
         let mut settings: BTreeMap<&str, &'a ImageSetting> = BTreeMap::new();
         for (name, setting) in images {
             settings.insert(name.as_str(), setting);
+            if setting.mirror.is_some() {
+                continue;
+            }
             let own = |one: &&Discovered| one.image == name.as_str() && one.variant.is_none();
             let by_name =
                 found.iter().find(own).or_else(|| all.iter().find(own)).map(|one| one.folder.clone());
@@ -119,8 +122,24 @@ impl<'a> Drafting<'a> {
         }
         for one in found.iter().filter(|one| !claimed.contains(&one.folder)) {
             let setting = settings.get(one.image.as_str()).copied();
+            if let Some(setting) = setting.filter(|setting| setting.mirror.is_some()) {
+                self.built_and_mirrored(one, setting);
+                continue;
+            }
             self.unit(&one.image, one.variant.as_deref(), &one.folder, setting.into_iter().collect());
         }
+    }
+
+    /// A folder that builds what is said to be a copy.
+    fn built_and_mirrored(&mut self, found: &Discovered, setting: &'a ImageSetting) {
+        let folder = found.folder.display();
+        let problem = Diagnostic::request(format!(
+            "`{}` is a mirror, and {folder} has a Dockerfile for it",
+            found.image
+        ));
+        let problem = problem.because("a mirror is copied, and nothing of it is built");
+        let hint = format!("remove `mirror`, or rename `[image.{}]` or {folder}", found.image);
+        self.problems.push(self.at(&setting.named, problem.hint(hint)));
     }
 
     fn image(
@@ -198,7 +217,7 @@ impl<'a> Drafting<'a> {
         let named = || -> Result<(Unit, Repository), crate::oci::Error> {
             let image: ImageName = image.parse()?;
             let variant = variant.map(str::parse::<VariantName>).transpose()?;
-            Ok((Unit { image: image.clone(), variant }, self.repository(&image, &settings)?))
+            Ok((Unit { image: image.clone(), variant }, repository(self.sources, &image, &settings)?))
         };
         let (unit, repository) = match named() {
             Ok(named) => named,
@@ -208,7 +227,8 @@ impl<'a> Drafting<'a> {
                 return;
             }
         };
-        self.problems.extend(self.reserved(&repository, &settings, &path));
+        let place = Place::file(&path);
+        self.problems.extend(reserved(self.sources, &repository, &settings, place));
         let apart = settings.len() > 1 && settings.last().is_some_and(|setting| setting.repository.is_some());
         let tag_prefix = match &unit.variant {
             Some(variant) if !apart => format!("{variant}-"),
@@ -229,54 +249,56 @@ impl<'a> Drafting<'a> {
         self.drafts.insert(unit, draft);
     }
 
-    fn repository(
-        &self,
-        image: &ImageName,
-        settings: &[&ImageSetting],
-    ) -> Result<Repository, crate::oci::Error> {
-        if let Some(said) = settings.iter().rev().find_map(|setting| setting.repository.as_ref()) {
-            return Ok(said.value.clone());
-        }
-        let file = self.sources.file.as_ref();
-        match file.and_then(|file| file.registry.as_ref()).map(|target| &target.value) {
-            Some(Target { prefix: Some(prefix), .. }) => prefix.join(image.as_str()),
-            Some(Target { prefix: None, .. }) => image.as_str().parse(),
-            None => format!("{}/{image}", discover::plain(&family_name(self.sources))).parse(),
-        }
-    }
-
-    /// The problem with a repository among those where the family's own store keeps its records, if it is published
-    /// there.
-    fn reserved(
-        &self,
-        repository: &Repository,
-        settings: &[&ImageSetting],
-        dockerfile: &Path,
-    ) -> Option<Diagnostic> {
-        let file = self.sources.file.as_ref();
-        let elsewhere = file.is_some_and(|file| file.registry.is_some());
-        if elsewhere || !repository.as_str().starts_with(SCOPES) {
-            return None;
-        }
-        let problem = Diagnostic::request(format!(
-            "the image would be published as `{repository}`, but under `{SCOPES}` the store keeps its records"
-        ));
-        let said = settings.iter().rev().find_map(|setting| setting.repository.as_ref());
-        let place = file.zip(said).map(|(file, said)| file.place(said));
-        Some(
-            problem
-                .at(place.unwrap_or_else(|| Place::file(dockerfile)))
-                .hint("choose another repository, as in: `repository = \"stacks/base\"`")
-                .hint("or another name for the family, as in: `name = \"stacks\"`"),
-        )
-    }
-
     fn at(&self, written: &Written<String>, problem: Diagnostic) -> Diagnostic {
         match &self.sources.file {
             Some(file) => problem.at(file.place(written)),
             None => problem,
         }
     }
+}
+
+/// The repository that an image is published in: the one that is said, else its name below the owner or the family.
+///
+/// # Errors
+/// Where that is no repository name.
+pub(super) fn repository(
+    sources: &Sources,
+    image: &ImageName,
+    settings: &[&ImageSetting],
+) -> Result<Repository, crate::oci::Error> {
+    if let Some(said) = settings.iter().rev().find_map(|setting| setting.repository.as_ref()) {
+        return Ok(said.value.clone());
+    }
+    match sources.file.as_ref().and_then(|file| file.registry.as_ref()).map(|target| &target.value) {
+        Some(Target { prefix: Some(prefix), .. }) => prefix.join(image.as_str()),
+        Some(Target { prefix: None, .. }) => image.as_str().parse(),
+        None => format!("{}/{image}", discover::plain(&family_name(sources))).parse(),
+    }
+}
+
+/// The problem with a repository among those where the family's own store keeps its records, if it is published there.
+pub(super) fn reserved(
+    sources: &Sources,
+    repository: &Repository,
+    settings: &[&ImageSetting],
+    place: Place,
+) -> Option<Diagnostic> {
+    let file = sources.file.as_ref();
+    let elsewhere = file.is_some_and(|file| file.registry.is_some());
+    if elsewhere || !repository.as_str().starts_with(SCOPES) {
+        return None;
+    }
+    let problem = Diagnostic::request(format!(
+        "the image would be published as `{repository}`, but under `{SCOPES}` the store keeps its records"
+    ));
+    let said = settings.iter().rev().find_map(|setting| setting.repository.as_ref());
+    let written = file.zip(said).map(|(file, said)| file.place(said));
+    Some(
+        problem
+            .at(written.unwrap_or(place))
+            .hint("choose another repository, as in: `repository = \"stacks/base\"`")
+            .hint("or another name for the family, as in: `name = \"stacks\"`"),
+    )
 }
 
 /// What to call the family.

@@ -22,6 +22,11 @@ impl TagPolicy {
         self.immutable.iter().find(|pattern| meant.iter().any(|tag| pattern.matches(tag)))
     }
 
+    /// The same of a tag of a copy, which is published without names before or after it.
+    pub(crate) fn immutable_by_itself(&self, tag: &str) -> Option<&TagPattern> {
+        self.immutable.iter().find(|pattern| pattern.matches(tag))
+    }
+
     /// Whether a pattern may mean a tag that an image gets.
     pub(super) fn may_be_meant(&self, pattern: &TagPattern, recipe: &Recipe, template: &str) -> bool {
         let own = format!("{}{template}", recipe.tag_prefix());

@@ -10,10 +10,11 @@
 //! and then by its tag: none, `latest` or a fixed tag that every image gets is the image itself; `variant` or
 //! `variant-latest` is a variant; any other tag is an older publication and so from elsewhere, as is a digest. An
 //! image that is named like itself with an owner (`FROM bitnami/python` in the folder `python`) means the other one.
+//! A mirror goes by the same names, and by none, `latest` or one of its tags means the image that it is a copy of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ImageName, Unit, Use};
+use super::{ImageName, Mirror, Unit, Use};
 use crate::config::Target;
 use crate::diag::{Diagnostic, did_you_mean};
 use crate::oci::{Reference, Repository};
@@ -25,6 +26,8 @@ pub(super) struct Names {
     by_repository: BTreeMap<Repository, ImageName>,
     images: BTreeMap<String, ImageName>,
     units: BTreeSet<Unit>,
+    /// Copies of images elsewhere: who stands on one stands on the image itself.
+    mirrors: BTreeMap<ImageName, Mirror>,
     /// Tags without names in them that every image gets.
     fixed_tags: BTreeSet<String>,
 }
@@ -51,8 +54,20 @@ impl Names {
                 .collect(),
             images: units.keys().map(|unit| (unit.image.to_string(), unit.image.clone())).collect(),
             units: units.keys().cloned().collect(),
+            mirrors: BTreeMap::new(),
             fixed_tags: fixed_tags.chain(["latest".to_owned()]).collect(),
         }
+    }
+
+    /// The same, and those of copies of images elsewhere.
+    pub(super) fn with_mirrors(mut self, mirrors: &BTreeMap<Unit, Mirror>) -> Self {
+        for mirror in mirrors.values() {
+            let image = &mirror.unit.image;
+            self.by_repository.entry(mirror.repository.clone()).or_insert_with(|| image.clone());
+            self.images.entry(image.to_string()).or_insert_with(|| image.clone());
+            self.mirrors.insert(image.clone(), mirror.clone());
+        }
+        self
     }
 
     /// What a reference means to the unit whose Dockerfile it stands in.
@@ -73,6 +88,11 @@ impl Names {
         let Some(image) = self.image(written, &reference) else {
             return self.stranger(&reference, reader).map(outside);
         };
+        if let Some(mirror) = self.mirrors.get(image) {
+            let meant = mirror.is_meant_by(reference.tag().map(|tag| tag.as_str()));
+            let mirrored = Meaning { meant: Use::Outside(mirror.source.clone()), odd: None };
+            return Ok(if meant { mirrored } else { outside(None) });
+        }
         let Some(unit) = self.unit(image, &reference)? else { return Ok(outside(None)) };
         let owned = self.target.is_none() && written.contains('/');
         if unit == *reader && owned {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
-use super::{Recipe, Unit};
+use super::{Mirror, Recipe, Unit};
 use crate::config::{FamilyFile, Target, Written};
 use crate::diag::Diagnostic;
 use crate::oci::Repository;
@@ -20,11 +20,16 @@ pub(crate) struct MirrorRegistry {
 /// The mirrors of a family, and what is wrong with them.
 pub(super) fn mirrors(
     recipes: &BTreeMap<Unit, Recipe>,
+    copies: &BTreeMap<Unit, Mirror>,
     file: Option<&FamilyFile>,
 ) -> (Vec<MirrorRegistry>, Vec<Diagnostic>) {
     let Some(file) = file else { return (Vec::new(), Vec::new()) };
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     let mut earlier: Vec<&Target> = Vec::new();
+    let repositories: Vec<&Repository> = { recipes.values() }
+        .map(|recipe| &recipe.repository)
+        .chain(copies.values().map(|copy| &copy.repository))
+        .collect();
     for written in &file.publish.mirrors {
         let wrong =
             |message: String, hint: &str| Diagnostic::request(message).at(file.place(written)).hint(hint);
@@ -39,7 +44,7 @@ pub(super) fn mirrors(
             continue;
         }
         earlier.push(mirror);
-        match names(recipes, registry, mirror) {
+        match names(&repositories, registry, mirror) {
             Ok(repositories) => all.push(MirrorRegistry { registry: mirror.registry.clone(), repositories }),
             Err(message) => problems.push(wrong(message, "choose another owner for the mirror")),
         }
@@ -49,12 +54,12 @@ pub(super) fn mirrors(
 
 /// What each repository is called at a mirror: its name below the owner there instead of here.
 fn names(
-    recipes: &BTreeMap<Unit, Recipe>,
+    repositories: &[&Repository],
     registry: &Target,
     mirror: &Target,
 ) -> Result<BTreeMap<Repository, Repository>, String> {
     let mut named: BTreeMap<Repository, Repository> = BTreeMap::new();
-    for repository in recipes.values().map(|recipe| &recipe.repository) {
+    for &repository in repositories {
         let own =
             registry.prefix.as_ref().and_then(|prefix| repository.as_str().strip_prefix(prefix.as_str()));
         let own = own.and_then(|rest| rest.strip_prefix('/')).unwrap_or(repository.as_str());
@@ -79,6 +84,7 @@ fn names(
 /// Images whose repositories are deeper or flatter than their registry takes.
 pub(super) fn too_deep(
     recipes: &BTreeMap<Unit, Recipe>,
+    copies: &BTreeMap<Unit, Mirror>,
     drafts: &BTreeMap<Unit, Draft<'_>>,
     file: Option<&FamilyFile>,
 ) -> Vec<Diagnostic> {
@@ -86,20 +92,23 @@ pub(super) fn too_deep(
         file.and_then(|file| file.registry.as_ref()).map(|registry: &Written<Target>| &registry.value);
     // What is wrong with the owner alone was said when the file was read.
     let Some(registry) = registry.filter(|one| one.has_two_levels()) else { return Vec::new() };
-    let odd = recipes.values().filter(|recipe| levels(&recipe.repository) != 2);
-    let told = odd.map(|recipe| {
+    let owner = registry.prefix.as_ref().map_or_else(|| "OWNER".to_owned(), ToString::to_string);
+    let told = |unit: &Unit, repository: &Repository| {
         let message = format!(
-            "`{}` would be published as {}/{}, where an image is named owner/image",
-            recipe.unit, registry.registry, recipe.repository
+            "`{unit}` would be published as {}/{repository}, where an image is named owner/image",
+            registry.registry
         );
-        let flat = recipe.repository.as_str().replace('/', "-");
-        let owner = registry.prefix.as_ref().map_or_else(|| "OWNER".to_owned(), ToString::to_string);
+        let flat = repository.as_str().replace('/', "-");
         let name = flat.strip_prefix(&format!("{owner}-")).unwrap_or(&flat);
         Diagnostic::request(message)
-            .at(drafts[&recipe.unit].place(file))
-            .hint(format!("write `repository = \"{owner}/{name}\"` in `[image.\"{}\"]`", recipe.unit.image))
-    });
-    told.collect()
+            .hint(format!("write `repository = \"{owner}/{name}\"` in `[image.\"{}\"]`", unit.image))
+    };
+    let built = recipes.values().filter(|recipe| levels(&recipe.repository) != 2);
+    let built =
+        built.map(|recipe| told(&recipe.unit, &recipe.repository).at(drafts[&recipe.unit].place(file)));
+    let copied = copies.values().filter(|copy| levels(&copy.repository) != 2);
+    let copied = copied.map(|copy| copy.at(file, told(&copy.unit, &copy.repository)));
+    built.chain(copied).collect()
 }
 
 fn levels(repository: &Repository) -> usize {

@@ -9,6 +9,7 @@ mod draft;
 mod immutable;
 mod exports;
 mod meaning;
+mod mirror;
 mod mirror_registries;
 mod name;
 mod order;
@@ -33,6 +34,7 @@ use crate::oci::{Platform, Reference, Repository};
 pub(crate) use crate::config::SCOPES;
 pub(crate) use discover::Found;
 pub(crate) use exports::{Export, ExportStyle};
+pub(crate) use mirror::Mirror;
 pub(crate) use mirror_registries::MirrorRegistry;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use publishing::{Differences, PublishPolicy, Together};
@@ -61,7 +63,9 @@ pub(crate) struct Family {
     pub(crate) warnings: Vec<Diagnostic>,
     /// Every recipe, by its unit.
     pub(crate) recipes: BTreeMap<Unit, Recipe>,
-    /// Every unit, parents before children, else by name.
+    /// Every copy of an image elsewhere, by its unit; none of these has a recipe.
+    pub(crate) mirrors: BTreeMap<Unit, Mirror>,
+    /// Every unit that has a recipe, parents before children, else by name.
     pub(crate) order: Vec<Unit>,
 }
 

@@ -7,8 +7,8 @@ use super::meaning::Names;
 use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
-    Build, Divergence, Emulation, Family, Found, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
-    exports, mirror_registries, remote, tag_length, unused,
+    Build, Divergence, Emulation, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks,
+    clash, exports, mirror, mirror_registries, remote, tag_length, unused,
 };
 use crate::config::{
     DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
@@ -46,12 +46,14 @@ impl Family {
         let (mut warnings, mut problems) = split(found);
         problems.extend(secret_arguments(sources));
         problems.extend(frontend_given(sources));
-        if drafts.is_empty() && problems.is_empty() {
+        let (mirrors, found) = mirror::mirrors(sources);
+        problems.extend(found);
+        if drafts.is_empty() && mirrors.is_empty() && problems.is_empty() {
             return Err(nothing(sources).into());
         }
         let (read, found) = read_all(&drafts, sources);
         problems.extend(found);
-        let names = names(&drafts, sources);
+        let names = names(&drafts, &mirrors, sources);
         let (mut builds, found) = meanings(&drafts, &read, &names, sources);
         let (odd, wrong) = split(found);
         warnings.extend(odd);
@@ -68,14 +70,14 @@ impl Family {
         let tags = tag_policy(file);
         Problems::check(unique(std::mem::take(&mut problems)))?;
         let recipes = recipes(&order, &drafts, read, builds, sources, &mut warnings, &mut problems);
-        problems.extend(clash::clashes(&recipes, &drafts, &tags, file));
+        problems.extend(clash::clashes(&recipes, &mirrors, &drafts, &tags, file));
         problems.extend(tag_length::too_long(&recipes, &drafts, &tags, file));
-        problems.extend(mirror_registries::too_deep(&recipes, &drafts, file));
-        let (mirrors, found) = mirror_registries::mirrors(&recipes, file);
+        problems.extend(mirror_registries::too_deep(&recipes, &mirrors, &drafts, file));
+        let (registries, found) = mirror_registries::mirrors(&recipes, &mirrors, file);
         problems.extend(found);
         let exports = exports::exports(file, &recipes, &mut problems, &mut warnings);
         Problems::check(unique(problems))?;
-        warnings.extend(unused::unused(&recipes, sources, &tags));
+        warnings.extend(unused::unused(&recipes, &mirrors, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));
         let platform_assumed = recipes.keys().any(|unit| assumed(&drafts[unit], file));
         let emulation = match file.and_then(|file| file.emulate) {
@@ -88,12 +90,13 @@ impl Family {
                 .and_then(|file| file.registry.as_ref())
                 .map(|target| target.value.registry.clone()),
             tags,
-            publish: PublishPolicy::of(file, mirrors),
+            publish: PublishPolicy::of(file, registries),
             emulation,
             exports,
             platform_assumed,
             warnings: unique(warnings),
             recipes,
+            mirrors,
             order,
         })
     }
@@ -158,14 +161,14 @@ fn read_all(
     (all, problems)
 }
 
-fn names(drafts: &BTreeMap<Unit, Draft<'_>>, sources: &Sources) -> Names {
+fn names(drafts: &BTreeMap<Unit, Draft<'_>>, mirrors: &BTreeMap<Unit, Mirror>, sources: &Sources) -> Names {
     let file = sources.file.as_ref();
     let replace = file.into_iter().flat_map(|file| &file.replace);
     let replace = replace.map(|(from, to)| (from.clone(), to.value.clone())).collect();
     let repositories = drafts.iter().map(|(unit, draft)| (unit.clone(), draft.repository.clone())).collect();
     let target = file.and_then(|file| file.registry.as_ref()).map(|target| target.value.clone());
     let fixed = common_tags(file).into_iter().filter(|tag| !tag.contains('{'));
-    Names::new(target, replace, &repositories, fixed)
+    Names::new(target, replace, &repositories, fixed).with_mirrors(mirrors)
 }
 
 /// Templates of the tags that every image gets.

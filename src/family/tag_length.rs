@@ -16,7 +16,7 @@ use crate::oci::Tag;
 pub(crate) const COMMIT_LENGTH: usize = 12;
 
 /// The longest tag, in characters.
-const LONGEST: usize = 128;
+pub(super) const LONGEST: usize = 128;
 
 /// A problem for each template whose tags no registry takes, with the longest of them.
 pub(super) fn too_long(
@@ -70,7 +70,7 @@ fn longest(recipe: &Recipe, tags: &TagPolicy, template: &str) -> Option<String> 
 }
 
 /// A template with something of the least length for each name.
-fn rendered(template: &str) -> String {
+pub(super) fn rendered(template: &str) -> String {
     let mut text = template.replace("{commit}", &"0".repeat(COMMIT_LENGTH)).replace("{date}", "2026-01-01");
     while let Some((before, rest)) = text.split_once('{') {
         let after = rest.split_once('}').map_or("", |(_, after)| after);

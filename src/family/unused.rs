@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::family_name;
-use super::{CheckKind, Recipe, Sources, TagPolicy, Unit, Use};
+use super::{CheckKind, Mirror, Recipe, Sources, TagPolicy, Unit, Use};
 use crate::config::{FamilyFile, Written};
 use crate::diag::{Diagnostic, did_you_mean};
 
@@ -13,6 +13,7 @@ const LISTED: usize = 5;
 /// Warnings about the family as a whole.
 pub(super) fn unused(
     recipes: &BTreeMap<Unit, Recipe>,
+    mirrors: &BTreeMap<Unit, Mirror>,
     sources: &Sources,
     tags: &TagPolicy,
 ) -> Vec<Diagnostic> {
@@ -21,7 +22,7 @@ pub(super) fn unused(
     warnings.extend(nameless(recipes));
     warnings.extend(arguments(recipes, sources));
     if let Some(file) = &sources.file {
-        warnings.extend(tags_of_nothing(recipes, file, tags));
+        warnings.extend(tags_of_nothing(recipes, mirrors, file, tags));
         warnings.extend(replacements(recipes, file));
     }
     warnings
@@ -91,14 +92,21 @@ fn arguments(recipes: &BTreeMap<Unit, Recipe>, sources: &Sources) -> Vec<Diagnos
 }
 
 /// Tags said to be immutable that nothing makes, and names of platforms that no image has: both hold nothing.
-fn tags_of_nothing(recipes: &BTreeMap<Unit, Recipe>, file: &FamilyFile, tags: &TagPolicy) -> Vec<Diagnostic> {
+fn tags_of_nothing(
+    recipes: &BTreeMap<Unit, Recipe>,
+    mirrors: &BTreeMap<Unit, Mirror>,
+    file: &FamilyFile,
+    tags: &TagPolicy,
+) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
-    let known: BTreeSet<&str> = recipes.values().flat_map(templates).collect();
+    let copied = || mirrors.values().flat_map(|mirror| &mirror.tags).map(String::as_str);
+    let known: BTreeSet<&str> = recipes.values().flat_map(templates).chain(copied()).collect();
     for pattern in &file.tags.immutable {
         let meant = |recipe: &Recipe| {
             templates(recipe).iter().any(|template| tags.may_be_meant(&pattern.value, recipe, template))
         };
-        if !recipes.values().any(meant) {
+        let is_meant = recipes.values().any(meant) || copied().any(|tag| pattern.value.may_match(tag));
+        if !is_meant {
             let written = pattern.value.to_string();
             let message = format!("`{written}` is said to be immutable, but no image gets such a tag");
             let hint = did_you_mean(&written, known.iter().copied());

@@ -14,6 +14,7 @@ mod copy;
 mod unambiguous;
 mod rules;
 mod tree;
+mod beside;
 mod memory;
 mod layout;
 mod credentials;
@@ -23,6 +24,7 @@ pub mod server;
 #[doc(hidden)]
 pub mod fuzzing;
 
+pub use beside::Beside;
 pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
 pub use configuration::ImageConfiguration;
 pub use copy::{blob_stands, copy_document, copy_image, image_stands};

@@ -28,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) ignores: BTreeMap<Unit, String>,
     /// The images from outside.
     pub(crate) bases: BTreeMap<Reference, Base>,
+    /// What stands behind the sources of mirrors, as far as they could be looked up: an index, or a single image.
+    pub(crate) mirrored: BTreeMap<Reference, Digest>,
     /// The `ONBUILD` triggers of those images from outside that leave any, by their manifests.
     pub(crate) triggers: BTreeMap<Digest, Vec<String>>,
     /// The `# syntax` frontend of each unit that names one.

@@ -41,6 +41,7 @@ impl Fixture {
             platform_assumed: false,
             warnings: Vec::new(),
             recipes: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
             order: Vec::new(),
         };
         Self { family, passed: BTreeMap::new(), store: Memory::new(), state: String::new() }

@@ -14,6 +14,7 @@
 //! the same command does what is missing.
 
 mod carry_out;
+mod content;
 mod desk;
 mod generation;
 mod journal;
@@ -23,6 +24,7 @@ mod immutable;
 mod mend;
 mod moves;
 mod mirror;
+mod mirrored;
 mod parents;
 mod publication;
 mod release;
@@ -40,7 +42,7 @@ pub(crate) use journal::{Listed, State};
 pub(crate) use mend::hints;
 pub(crate) use mirror::{MirrorSource, MirrorWish, Mirroring};
 pub(crate) use publication::{Homes, Publication, Source, Target, Totals};
-pub(crate) use release::{PlatformImage, Release, assemble, index_of, platform_image};
+pub(crate) use release::{PlatformImage, Release, Withheld, assemble, index_of, platform_image};
 pub(crate) use rollback::{Rollback, publications};
 pub(crate) use tags::{RunFacts, common_values, render};
 pub(crate) use transaction::Publisher;

@@ -193,7 +193,9 @@ impl Publication {
         source: &Source<'_>,
         holders: &mut Holders,
     ) -> Result<Self> {
-        let wanted = release.images.iter().flat_map(|image| &image.platforms);
+        // Copies were read where they are.
+        let built = release.images.iter().filter(|image| image.copy_of.is_none());
+        let wanted = built.flat_map(|image| &image.platforms);
         let read = wanted.map(|(platform, image)| read_manifest(source, platform, image));
         let manifests: BTreeMap<Digest, Document> = { stream::iter(read.collect::<Vec<_>>()) }
             .buffered(CONCURRENCY)
@@ -266,36 +268,31 @@ impl Publication {
         let mut seen: BTreeSet<(Repository, Digest)> = BTreeSet::new();
         for image in &release.images {
             let repository = &image.repository;
-            let documents: Vec<&Document> = { image.platforms.values() }
-                .filter_map(|platform| manifests.get(&platform.manifest.digest))
-                .collect();
-            for document in &documents {
-                for blob in blobs_of(document)? {
-                    if !seen.insert((repository.clone(), blob.digest.clone())) {
-                        continue;
-                    }
-                    let holder = holders.get(&blob.digest).cloned();
-                    let phase = if holder.is_some() { &mut all.mounts } else { &mut all.blobs };
-                    holders.entry(blob.digest.clone()).or_insert_with(|| repository.clone());
-                    let from = home.clone().or(holder);
-                    phase.push(Step::Blob { repository: repository.clone(), blob, from });
+            let content = image.content(manifests)?;
+            // What is elsewhere is not in the repository of the scope.
+            let home = home.as_ref().filter(|_| image.copy_of.is_none());
+            for blob in content.blobs {
+                if !seen.insert((repository.clone(), blob.digest.clone())) {
+                    continue;
                 }
-                if seen.insert((repository.clone(), document.digest().clone())) {
-                    let document = (*document).clone();
-                    all.manifests.push(Step::Document { repository: repository.clone(), document });
-                }
+                let holder = holders.get(&blob.digest).cloned();
+                let phase = if holder.is_some() { &mut all.mounts } else { &mut all.blobs };
+                holders.entry(blob.digest.clone()).or_insert_with(|| repository.clone());
+                let from = home.cloned().or(holder);
+                phase.push(Step::Blob { repository: repository.clone(), blob, from });
             }
-            let indexes: Vec<&Document> = std::iter::once(&image.index).chain(&image.partial).collect();
-            for document in &indexes {
+            for &document in content.manifests.iter().chain(&content.indexes) {
                 if seen.insert((repository.clone(), document.digest().clone())) {
-                    let document = (*document).clone();
-                    all.indexes.push(Step::Document { repository: repository.clone(), document });
+                    let phase = if document.is_index() { &mut all.indexes } else { &mut all.manifests };
+                    phase.push(Step::Document { repository: repository.clone(), document: document.clone() });
                 }
             }
             for (tag, digest) in &image.tags {
-                let document = documents.iter().chain(&indexes).find(|document| document.digest() == digest);
-                let Some(document) = document else { continue };
-                let (repository, tag, document) = (repository.clone(), tag.clone(), (*document).clone());
+                let mut documents = content.manifests.iter().chain(&content.indexes);
+                let Some(&document) = documents.find(|document| document.digest() == digest) else {
+                    continue;
+                };
+                let (repository, tag, document) = (repository.clone(), tag.clone(), document.clone());
                 all.tags.push(Step::Tag { repository, tag, document });
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Problems, Result};
 use crate::family::{Family, JobId, Recipe, TagPolicy, Unit};
@@ -10,6 +11,7 @@ use crate::record::Passed;
 
 use super::differences::{self, VersionDifference};
 use super::fit;
+use super::mirrored::Elsewhere;
 use super::tags::{self, ImageTags, RunFacts, WithheldTag};
 
 /// Everything that a publication brings, parents before children, and what it leaves out.
@@ -59,7 +61,7 @@ pub(crate) struct ReleaseImage {
     pub(crate) parents: BTreeSet<Unit>,
     /// Its platforms.
     pub(crate) platforms: BTreeMap<Platform, PlatformImage>,
-    /// The index of all platforms.
+    /// The index of all platforms. Of a copy it is what the image elsewhere is, which may have no platforms.
     pub(crate) index: Document,
     /// Indexes of some of its platforms, where the policy allows them.
     pub(crate) partial: Vec<Document>,
@@ -67,6 +69,8 @@ pub(crate) struct ReleaseImage {
     pub(crate) tags: BTreeMap<Tag, Digest>,
     /// Those of its tags that never change once they are public, and the pattern that says so.
     pub(crate) immutable: BTreeMap<Tag, String>,
+    /// The image elsewhere that it is a copy of; none of an image that was built.
+    pub(crate) copy_of: Option<Arc<Elsewhere>>,
 }
 
 /// One platform of an image.
@@ -239,6 +243,7 @@ fn join(
         partial: Vec::new(),
         tags: BTreeMap::new(),
         immutable: BTreeMap::new(),
+        copy_of: None,
     };
     let mut owners: BTreeMap<Tag, String> = BTreeMap::new();
     let mut add = |tag: Tag, digest: Digest, owner: String, into: &mut BTreeMap<Tag, Digest>| {
@@ -293,7 +298,7 @@ pub(crate) fn index_of<'a>(platforms: impl Iterator<Item = &'a PlatformImage>) -
 }
 
 /// Tags that two images of one repository both claim.
-fn clashes(release: &Release) -> Vec<Diagnostic> {
+pub(super) fn clashes(release: &Release) -> Vec<Diagnostic> {
     let mut owners: BTreeMap<(&Repository, &Tag), &Unit> = BTreeMap::new();
     let mut found = Vec::new();
     for image in &release.images {

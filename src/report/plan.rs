@@ -16,6 +16,9 @@ pub(crate) struct PlanView {
     pub(crate) version: u32,
     /// Every job, parents before children.
     pub(crate) jobs: Vec<JobView>,
+    /// Copies of images elsewhere, which no job makes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mirrors: Vec<MirrorView>,
     /// What a person should know; beside the text these go to standard error.
     pub(crate) warnings: Vec<String>,
 }
@@ -39,6 +42,19 @@ pub(crate) struct JobView {
     pub(crate) bases: Vec<String>,
     /// The image key.
     pub(crate) key: String,
+}
+
+/// A copy of an image elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MirrorView {
+    /// `image`.
+    pub(crate) unit: String,
+    /// The image elsewhere.
+    pub(crate) source: String,
+    /// Its digest, which the copy has too; none where it cannot be looked up.
+    pub(crate) digest: Option<String>,
+    /// Templates of the tags of the copy.
+    pub(crate) tags: Vec<String>,
 }
 
 /// What happens to a job.
@@ -85,7 +101,8 @@ impl PlanView {
                 None => images.push((&job.unit, vec![job])),
             }
         }
-        let width = images.iter().map(|(unit, _)| unit.chars().count()).max().unwrap_or_default();
+        let units = images.iter().map(|(unit, _)| *unit).chain(self.mirrors.iter().map(|one| &*one.unit));
+        let width = units.map(|unit| unit.chars().count()).max().unwrap_or_default();
         let mut text = String::new();
         for (unit, jobs) in images {
             let on = stands_on(&jobs);
@@ -102,6 +119,10 @@ impl PlanView {
                 })
                 .collect();
             text.push_str(&format!("{unit:width$}  {}{on}\n", groups.join("; ")));
+        }
+        for MirrorView { unit, source, digest, .. } in &self.mirrors {
+            let digest = digest.as_ref().map_or("unknown: it cannot be looked up", |digest| digest);
+            text.push_str(&format!("{unit:width$}  mirror {source} ({digest})\n"));
         }
         let of_kind = |decision| self.jobs.iter().filter(|job| job.decision == decision).count();
         let (build, check, reuse) =
@@ -123,7 +144,11 @@ impl PlanView {
             let label = format!("{}\n{}", job.job, job.decision);
             text.push_str(&format!("    job{at}[\"{}\"]:::{}\n", mermaid_text(&label), job.decision));
         }
-        self.for_each_edge(|parent, child| text.push_str(&format!("    job{parent} --> job{child}\n")));
+        for (at, mirror) in self.mirrors.iter().enumerate() {
+            let label = format!("{}\nmirror", mirror.unit);
+            text.push_str(&format!("    mirror{at}[\"{}\"]:::reuse\n", mermaid_text(&label)));
+        }
+        self.for_each_edge(|parent, child| text.push_str(&format!("    {parent} --> {child}\n")));
         text.push_str("    classDef build fill:#ffe8cc,stroke:#d9480f\n");
         text.push_str("    classDef check fill:#fff3bf,stroke:#e67700\n");
         text.push_str("    classDef reuse fill:#e9ecef,stroke:#868e96\n");
@@ -142,19 +167,29 @@ impl PlanView {
             let label = format!("{}\n{}", dot_text(&job.job), job.decision).replace('\n', "\\n");
             text.push_str(&format!("    job{at} [label=\"{label}\", style={style}];\n"));
         }
-        self.for_each_edge(|parent, child| text.push_str(&format!("    job{parent} -> job{child};\n")));
+        for (at, mirror) in self.mirrors.iter().enumerate() {
+            let label = format!("{}\\nmirror", dot_text(&mirror.unit));
+            text.push_str(&format!("    mirror{at} [label=\"{label}\", style=dotted];\n"));
+        }
+        self.for_each_edge(|parent, child| text.push_str(&format!("    {parent} -> {child};\n")));
         text.push_str("}\n");
         text
     }
 
-    fn for_each_edge(&self, mut edge: impl FnMut(usize, usize)) {
+    /// From a job, or a mirror, to each job that uses it, by their names in the pictures.
+    fn for_each_edge(&self, mut edge: impl FnMut(&str, &str)) {
         let places: BTreeMap<&str, usize> =
             self.jobs.iter().enumerate().map(|(at, job)| (job.job.as_str(), at)).collect();
         for (child, job) in self.jobs.iter().enumerate() {
-            job.parents
-                .iter()
-                .filter_map(|parent| places.get(parent.as_str()))
-                .for_each(|parent| edge(*parent, child));
+            let child = format!("job{child}");
+            for parent in job.parents.iter().filter_map(|parent| places.get(parent.as_str())) {
+                edge(&format!("job{parent}"), &child);
+            }
+            for (at, mirror) in self.mirrors.iter().enumerate() {
+                if job.bases.contains(&mirror.source) {
+                    edge(&format!("mirror{at}"), &child);
+                }
+            }
         }
     }
 }

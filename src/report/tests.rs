@@ -160,8 +160,30 @@ fn plan() -> PlanView {
             job("base", "linux/arm64", DecisionView::Build, "`Dockerfile` changed", &[]),
             job("leaf:c\"u", "linux/amd64", DecisionView::Check, "a test changed", &["base@linux/amd64"]),
         ],
+        mirrors: Vec::new(),
         warnings: Vec::new(),
     }
+}
+
+#[test]
+fn mirrors_stand_beside_the_jobs_and_before_those_that_use_them() {
+    let mut view = plan();
+    view.jobs[0].bases.push("docker.io/library/search:7".to_owned());
+    let source = "docker.io/library/search:7".to_owned();
+    let mirror = |unit: &str, digest: Option<&str>| MirrorView {
+        unit: unit.to_owned(),
+        source: source.clone(),
+        digest: digest.map(str::to_owned),
+        tags: vec!["7".to_owned()],
+    };
+    view.mirrors = vec![mirror("search", Some("sha256:bb"))];
+    let text = view.to_text();
+    assert!(text.contains("search    mirror docker.io/library/search:7 (sha256:bb)\n"), "{text}");
+    assert!(view.to_mermaid().contains("mirror0 --> job0"), "{}", view.to_mermaid());
+    assert!(view.to_dot().contains("mirror0 -> job0;"), "{}", view.to_dot());
+    assert_eq!(serde_json::from_str::<PlanView>(&view.to_json()).expect("plan"), view);
+    view.mirrors = vec![mirror("search", None)];
+    assert!(view.to_text().contains("(unknown: it cannot be looked up)"), "{}", view.to_text());
 }
 
 #[test]

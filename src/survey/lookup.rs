@@ -21,8 +21,15 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 /// `ONBUILD` triggers by the manifest of the image that leaves them; none of an image that leaves none.
 pub(super) type Triggers = BTreeMap<Digest, Vec<String>>;
 
-/// Every image from outside that the family uses, looked up side by side, and the triggers of those that it stands on.
-pub(super) async fn bases(family: &Family, registries: &Registries) -> (BTreeMap<Reference, Base>, Triggers) {
+/// What stands behind the sources of mirrors: an index, or a single image.
+pub(super) type Mirrored = BTreeMap<Reference, Digest>;
+
+/// Every image from outside that the family uses or mirrors, looked up side by side and once each, so that who stands
+/// on a mirror stands on what is mirrored; and the triggers of those that it stands on.
+pub(super) async fn bases(
+    family: &Family,
+    registries: &Registries,
+) -> (BTreeMap<Reference, Base>, Triggers, Mirrored) {
     // Of these platforms the configuration is read.
     let mut wanted = BTreeMap::<&Reference, BTreeSet<Platform>>::new();
     for (own, build) in family.recipes().flat_map(|recipe| &recipe.platforms) {
@@ -33,23 +40,33 @@ pub(super) async fn bases(family: &Family, registries: &Registries) -> (BTreeMap
             wanted.entry(reference).or_default().insert(build.asked_platform(written, own));
         }
     }
+    let sources: BTreeSet<&Reference> = family.mirrors.values().map(|mirror| &mirror.source).collect();
+    for source in &sources {
+        wanted.entry(source).or_default();
+    }
     let found = join_all(wanted.iter().map(async |(reference, wanted)| {
         let look = async {
-            let (_, platforms) = platforms(reference, registries).await?;
+            let (digest, platforms) = platforms(reference, registries).await?;
             let triggers = triggers(reference, registries, &platforms, wanted).await?;
-            Ok((platforms, triggers))
+            Ok((digest, platforms, triggers))
         };
-        match in_time(look).await {
-            Ok((platforms, triggers)) => ((*reference).clone(), Base::Found(platforms), triggers),
-            Err(why) => ((*reference).clone(), Base::Unknown(why), Triggers::new()),
-        }
+        (*reference, in_time(look).await)
     }));
-    let (mut bases, mut all) = (BTreeMap::new(), Triggers::new());
-    for (reference, base, triggers) in found.await {
-        bases.insert(reference, base);
-        all.extend(triggers);
+    let (mut bases, mut all, mut mirrored) = (BTreeMap::new(), Triggers::new(), Mirrored::new());
+    for (reference, found) in found.await {
+        let base = match found {
+            Ok((digest, platforms, triggers)) => {
+                all.extend(triggers);
+                if sources.contains(reference) {
+                    mirrored.insert(reference.clone(), digest);
+                }
+                Base::Found(platforms)
+            }
+            Err(why) => Base::Unknown(why),
+        };
+        bases.insert(reference.clone(), base);
     }
-    (bases, all)
+    (bases, all, mirrored)
 }
 
 /// The triggers that an image leaves on some of its platforms.

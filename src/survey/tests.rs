@@ -15,7 +15,7 @@ use super::*;
 use crate::config::FamilyFile;
 use crate::family::{Found, Sources};
 use crate::oci::{Descriptor, Document, ErrorKind, ImageIndex, Manifest, MediaType, Memory, Store};
-use crate::plan::Plan;
+use crate::plan::{Base, Plan};
 
 /// A folder with one image `a` that copies these things.
 struct Site {
@@ -485,4 +485,36 @@ async fn f_c15_a_file_of_a_test_that_is_not_there_is_told_with_its_place() {
     let problems = super::host::read(site.folder.path(), &site.family).unwrap_err();
     assert_eq!(problems.to_string(), "polyarch.toml:2:58: a/gone of a test is not there");
     assert_eq!(problems.exit_code(), 2);
+}
+
+#[tokio::test]
+async fn a_mirror_and_who_stands_on_it_see_one_and_the_same_image() {
+    let elsewhere = Memory::new();
+    let repository = "o/search".parse().unwrap();
+    let mut parts = Vec::new();
+    for bytes in ["{\"architecture\":\"amd64\",\"os\":\"linux\"}", "layer"] {
+        elsewhere.write_blob(&repository, bytes.into()).await.unwrap();
+        parts.push(Descriptor::of(MediaType::CONFIG, bytes.as_bytes()));
+    }
+    let image = Document::of_manifest(&Manifest {
+        schema_version: 2,
+        media_type: Some(MediaType::MANIFEST.to_owned()),
+        artifact_type: None,
+        config: parts[0].clone(),
+        layers: parts[1..].to_vec(),
+        subject: None,
+        annotations: BTreeMap::new(),
+    });
+    elsewhere.write_document(&repository, &image, &["7".parse().unwrap()]).await.unwrap();
+    let config = "platforms = [\"linux/amd64\"]\n[image.search]\nmirror = \"x.example/o/search:7\"\n\
+        [image.gone]\nmirror = \"x.example/o/gone:7\"\n";
+    let site = Site::configured(config, "FROM search\n");
+    let facts = site.facts(Arc::new(elsewhere)).await;
+    let source = "x.example/o/search:7".parse().unwrap();
+    assert_eq!(facts.mirrored.get(&source), Some(image.digest()));
+    assert_eq!(facts.mirrored.len(), 1);
+    let Some(Base::Found(platforms)) = facts.bases.get(&source) else { panic!("{:?}", facts.bases) };
+    assert_eq!(platforms.values().collect::<Vec<_>>(), [image.digest()]);
+    let gone = "x.example/o/gone:7".parse().unwrap();
+    assert!(matches!(facts.bases.get(&gone), Some(Base::Unknown(_))), "{:?}", facts.bases);
 }

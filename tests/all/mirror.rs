@@ -96,6 +96,11 @@ async fn at(registry: &Registry, repository: &str, tag: &str) -> Option<String> 
     found.map(|found| found.digest.to_string())
 }
 
+/// A family with a mirror of an image, and nothing that is built.
+fn family_of_a_mirror(source: &str) -> String {
+    format!("name = \"hysds\"\n[image.search]\nmirror = \"{source}\"\ntags = [\"7.9.3\", \"develop\"]\n")
+}
+
 /// The program as it runs while the registries of the test answer.
 fn run(place: &Place, arguments: &[&str]) -> Answer {
     tokio::task::block_in_place(|| place.run(arguments))
@@ -239,4 +244,104 @@ async fn an_index_without_one_of_its_platforms_is_not_copied() {
         answer.stderr
     );
     assert_eq!(at(&registry, "copy/search", "7.9.3").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_of_the_family_is_planned_published_and_verified_with_it() {
+    let from = Registry::ours().await;
+    let upstream = Upstream::at(&from).await;
+    let digest = upstream.index.digest().to_string();
+    let source = format!("{}/library/search:7.9.3", from.address);
+    let place = Place::with(&[("polyarch.toml", &family_of_a_mirror(&source))]);
+    let plan = run(&place, &["plan"]).well();
+    assert!(plan.stdout.contains(&format!("search  mirror {source} ({digest})")), "{}", plan.stdout);
+    let plan: Value =
+        serde_json::from_str(&run(&place, &["plan", "--format", "json"]).well().stdout).unwrap();
+    assert_eq!(plan["mirrors"][0]["digest"], Value::String(digest.clone()));
+    for to in Registry::both("mirror::family").await {
+        let publish = |more: &[&str]| run(&place, &[&["publish", "--to", &to.address], more].concat());
+        let dry = publish(&["--dry-run"]).well();
+        assert!(
+            dry.stdout.contains(&format!("tag       hysds/search:develop to {digest}")),
+            "{}",
+            dry.stdout
+        );
+        assert!(dry.stdout.contains("1 image on 2 platforms"), "{}", dry.stdout);
+        assert_eq!(at(&to, "hysds/search", "develop").await, None);
+        let verify = run(&place, &["verify", "--to", &to.address]).ended(1);
+        assert!(verify.stderr.contains("hysds/search:develop is missing"), "{}", verify.stderr);
+        let _ = publish(&[]).well();
+        for tag in ["7.9.3", "develop"] {
+            assert_eq!(at(&to, "hysds/search", tag).await, Some(digest.clone()));
+        }
+        read_by_skopeo(&place, &to, &upstream.index);
+        let verify = run(&place, &["verify", "--to", &to.address]).well();
+        assert!(verify.stdout.contains("equals the plan: 2 tags"), "{}", verify.stdout);
+    }
+    let _ = run(&place, &["publish"]).well();
+    let own = run(&place, &["inspect", "--format", "json", "hysds/search:develop"]).well();
+    let own: Value = serde_json::from_str(&own.stdout).unwrap();
+    assert_eq!(own["digest"], Value::String(digest), "in the own store");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s4_row_30_a_mirror_of_the_family_goes_to_mirror_registries_too() {
+    let (from, first, second) = (Registry::ours().await, Registry::ours().await, Registry::ours().await);
+    let upstream = Upstream::at(&from).await;
+    let digest = Some(upstream.index.digest().to_string());
+    let config = format!(
+        "registry = \"{}/o\"\n[publish]\nmirrors = [\"{}/p\"]\nunit = \"image\"\n[tags]\nimmutable = [\"7.*\"]\n\
+        [image.search]\nmirror = \"{}/library/search:7.9.3\"\n",
+        first.address, second.address, from.address
+    );
+    let place = Place::with(&[("polyarch.toml", &config)]);
+    let dry = run(&place, &["publish", "--dry-run"]).well();
+    let line = format!("mirror    o/search to {}/p/search", second.address);
+    assert!(dry.stdout.contains(&line), "{}", dry.stdout);
+    let _ = run(&place, &["publish"]).well();
+    assert_eq!(at(&first, "o/search", "7.9.3").await, digest);
+    assert_eq!(at(&second, "p/search", "7.9.3").await, digest);
+    let _ = run(&place, &["verify"]).well();
+
+    // What is elsewhere under the same tag is another image now.
+    let mut index = upstream.index.index().unwrap();
+    index.annotations.clear();
+    let other = Document::of_index(&index);
+    let tag = "7.9.3".parse().unwrap();
+    upstream.client.write_document(&upstream.repository, &other, &[tag]).await.unwrap();
+    let verify = run(&place, &["verify"]).ended(1);
+    assert!(verify.stderr.contains("/o/search:7.9.3 points at"), "{}", verify.stderr);
+    assert!(verify.stderr.contains("/p/search:7.9.3 points at"), "{}", verify.stderr);
+    let refused = run(&place, &["publish"]).ended(4);
+    assert!(refused.stderr.contains("/o/search:7.9.3 is immutable"), "{}", refused.stderr);
+    assert_eq!(at(&first, "o/search", "7.9.3").await, digest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_cannot_be_read_stays_away_and_is_told() {
+    let (from, to) = (Registry::ours().await, Registry::ours().await);
+    let upstream = Upstream::at(&from).await;
+    let source = |name: &str| format!("{}/library/{name}:7.9.3", from.address);
+    let two =
+        format!("{}[image.gone]\nmirror = \"{}\"\n", family_of_a_mirror(&source("search")), source("gone"));
+    let place = Place::with(&[("polyarch.toml", &two)]);
+    let plan = run(&place, &["plan"]).well();
+    assert!(plan.stdout.contains("(unknown: it cannot be looked up)"), "{}", plan.stdout);
+    assert!(plan.stderr.contains("the mirror `gone` is unknown"), "{}", plan.stderr);
+    let answer = run(&place, &["publish", "--to", &to.address]).ended(1);
+    assert!(answer.stderr.contains("gone is not published"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("as a whole or not at all"), "{}", answer.stderr);
+    assert_eq!(at(&to, "hysds/search", "7.9.3").await, None);
+
+    let apart = two.replace("[image.search]", "[publish]\nunit = \"image\"\n[image.search]");
+    place.write("polyarch.toml", &apart);
+    let answer = run(&place, &["publish", "--to", &to.address]).ended(1);
+    assert!(answer.stderr.contains("gone is not published"), "{}", answer.stderr);
+    assert_eq!(at(&to, "hysds/search", "7.9.3").await, Some(upstream.index.digest().to_string()));
+    let verify = run(&place, &["verify", "--to", &to.address]).ended(1);
+    assert!(verify.stderr.contains("what the mirror `gone` is a copy of"), "{}", verify.stderr);
+    for command in ["build", "why", "publish"] {
+        let answer = run(&place, &[command, "search"]).ended(2);
+        assert!(answer.stderr.contains("polyarch mirror "), "{command}: {}", answer.stderr);
+    }
 }

@@ -5,6 +5,7 @@ pub(crate) mod engines;
 mod exports;
 mod foreign_registry;
 mod interrupted;
+mod mirrored;
 mod parent_and_child;
 mod refusals;
 mod selection;
