@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Result, count};
+use crate::diag::{Diagnostic, Kind, Result, count};
 use crate::oci::{Document, Origin, Pointer, Store, Tag, Tree};
-use crate::publish::{MirrorSource, MirrorWish, Mirroring, Target, hints};
+use crate::publish::{MirrorSource, MirrorWish, Mirroring, RESERVED_TAG, Target, hints};
 use crate::report::size;
 
 use super::place::{Named, Places};
@@ -131,6 +131,13 @@ fn tags(options: &Options, source: &Named, target: &Named) -> Result<Vec<Tag>> {
                 .into());
             }
         }
+    }
+    if tags.iter().any(|tag| tag.as_str() == RESERVED_TAG) {
+        let message = format!("mirroring to {}:{RESERVED_TAG} is refused", target.name());
+        return Err(Diagnostic::new(Kind::Policy, message)
+            .because("the journals of publications stand under that tag, and nobody else writes it")
+            .hint("name another tag")
+            .into());
     }
     let mut seen = std::collections::BTreeSet::new();
     tags.retain(|tag| seen.insert(tag.clone()));

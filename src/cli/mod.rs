@@ -4,6 +4,7 @@ mod access;
 mod build;
 mod carrying;
 mod commit;
+mod delete;
 mod doctor;
 mod environment;
 mod export;
@@ -112,6 +113,7 @@ enum Command {
     Rollback(publications::RollbackOptions),
     Verify(verify::Options),
     Mirror(mirror::Options),
+    Delete(delete::Options),
     Inspect(inspect::Options),
     Load(load::Options),
     Sbom(sbom::Options),
@@ -212,6 +214,11 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         }
         Command::Rollback(options) => {
             let ended = publications::roll_back(context, &options).await;
+            registries::tell_traffic(context);
+            ended
+        }
+        Command::Delete(options) => {
+            let ended = delete::run(context, &options).await;
             registries::tell_traffic(context);
             ended
         }

@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod client;
 mod collection;
+mod delete;
 mod end_to_end;
 mod families;
 mod interop;
