@@ -45,7 +45,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let mut prepared = Vec::new();
     for (named, unwanted) in wanted.values() {
         let store = places.store(named)?;
-        let target = Target { store: &*store, registry: &named.registry };
+        let target = Target { store: &*store, fresh: &*store, registry: &named.registry };
         let preparing = Removals::prepare(named.repository(), unwanted, target);
         let removals = context.signals.unless_stopped(preparing).await?;
         prepared.push((named, removals, store));
@@ -74,8 +74,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let mut fresh = Places::new(context)?;
     for (at, (named, removals, store)) in prepared.iter().enumerate() {
         let again = if named.own { store.clone() } else { fresh.store(named)? };
-        let target = Target { store: &**store, registry: &named.registry };
-        let fresh = Target { store: &*again, registry: &named.registry };
+        let target = Target { store: &**store, fresh: &**store, registry: &named.registry };
+        let fresh = Target { store: &*again, fresh: &*again, registry: &named.registry };
         let told = |line: &str| context.ui.data(&format!("removed {line}\n"));
         let work = removals.carry_out(target, fresh, &told);
         context.signals.unless_stopped(work).await.map_err(|problems| {

@@ -39,7 +39,7 @@ pub(crate) use carry_out::Published;
 pub(crate) use differences::{refused as refused_differences, shown as shown_differences};
 pub(crate) use fit::of_other_keys;
 pub(crate) use generation::Generation;
-pub(crate) use journal::{Listed, State};
+pub(crate) use journal::{Listed, RESERVED_TAG, State};
 pub(crate) use mend::hints;
 pub(crate) use mirror::{MirrorSource, MirrorWish, Mirroring};
 pub(crate) use publication::{Homes, Publication, Source, Target, Totals};

@@ -399,7 +399,7 @@ mod tests {
         }
 
         async fn prepare(&self, unwanted: &[Unwanted]) -> Result<Removals> {
-            let target = Target { store: &self.store, registry: "r.io" };
+            let target = Target { store: &self.store, fresh: &self.store, registry: "r.io" };
             Removals::prepare(&self.repository, &unwanted.iter().cloned().collect(), target).await
         }
 
@@ -408,8 +408,8 @@ mod tests {
             let removals = self.prepare(unwanted).await.expect("it may go");
             let told = Mutex::new(Vec::new());
             let hear = |line: &str| told.lock().expect("lines").push(line.to_owned());
-            let target = Target { store, registry: "r.io" };
-            let fresh = Target { store: &self.store, registry: "r.io" };
+            let target = Target { store, fresh: store, registry: "r.io" };
+            let fresh = Target { store: &self.store, fresh: &self.store, registry: "r.io" };
             let ended = removals.carry_out(target, fresh, &hear).await;
             (ended, told.into_inner().expect("lines"))
         }
@@ -506,7 +506,7 @@ mod tests {
         let fixture = Fixture::new().await;
         let removals = fixture.prepare(&[tag("v1"), tag("v2")]).await.expect("it may go");
         let nothing = Memory::new();
-        let as_if = |store| Target { store, registry: "r.io" };
+        let as_if = |store| Target { store, fresh: store, registry: "r.io" };
         let kept = Fixture::new().await;
         let ended = removals.carry_out(as_if(&kept.store), as_if(&fixture.store), &|_| {}).await;
         let problems = ended.expect_err("the tag is still there");
