@@ -182,7 +182,7 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(&self, progress: Progress) {
         let now = recorder::now();
-        if now < self.at.fetch_max(now, Ordering::SeqCst) + TICK_MILLISECONDS {
+        if !is_time(&self.at, now) {
             return;
         }
         let kind = EventKind::Exporting {
@@ -193,6 +193,13 @@ impl Told<'_> {
         };
         self.ui.show(&Event { at_milliseconds: now, kind });
     }
+}
+
+/// Whether it was told long enough ago, in milliseconds; if so, that is now.
+fn is_time(told_at: &AtomicU64, now: u64) -> bool {
+    let before = told_at.load(Ordering::SeqCst);
+    now >= before + TICK_MILLISECONDS
+        && told_at.compare_exchange(before, now, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
 
 /// What was written, and what stood.
@@ -226,5 +233,17 @@ fn warn_of_context(context: &Context, planning: &Planning, to: &Path) {
             Diagnostic::warning(message).because("a `COPY` of the whole context takes its files too");
         let hint = "write its name into .dockerignore, or choose another folder: polyarch export --to FOLDER";
         context.ui.warning(&warning.hint(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_all_the_time_is_told_again_and_again_and_not_too_often() {
+        let told_at = AtomicU64::new(0);
+        let told: Vec<u64> = (1000..1350).step_by(10).filter(|now| is_time(&told_at, *now)).collect();
+        assert_eq!(told, [1000, 1100, 1200, 1300]);
     }
 }
