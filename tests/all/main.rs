@@ -11,6 +11,7 @@ mod families;
 mod interop;
 mod mirror;
 mod program;
+mod publication;
 mod served;
 mod server;
 mod signals;

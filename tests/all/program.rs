@@ -40,6 +40,14 @@ impl Place {
         place
     }
 
+    /// The same with the environment of another place, but for the home.
+    pub(crate) fn like(mut self, other: &Self) -> Self {
+        let own = self.variables.get("HOME").cloned();
+        self.variables = other.variables.clone();
+        self.variables.extend(own.map(|home| ("HOME".to_owned(), home)));
+        self
+    }
+
     /// Set a variable of the environment.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.variables.insert(name.to_owned(), value.into());

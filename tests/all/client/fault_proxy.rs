@@ -10,50 +10,50 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A request on its way to the registry.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) target: String,
-    pub(super) headers: Vec<(String, String)>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
     /// How many bytes its body has.
-    pub(super) length: usize,
+    pub(crate) length: usize,
 }
 
 impl Request {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether it is of a method, and about something whose path holds a word.
-    pub(super) fn is(&self, method: &str, word: &str) -> bool {
+    pub(crate) fn is(&self, method: &str, word: &str) -> bool {
         self.method == method && self.target.contains(word)
     }
 }
 
 /// An answer on its way back, or made here.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub(super) fn of(status: u16) -> Self {
+    pub(crate) fn of(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    pub(super) fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.retain(|(key, _)| key != name);
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
-    pub(super) fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(key, _)| key != name);
         self
     }
 
-    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
@@ -61,7 +61,7 @@ impl Reply {
 
 /// What is done to a request.
 #[derive(Clone)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It never arrives; this is the answer.
     Answer(Reply),
     /// So many bytes of its body arrive, then both connections are reset.
@@ -76,17 +76,29 @@ pub(super) enum Fault {
     Delay(Duration),
     /// It is carried out, and the answer is another.
     Change(fn(Reply) -> Reply),
+    /// This is done to the client: before it arrives, which it then never does, or once it is carried out. Then the
+    /// connection is reset.
+    Harm(When, Arc<dyn Fn() + Send + Sync>),
+}
+
+/// At which moment of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before it arrives.
+    Asked,
+    /// When it is carried out and not answered.
+    CarriedOut,
 }
 
 /// Which requests it is done to, and how often.
-pub(super) struct Rule {
+pub(crate) struct Rule {
     matches: Box<dyn Fn(&Request) -> bool + Send + Sync>,
     left: AtomicUsize,
     fault: Fault,
 }
 
 /// Do this to the first requests that match.
-pub(super) fn rule(
+pub(crate) fn rule(
     times: usize,
     matches: impl Fn(&Request) -> bool + Send + Sync + 'static,
     fault: Fault,
@@ -102,14 +114,14 @@ impl Rule {
 }
 
 /// The proxy. It ends with the test.
-pub(super) struct FaultProxy {
-    pub(super) address: String,
+pub(crate) struct FaultProxy {
+    pub(crate) address: String,
     seen: Arc<Mutex<Vec<(Request, bool)>>>,
 }
 
 impl FaultProxy {
     /// One before the registry at an address. The first rule that applies is done.
-    pub(super) async fn start(registry: &str, rules: Vec<Rule>) -> Self {
+    pub(crate) async fn start(registry: &str, rules: Vec<Rule>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (registry, rules) = (registry.to_owned(), Arc::new(rules));
@@ -126,12 +138,12 @@ impl FaultProxy {
     }
 
     /// Every request that came.
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.seen.lock().unwrap().iter().map(|(request, _)| request.clone()).collect()
     }
 
     /// How many requests met a fault.
-    pub(super) fn faults(&self) -> usize {
+    pub(crate) fn faults(&self) -> usize {
         self.seen.lock().unwrap().iter().filter(|(_, harmed)| *harmed).count()
     }
 }
@@ -160,6 +172,11 @@ async fn serve(
             return None;
         }
         let body = body(&mut client, rest, length).await?;
+        if let Some(Fault::Harm(When::Asked, harm)) = &fault {
+            harm();
+            let _ = client.set_zero_linger();
+            return None;
+        }
         let mut reply = match &fault {
             Some(Fault::Answer(reply)) => reply.clone(),
             _ => {
@@ -171,6 +188,11 @@ async fn serve(
         };
         let mut sent = usize::MAX;
         match &fault {
+            Some(Fault::Harm(_, harm)) => {
+                harm();
+                let _ = client.set_zero_linger();
+                return None;
+            }
             Some(Fault::LoseReply) => {
                 let _ = client.set_zero_linger();
                 return None;

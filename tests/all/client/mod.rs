@@ -3,7 +3,7 @@
 mod ambiguous;
 mod demands;
 mod family;
-mod fault_proxy;
+pub(crate) mod fault_proxy;
 mod faults;
 mod peers;
 mod publication;
