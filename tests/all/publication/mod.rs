@@ -7,6 +7,7 @@
 //! `POLYARCH_PUBLICATION_ROUNDS=3` by hand tries every request, in every way, at both registries, so often.
 
 mod killed;
+mod racing;
 mod refused;
 mod small;
 mod state;
