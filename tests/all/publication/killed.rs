@@ -109,6 +109,32 @@ async fn f_p1_killed_at_each_named_point_the_same_command_completes_it() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn f_x7_what_was_cut_off_is_completed_by_whoever_publishes_next() {
+    let test = "publication::killed::f_x7_what_was_cut_off";
+    let Some(small) = Small::built(test) else { return };
+    for which in KINDS {
+        let Some(registry) = small.registry(test, which).await else { return };
+        let (place, case) = (small.place(), format!("{which:?}"));
+        assert_eq!(cut_in_half(&registry, &place, &case).await, Public::Both, "{case}");
+        // It asks for one image and has never built the other.
+        std::fs::remove_dir_all(place.family().join("tool")).unwrap();
+        let answer = registry.publish_images(&place, &["base"]).await;
+        assert_eq!(answer.code, Some(0), "{case}: {}", answer.stderr);
+        registry.is_new(&case).await;
+    }
+}
+
+/// Killed when half of the requests that move tags are carried out.
+async fn cut_in_half(registry: &Registry, place: &Place, case: &str) -> Public {
+    let victim = Victim::default();
+    let middle = Which::Middle.number(registry.requests(), "PUT a tag");
+    let rule = nth(|request| kind(request) == "PUT a tag", middle, victim.killing(When::CarriedOut));
+    let (answer, _) = registry.publish(place, &victim, vec![rule]).await;
+    assert_eq!(answer.code, None, "{case}: {}", answer.stderr);
+    registry.public(case).await
+}
+
 /// Seconds since 1970-01-01 UTC.
 fn now() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "what is written there is compared with the time")]
@@ -121,12 +147,8 @@ async fn f_x7_a_publication_of_another_machine_is_waited_for_until_its_time_is_u
     let Some(small) = Small::built(test) else { return };
     for which in KINDS {
         let Some(registry) = small.registry(test, which).await else { return };
-        let (place, victim) = (small.place(), Victim::default());
-        let case = format!("{which:?}");
-        let middle = Which::Middle.number(registry.requests(), "PUT a tag");
-        let rule = nth(|request| kind(request) == "PUT a tag", middle, victim.killing(When::CarriedOut));
-        let (answer, _) = registry.publish(&place, &victim, vec![rule]).await;
-        assert_eq!(answer.code, None, "{case}: {}", answer.stderr);
+        let (place, case) = (small.place(), format!("{which:?}"));
+        cut_in_half(&registry, &place, &case).await;
         let until = now() + Duration::from_secs(4).as_secs();
         let elsewhere = serde_json::json!({
             "until_seconds": until,

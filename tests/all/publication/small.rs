@@ -245,6 +245,11 @@ impl Registry {
         (answer, proxy.faults() > 0)
     }
 
+    /// Publishes some images, with nobody in the way.
+    pub(super) async fn publish_images(&self, place: &Place, images: &[&str]) -> Answer {
+        Victim::default().run(place, &[&["publish", "--to", self.address()], images].concat())
+    }
+
     /// What is public: every tag is old or new, there is no other, and all of it is whole.
     pub(super) async fn public(&self, case: &str) -> Public {
         let (eye, Base { old, new, .. }) = (self.eye(), &*self.base);
