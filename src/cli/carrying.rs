@@ -66,10 +66,23 @@ impl Carrying<'_> {
         let _: Published = watched(context, publication.bytes_at_most(), &target.name, work).await?;
         if let Some(signing) = &self.signing {
             let saying = signing.attach_by_cosign(context, planning, release, records, target);
-            context.signals.unless_stopped(saying).await?;
+            let said = context.signals.unless_stopped(saying).await;
+            said.map_err(|problems| unsigned(&problems))?;
         }
         Ok(())
     }
+}
+
+/// Tags have moved, and something is not said yet: what was asked for is incomplete, whatever failed.
+fn unsigned(problems: &Problems) -> Problems {
+    let message = "published, but not all of it is signed";
+    let told = problems.iter().map(|problem| {
+        let found = Diagnostic::new(Kind::Incomplete, message).because(&problem.message);
+        let found = problem.causes.iter().fold(found, Diagnostic::because);
+        let found = problem.hints.iter().fold(found, Diagnostic::hint);
+        Problems::from(found.hint("run the same command again: it does what is missing"))
+    });
+    told.reduce(Problems::and).unwrap_or_else(|| Diagnostic::new(Kind::Incomplete, message).into())
 }
 
 /// A failure after other units are published: what was asked for is incomplete, however far this one came.

@@ -251,6 +251,11 @@ fn s_4_20_without_a_key_cosign_is_asked_after_the_content_is_there() {
     path.push(variable("PATH").unwrap_or_default());
     signed.place.set("PATH", path);
     signed.place.set("SIGSTORE_ID_TOKEN", "canary-token-77c1");
+    let broken = "#!/bin/sh\necho no luck >&2\nexit 1\n";
+    std::fs::write(bin.join("cosign"), broken).expect("a script");
+    let failed = signed.place.run(&publish).ended(5);
+    assert!(failed.stderr.contains("published, but not all of it is signed"), "{}", failed.stderr);
+    std::fs::write(bin.join("cosign"), script).expect("a script");
     let answer = signed.place.run(&publish).well();
     assert!(answer.stderr.contains("signed: 8 statements"), "{}", answer.stderr);
     let log = std::fs::read_to_string(bin.join("log")).expect("calls");
