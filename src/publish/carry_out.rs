@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::Ordering;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::event::EventKind;
@@ -17,10 +17,12 @@ use crate::oci::{
     copy_image,
 };
 
+use super::desk::Page;
 use super::immutable::immutable_violations;
 use super::journal::{Brought, Move, State};
 use super::mend::hints;
 use super::moves::{Listener, Mover, Progress};
+use super::parents::Open;
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
 use super::transaction::{Draft, Publisher, Transaction, incomplete};
 
@@ -83,11 +85,14 @@ impl Publication {
         self.tell_withheld(target, listener);
         let draft = self.draft();
         let page = transaction.look(&draft).await?;
-        self.stands_on_published(target, &page).await?;
+        self.stands_on_published(target, &page, Open::Counts).await?;
         let bytes = self.bring_content(source, target, listener).await?;
         let policy =
             |moves: &[Move]| Problems::check(immutable_violations(&self.release, target.registry, moves));
-        let begun = transaction.begin(page, &draft, &policy).await?;
+        // What was open before may have been put back.
+        let recheck =
+            |page: Page| async move { self.stands_on_published(target, &page, Open::DoesNot).await }.boxed();
+        let begun = transaction.begin(page, &draft, &policy, &recheck).await?;
         let mover = Mover { target, documents: self.documents(), progress, listener };
         let tags_moved = transaction.carry(&begun, &mover).await?;
         let read_back = every(&self.tags, |step| read_back(step, target)).await;

@@ -84,19 +84,20 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Writes the list, unless another has since it was read.
+    /// Writes the list, unless another has since it was read. Where the target keeps no conditions that is looked at
+    /// just before.
     ///
     /// # Errors
     /// `Moved` where another has.
     pub(super) async fn write(&self, page: &Page, journal: Journal) -> Result<Page, Error> {
+        if !self.store.keeps_conditions() && self.read().await?.head != page.head {
+            return Err(taken());
+        }
         let document = journal.document()?;
         let condition = page.head.clone().map_or(Condition::Missing, |head| Condition::OneOf(vec![head]));
         let terms = Terms { tags: condition, ..Terms::default() };
-        let written = self.put(&document, &terms).await;
-        match written {
-            Ok(()) => Ok(Page { journal, head: Some(document.digest().clone()) }),
-            Err(error) => Err(error),
-        }
+        self.put(&document, &terms).await?;
+        Ok(Page { journal, head: Some(document.digest().clone()) })
     }
 
     /// Writes the list where that is the beginning of a publication: nobody else begins one at the same time.
@@ -105,18 +106,10 @@ impl Desk<'_> {
     /// `Moved` where another has begun.
     pub(super) async fn claim(&self, page: &Page, journal: Journal, clock: Clock<'_>) -> Result<Page, Error> {
         let since = clock();
-        let mut page = page.clone();
+        let written = self.write(page, journal).await?;
         if !self.store.keeps_conditions() {
-            let now = self.read().await?;
-            if now.head != page.head {
-                return Err(taken());
-            }
-            page = now;
-        }
-        let written = self.write(&page, journal).await?;
-        if !self.store.keeps_conditions() {
-            tokio::time::sleep(SETTLING.max(Duration::from_millis(clock().saturating_sub(since)) * SLOWER))
-                .await;
+            let took = Duration::from_millis(clock().saturating_sub(since));
+            tokio::time::sleep(SETTLING.max(took * SLOWER)).await;
             if self.read().await?.head != written.head {
                 return Err(taken());
             }
@@ -130,5 +123,5 @@ impl Desk<'_> {
 }
 
 fn taken() -> Error {
-    Error::new(ErrorKind::Moved, "begin a publication: another has begun one at the same time")
+    Error::new(ErrorKind::Moved, "write the list of publications: another has written it meanwhile")
 }

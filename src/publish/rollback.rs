@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use futures_util::FutureExt;
+
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::event::EventKind;
 use crate::oci::{Digest, Pointer, Repository};
@@ -115,7 +117,7 @@ impl Rollback {
         let draft = Draft { tags: tags.collect(), images: Vec::new(), rolls_back: id };
         let page = transaction.look(&draft).await?;
         let policy = |found: &[Move]| self.refuse_others(target, found);
-        let begun = transaction.begin(page, &draft, &policy).await?;
+        let begun = transaction.begin(page, &draft, &policy, &|_| std::future::ready(Ok(())).boxed()).await?;
         let mover = Mover { target, documents: Default::default(), progress, listener };
         let moved = transaction.carry(&begun, &mover).await?;
         let fresh = Target { store: target.fresh, ..target };

@@ -11,7 +11,10 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use crate::diag::{Diagnostic, Kind, Result, count};
 use crate::event::EventKind;
@@ -86,6 +89,9 @@ pub(super) struct Transaction<'a> {
 /// What refuses a publication once it is known where its tags are.
 pub(super) type Policy<'a> = &'a (dyn Fn(&[Move]) -> Result<()> + Send + Sync);
 
+/// What refuses a publication by what the list says once nobody else publishes.
+pub(super) type Recheck<'a> = &'a (dyn Fn(Page) -> BoxFuture<'a, Result<()>> + Send + Sync);
+
 impl<'a> Transaction<'a> {
     pub(super) fn new(
         target: Target<'a>,
@@ -112,7 +118,13 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// Where a policy refuses it, another publication does not end, or the target fails.
-    pub(super) async fn begin(&self, page: Page, draft: &Draft, policy: Policy<'_>) -> Result<Begun> {
+    pub(super) async fn begin(
+        &self,
+        page: Page,
+        draft: &Draft,
+        policy: Policy<'_>,
+        recheck: Recheck<'_>,
+    ) -> Result<Begun> {
         let (since, mut page) = (self.now(), page);
         loop {
             page = match self.alone(page, since).await? {
@@ -123,13 +135,13 @@ impl<'a> Transaction<'a> {
                 continue;
             }
             self.refuse_older(&page, draft).await?;
+            recheck(page.clone()).await?;
             let places = places(self.target, &draft.tags).await.map_err(|stuck| self.unseen(stuck))?;
-            let entry = self.entry(&page, draft, &places).await?;
+            let before = self.newest(&page, draft).await?;
+            let entry = self.entry(&page, draft, &places, before.as_ref().map(|(_, entry)| entry));
             policy(&entry.tags)?;
-            let again = match entry.tags.iter().all(|one| one.old == one.new) {
-                true => self.stands_again(&page, &entry).await?,
-                false => None,
-            };
+            let stands = draft.rolls_back.is_none() && entry.tags.iter().all(|one| one.old == one.new);
+            let again = before.filter(|_| stands).and_then(|before| self.stands_again(&page, before, &entry));
             let (journal, is_written) = match again {
                 Some(journal) => (journal, false),
                 None => (self.opened(&page, &entry).await?, true),
@@ -165,6 +177,10 @@ impl<'a> Transaction<'a> {
         if !stuck.is_final() {
             let found = self.unmoved(&stuck);
             return Err(incomplete(found, mover.progress, tags).into());
+        }
+        // Whoever has taken it over completes it.
+        if !self.renew().await? {
+            return Err(incomplete(self.unmoved(&stuck), mover.progress, tags).into());
         }
         match self.alive(mover.back(&begun.entry.tags)).await? {
             Ok(()) => {
@@ -207,7 +223,7 @@ impl<'a> Transaction<'a> {
     pub(super) async fn leave(&self, progress: &Progress) {
         let Some(page) = self.held().take() else { return };
         let Some(id) = page.journal.open().map(|(open, _)| open.id.clone()) else { return };
-        let untouched = id == self.publisher.id && !progress.begun.load(Ordering::SeqCst);
+        let untouched = self.is_own(&id) && !progress.begun.load(Ordering::SeqCst);
         let state = match untouched {
             true => State::Undone,
             false => State::Open { until_seconds: 0, holder: self.publisher.holder.clone() },
@@ -279,35 +295,67 @@ impl<'a> Transaction<'a> {
         Ok(None)
     }
 
-    /// Does work while the journal is kept open, so that nobody takes it for dead.
+    /// Does work while the journal is kept open, so that nobody takes it for dead. Who has stood still for long looks
+    /// whether it is still his own before anything else is done.
     async fn alive<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = std::pin::pin!(work);
+        let mut due = self.lease_ends().saturating_sub(milliseconds(LEASE) * 2 / 3);
         loop {
             tokio::select! {
                 biased;
+                () = self.reached(due) => {}
                 done = &mut work => return Ok(done),
-                () = tokio::time::sleep(LEASE / 3) => self.renew().await?,
             }
+            due = match self.renew().await? {
+                true => self.lease_ends().saturating_sub(milliseconds(LEASE) * 2 / 3),
+                false => self.now() + milliseconds(LOOK) * 5,
+            };
         }
     }
 
-    async fn renew(&self) -> Result<()> {
-        let Some(page) = self.held().clone() else { return Ok(()) };
-        let Some(id) = page.journal.open().map(|(open, _)| open.id.clone()) else { return Ok(()) };
+    /// Waits for a moment of the clock, which goes on while the machine sleeps.
+    async fn reached(&self, moment: u64) {
+        let left = Duration::from_millis(moment.saturating_sub(self.now()));
+        let mut sleep = std::pin::pin!(tokio::time::sleep(left));
+        std::future::poll_fn(|cx| match self.now() >= moment {
+            true => Poll::Ready(()),
+            false => sleep.as_mut().poll(cx),
+        })
+        .await;
+    }
+
+    /// Until when this publication is taken to be alive; for ever where it has no journal.
+    fn lease_ends(&self) -> u64 {
+        let held = self.held();
+        let open = held.as_ref().and_then(|page| page.journal.open());
+        open.map_or(u64::MAX, |(_, until_seconds)| until_seconds.saturating_mul(1_000))
+    }
+
+    /// Says that somebody is alive. `false` where that did not arrive; whether it is still his own is not known then.
+    ///
+    /// # Errors
+    /// Where another has taken the publication over, or could have.
+    async fn renew(&self) -> Result<bool> {
+        let Some(page) = self.held().clone() else { return Ok(true) };
+        let Some(id) = page.journal.open().map(|(open, _)| open.id.clone()) else { return Ok(true) };
         let journal = page.journal.with_state(&id, &self.open_state());
-        match self.desk.write(&page, journal).await {
-            Ok(page) => *self.held() = Some(page),
-            Err(error) if error.kind() == ErrorKind::Moved => {
-                *self.held() = None;
-                let found = Diagnostic::new(Kind::Incomplete, "another publication has taken this one over")
-                    .caused_by(&error)
-                    .hint("see what became of it: polyarch publications");
-                return Err(found.into());
+        let error = match self.desk.write(&page, journal).await {
+            Ok(page) => {
+                *self.held() = Some(page);
+                return Ok(true);
             }
-            // The next renewal, or the end, will show whether that was the end of it.
-            Err(_) => {}
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::Moved {
+            *self.held() = None;
+            let found = Diagnostic::new(Kind::Incomplete, "another publication has taken this one over");
+            return Err(found.caused_by(&error).hint("see what became of it: polyarch publications").into());
         }
-        Ok(())
+        if self.now() >= self.lease_ends() {
+            let found = Diagnostic::new(Kind::Incomplete, "the registry could not be told that this goes on");
+            return Err(found.caused_by(&error).hint("run the same command again").into());
+        }
+        Ok(false)
     }
 
     /// An older publication moves no tag that a newer one has moved.
@@ -336,26 +384,33 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// The journal of this publication. What it does not bring itself stands as the newest journal says.
-    async fn entry(&self, page: &Page, draft: &Draft, places: &[Option<Digest>]) -> Result<Entry> {
-        let mut images = draft.images.clone();
-        if let Some(newest) = page.journal.listed.first().filter(|newest| newest.images > images.len()) {
-            let before = self.read_entry(newest).await?;
-            let others =
-                before.images.into_iter().filter(|one| draft.images.iter().all(|own| own.unit != one.unit));
-            images.extend(others);
-        }
+    /// The name of this publication: another, where the same command has published here before.
+    fn name(&self, page: &Page) -> String {
+        let own = &self.publisher.id;
+        let before = page.journal.listed.iter().filter(|listed| self.is_own(&listed.id)).count();
+        if before == 0 { own.clone() } else { format!("{own}-{}", before + 1) }
+    }
+
+    /// Whether this command publishes, or has published, under a name.
+    fn is_own(&self, id: &str) -> bool {
+        id.strip_prefix(&self.publisher.id).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
+    /// The journal of this publication. What it does not bring itself stands as the newest says that holds.
+    fn entry(&self, page: &Page, draft: &Draft, places: &[Option<Digest>], before: Option<&Entry>) -> Entry {
+        let is_other = |one: &&Brought| draft.images.iter().all(|own| own.unit != one.unit);
+        let others = before.into_iter().flat_map(|before| &before.images).filter(is_other);
         let tags = draft.tags.iter().zip(places);
-        Ok(Entry {
+        Entry {
             version: JOURNAL_VERSION,
-            id: self.publisher.id.clone(),
+            id: self.name(page),
             rolls_back: draft.rolls_back.clone(),
             generation: self.publisher.generation,
             begun_seconds: self.now() / 1_000,
             commit: self.publisher.commit.clone(),
             tags: tags.map(|(one, old)| Move { old: old.clone(), ..one.clone() }).collect(),
-            images,
-        })
+            images: draft.images.iter().chain(others).cloned().collect(),
+        }
     }
 
     /// The list with this publication open in it, its journal brought.
@@ -368,17 +423,24 @@ impl<'a> Transaction<'a> {
 
     /// The list where the newest publication has put every tag to where it is to be: that one stands at this generation
     /// too. `None` where it has not.
-    async fn stands_again(&self, page: &Page, entry: &Entry) -> Result<Option<Journal>> {
-        let newest = page.journal.listed.first().filter(|newest| newest.state == State::Done);
-        let Some(newest) = newest.filter(|_| entry.rolls_back.is_none()) else { return Ok(None) };
-        let before = self.read_entry(newest).await?;
+    fn stands_again(&self, page: &Page, (newest, before): (Listed, Entry), entry: &Entry) -> Option<Journal> {
         let put = |one: &Move| {
             let same = |other: &&Move| other.repository == one.repository && other.tag == one.tag;
             before.tags.iter().find(same).is_some_and(|other| other.new == one.new)
         };
+        let stands = newest.state == State::Done && entry.tags.iter().all(put);
         let generation = newest.generation.max(self.publisher.generation);
-        let again = Listed { generation, ..newest.clone() };
-        Ok(entry.tags.iter().all(put).then(|| page.journal.with(again)))
+        stands.then(|| page.journal.with(Listed { generation, ..newest }))
+    }
+
+    /// The newest publication that has brought anything, and was not and is not to be taken back.
+    async fn newest(&self, page: &Page, draft: &Draft) -> Result<Option<(Listed, Entry)>> {
+        let holds = |listed: &&Listed| {
+            !matches!(listed.state, State::Undone | State::RolledBack(_))
+                && draft.rolls_back.as_ref() != Some(&listed.id)
+        };
+        let Some(listed) = page.journal.listed.iter().find(holds) else { return Ok(None) };
+        Ok(Some((listed.clone(), self.read_entry(listed).await?)))
     }
 
     async fn read_entry(&self, listed: &Listed) -> Result<Entry> {
@@ -428,6 +490,10 @@ impl<'a> Transaction<'a> {
         let doing = format!("move the tag {}", stuck.reference);
         super::carry_out::problem_of(&doing, self.target, &stuck.error)
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A publication whose tags have begun to move and that is not over.
