@@ -27,6 +27,8 @@ pub(super) struct Fixture {
     pub(super) store: Memory,
     /// What the layers of every image hold: another state of the sources, other images.
     pub(super) state: String,
+    /// The same of single images.
+    pub(super) states: BTreeMap<String, usize>,
 }
 
 impl Fixture {
@@ -44,7 +46,8 @@ impl Fixture {
             mirrors: BTreeMap::new(),
             order: Vec::new(),
         };
-        Self { family, passed: BTreeMap::new(), store: Memory::new(), state: String::new() }
+        let (state, states) = (String::new(), BTreeMap::new());
+        Self { family, passed: BTreeMap::new(), store: Memory::new(), state, states }
     }
 
     /// An image with the values that its tagger makes on each platform; `None` where the job has not passed.
@@ -72,9 +75,11 @@ impl Fixture {
     /// Puts an image of two layers into the scope, the lower one that of its parent.
     pub(super) async fn keep(&self, job: &JobId, parent: Option<&str>, value: &str) -> Passed {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let own = Bytes::from(format!("layer{} of {job}", self.state));
-        let lower =
-            Bytes::from(format!("layer{} of {}@{}", self.state, parent.unwrap_or("base"), job.platform));
+        let layer = |unit: &str| {
+            let state = self.states.get(unit).map(|state| format!(" {state}")).unwrap_or_default();
+            Bytes::from(format!("layer{} of {unit}@{}{state}", self.state, job.platform))
+        };
+        let (own, lower) = (layer(&job.unit.to_string()), layer(parent.unwrap_or("base")));
         let config = configuration(job, &job.platform);
         let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
         let manifest = Document::of_manifest(&Manifest {

@@ -54,4 +54,10 @@ pub(crate) use verify::{Difference, DifferenceKind, verify};
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod invariants;
+#[cfg(test)]
+mod simulate;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watched;
