@@ -123,7 +123,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         overrides: options.overrides(),
     };
     let passed = standing(&planning.plan);
-    let archives = archives(family, &asked, &passed, &run_facts(&planning.workspace))?;
+    let archives = archives(family, &asked, &passed, &run_facts(&planning.moment))?;
     if options.dry_run {
         let lines = archives.iter().map(|archive| format!("{}/{archive}\n", options.to.display()));
         context.ui.data(&lines.collect::<String>());

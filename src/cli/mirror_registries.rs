@@ -85,6 +85,9 @@ async fn bring_one(
     let source = Source { store, repository: &scope, within_target: false };
     let releases = published.iter().map(|one| one.release().renamed(&mirror.repositories)).collect();
     let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
+    let candidates = mirror.repositories.values().cloned().collect();
+    let settling = homes.settled(candidates, target.towards());
+    let homes = context.signals.unless_stopped(settling).await?;
     let preparing = Publication::prepare_each(releases, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
     carrying.carry_out(context, &prepared, &source, &target).await

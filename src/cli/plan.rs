@@ -8,6 +8,7 @@ use crate::oci::{Digest, Lease, Platform};
 use crate::plan::{Base, Decision, Facts, Plan, Request, unfit_bases, unknown_frontends};
 use crate::report::{DecisionView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
 
+use super::publisher::Moment;
 use super::recorder::sweep_dead;
 use super::workshop::Shelf;
 use super::workspace::Workspace;
@@ -71,6 +72,7 @@ pub(super) struct Planning {
     pub(super) facts: Facts,
     pub(super) plan: Plan,
     pub(super) request: Request,
+    pub(super) moment: Moment,
     /// What the plan stands on stays as long as this lives.
     _lease: Option<Lease>,
 }
@@ -84,6 +86,7 @@ impl Planning {
         let arguments = what.arguments(context)?;
         let workspace = Workspace::read(context, &arguments)?;
         let selected = workspace.select(&what.images, &what.platform)?;
+        let moment = Moment::take(context, &workspace.root).await;
         let shelf = Shelf::open(context, &workspace)?;
         let lease = shelf.lease().await?;
         let registries = registries::lookups(context)?;
@@ -102,7 +105,7 @@ impl Planning {
         for warning in made_by_emulation(&plan).into_iter().chain(unknown_frontends(&facts, &plan)) {
             context.ui.warning(&warning);
         }
-        Ok(Self { workspace, shelf, facts, plan, request, _lease: lease })
+        Ok(Self { workspace, shelf, facts, plan, request, moment, _lease: lease })
     }
 
     /// Tell of the images from outside that a plan stands without, and that a build does not begin without.

@@ -9,8 +9,8 @@ use crate::diag::{Diagnostic, Result, count};
 use crate::event::{Event, EventKind};
 use crate::publish::{Listed, Rollback, State, publications};
 
-use super::publish::{homes, target};
-use super::publisher::publisher;
+use super::publish::{settled_homes, target};
+use super::publisher::{Moment, publisher};
 use super::workshop::{Shelf, Target};
 use super::workspace::Workspace;
 use super::{Context, Ended, Format, recorder};
@@ -57,7 +57,8 @@ pub(super) struct RollbackOptions {
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let (workspace, target) = place(context, options.to.as_deref())?;
     let mut all: BTreeMap<(u64, String), Listed> = BTreeMap::new();
-    for home in homes(&workspace.family)?.all() {
+    let homes = settled_homes(&workspace.family, &target).await?;
+    for home in homes.all() {
         for listed in publications(target.towards(), home).await? {
             // One command that publishes each image by itself has written one journal for each.
             let key = (listed.begun_seconds, listed.id.clone());
@@ -90,7 +91,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> Result<Ended> {
     let (workspace, target) = place(context, options.to.as_deref())?;
     let mut found = Vec::new();
-    let homes = homes(&workspace.family)?;
+    let homes = context.signals.unless_stopped(settled_homes(&workspace.family, &target)).await?;
     for home in homes.all() {
         let preparing = Rollback::prepare(target.towards(), home, &options.publication);
         found.extend(context.signals.unless_stopped(preparing).await?);
@@ -108,8 +109,9 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
     let show = move |kind: EventKind| ui.show(&Event { at_milliseconds: recorder::now(), kind });
     let mut stay = Vec::new();
     let (mut moved, mut removed) = (0, 0);
+    let moment = Moment::take(context, &workspace.root).await;
     for rollback in &found {
-        let mut publisher = publisher(context, &workspace.root, true).await?;
+        let mut publisher = publisher(&moment, true)?;
         // What is taken back keeps out no newer publication, and lets in no older one.
         publisher.generation = rollback.generation;
         let stop = context.signals.stop();

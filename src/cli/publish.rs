@@ -19,7 +19,7 @@ use crate::report::size;
 
 use super::carrying::Carrying;
 use super::plan::{Planning, What};
-use super::publisher::publisher;
+use super::publisher::{Moment, publisher};
 use super::sign::Signing;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
@@ -136,10 +136,10 @@ pub(super) fn target(
 }
 
 /// What of the run stands in tags.
-pub(super) fn run_facts(workspace: &Workspace) -> RunFacts {
-    let today = jiff::Timestamp::from_millisecond(i64::try_from(recorder::now()).unwrap_or_default());
-    let date = today.map(|now| now.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
-    RunFacts { date, commit: super::commit::commit(&workspace.root) }
+pub(super) fn run_facts(moment: &Moment) -> RunFacts {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(moment.at).unwrap_or_default());
+    let date = at.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
+    RunFacts { date, commit: moment.commit.clone() }
 }
 
 /// Publish the jobs that have passed, or say what would be done.
@@ -174,7 +174,7 @@ pub(super) async fn publish(
     }
     let scope = trusted();
     let source = Source { store: &*store, repository: &scope, within_target: target.own };
-    let homes = homes(family)?;
+    let homes = context.signals.unless_stopped(settled_homes(family, &target)).await?;
     let preparing = Publication::prepare_each(units, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
     if wanted.dry_run {
@@ -184,9 +184,14 @@ pub(super) async fn publish(
     if nothing {
         context.ui.note("nothing to publish");
     }
+    if planning.moment.lacks_time() {
+        let warning =
+            Diagnostic::warning("Git does not say when the commit was made: it counts as new as this run");
+        context.ui.warning(&warning.hint("have it say so: git show --format=%ct HEAD"));
+    }
     let carrying = Carrying {
         planning,
-        publisher: publisher(context, &planning.workspace.root, wanted.allow_rollback).await?,
+        publisher: publisher(&planning.moment, wanted.allow_rollback)?,
         signing,
         records,
         show,
@@ -206,6 +211,12 @@ pub(super) fn homes(family: &Family) -> Result<Homes> {
     }
     let first = family.repositories().next().map(|(_, repository)| repository.clone());
     Ok(Homes::One(first.ok_or_else(|| Diagnostic::request("the family has no images"))?))
+}
+
+/// The same, at a target that may have its list elsewhere already.
+pub(super) async fn settled_homes(family: &Family, target: &Target) -> Result<Homes> {
+    let candidates = family.repositories().map(|(_, repository)| repository.clone()).collect();
+    homes(family)?.settled(candidates, target.towards()).await
 }
 
 /// Every step in its order, and what they come to.
@@ -289,7 +300,7 @@ async fn released(
     for warning in of_other_keys(&mut all, &keys) {
         context.ui.warning(&warning);
     }
-    let facts = run_facts(workspace);
+    let facts = run_facts(&planning.moment);
     let mut release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
     let refused = planning.plan.refused_as_emulated();
     for withheld in &release.withheld {

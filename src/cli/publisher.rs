@@ -17,25 +17,48 @@ const GIT: Duration = Duration::from_secs(10);
 /// As much is read of what it says.
 const GIT_BYTES: usize = 4 << 10;
 
-/// Who publishes the family in a folder.
+/// When a run was planned, and of what: taken once, so that whatever it does means the same.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    /// Milliseconds since 1970-01-01 UTC.
+    pub(super) at: u64,
+    /// The commit of the family's files, in its first twelve digits.
+    pub(super) commit: Option<String>,
+    /// When it was made, in seconds since 1970-01-01 UTC.
+    commit_seconds: Option<u64>,
+}
+
+impl Moment {
+    /// Now, with the commit that a folder stands at.
+    pub(super) async fn take(context: &Context, root: &Path) -> Self {
+        let commit = commit::commit(root);
+        let commit_seconds = match &commit {
+            Some(_) => commit_seconds(context, root).await,
+            None => None,
+        };
+        Self { at: recorder::now(), commit, commit_seconds }
+    }
+
+    /// Whether there is a commit of which Git does not say when it was made.
+    pub(super) fn lacks_time(&self) -> bool {
+        self.commit.is_some() && self.commit_seconds.is_none()
+    }
+}
+
+/// Who publishes what was planned at a moment.
 ///
 /// # Errors
 /// Where there are no random bytes.
-pub(super) async fn publisher(
-    context: &Context,
-    root: &Path,
-    allow_older: bool,
-) -> Result<Publisher<'static>> {
-    let now = recorder::now();
-    let made = commit_seconds(context, root).await;
+pub(super) fn publisher(moment: &Moment, allow_older: bool) -> Result<Publisher<'static>> {
+    let now = moment.at;
     Ok(Publisher {
         id: id(now)?,
         generation: Generation {
             // What is in no Git repository, or in one that Git does not read here, is as new as its run.
-            commit_seconds: made.unwrap_or(now / 1_000),
+            commit_seconds: moment.commit_seconds.unwrap_or(now / 1_000),
             run_milliseconds: now,
         },
-        commit: commit::commit(root),
+        commit: moment.commit.clone(),
         allow_older,
         patience: PATIENCE,
         holder: holder(),
@@ -55,7 +78,6 @@ fn id(now: u64) -> Result<String> {
 
 /// When the commit that the folder stands at was made.
 async fn commit_seconds(context: &Context, root: &Path) -> Option<u64> {
-    commit::commit(root)?;
     let git = find_all("git", &context.environment.search_path()).into_iter().next()?;
     let asked = Program::new(git, GIT)
         // A container of a CI service often has another owner than the files in it.
@@ -83,7 +105,17 @@ fn is_gone(holder: &str) -> bool {
         return false;
     };
     let Ok(number) = number.parse() else { return false };
-    place().as_deref() == Some(place_then) && begun(number).as_deref() != Some(begun_then)
+    place().as_deref() == Some(place_then)
+        && match begun(number) {
+            Some(begun_now) => begun_now != begun_then,
+            // A system may hide the processes of others.
+            None => is_no_process(number),
+        }
+}
+
+fn is_no_process(number: u32) -> bool {
+    let process = i32::try_from(number).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_none_or(|process| rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH))
 }
 
 fn place() -> Option<String> {

@@ -240,7 +240,8 @@ pub(super) fn without_keys(context: &Context, workspace: &Workspace) -> BTreeMap
 fn released(release: &Release) -> Vec<Released> {
     let mut seen: BTreeSet<(Repository, Digest)> = BTreeSet::new();
     let mut all = Vec::new();
-    for image in &release.images {
+    // Of a copy nothing is known but what stands where it was made.
+    for image in release.images.iter().filter(|image| image.copy_of.is_none()) {
         let manifests = image.platforms.values().map(|platform| (platform.manifest.clone(), true));
         let indexes = std::iter::once(&image.index).chain(&image.partial);
         let indexes = indexes.map(|index| (index.descriptor(), false));

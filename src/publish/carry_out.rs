@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::atomic::Ordering;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
@@ -24,7 +23,7 @@ use super::mend::hints;
 use super::moves::{Listener, Mover, Progress};
 use super::parents::Open;
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
-use super::transaction::{Draft, Publisher, Transaction, incomplete};
+use super::transaction::{Draft, Publisher, Transaction, incomplete, stopped_after};
 
 /// What carrying out came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +58,7 @@ impl Publication {
         let ended = tokio::select! {
             biased;
             done = self.every_step(source, &transaction, &progress) => done,
-            stopped = stop => match progress.begun.load(Ordering::SeqCst) {
-                true => Err(incomplete(stopped, &progress, self.tags.len()).into()),
-                false => Err(stopped.into()),
-            },
+            stopped = stop => Err(stopped_after(stopped, &progress, self.tags.len()).into()),
         };
         if ended.is_err() {
             transaction.leave(&progress).await;
@@ -93,7 +89,8 @@ impl Publication {
         let recheck =
             |page: Page| async move { self.stands_on_published(target, &page, Open::DoesNot).await }.boxed();
         let begun = transaction.begin(page, &draft, &policy, &recheck).await?;
-        let mover = Mover { target, documents: self.documents(), progress, listener };
+        let mover =
+            Mover { target, documents: self.documents(), progress, listener, stay: Default::default() };
         let tags_moved = transaction.carry(&begun, &mover).await?;
         let read_back = every(&self.tags, |step| read_back(step, target)).await;
         read_back.map_err(|problems| match problems.iter().next() {

@@ -40,6 +40,14 @@ pub(crate) struct Page {
     pub(super) head: Option<Digest>,
 }
 
+impl Page {
+    /// The list as it stands once it is written.
+    pub(super) fn of(journal: Journal) -> Result<Self, Error> {
+        let head = Some(journal.document()?.digest().clone());
+        Ok(Self { journal, head })
+    }
+}
+
 impl Desk<'_> {
     fn tag() -> Tag {
         RESERVED_TAG.parse().expect("the reserved name is a tag")

@@ -242,7 +242,12 @@ impl Shadow {
             let key = (one.repository.clone(), one.tag.clone());
             let stands = self.places.get(&key).and_then(|place| place.digest.clone());
             let wanted = if *state == State::Undone { &one.old } else { &one.new };
-            if stands != *wanted && !self.foreign.contains(&key) {
+            // A new tag that the registry does not let go is named, and stays: nobody has published it.
+            let stays = *state == State::Undone && one.old.is_none() && stands == one.new;
+            if stays {
+                self.foreign.insert(key.clone());
+            }
+            if stands != *wanted && !stays && !self.foreign.contains(&key) {
                 let law = if *state == State::Undone { "I-P5" } else { "I-P10" };
                 let found = stands.map_or_else(|| "nowhere".to_owned(), |found| found.short().to_string());
                 let what =

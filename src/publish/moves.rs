@@ -35,6 +35,8 @@ pub(super) struct Mover<'a> {
     pub(super) documents: BTreeMap<Digest, Document>,
     pub(super) progress: &'a Progress,
     pub(super) listener: Listener<'a>,
+    /// Tags that were to go away and that the registry does not let go, as `repository:tag`.
+    pub(super) stay: Mutex<Vec<String>>,
 }
 
 /// Why tags are not where they should be.
@@ -156,16 +158,23 @@ impl Mover<'_> {
         written.map_err(|error| Stuck { reference: named(repository, tags), error })
     }
 
+    /// Takes tags away. Not every registry lets that be done: what it refuses for good stays, and is named.
     async fn remove(&self, repository: &Repository, tags: &[Tag]) -> Result<(), Stuck> {
         for tag in tags {
+            let reference = format!("{repository}:{tag}");
             match self.target.store.remove_tag(repository, tag).await {
-                Err(error) if !error.is_not_found() => {
-                    return Err(Stuck { reference: format!("{repository}:{tag}"), error });
-                }
-                _ => {}
+                Ok(()) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.kind() == ErrorKind::Passing => return Err(Stuck { reference, error }),
+                Err(_) => self.stay.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(reference),
             }
         }
         Ok(())
+    }
+
+    /// The tags that stay although they were to go.
+    pub(super) fn left(&self) -> Vec<String> {
+        self.stay.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     async fn document(
@@ -186,6 +195,7 @@ impl Mover<'_> {
         let reference = format!("{}/{}:{}", self.target.registry, one.repository, one.tag);
         (self.listener)(match &one.new {
             Some(digest) => EventKind::TagPublished { reference, digest: digest.to_string(), moved },
+            None if self.left().contains(&format!("{}:{}", one.repository, one.tag)) => return,
             None => EventKind::TagRemoved { reference },
         });
     }

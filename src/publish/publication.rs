@@ -9,9 +9,11 @@ use std::fmt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::oci::{Descriptor, Digest, Document, Platform, Pointer, Repository, Store, Tag};
+use crate::oci::{Descriptor, Digest, Document, ErrorKind, Platform, Pointer, Repository, Store, Tag};
 
+use super::carry_out::problem;
 use super::fit;
+use super::journal::RESERVED_TAG;
 use super::release::{PlatformImage, Release};
 
 /// How many requests are under way at once, towards one target.
@@ -60,6 +62,33 @@ impl Homes {
                 Self::Each(all.iter().map(|(unit, one)| (unit.clone(), renamed(one))).collect())
             }
         }
+    }
+
+    /// The same where a target has its list already. A family that is published as a whole keeps it where it is when
+    /// another image becomes its first: of these repositories, the first that has a list.
+    ///
+    /// # Errors
+    /// Where the target fails.
+    pub(crate) async fn settled(self, candidates: Vec<Repository>, target: Target<'_>) -> Result<Self> {
+        let Self::One(first) = &self else { return Ok(self) };
+        let pointer = Pointer::Tag(RESERVED_TAG.parse().expect("the reserved name is a tag"));
+        for repository in std::iter::once(first).chain(candidates.iter().filter(|one| *one != first)) {
+            match target.store.resolve(repository, &pointer).await {
+                Ok(Some(_)) => return Ok(Self::One(repository.clone())),
+                // Some let nobody look at a repository that is not there yet.
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Denied => {}
+                Err(error) => {
+                    return Err(problem(
+                        &format!("look for the list of publications in {repository}"),
+                        target,
+                        error,
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// All of them.

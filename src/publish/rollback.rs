@@ -9,7 +9,6 @@ use std::fmt;
 use futures_util::FutureExt;
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::event::EventKind;
 use crate::oci::{Digest, Pointer, Repository};
 
 use super::carry_out::problem;
@@ -18,7 +17,7 @@ use super::generation::Generation;
 use super::journal::{Entry, Listed, Move, State};
 use super::moves::{Listener, Mover, Progress, places};
 use super::publication::Target;
-use super::transaction::{Draft, Publisher, Transaction, incomplete};
+use super::transaction::{Draft, Publisher, Transaction, incomplete, stopped_after};
 
 /// What taking a publication back comes to.
 #[derive(Debug)]
@@ -29,10 +28,8 @@ pub(crate) struct Rollback {
     pub(crate) generation: Generation,
     /// The repository that has its journal.
     home: Repository,
-    /// Tags that go back.
-    back: Vec<Move>,
-    /// Tags that it made first, which go away.
-    made: Vec<Move>,
+    /// Tags that go back, and those that it made first, which go away.
+    tags: Vec<Move>,
 }
 
 /// What was done.
@@ -73,8 +70,8 @@ impl Rollback {
         let changed = entry.tags.iter().filter(|one| one.old != one.new);
         let taken_back =
             changed.map(|one| Move { old: one.new.clone(), new: one.old.clone(), ..one.clone() });
-        let (back, made): (Vec<Move>, Vec<Move>) = taken_back.partition(|one| one.new.is_some());
-        let rollback = Self { entry, generation: listed.generation, home: home.clone(), back, made };
+        let tags = taken_back.collect();
+        let rollback = Self { entry, generation: listed.generation, home: home.clone(), tags };
         rollback.refuse_moved(target).await?;
         rollback.refuse_lost(target).await?;
         Ok(Some(rollback))
@@ -82,7 +79,7 @@ impl Rollback {
 
     /// Every step in its order, for `--dry-run`.
     pub(crate) fn steps(&self) -> Vec<String> {
-        let steps = self.back.iter().chain(&self.made).map(|one| Step(one).to_string());
+        let steps = self.tags.iter().map(|one| Step(one).to_string());
         steps.collect()
     }
 
@@ -102,7 +99,7 @@ impl Rollback {
         let ended = tokio::select! {
             biased;
             done = self.every_step(&transaction, &progress) => done,
-            stopped = stop => Err(incomplete(stopped, &progress, self.back.len()).into()),
+            stopped = stop => Err(stopped_after(stopped, &progress, self.tags.len()).into()),
         };
         if ended.is_err() {
             transaction.leave(&progress).await;
@@ -112,58 +109,53 @@ impl Rollback {
 
     async fn every_step(&self, transaction: &Transaction<'_>, progress: &Progress) -> Result<RolledBack> {
         let Transaction { target, listener, .. } = *transaction;
-        let tags = self.back.iter().map(|one| Move { old: None, ..one.clone() });
+        let tags = self.tags.iter().map(|one| Move { old: None, ..one.clone() });
         let id = Some(self.entry.id.clone());
         let draft = Draft { tags: tags.collect(), images: Vec::new(), rolls_back: id };
         let page = transaction.look(&draft).await?;
         let policy = |found: &[Move]| self.refuse_others(target, found);
         let begun = transaction.begin(page, &draft, &policy, &|_| std::future::ready(Ok(())).boxed()).await?;
-        let mover = Mover { target, documents: Default::default(), progress, listener };
-        let moved = transaction.carry(&begun, &mover).await?;
-        let fresh = Target { store: target.fresh, ..target };
-        let found = places(fresh, &begun.entry.tags).await;
-        let found = found.map_err(|stuck| problem("read the tags back", target, stuck.error))?;
-        if let Some((one, _)) = begun.entry.tags.iter().zip(&found).find(|(one, place)| one.new != **place) {
-            let what = format!("{}/{}:{} is not where it was put", target.registry, one.repository, one.tag);
-            return Err(incomplete(Diagnostic::surroundings(what), progress, self.back.len()).into());
-        }
-        let (removed, stay) = self.remove_made(target, listener).await?;
+        let stay = Default::default();
+        let mover = Mover { target, documents: Default::default(), progress, listener, stay };
+        transaction.carry(&begun, &mover).await?;
+        let left = mover.left();
+        self.read_back(target, &begun.entry.tags, &left)
+            .await
+            .map_err(|problem| crate::diag::Problems::from(incomplete(problem, progress, self.tags.len())))?;
         transaction.end(&begun.entry, &State::Done).await?;
-        Ok(RolledBack { moved, removed, stay })
+        let changed = |goes: bool| {
+            let tags = begun.entry.tags.iter().filter(|one| one.new.is_none() == goes);
+            tags.filter(|one| one.old != one.new).count()
+        };
+        let stay = left.iter().map(|tag| format!("{}/{tag}", target.registry)).collect();
+        Ok(RolledBack { moved: changed(false), removed: changed(true) - left.len(), stay })
     }
 
-    /// Takes the tags away that were not there before the publication.
-    async fn remove_made(&self, target: Target<'_>, listener: Listener<'_>) -> Result<(usize, Vec<String>)> {
-        let found = places(target, &self.made).await;
-        let found =
-            found.map_err(|stuck| problem(&format!("read {}", stuck.reference), target, stuck.error))?;
-        let (mut removed, mut stay) = (0, Vec::new());
-        for (one, _) in self.made.iter().zip(found).filter(|(one, place)| one.old == *place) {
-            let reference = format!("{}/{}:{}", target.registry, one.repository, one.tag);
-            match target.store.remove_tag(&one.repository, &one.tag).await {
-                Ok(()) => {
-                    removed += 1;
-                    listener(EventKind::TagRemoved { reference });
-                }
-                Err(error) if error.is_not_found() => {}
-                Err(_) => stay.push(reference),
-            }
-        }
-        Ok((removed, stay))
+    /// Every tag is where it was put, but those that the registry does not let go.
+    async fn read_back(&self, target: Target<'_>, tags: &[Move], left: &[String]) -> Result<(), Diagnostic> {
+        let fresh = Target { store: target.fresh, ..target };
+        let found = places(fresh, tags).await;
+        let found = found.map_err(|stuck| problem("read the tags back", target, stuck.error))?;
+        let stays = |one: &Move| left.contains(&format!("{}:{}", one.repository, one.tag));
+        let wrong = tags.iter().zip(&found).find(|(one, place)| one.new != **place && !stays(one));
+        wrong.map_or(Ok(()), |(one, _)| {
+            let what = format!("{}/{}:{} is not where it was put", target.registry, one.repository, one.tag);
+            Err(Diagnostic::surroundings(what))
+        })
     }
 
     /// Every tag must be where the publication has put it, or back already.
     async fn refuse_moved(&self, target: Target<'_>) -> Result<()> {
-        let found = places(target, &self.back).await;
+        let found = places(target, &self.tags).await;
         let found =
             found.map_err(|stuck| problem(&format!("read {}", stuck.reference), target, stuck.error))?;
-        let found = self.back.iter().zip(found).map(|(one, old)| Move { old, ..one.clone() });
+        let found = self.tags.iter().zip(found).map(|(one, old)| Move { old, ..one.clone() });
         self.refuse_others(target, &found.collect::<Vec<_>>())
     }
 
     fn refuse_others(&self, target: Target<'_>, found: &[Move]) -> Result<()> {
         let others =
-            self.back.iter().zip(found).filter(|(one, found)| found.old != one.old && found.old != one.new);
+            self.tags.iter().zip(found).filter(|(one, found)| found.old != one.old && found.old != one.new);
         let refused = others.map(|(one, found)| {
             let reference = format!("{}/{}:{}", target.registry, one.repository, one.tag);
             let place =
@@ -181,7 +173,7 @@ impl Rollback {
     /// What tags go back to must still be there.
     async fn refuse_lost(&self, target: Target<'_>) -> Result<()> {
         let wanted: BTreeSet<(&Repository, &Digest)> =
-            self.back.iter().filter_map(|one| Some((&one.repository, one.new.as_ref()?))).collect();
+            self.tags.iter().filter_map(|one| Some((&one.repository, one.new.as_ref()?))).collect();
         let mut lost = Vec::new();
         for (repository, digest) in wanted {
             let found = target.store.resolve(repository, &Pointer::Digest(digest.clone())).await;

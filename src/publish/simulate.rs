@@ -53,6 +53,9 @@ struct Pool {
     lines: Vec<Line>,
 }
 
+/// An image, what it stands on, and its platforms.
+type Shape = (&'static str, Option<&'static str>, &'static [&'static str]);
+
 /// At which state of its own sources an image is when the family is at some state.
 fn state_of(unit: &str, state: usize) -> usize {
     match unit.split(':').next() {
@@ -64,7 +67,7 @@ fn state_of(unit: &str, state: usize) -> usize {
 
 impl Pool {
     async fn new() -> Self {
-        let shapes: [&[(&str, Option<&str>, &[&str])]; 4] = [
+        let shapes: [&[Shape]; 4] = [
             &[("base", None, &[AMD]), ("leaf", Some("base"), &[AMD])],
             &[("base", None, &[AMD, ARM]), ("leaf", Some("base"), &[AMD, ARM]), ("other", None, &[AMD])],
             &[
@@ -85,13 +88,7 @@ impl Pool {
         Self { store, lines }
     }
 
-    async fn line(
-        store: &Memory,
-        at: usize,
-        shape: &[(&str, Option<&str>, &[&str])],
-        together: Together,
-        immutable: bool,
-    ) -> Line {
+    async fn line(store: &Memory, at: usize, shape: &[Shape], together: Together, immutable: bool) -> Line {
         let (mut editions, mut known) = (Vec::new(), Known::new());
         for state in 0..STATES {
             let mut fixture = Fixture::new(Divergence::Withhold);
@@ -408,12 +405,14 @@ async fn simulate(seed: u64, pool: &Pool, traced: bool, tally: &Mutex<Tally>) ->
     let acting: FuturesUnordered<_> =
         actors.into_iter().map(|actor| act((&world, pool, tally), actor, knows)).collect();
     let collecting = async {
-        while collects {
+        if !collects {
+            return std::future::pending::<()>().await;
+        }
+        loop {
             let pause = world.dice(|dice| Duration::from_secs(300 + dice.below(1_500) as u64));
             sleep(pause).await;
             world.collect();
         }
-        std::future::pending::<()>().await;
     };
     let all = async { tokio::join!(acting.collect::<Vec<()>>(), meddle(&world, line, foreign)) };
     let over = tokio::time::timeout(FOR_EVER, async {
@@ -461,6 +460,7 @@ fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test may be told how much to do")]
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }

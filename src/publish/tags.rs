@@ -14,6 +14,8 @@ use crate::family::{COMMIT_LENGTH, CheckKind, Divergence, Recipe, TagPolicy};
 use crate::oci::{Platform, Repository, Tag};
 use crate::record::Passed;
 
+use super::journal::RESERVED_TAG;
+
 /// What is settled once for a run, and is in tags though in no key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunFacts {
@@ -193,6 +195,11 @@ fn platform_values(
 }
 
 fn parsed(recipe: &Recipe, text: &str, what: &str) -> Result<Tag> {
+    if text == RESERVED_TAG {
+        let message =
+            format!("{what} `{text}` of `{}` is the one that holds the list of publications", recipe.unit);
+        return Err(Diagnostic::request(message).hint("call it otherwise").into());
+    }
     text.parse().map_err(|error| {
         Diagnostic::request(format!("{what} `{text}` of `{}` is none that a registry takes", recipe.unit))
             .because(error)

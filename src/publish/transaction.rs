@@ -149,11 +149,8 @@ impl<'a> Transaction<'a> {
             if !is_written && journal == page.journal {
                 return Ok(Begun { entry, places, is_written });
             }
-            match self.desk.claim(&page, journal, self.publisher.clock).await {
-                Ok(page) => {
-                    *self.held() = is_written.then_some(page);
-                    return Ok(Begun { entry, places, is_written });
-                }
+            match self.claim(&page, journal, is_written).await {
+                Ok(()) => return Ok(Begun { entry, places, is_written }),
                 // Another was faster: it is waited for.
                 Err(error) if error.kind() == ErrorKind::Moved => {
                     self.out_of_patience(since)?;
@@ -162,6 +159,16 @@ impl<'a> Transaction<'a> {
                 Err(error) => return Err(self.unwritten(error)),
             }
         }
+    }
+
+    /// Writes the list, and holds it from before that: whoever is stopped meanwhile may have written it.
+    async fn claim(&self, page: &Page, journal: Journal, holds: bool) -> Result<(), Error> {
+        *self.held() = if holds { Some(Page::of(journal.clone())?) } else { None };
+        let claimed = self.desk.claim(page, journal, self.publisher.clock).await;
+        if claimed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Moved) {
+            *self.held() = None;
+        }
+        claimed.map(drop)
     }
 
     /// Moves the tags while the journal says that somebody is alive. What is refused for good is put back.
@@ -184,9 +191,16 @@ impl<'a> Transaction<'a> {
         }
         match self.alive(mover.back(&begun.entry.tags)).await? {
             Ok(()) => {
-                let found = self.unmoved(&stuck);
+                let (found, left) = (self.unmoved(&stuck), mover.left());
                 self.end(&begun.entry, &State::Undone).await?;
-                Err(found.because("nothing is published: every tag is where it was").into())
+                if left.is_empty() {
+                    return Err(found.because("nothing is published: every tag is where it was").into());
+                }
+                let new = format!(
+                    "the others are where they were; new, and not removable there: {}",
+                    left.join(", ")
+                );
+                Err(incomplete(found.because(new), mover.progress, tags).into())
             }
             Err(kept) => {
                 let found = self.unmoved(&stuck).because(format!("and {} was not put back", kept.reference));
@@ -261,8 +275,8 @@ impl<'a> Transaction<'a> {
             )
         })?;
         let journal = page.journal.with_state(&open.id, &self.open_state());
-        match self.desk.claim(&page, journal, self.publisher.clock).await {
-            Ok(page) => *self.held() = Some(page),
+        match self.claim(&page, journal, true).await {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Moved => return Ok(None),
             Err(error) => return Err(self.unwritten(error)),
         }
@@ -274,6 +288,7 @@ impl<'a> Transaction<'a> {
             documents: Default::default(),
             progress: &progress,
             listener: &quiet,
+            stay: Default::default(),
         };
         let found = mover.places(&entry.tags).await.map_err(|stuck| self.unseen(stuck))?;
         // A tag that somebody else has moved since is not ours any more.
@@ -494,6 +509,14 @@ impl<'a> Transaction<'a> {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A publication that was stopped: nothing has happened until a tag has begun to move.
+pub(super) fn stopped_after(stopped: Diagnostic, progress: &Progress, tags: usize) -> Diagnostic {
+    match progress.begun.load(Ordering::SeqCst) {
+        true => incomplete(stopped, progress, tags),
+        false => stopped,
+    }
 }
 
 /// A publication whose tags have begun to move and that is not over.
