@@ -15,4 +15,4 @@ check:  ## format, lints, fuzz targets, docs, dependency policy, shell scripts
 	@scripts/check
 
 bench:  ## what it costs to move images to and from registries, peers beside it: requests, bytes, seconds
-	@POLYARCH_TEST_CLIENTS=$$(scripts/test-tools) cargo bench --locked --quiet --bench push_family --bench registry
+	@POLYARCH_TEST_CLIENTS=$$(scripts/test-tools) cargo bench --locked --quiet --bench push_family --bench publication --bench registry

@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// What hears of each request, by the first line of it.
+pub(crate) type Hear = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Counts requests and bytes of bodies, and adds a delay to each request. Streams both ways.
 pub(crate) struct Proxy {
     pub(crate) address: String,
@@ -15,7 +18,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start(registry: &str, delay: Duration) -> Self {
+    pub(crate) async fn start(registry: &str, delay: Duration, hear: Hear) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (requests, sent): (Arc<AtomicU64>, Arc<AtomicU64>) = Default::default();
@@ -23,8 +26,8 @@ impl Proxy {
         tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { return };
-                let (counts, registry) = (counts.clone(), registry.clone());
-                tokio::spawn(async move { pass(client, &registry, delay, &counts).await });
+                let (counts, registry, hear) = (counts.clone(), registry.clone(), hear.clone());
+                tokio::spawn(async move { pass(client, &registry, delay, &counts, &hear).await });
             }
         });
         Self { address, requests, sent }
@@ -42,6 +45,7 @@ async fn pass(
     registry: &str,
     delay: Duration,
     counts: &(Arc<AtomicU64>, Arc<AtomicU64>),
+    hear: &Hear,
 ) -> Option<()> {
     let mut server = TcpStream::connect(registry).await.ok()?;
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -49,6 +53,7 @@ async fn pass(
     loop {
         let head = head(&mut client, &mut from_client).await?;
         counts.0.fetch_add(1, Ordering::Relaxed);
+        hear(head.lines().next().unwrap_or_default());
         tokio::time::sleep(delay).await;
         server.write_all(head.as_bytes()).await.ok()?;
         let sent = body(&mut client, &mut from_client, &mut server, &head).await?;

@@ -11,28 +11,24 @@
     reason = "a tool of the project"
 )]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use polyarch::oci::{
-    Client, ClientOptions, Descriptor, Document, Layout, Manifest, MediaType, Origin, Platform, Repository,
-    Store, Tag, copy_image,
-};
+use polyarch::oci::{Client, ClientOptions, Layout, Origin, Repository, copy_image};
 
 mod counting;
+mod family;
 mod noise;
 mod registries;
 #[path = "../tests/all/client/shape.rs"]
 mod shape;
 
 use counting::Proxy;
-use noise::Noise;
+use family::{Image, family};
 use registries::{KINDS, Registry};
-use shape::IMAGES;
 
 /// How many images are on their way at once; each moves some blobs at once.
 const IMAGES_AT_ONCE: usize = 4;
@@ -81,11 +77,6 @@ impl Peer {
     }
 }
 
-struct Image {
-    name: String,
-    document: Document,
-}
-
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(measure());
@@ -106,7 +97,8 @@ async fn measure() {
             let mut ours = None;
             for pusher in PUSHERS {
                 let Some(registry) = Registry::start(folder.path(), kind) else { break };
-                let proxy = Proxy::start(&registry.address, Duration::from_millis(milliseconds)).await;
+                let delay = Duration::from_millis(milliseconds);
+                let proxy = Proxy::start(&registry.address, delay, Arc::new(|_: &str| {})).await;
                 let start = Instant::now();
                 let name = pusher.map_or("polyarch", Peer::name);
                 let pushed = match pusher {
@@ -182,46 +174,4 @@ fn alone(folder: &Path, image: &Image) -> PathBuf {
         std::fs::write(alone.join("index.json"), index.to_string()).unwrap();
     }
     alone
-}
-
-/// The images, parents first, those of a platform together.
-async fn family(layout: &Layout, scope: &Repository) -> Vec<Image> {
-    let (mut images, mut noise) = (Vec::new(), Noise::new());
-    let mut layers: BTreeMap<String, Vec<Descriptor>> = BTreeMap::new();
-    for platform in ["amd64", "arm64"] {
-        for (name, parent, mebibytes) in IMAGES {
-            let mut own = parent
-                .and_then(|parent| layers.get(&format!("{parent}.{platform}")).cloned())
-                .unwrap_or_default();
-            for _ in 0..2 {
-                // They begin as gzip does, so that no client packs them.
-                let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0];
-                noise.fill(&mut bytes, mebibytes << 19);
-                let bytes = Bytes::from(bytes);
-                layout.write_blob(scope, bytes.clone()).await.unwrap();
-                own.push(Descriptor::of(MediaType::LAYER_GZIP, &bytes));
-            }
-            let config = format!(
-                r#"{{"architecture":"{platform}","os":"linux","config":{{"Labels":{{"name":"{name}"}}}},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
-            );
-            let config = Bytes::from(config);
-            layout.write_blob(scope, config.clone()).await.unwrap();
-            layers.insert(format!("{name}.{platform}"), own.clone());
-            let document = Document::of_manifest(&Manifest {
-                schema_version: 2,
-                media_type: Some(MediaType::MANIFEST.to_owned()),
-                artifact_type: None,
-                config: Descriptor::of(MediaType::CONFIG, &config),
-                layers: own,
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
-            let name = format!("{name}.{platform}");
-            let tag: Tag = name.parse().unwrap();
-            layout.write_document(scope, &document, &[tag]).await.unwrap();
-            let _: Platform = format!("linux/{platform}").parse().unwrap();
-            images.push(Image { name, document });
-        }
-    }
-    images
 }
