@@ -20,7 +20,7 @@ use crate::run::{self, Builder, HostTests, Ran, Session};
 
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
-use super::{Context, Ended, publish, registries, secrets, sign, workshop};
+use super::{Context, Ended, fleet, publish, registries, secrets, sign};
 
 /// How often elapsed times are drawn again.
 const TICK: Duration = Duration::from_millis(100);
@@ -45,9 +45,8 @@ pub(super) struct Options {
     /// Sign what is published with the key in this file
     #[arg(long, value_name = "FILE", requires = "publish")]
     sign_key: Option<PathBuf>,
-    /// How many jobs run at once; one a processor where it is not given
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
-    slots: Option<u16>,
+    #[command(flatten)]
+    fleet: fleet::Wanted,
     /// Do not use the engine's build cache
     #[arg(long)]
     no_cache: bool,
@@ -88,6 +87,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             sign::Signing::wanted(context, &planning.workspace, &options.wanted())?;
     }
     recorder::sweep_dead(&planning.shelf.folder);
+    fleet::sweep_lines();
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     recorder.show(EventKind::RunStarted {
         version: EVENT_VERSION,
@@ -173,24 +173,17 @@ async fn build(
     let (builders, served) = match idle {
         true => (Vec::new(), None),
         false => {
-            let builders = builders(context, options, planning, recorder);
-            let builders = context.signals.unless_stopped(builders).await?;
             let served = planning.shelf.serve().await?;
-            let swept = async {
-                for builder in &builders {
-                    builder.engine.sweep_pulled(&served.address).await?;
-                }
-                Ok(())
-            };
-            context.signals.unless_stopped(swept).await?;
-            (builders, Some(served))
+            let builders = builders(context, options, planning, recorder, &served.address);
+            (context.signals.unless_stopped(builders).await?, Some(served))
         }
     };
-    let address = served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone());
-    let session = session(context, options, planning, recorder, &builders, address)?;
+    let session = session(context, options, planning, recorder, &builders)?;
     let stop = async { drop(context.signals.stop().await) };
     let ran = ticking(context, run::run(&session, &planning.plan, stop)).await;
     clear_away(context, recorder, &records, &builders).await;
+    drop(builders);
+    fleet::close_lines(&recorder.run);
     // Not before: names in an engine that begin with this address are ours as long as nobody else has it.
     drop(served);
     ran
@@ -221,13 +214,16 @@ async fn builders(
     options: &Options,
     planning: &Planning,
     recorder: &Recorder,
+    store: &StoreAddress,
 ) -> Result<Vec<Builder>> {
     let scratch = recorder.run_folder().scratch;
-    let slots = options.slots.map(usize::from);
-    let builders = workshop::builders(context, &planning.workspace, &scratch, slots).await?;
-    for builder in &builders {
+    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch };
+    let builders = fleet::connect(context, &planning.workspace, &options.fleet, &ground, store).await?;
+    let sweeps = builders.iter().map(async |builder| {
         builder.engine.sweep(None).await?;
-    }
+        builder.engine.sweep_pulled(&builder.store).await
+    });
+    Problems::check(join_all(sweeps).await.into_iter().filter_map(std::result::Result::err).collect())?;
     Ok(builders)
 }
 
@@ -238,7 +234,6 @@ fn session<'a>(
     planning: &'a Planning,
     recorder: &Arc<Recorder>,
     builders: &'a [Builder],
-    address: StoreAddress,
 ) -> Result<Session<'a>> {
     let workspace = &planning.workspace;
     let folder = recorder.run_folder();
@@ -250,7 +245,6 @@ fn session<'a>(
         family: &workspace.family,
         facts: &planning.facts,
         records: planning.shelf.records(),
-        address,
         builders,
         registries: registries::registries(context)?,
         host: HostTests { folder: workspace.root.clone(), variables: sign::without_keys(context, workspace) },

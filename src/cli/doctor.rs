@@ -1,18 +1,21 @@
 //! `polyarch doctor`: what works here, what does not, and what to do about it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Result};
-use crate::engine::EngineFacts;
+use crate::diag::{Diagnostic, Result, count};
+use crate::engine::{ImageStore, RunId, StoreAddress};
 use crate::family::Emulation;
+use crate::oci::Platform;
 use crate::publish;
 use crate::report::size;
+use crate::run::Builder;
 
-use super::workshop::{self, Shelf};
+use super::workshop::{self, Served, Shelf};
 use super::workspace::Workspace;
-use super::{Context, Ended, registries, secrets};
+use super::{Context, Ended, fleet, registries, secrets};
 
 /// How much room a family of images wants at least, in bytes.
 const ROOM: u64 = 10 << 30;
@@ -20,13 +23,18 @@ const ROOM: u64 = 10 << 30;
 /// Tell which engines, platforms and registries work here, and what mends what does not
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  polyarch doctor")]
-pub(super) struct Options {}
+  polyarch doctor                                    the builders of polyarch.toml, or the engine of this machine
+  polyarch doctor --builder ssh://build@arm-1        one that is not in polyarch.toml yet")]
+pub(super) struct Options {
+    #[command(flatten)]
+    fleet: fleet::Wanted,
+}
 
-pub(super) async fn run(context: &Context, _options: &Options) -> Result<Ended> {
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let mut found = Findings::default();
-    let facts = engine(context, &mut found).await;
-    match Workspace::read(context, &std::collections::BTreeMap::new()) {
+    let read = Workspace::read(context, &BTreeMap::new());
+    let builders = builders(context, options, read.as_ref().ok(), &mut found).await;
+    match read {
         Ok(workspace) => {
             let images = crate::diag::count(workspace.family.recipes().count(), "image");
             found.well(format!("family {}: {images}", workspace.family.name));
@@ -34,8 +42,8 @@ pub(super) async fn run(context: &Context, _options: &Options) -> Result<Ended> 
                 Ok(shelf) => room(&shelf.folder, &mut found),
                 Err(problems) => found.lacks.extend(problems.iter().cloned()),
             }
-            if let Some(facts) = facts {
-                platforms(&workspace, &facts, &mut found);
+            if !builders.is_empty() {
+                platforms(&workspace, &builders, &mut found);
             }
             let recipes = workspace.family.recipes();
             found.lacks.extend(recipes.flat_map(|recipe| secrets::missing(context, recipe, &workspace.root)));
@@ -43,6 +51,7 @@ pub(super) async fn run(context: &Context, _options: &Options) -> Result<Ended> 
         }
         Err(problems) => found.lacks.extend(problems.iter().cloned()),
     }
+    fleet::close_lines(&RunId::of_this_process("doctor"));
     context.ui.data(&found.text);
     match crate::diag::Problems::check(found.lacks) {
         Ok(()) => Ok(Ended::Well),
@@ -61,28 +70,37 @@ impl Findings {
         self.text.push_str(&format!("ok    {line}\n"));
     }
 
+    /// More about the line before.
+    fn more(&mut self, line: impl std::fmt::Display) {
+        self.text.push_str(&format!("      {line}\n"));
+    }
+
     fn lack(&mut self, problem: Diagnostic) {
         self.text.push_str(&format!("lack  {}\n", problem.message));
         self.lacks.push(problem);
     }
 }
 
-/// F-G15, before anybody builds: every platform of the family must run here.
-fn platforms(workspace: &Workspace, facts: &EngineFacts, found: &mut Findings) {
+/// F-G15, before anybody builds: every platform of the family must run somewhere.
+fn platforms(workspace: &Workspace, builders: &[Builder], found: &mut Findings) {
     for platform in workspace.family.platforms() {
-        let emulated = facts.emulated.contains(platform);
+        let native = builders.iter().find(|builder| builder.facts.native.contains(platform));
+        let emulated = builders.iter().find(|builder| builder.facts.emulated.contains(platform));
         let allowed = workspace.family.emulation == Emulation::Allowed;
-        match (facts.native.contains(platform), emulated && allowed, emulated) {
-            (true, ..) => found.well(format!("{platform}: native here")),
-            (_, true, _) => found.well(format!("{platform}: emulated here")),
-            (.., true) => found.lack(
+        match (native, emulated) {
+            (Some(builder), _) => found.well(format!("{platform}: native on {}", builder.name)),
+            (None, Some(builder)) if allowed => {
+                found.well(format!("{platform}: emulated on {}", builder.name));
+            }
+            (None, Some(builder)) => found.lack(
                 Diagnostic::surroundings(format!(
-                    "{platform} is only emulated here, and the family refuses that"
+                    "{platform} is only emulated, on {}, and the family refuses that",
+                    builder.name
                 ))
                 .hint("allow it in polyarch.toml: emulate = \"allow\""),
             ),
-            _ => {
-                found.lack(Diagnostic::surroundings(format!("nothing runs {platform} here")).hint(
+            (None, None) => {
+                found.lack(Diagnostic::surroundings(format!("nothing runs {platform}")).hint(
                     "let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support",
                 ))
             }
@@ -90,52 +108,91 @@ fn platforms(workspace: &Workspace, facts: &EngineFacts, found: &mut Findings) {
     }
 }
 
-async fn engine(context: &Context, found: &mut Findings) -> Option<EngineFacts> {
+/// Where engines find the store while they are looked at: nowhere, where there is none to serve.
+async fn served(context: &Context, workspace: Option<&Workspace>) -> (StoreAddress, Option<Served>) {
+    let shelf = workspace.and_then(|workspace| Shelf::open(context, workspace).ok());
+    let served = match &shelf {
+        Some(shelf) => shelf.serve().await.ok(),
+        None => None,
+    };
+    (served.as_ref().map_or_else(workshop::nowhere, |served| served.address.clone()), served)
+}
+
+async fn builders(
+    context: &Context,
+    options: &Options,
+    workspace: Option<&Workspace>,
+    found: &mut Findings,
+) -> Vec<Builder> {
     let scratch = match tempfile::Builder::new().prefix("polyarch-doctor-").tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
             found.lack(Diagnostic::surroundings("make a temporary folder").caused_by(&error));
-            return None;
+            return Vec::new();
         }
     };
-    let engine = workshop::local_engine(context, scratch.path(), None);
-    match engine.probe().await {
-        Ok(facts) => {
-            let store = match facts.image_store {
-                crate::engine::ImageStore::Classic => "classic image store",
-                crate::engine::ImageStore::Containerd => "containerd image store",
-            };
-            let buildx = facts
-                .buildx
-                .as_ref()
-                .map_or_else(|| "no buildx".to_owned(), |version| format!("buildx {version}"));
-            found.well(format!(
-                "{}: {}, {store}, {buildx}, {} processors",
-                engine.name(),
-                facts.version,
-                facts.processors
-            ));
-            let list = |platforms: &std::collections::BTreeSet<crate::oci::Platform>| {
-                platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            };
-            found.well(format!("native: {}", list(&facts.native)));
-            match facts.emulated.is_empty() {
-                false => found.well(format!("emulated, 10 to 50 times slower: {}", list(&facts.emulated))),
-                true => found.text.push_str(
-                    "note  nothing is emulated; for other platforms: sudo apt-get install qemu-user-static binfmt-support\n",
-                ),
-            }
-            for note in &facts.notes {
-                found.text.push_str(&format!("note  {}\n", note.message));
-                for hint in &note.hints {
-                    found.text.push_str(&format!("      {hint}\n"));
+    let run = RunId::of_this_process("doctor");
+    let ground = fleet::Ground { run: &run, scratch: scratch.path() };
+    let (none, here) = (BTreeMap::new(), context.common.directory.clone());
+    let configured = workspace.map_or(&none, |workspace| &workspace.builders);
+    let root = workspace.map_or(&*here, |workspace| &workspace.root);
+    let (address, _served) = served(context, workspace).await;
+    let mut builders = Vec::new();
+    match fleet::each(context, root, configured, &options.fleet, &ground, &address).await {
+        Ok(all) => {
+            for (_, connected) in all {
+                match connected {
+                    Ok(builder) => {
+                        describe(&builder, builder.engine.room().await, found);
+                        builders.push(builder);
+                    }
+                    Err(problem) => found.lack(problem),
                 }
             }
-            Some(facts)
         }
-        Err(problem) => {
-            found.lack(problem);
-            None
+        Err(problems) => found.lacks.extend(problems.iter().cloned()),
+    }
+    builders
+}
+
+/// What a builder is and can do.
+fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
+    let facts = &builder.facts;
+    let store = match facts.image_store {
+        ImageStore::Classic => "classic image store",
+        ImageStore::Containerd => "containerd image store",
+    };
+    let buildx =
+        facts.buildx.as_ref().map_or_else(|| "no buildx".to_owned(), |version| format!("buildx {version}"));
+    found.well(format!(
+        "{}: {}, {}, {store}, {buildx}, {}, {}",
+        builder.name,
+        builder.engine.name(),
+        facts.version,
+        count(facts.processors, "processor"),
+        count(builder.slots, "slot"),
+    ));
+    let list = |platforms: &BTreeSet<Platform>| {
+        platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    found.more(format!("native: {}", list(&facts.native)));
+    match facts.emulated.is_empty() {
+        false => found.more(format!("emulated, 10 to 50 times slower: {}", list(&facts.emulated))),
+        true => found.more(
+            "nothing is emulated; for other platforms: sudo apt-get install qemu-user-static binfmt-support",
+        ),
+    }
+    match (&facts.root, room) {
+        (Some(root), Some(room)) => found.more(format!("images in {}: {} free", root.display(), size(room))),
+        (Some(root), None) => {
+            found.more(format!("images in {}: how much is free cannot be seen from here", root.display()))
+        }
+        (None, _) => {}
+    }
+    for note in &facts.notes {
+        found.text.push_str(&format!("note  {}\n", note.message));
+        for hint in &note.hints {
+            found.more(hint);
         }
     }
 }

@@ -8,6 +8,7 @@ mod delete;
 mod doctor;
 mod environment;
 mod export;
+mod fleet;
 mod gc;
 mod init;
 mod inspect;

@@ -134,6 +134,13 @@ fn own(folder: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Remove a folder of this user's; a link in its place, or another user's folder, stays.
+pub(super) fn remove_own(folder: &Path) {
+    if own(folder).is_ok() {
+        remove(folder);
+    }
+}
+
 fn remove(folder: &Path) {
     // What cannot be removed now is removed by the next run.
     let _ = std::fs::remove_dir_all(folder);

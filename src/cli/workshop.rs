@@ -1,4 +1,4 @@
-//! The store of a family, open and served to engines on loopback, and the builders.
+//! The store of a family, open and served to engines on loopback.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,15 +7,13 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::config::BuilderSetting;
 use crate::diag::{Diagnostic, Result};
 use crate::engine::docker::{Docker, DockerEnvironment};
 use crate::engine::{Engine, StoreAddress};
 use crate::family::SCOPES;
 use crate::oci::server::{self, Access, Rights, User};
-use crate::oci::{Digest, Error, Layout, Lease, Platform, Repository, Secret, Store};
+use crate::oci::{Digest, Error, Layout, Lease, Repository, Secret, Store};
 use crate::record::Records;
-use crate::run::Builder;
 
 use super::Context;
 use super::workspace::Workspace;
@@ -141,7 +139,7 @@ impl Shelf {
     }
 }
 
-/// The address of a store that nothing is served at: a plan with nothing to do needs none.
+/// The address of a store that nothing is served at.
 pub(super) fn nowhere() -> StoreAddress {
     let password = Secret::new(String::new());
     StoreAddress { registry: "localhost:0".to_owned(), repository: trusted(), user: String::new(), password }
@@ -183,49 +181,11 @@ pub(super) fn local_engine(context: &Context, scratch: &Path, address: Option<St
     Arc::new(Docker::local(DockerEnvironment {
         search_path: environment.search_path(),
         host: address.or_else(|| environment.text("DOCKER_HOST").filter(|host| !host.is_empty())),
+        certificates: None,
         user_config: environment.docker_folder(),
         variables: environment.passed_on(),
         scratch: scratch.to_owned(),
     }))
-}
-
-/// The builders that the configuration names, or else the engine of this machine.
-///
-/// # Errors
-/// Where one does not answer, cannot build, or is on another machine, whose engine does not reach the store.
-pub(super) async fn builders(
-    context: &Context,
-    workspace: &Workspace,
-    scratch: &Path,
-    slots: Option<usize>,
-) -> Result<Vec<Builder>> {
-    let mut named = workspace.builders.clone();
-    if named.is_empty() {
-        named.insert("local".to_owned(), BuilderSetting::default());
-    }
-    let mut builders = Vec::new();
-    for (name, setting) in named {
-        let address = setting.engine.map(|engine| engine.value).filter(|engine| engine != "docker");
-        if let Some(address) = address.as_ref().filter(|address| !address.starts_with("unix://")) {
-            let problem =
-                format!("builder {name}: the engine at {address} does not reach the store on this machine");
-            return Err(Diagnostic::surroundings(problem)
-                .hint("name an engine of this machine: engine = \"docker\"")
-                .into());
-        }
-        let folder = scratch.join(format!("builder-{name}"));
-        let engine = local_engine(context, &folder, address);
-        let mut facts = engine.probe().await?;
-        if let Some(platforms) = setting.platforms {
-            let given = |platform: &Platform| platforms.iter().any(|one| one.value == *platform);
-            facts.native.retain(given);
-            facts.emulated.retain(given);
-        }
-        let own = setting.slots.and_then(|slots| usize::try_from(slots.value).ok());
-        let slots = slots.or(own).unwrap_or(facts.processors).max(1);
-        builders.push(Builder { name, engine, facts, slots });
-    }
-    Ok(builders)
 }
 
 /// A store at a registry by name, or the family's own.

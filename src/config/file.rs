@@ -10,8 +10,8 @@ use super::publication::publish_settings;
 use super::section::{Reading, Section};
 use super::written::{Source, Written};
 use super::{
-    BYTES_LIMIT, BuilderSetting, DivergenceSetting, Emulate, FORMAT_VERSION, FamilyFile, TagSettings,
-    exports, syntax, template, value,
+    BYTES_LIMIT, BuilderSetting, DivergenceSetting, Emulate, EngineAddress, FORMAT_VERSION, FamilyFile,
+    TagSettings, exports, syntax, template, value,
 };
 use crate::diag::{Diagnostic, Place, Problems, Result, did_you_mean};
 use crate::oci::{Platform, Reference, Tag};
@@ -172,22 +172,33 @@ fn builders(reading: &Reading, whole: &mut Section<'_, '_>) -> BTreeMap<String, 
     for (key, value) in reading.entries("builder", value) {
         let Some(mut section) = reading.section(&format!("builder.{}", key.value), value) else { continue };
         let builder = BuilderSetting {
-            engine: section.text("engine"),
+            engine: section.value("engine").and_then(|value| reading.parsed("engine", value)),
+            certificates: section.text("certificates"),
             slots: section.value("slots").and_then(|slots| reading.number("slots", slots, 1..=SLOTS_LIMIT)),
             platforms: reading.platforms(&mut section),
         };
         section.finish();
-        if let Some(engine) = &builder.engine {
-            let schemes = ["unix://", "ssh://", "tcp://"];
-            if engine.value != "docker" && !schemes.iter().any(|scheme| engine.value.starts_with(scheme)) {
-                let problem = Diagnostic::request(format!("`{}` is no engine known here", engine.value));
-                let hint = "write `docker`, or an address as in `ssh://build@arm-1.example`";
-                reading.wrong(&engine.span, problem.hint(hint));
-            }
-        }
+        check_certificates(reading, &builder);
         builders.insert(key.value, builder);
     }
     builders
+}
+
+/// Whoever may speak to an engine is root on its machine: over TCP never without certificates.
+fn check_certificates(reading: &Reading, builder: &BuilderSetting) {
+    let Some(engine) = &builder.engine else { return };
+    match (&engine.value, &builder.certificates) {
+        (EngineAddress::Tcp(_), None) => {
+            let problem = Diagnostic::request(format!("{} wants certificates on both sides", engine.value));
+            let hint = "name the folder of ca.pem, cert.pem and key.pem: `certificates = \"./certificates\"`";
+            reading.wrong(&engine.span, problem.hint(hint));
+        }
+        (EngineAddress::Tcp(_), Some(_)) | (_, None) => {}
+        (_, Some(certificates)) => {
+            let problem = Diagnostic::request(format!("{} uses no certificates", engine.value));
+            reading.wrong(&certificates.span, problem.hint("leave `certificates` out, or use `tcp://…`"));
+        }
+    }
 }
 
 impl Reading {

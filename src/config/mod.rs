@@ -3,6 +3,7 @@
 //! What stands here is what was written; what is meant is a [`crate::family::Family`]. Every setting is described in
 //! `docs/configuration.md`, whose examples a test reads, and in `schema/polyarch.schema.json`, which a test writes.
 
+mod engine_address;
 mod exports;
 mod file;
 mod image;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 
 use crate::oci::{Platform, Reference, Repository, Tag};
 
+pub(crate) use engine_address::{EngineAddress, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use image::frontend_argument;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
@@ -267,8 +269,11 @@ pub(crate) struct DescriptionSetting {
     schemars(rename_all = "kebab-case", deny_unknown_fields, default)
 )]
 pub(crate) struct BuilderSetting {
-    /// `docker`, or the address of its engine: `unix:///…`, `ssh://…`, `tcp://…`.
-    pub(crate) engine: Option<Written<String>>,
+    /// Its engine: `docker`, `podman`, `buildah`, `buildx:NAME`, `context:NAME`, `unix:///…`, `ssh://…`, `tcp://…`.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) engine: Option<Written<EngineAddress>>,
+    /// The folder of `ca.pem`, `cert.pem` and `key.pem` that an engine at `tcp://…` is spoken to with.
+    pub(crate) certificates: Option<Written<String>>,
     /// How many jobs it does at once.
     pub(crate) slots: Option<Written<u32>>,
     /// The platforms that it is given; all that it has where it is not said.

@@ -391,7 +391,7 @@ fn values_of_the_wrong_kind_are_told_with_what_to_write() {
             polyarch.toml:11:10: `dokcer` is no engine known here
               | engine = "dokcer"
               |          ^^^^^^^^
-              hint: write `docker`, or an address as in `ssh://build@arm-1.example`
+              hint: did you mean `docker`?
         "#]],
     );
 }

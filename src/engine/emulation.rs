@@ -48,6 +48,14 @@ pub(crate) fn of_this_machine() -> Emulated {
     of_entries(entries.iter().map(String::as_str))
 }
 
+/// A command of any POSIX shell that lists the formats of its machine, for [`of_list`].
+pub(super) const LIST: &str = "cd /proc/sys/fs/binfmt_misc && [ \"$(cat status)\" = enabled ] && for entry in *; do case $entry in register | status) ;; *) echo \"---\"; cat \"$entry\" ;; esac; done; true";
+
+/// What the machine emulates whose formats are listed.
+pub(super) fn of_list(text: &str) -> Emulated {
+    of_entries(text.split("---\n"))
+}
+
 /// What entries of `binfmt_misc` emulate.
 fn of_entries<'t>(entries: impl IntoIterator<Item = &'t str>) -> Emulated {
     let mut emulated = Emulated::default();

@@ -8,6 +8,7 @@ mod order;
 mod private;
 pub(crate) mod process;
 mod redact;
+pub(crate) mod ssh;
 
 use async_trait::async_trait;
 
@@ -61,4 +62,15 @@ pub(crate) trait Engine: Send + Sync {
     ///
     /// What is removed is named, for the log.
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic>;
+
+    /// Comes back only once the engine no longer answers, within 20 s of its last sign of life; what is known of it.
+    /// One that cannot go without its callers hearing of it never comes back.
+    async fn lost(&self) -> Diagnostic {
+        std::future::pending().await
+    }
+
+    /// How many bytes are free where it keeps images; `None` where that cannot be seen from here.
+    async fn room(&self) -> Option<u64> {
+        None
+    }
 }

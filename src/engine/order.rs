@@ -99,6 +99,10 @@ pub(crate) struct EngineFacts {
     pub(crate) emulated: BTreeSet<Platform>,
     /// How many processors its machine has.
     pub(crate) processors: usize,
+    /// What tells it from every other engine, where it says so.
+    pub(crate) id: Option<String>,
+    /// Where it keeps images, on its machine.
+    pub(crate) root: Option<PathBuf>,
     /// Things about it that a person should know.
     pub(crate) notes: Vec<Diagnostic>,
 }

@@ -91,6 +91,8 @@ pub(crate) struct Program {
     environment: BTreeMap<OsString, OsString>,
     folder: Option<PathBuf>,
     input: Vec<u8>,
+    /// Its input stays open until it ends, or this process does.
+    held_open: bool,
     time_limit: Duration,
 }
 
@@ -103,6 +105,7 @@ impl Program {
             environment: BTreeMap::new(),
             folder: None,
             input: Vec::new(),
+            held_open: false,
             time_limit,
         }
     }
@@ -140,6 +143,13 @@ impl Program {
     #[must_use]
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
+        self
+    }
+
+    /// Its input has no end before this process has one: how it sees that nobody waits for it any more.
+    #[must_use]
+    pub(crate) fn held_open(mut self) -> Self {
+        self.held_open = true;
         self
     }
 
@@ -185,12 +195,17 @@ impl Program {
     /// Run it, and hear both outputs in the pieces that they come in.
     async fn pieces(mut self, mut hear: impl FnMut(Stream, &[u8]) + Send) -> Result<Ended, Diagnostic> {
         let input = std::mem::take(&mut self.input);
-        let mut group = self.start(!input.is_empty())?;
+        let mut group = self.start(self.held_open || !input.is_empty())?;
         // Its time runs from here: what comes before is the machine's.
         let deadline = Instant::now() + self.time_limit;
         let (sender, mut pieces) = mpsc::channel(16);
+        let mut held = None;
         if let Some(child) = &mut group.child {
-            child.stdin.take().map(|stdin| tokio::spawn(feed(stdin, input)));
+            match child.stdin.take() {
+                Some(stdin) if self.held_open => held = Some(stdin),
+                Some(stdin) => drop(tokio::spawn(feed(stdin, input))),
+                None => {}
+            }
             child.stdout.take().map(|pipe| tokio::spawn(forward(Stream::Out, pipe, sender.clone())));
             child.stderr.take().map(|pipe| tokio::spawn(forward(Stream::Err, pipe, sender.clone())));
         }
@@ -212,6 +227,7 @@ impl Program {
                 () = tokio::time::sleep_until(stop_at) => break,
             }
         }
+        drop(held);
         match status {
             Some(status) => {
                 group.kill(Signal::KILL);

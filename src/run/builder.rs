@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Place, Problems};
 use crate::dockerfile::Dockerfile;
-use crate::engine::{Engine, EngineFacts};
+use crate::engine::{Engine, EngineFacts, StoreAddress};
 use crate::family::{Emulation, Family, JobId};
 use crate::oci::Platform;
 use crate::plan::{Decision, Plan};
@@ -19,6 +19,8 @@ pub(crate) struct Builder {
     pub(crate) engine: Arc<dyn Engine>,
     /// What it can do.
     pub(crate) facts: EngineFacts,
+    /// Where it finds the store of the run.
+    pub(crate) store: StoreAddress,
     /// How many jobs it takes at once; at least 1.
     pub(crate) slots: usize,
 }

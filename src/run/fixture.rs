@@ -338,9 +338,17 @@ impl Site {
             native: set(native),
             emulated: set(emulated),
             processors: 2,
+            id: None,
+            root: None,
             notes: Vec::new(),
         };
-        Builder { name: name.to_owned(), engine: Arc::new(engine), facts, slots }
+        let store = StoreAddress {
+            registry: "127.0.0.1:5000".to_owned(),
+            repository: self.records.scope.clone(),
+            user: "polyarch".to_owned(),
+            password: Secret::new("password"),
+        };
+        Builder { name: name.to_owned(), engine: Arc::new(engine), facts, store, slots }
     }
 
     /// A builder that is native to all and builds everything.
@@ -390,12 +398,6 @@ impl Site {
             family: &self.family,
             facts,
             records: self.records.clone(),
-            address: StoreAddress {
-                registry: "127.0.0.1:5000".to_owned(),
-                repository: self.records.scope.clone(),
-                user: "polyarch".to_owned(),
-                password: Secret::new("password"),
-            },
             builders,
             registries: self.registries.clone(),
             host: HostTests { folder: self.folder.path().to_owned(), variables: BTreeMap::new() },

@@ -76,6 +76,17 @@ impl Work<'_> {
         Ok(Passed { image, checks })
     }
 
+    /// Its builder is gone, and with it what it was doing.
+    pub(super) fn lost(&self, problem: Diagnostic) -> Failure {
+        let what = format!("builder {} is lost in the middle of {}", self.builder.name, self.job);
+        problem
+            .causes
+            .iter()
+            .fold(Diagnostic::surroundings(what).because(&problem.message), Diagnostic::because)
+            .hint("see whether it answers: polyarch doctor")
+            .into()
+    }
+
     /// Build it, and keep its record.
     async fn image(&self) -> Result<ImageRecord, Diagnostic> {
         let started = (self.session.clock)();
@@ -156,7 +167,7 @@ impl Work<'_> {
             secrets: secrets.collect(),
             ssh: if needs.ssh { self.recipe.ssh.clone() } else { Vec::new() },
             no_cache: session.options.no_cache,
-            store: session.address.clone(),
+            store: self.builder.store.clone(),
             tag: tag.clone(),
             log: self.log(),
             scratch: scratch.to_owned(),
@@ -217,7 +228,7 @@ impl Work<'_> {
                     digest
                 }
             };
-            pinned.insert(written.clone(), self.session.address.at(&digest));
+            pinned.insert(written.clone(), self.builder.store.at(&digest));
         }
         let dockerfile = Dockerfile::parse(&self.recipe.dockerfile, &self.recipe.text)
             .map_err(|problems| Diagnostic::new(Kind::Bug, "read a Dockerfile again").because(problems))?;
@@ -226,7 +237,7 @@ impl Work<'_> {
             Request { target: self.recipe.target.as_deref(), args: &self.recipe.args, platform: &platform };
         let frontend = match self.session.facts.frontends.get(&self.recipe.unit) {
             Some(frontend) => {
-                self.bases.frontend(frontend, &self.builder.facts.native, &self.session.address).await?
+                self.bases.frontend(frontend, &self.builder.facts.native, &self.builder.store).await?
             }
             None => None,
         };
@@ -279,7 +290,7 @@ impl Work<'_> {
             host: &self.session.host,
             redactor: &self.session.redactor,
             run: &self.session.run,
-            store: &self.session.address,
+            store: &self.builder.store,
             job: &self.job,
             image: &image.image,
             log: &self.log(),

@@ -28,7 +28,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use crate::diag::{Diagnostic, Kind, Problems};
-use crate::engine::{Redactor, RunId, StoreAddress};
+use crate::engine::{Redactor, RunId};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Emulation, Family, JobId, Unit};
 use crate::oci::Digest;
@@ -80,8 +80,6 @@ pub(crate) struct Session<'a> {
     pub(crate) facts: &'a Facts,
     /// Where results are kept.
     pub(crate) records: Records,
-    /// Where engines find the same store.
-    pub(crate) address: StoreAddress,
     /// The builders.
     pub(crate) builders: &'a [Builder],
     /// Where images from outside come from.
@@ -134,7 +132,10 @@ pub(crate) async fn run(
         while let Some(work) = state.next(&bases) {
             running.push(async move {
                 let started = (session.clock)();
-                let result = work.0.carry_out().await;
+                let result = tokio::select! {
+                    result = work.0.carry_out() => result,
+                    problem = work.0.builder.engine.lost() => Err(work.0.lost(problem)),
+                };
                 let milliseconds = (session.clock)().saturating_sub(started);
                 (work, result, milliseconds)
             });

@@ -217,6 +217,7 @@ mod tests {
         let docker = Docker::local(crate::engine::docker::DockerEnvironment {
             search_path: folder.clone().into(),
             host: None,
+            certificates: None,
             user_config: None,
             variables: BTreeMap::new(),
             scratch: folder.clone(),

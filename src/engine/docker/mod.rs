@@ -7,7 +7,9 @@
 mod build;
 mod client;
 mod container;
+pub(crate) mod context;
 mod failure;
+mod life;
 mod output;
 mod probe;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use base64::Engine as _;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::process::{Output, Program};
+use super::ssh::Ssh;
 use super::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, Redactor,
     RunId, StoreAddress, private_folder,
@@ -52,6 +56,8 @@ pub(crate) struct DockerEnvironment {
     pub(crate) search_path: OsString,
     /// Where the engine is: `DOCKER_HOST`, or the endpoint of the user's context; `None` is the client's default.
     pub(crate) host: Option<String>,
+    /// The folder of `ca.pem`, `cert.pem` and `key.pem` that it is spoken to with.
+    pub(crate) certificates: Option<PathBuf>,
     /// The user's configuration folder of docker, whose plugins are used.
     pub(crate) user_config: Option<PathBuf>,
     /// Variables that reach the client as they are, such as `SSH_AUTH_SOCK`, `HOME` and `DOCKER_CERT_PATH`.
@@ -63,6 +69,8 @@ pub(crate) struct DockerEnvironment {
 /// One Docker Engine.
 pub(crate) struct Docker {
     environment: DockerEnvironment,
+    /// The connection to its machine, where that is another; `host` is then the near end of its socket.
+    line: Option<Arc<Ssh>>,
     client: OnceCell<client::Client>,
     facts: OnceCell<EngineFacts>,
     logins: Mutex<BTreeMap<String, Login>>,
@@ -80,8 +88,19 @@ struct Login {
 impl Docker {
     /// The engine that a docker client of these surroundings speaks to.
     pub(crate) fn local(environment: DockerEnvironment) -> Self {
+        Self::new(environment, None)
+    }
+
+    /// The engine of another machine, at the near end of its socket.
+    pub(crate) fn over_ssh(environment: DockerEnvironment, line: Arc<Ssh>, socket: &Path) -> Self {
+        let host = Some(format!("unix://{}", socket.display()));
+        Self::new(DockerEnvironment { host, ..environment }, Some(line))
+    }
+
+    fn new(environment: DockerEnvironment, line: Option<Arc<Ssh>>) -> Self {
         Self {
             environment,
+            line,
             client: OnceCell::new(),
             facts: OnceCell::new(),
             logins: Mutex::default(),
@@ -91,8 +110,12 @@ impl Docker {
     }
 
     /// Where it is, in words.
-    fn address(&self) -> &str {
-        self.environment.host.as_deref().unwrap_or("unix:///var/run/docker.sock")
+    fn address(&self) -> String {
+        match (&self.line, &self.environment.host) {
+            (Some(line), _) => line.address().to_string(),
+            (None, Some(host)) => host.clone(),
+            (None, None) => "unix:///var/run/docker.sock".to_owned(),
+        }
     }
 
     /// Whether the engine runs on this very machine.
@@ -116,6 +139,9 @@ impl Docker {
         }
         if let Some(host) = &self.environment.host {
             program = program.variable("DOCKER_HOST", host);
+        }
+        if let Some(certificates) = &self.environment.certificates {
+            program = program.variable("DOCKER_TLS_VERIFY", "1").variable("DOCKER_CERT_PATH", certificates);
         }
         program
             .variable("PATH", &self.environment.search_path)
@@ -268,5 +294,13 @@ impl Engine for Docker {
 
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
         container::sweep_pulled(self, store).await
+    }
+
+    async fn lost(&self) -> Diagnostic {
+        life::lost(self).await
+    }
+
+    async fn room(&self) -> Option<u64> {
+        life::room(self).await
     }
 }

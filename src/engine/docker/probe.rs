@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Docker;
+use super::{Docker, life};
 use crate::diag::Diagnostic;
 use crate::engine::{EngineFacts, ImageStore, emulation};
 
@@ -19,6 +19,9 @@ struct Info {
     architecture: String,
     #[serde(rename = "NCPU")]
     processors: usize,
+    #[serde(rename = "ID")]
+    id: String,
+    docker_root_dir: String,
     driver_status: Option<Vec<(String, String)>>,
     server_errors: Option<Vec<String>>,
 }
@@ -50,8 +53,7 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
         ))
         .hint("install buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
     }
-    if docker.is_local() {
-        let emulated = emulation::of_this_machine();
+    if let Some(emulated) = life::emulated(docker).await? {
         facts.emulated = emulated.platforms.difference(&facts.native).cloned().collect();
         if !emulated.outside_only.is_empty() {
             let names: Vec<_> = emulated.outside_only.iter().map(ToString::to_string).collect();
@@ -77,6 +79,8 @@ fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {
         native: emulation::native(&info.os_type, &info.architecture),
         emulated: std::collections::BTreeSet::new(),
         processors: info.processors.max(1),
+        id: Some(info.id.clone()).filter(|id| !id.is_empty()),
+        root: Some(info.docker_root_dir.clone()).filter(|root| !root.is_empty()).map(Into::into),
         notes: Vec::new(),
     }
 }
@@ -144,6 +148,7 @@ mod tests {
         Docker::local(crate::engine::docker::DockerEnvironment {
             search_path: "/nowhere".into(),
             host: host.map(str::to_owned),
+            certificates: None,
             user_config: None,
             variables: std::collections::BTreeMap::new(),
             scratch: std::env::temp_dir(),

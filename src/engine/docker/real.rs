@@ -73,6 +73,7 @@ impl Bench {
         let environment = DockerEnvironment {
             search_path: search_path.into(),
             host: Some(host),
+            certificates: None,
             user_config: variable(&format!("{name}_CONFIG")).map(PathBuf::from),
             variables: BTreeMap::new(),
             scratch,
@@ -452,6 +453,7 @@ async fn probe(
     let environment = DockerEnvironment {
         search_path: search_path.into(),
         host: host.map(str::to_owned),
+        certificates: None,
         user_config: None,
         variables: BTreeMap::new(),
         scratch: scratch.to_owned(),

@@ -4,6 +4,7 @@ mod broken_platform;
 pub(crate) mod engines;
 mod exports;
 mod foreign_registry;
+mod hosts;
 mod interrupted;
 mod mirrored;
 mod parent_and_child;

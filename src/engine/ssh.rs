@@ -1,0 +1,247 @@
+//! One connection to another machine by the person's own ssh, over which everything goes: commands, the engine's
+//! socket to here, and the store's port to there.
+//!
+//! The connection reads our end of a pipe and ends with it, so that it goes when this process is killed too.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::process::{self, Output, Program};
+use crate::config::SshAddress;
+use crate::diag::Diagnostic;
+
+/// How long a connection may take to stand.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long a command on the other machine may take.
+const CALL: Duration = Duration::from_secs(30);
+/// How often it is looked whether a connection stands.
+const LOOK: Duration = Duration::from_millis(50);
+/// Longer than any run: a connection ends with the run.
+const FOR_EVER: Duration = Duration::from_secs(60 * 60 * 24 * 30);
+/// How much of an answer is read.
+const ANSWER_BYTES: usize = 1 << 20;
+/// A connection on which nothing has come for this many times this many seconds is lost.
+const SILENCE: [&str; 2] = ["ServerAliveInterval=4", "ServerAliveCountMax=3"];
+
+/// What the surroundings give to ssh.
+#[derive(Clone, Debug)]
+pub(crate) struct SshEnvironment {
+    /// Where programs are looked for: `PATH`.
+    pub(crate) search_path: OsString,
+    /// Variables that reach it as they are, such as `SSH_AUTH_SOCK` and `HOME`.
+    pub(crate) variables: BTreeMap<OsString, OsString>,
+    /// A folder of this connection alone with a short name, absolute and private: sockets stand in it, whose names
+    /// have room for about 100 bytes.
+    pub(crate) folder: PathBuf,
+}
+
+/// A connection that stands, until it is dropped or lost.
+pub(crate) struct Ssh {
+    address: SshAddress,
+    program: PathBuf,
+    environment: SshEnvironment,
+    /// What it complained of, once it has ended.
+    ended: watch::Receiver<Option<String>>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Ssh {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Ssh {
+    /// Connect, without a question to anybody: keys and hosts must be known already.
+    ///
+    /// # Errors
+    /// Where there is no ssh or it does not get there; with the hint that mends it.
+    pub(crate) async fn connect(
+        address: &SshAddress,
+        environment: SshEnvironment,
+    ) -> Result<Self, Diagnostic> {
+        let program = process::find_all("ssh", &environment.search_path).into_iter().next();
+        let program = program.ok_or_else(|| {
+            Diagnostic::surroundings("there is no `ssh` on the search path")
+                .hint("install it: sudo apt-get install openssh-client")
+        })?;
+        let (tell, ended) = watch::channel(None);
+        let master = base(&program, &environment, FOR_EVER)
+            .arguments(["-M", "-T", "-o", "ControlPersist=no", "-o", "ConnectTimeout=15"])
+            .arguments(SILENCE.into_iter().flat_map(|option| ["-o", option]))
+            .arguments(destination(address))
+            .argument("exec cat >/dev/null")
+            .held_open();
+        let connection = tokio::spawn(async move {
+            let complaint = match master.capture(ANSWER_BYTES).await {
+                Ok(output) if output.complaint().is_empty() => output.ended.to_string(),
+                Ok(output) => output.complaint(),
+                Err(problem) => problem.to_string(),
+            };
+            tell.send_replace(Some(complaint));
+        });
+        let ssh = Self { address: address.clone(), program, environment, ended, connection };
+        ssh.stands().await?;
+        Ok(ssh)
+    }
+
+    /// Wait until it stands.
+    async fn stands(&self) -> Result<(), Diagnostic> {
+        let deadline = Instant::now() + CONNECT;
+        loop {
+            if let Some(complaint) = &*self.ended.borrow() {
+                return Err(self.no_connection(complaint));
+            }
+            if self.control().exists() && self.tell(&["-O", "check"]).await?.ended.success() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(self.no_connection("it takes longer than 30 s"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Where it leads.
+    pub(crate) fn address(&self) -> &SshAddress {
+        &self.address
+    }
+
+    /// Run a command there.
+    ///
+    /// # Errors
+    /// Where ssh cannot be started.
+    pub(crate) async fn ask(&self, command: &str) -> Result<Output, Diagnostic> {
+        base(&self.program, &self.environment, CALL)
+            .arguments(["-T", "-o", "ControlMaster=no"])
+            .arguments(destination(&self.address))
+            .argument(command)
+            .capture(ANSWER_BYTES)
+            .await
+    }
+
+    /// Let a port of the other machine's loopback lead to a port of this machine's: the same where it is free there,
+    /// else another. The port there.
+    ///
+    /// # Errors
+    /// Where its ssh server lets nobody.
+    pub(crate) async fn bring(&self, port: u16) -> Result<u16, Diagnostic> {
+        let forward = |there: u16| format!("127.0.0.1:{there}:127.0.0.1:{port}");
+        let same = self.tell(&["-O", "forward", "-R", &forward(port)]).await?;
+        if same.ended.success() {
+            return Ok(port);
+        }
+        let any = self.tell(&["-O", "forward", "-R", &forward(0)]).await?;
+        // It prints the port that the other side has chosen.
+        match any.text().parse() {
+            Ok(there) if any.ended.success() => Ok(there),
+            _ => Err(Diagnostic::surroundings(format!(
+                "{} lets nobody forward a port, so its engine does not reach the store",
+                self.address
+            ))
+            .because(any.complaint())
+            .hint(format!(
+                "allow it on {}: AllowTcpForwarding yes in /etc/ssh/sshd_config, then: sudo systemctl reload ssh",
+                self.address.host
+            ))),
+        }
+    }
+
+    /// Let a socket of this machine lead to one of the other.
+    ///
+    /// # Errors
+    /// Where it cannot be made here.
+    pub(crate) async fn reach(&self, there: &str) -> Result<PathBuf, Diagnostic> {
+        let here = self.environment.folder.join("engine.sock");
+        let mut forward = here.clone().into_os_string();
+        forward.push(":");
+        forward.push(there);
+        let forward = forward.to_string_lossy().into_owned();
+        let made = self.tell(&["-O", "forward", "-L", &forward]).await?;
+        match made.ended.success() {
+            true => Ok(here),
+            false => {
+                Err(Diagnostic::surroundings(format!("lead {there} of {} to this machine", self.address))
+                    .because(made.complaint()))
+            }
+        }
+    }
+
+    /// Comes back only when the connection is lost, with what is known of it.
+    pub(crate) async fn lost(&self) -> Diagnostic {
+        let mut ended = self.ended.clone();
+        let complaint = match ended.wait_for(Option::is_some).await {
+            Ok(complaint) => complaint.clone().unwrap_or_default(),
+            Err(_) => "it was dropped".to_owned(),
+        };
+        Diagnostic::surroundings(format!("the connection to {} is lost", self.address)).because(complaint)
+    }
+
+    fn control(&self) -> PathBuf {
+        control(&self.environment.folder)
+    }
+
+    /// Tell the connection something.
+    async fn tell(&self, what: &[&str]) -> Result<Output, Diagnostic> {
+        base(&self.program, &self.environment, CALL)
+            .arguments(what)
+            .arguments(destination(&self.address))
+            .capture(ANSWER_BYTES)
+            .await
+    }
+
+    fn no_connection(&self, complaint: &str) -> Diagnostic {
+        let address = &self.address;
+        let problem = Diagnostic::surroundings(format!("{address} cannot be reached"));
+        let problem = complaint.lines().take(5).fold(problem, Diagnostic::because);
+        let has = |text: &str| complaint.contains(text);
+        let by_hand = destination(address).join(" ");
+        if has("Permission denied") || has("Too many authentication failures") {
+            problem.hint(format!("let it know your key: ssh-copy-id {}", by_hand.trim_start_matches("-- ")))
+        } else if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+            problem.hint(format!(
+                "the machine is another than it was; where that is right: ssh-keygen -R {}",
+                address.host
+            ))
+        } else if has("Host key verification failed") {
+            problem.hint(format!("make its key known, once, by hand: ssh {by_hand} true"))
+        } else {
+            problem.hint(format!("see whether it can be reached: ssh {by_hand} true"))
+        }
+    }
+}
+
+/// A call of ssh that asks nobody anything, with the socket that calls share a connection by.
+fn base(program: &Path, environment: &SshEnvironment, time_limit: Duration) -> Program {
+    let variables = environment.variables.iter();
+    let program = variables
+        .fold(Program::new(program, time_limit), |program, (name, value)| program.variable(name, value));
+    program
+        .variable("PATH", &environment.search_path)
+        .argument("-S")
+        .argument(control(&environment.folder))
+        .arguments(["-o", "BatchMode=yes"])
+}
+
+fn control(folder: &Path) -> PathBuf {
+    folder.join("ssh")
+}
+
+/// The arguments that say where to.
+fn destination(address: &SshAddress) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if let Some(user) = &address.user {
+        arguments.extend(["-l".to_owned(), user.clone()]);
+    }
+    if let Some(port) = address.port {
+        arguments.extend(["-p".to_owned(), port.to_string()]);
+    }
+    arguments.extend(["--".to_owned(), address.host.clone()]);
+    arguments
+}

@@ -1,0 +1,195 @@
+//! Builders on other hosts, over ssh: network namespaces with their own address, ssh server and engine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags};
+use crate::program::{Place, skip, variable};
+
+/// The hosts are few, and some tests take one of them away: one test at a time has them.
+static HOSTS: Mutex<()> = Mutex::new(());
+
+/// Two hosts, for one test.
+struct Hosts {
+    folder: PathBuf,
+    sockets: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Hosts {
+    /// Have a place reach the hosts by its `ssh`; none, having said why, where they are not there.
+    fn reached_from(test: &str, place: &mut Place) -> Option<Self> {
+        let (Some(folder), Some(sockets)) =
+            (variable("POLYARCH_TEST_HOSTS"), variable("POLYARCH_TEST_HOSTS_RUN"))
+        else {
+            skip(test, "POLYARCH_TEST_HOSTS names no hosts");
+            return None;
+        };
+        if !Engine::Containerd.equip(test, place) {
+            return None;
+        }
+        let alone = HOSTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts = Self { folder: folder.into(), sockets: sockets.into(), _alone: alone };
+        let mut path = hosts.folder.join("bin").into_os_string();
+        path.push(":");
+        path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());
+        path.push(":");
+        path.push(variable("PATH").unwrap_or_default());
+        place.set("PATH", path);
+        // No engine of this machine is meant.
+        place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+        Some(hosts)
+    }
+
+    /// What a docker client says on a host.
+    fn docker(&self, place: &Place, host: &str, arguments: &[&str]) -> String {
+        let socket = format!("unix://{}", self.sockets.join(host).join("docker.sock").display());
+        place.ask("docker", &[&["--host", &*socket], arguments].concat())
+    }
+
+    /// Every container and image name that a host has.
+    fn everything(&self, place: &Place, host: &str) -> String {
+        let images = self.docker(
+            place,
+            host,
+            &["image", "ls", "--digests", "--format", "{{.Repository}}:{{.Tag}} {{.Digest}}"],
+        );
+        let containers = self.docker(place, host, &["ps", "--all", "--format", "{{.ID}} {{.Names}}"]);
+        images + &containers
+    }
+}
+
+const TWO_HOSTS: &str = r#"
+name = "hosts"
+platforms = ["linux/amd64", "linux/386"]
+tests = [{ run = "cat /made" }]
+
+[image.root]
+tags = [{ tag = "made-{0}", run = "cat /made", match = '^(well)' }]
+
+[builder.west]
+engine = "ssh://west"
+platforms = ["linux/386"]
+slots = 2
+
+[builder.east]
+engine = "ssh://east"
+platforms = ["linux/amd64"]
+"#;
+
+fn family(test: &str, configuration: &str) -> Option<(Place, Hosts)> {
+    let mut place = Place::with(&[
+        ("polyarch.toml", configuration),
+        ("root/Dockerfile", &format!("{FOUNDATION}RUN echo well > /made\n")),
+        ("leaf/Dockerfile", "FROM root\nRUN echo leaf >> /made\n"),
+    ]);
+    let hosts = Hosts::reached_from(test, &mut place)?;
+    root_file_systems(test, &place, "root", &["amd64", "386"]).then_some((place, hosts))
+}
+
+/// Who built each job of the newest run.
+fn builders(place: &Place) -> BTreeMap<String, String> {
+    let started = place.events().into_iter().filter(|event| event["event"] == "job-started");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    started.map(|event| (text(&event["job"]), text(&event["builder"]))).collect()
+}
+
+const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/386";
+
+#[test]
+fn two_hosts_build_a_platform_each_and_nothing_is_left_on_them() {
+    let test = "two_hosts_build_a_platform_each_and_nothing_is_left_on_them";
+    let Some((place, hosts)) = family(test, TWO_HOSTS) else { return };
+    let before = ["west", "east"].map(|host| hosts.everything(&place, host));
+    let _ = place.run(&["build", "--publish"]).well();
+    assert_eq!(ended(&place, "built"), jobs(ALL));
+    for (job, builder) in builders(&place) {
+        let native = if job.ends_with("/386") { "west" } else { "east" };
+        assert_eq!(builder, native, "{job}");
+    }
+    let published = tags(&place, "hosts/leaf");
+    assert!(published.keys().any(|tag| tag.contains("made-well")), "{published:?}");
+    assert_eq!(["west", "east"].map(|host| hosts.everything(&place, host)), before, "I-X1, I-X2");
+    let again = place.run(&["build"]).well();
+    assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
+}
+
+#[test]
+fn tm6_a_poisoned_name_on_a_host_does_not_enter_a_build() {
+    let test = "tm6_a_poisoned_name_on_a_host_does_not_enter_a_build";
+    let Some((place, hosts)) = family(test, TWO_HOSTS) else { return };
+    let folder = place.folder().join("poison");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("canary"), "poison").expect("a canary");
+    std::fs::write(folder.join("Dockerfile"), "FROM scratch\nCOPY canary /made\n").expect("a Dockerfile");
+    let names = ["root", "root:latest", "docker.io/library/root:latest"];
+    let folder = folder.to_string_lossy();
+    let mut arguments = vec!["build"];
+    arguments.extend(names.iter().flat_map(|name| ["--tag", name]));
+    arguments.push(&folder);
+    for host in ["west", "east"] {
+        hosts.docker(&place, host, &arguments);
+    }
+    let built = place.run(&["build"]);
+    for host in ["west", "east"] {
+        assert!(hosts.everything(&place, host).contains("root:latest"), "I-X2: the stranger's name stays");
+        hosts.docker(&place, host, &["image", "rm", "root:latest"]);
+    }
+    let _ = built.well();
+    let log = place.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
+    let log = std::fs::read_to_string(log).expect("the log of the leaf");
+    assert!(log.contains("well") && !log.contains("poison"), "{log}");
+}
+
+#[test]
+fn builders_that_cannot_serve_are_told_before_anything_is_built() {
+    let test = "builders_that_cannot_serve_are_told_before_anything_is_built";
+    let Some((place, _hosts)) = family(test, "platforms = [\"linux/amd64\"]\n") else { return };
+    let closed = "closed=ssh://closed-west:2222";
+    let table: [(&[&str], i32, &str, &str); 7] = [
+        (&["ssh://stranger-west"], 3, "cannot be reached", "ssh-copy-id"),
+        (&["ssh://nowhere.invalid"], 3, "cannot be reached", "ssh -- nowhere.invalid true"),
+        (&[closed], 3, "lets nobody forward a port", "AllowTcpForwarding yes"),
+        (
+            &["a=ssh://west", "b=ssh://root@west"],
+            2,
+            "builders a and b are one engine",
+            "leave one of the two out",
+        ),
+        (&["context:nowhere"], 2, "docker has no context `nowhere`", "docker context ls"),
+        (&["dokcer"], 2, "`dokcer` is no engine known here", "did you mean `docker`?"),
+        (&["unix:///nowhere/docker.sock"], 3, "no Docker Engine answers", "polyarch doctor"),
+    ];
+    for (builders, code, problem, hint) in table {
+        let mut arguments = vec!["build"];
+        arguments.extend(builders.iter().flat_map(|builder| ["--builder", builder]));
+        let answer = place.run(&arguments).ended(code);
+        assert!(answer.stderr.contains(problem), "{builders:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains(hint), "{builders:?}: {}", answer.stderr);
+        assert!(builders_of_none(&place), "{builders:?}");
+    }
+    let lacking = TWO_HOSTS.replace("platforms = [\"linux/386\"]", "platforms = [\"windows/amd64\"]");
+    place.write("polyarch.toml", &lacking);
+    let answer = place.run(&["build"]).ended(3);
+    assert!(answer.stderr.contains("builder west does not run windows/amd64"), "{}", answer.stderr);
+}
+
+fn builders_of_none(place: &Place) -> bool {
+    builders(place).is_empty()
+}
+
+#[test]
+fn doctor_tells_what_each_host_is() {
+    let test = "doctor_tells_what_each_host_is";
+    let Some((place, _hosts)) = family(test, TWO_HOSTS) else { return };
+    let answer = place.run(&["doctor"]).well();
+    for line in [
+        "ok    west: docker at ssh://west, 20.10",
+        "ok    east: docker at ssh://east, 26.1",
+        " free",
+        "linux/386: native on west",
+    ] {
+        assert!(answer.stdout.contains(line), "{line}: {}", answer.stdout);
+    }
+}
