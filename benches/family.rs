@@ -39,15 +39,8 @@ pub(crate) async fn family(layout: &Layout, scope: &Repository) -> Vec<Image> {
             let config = Bytes::from(config);
             layout.write_blob(scope, config.clone()).await.unwrap();
             layers.insert(format!("{name}.{platform}"), own.clone());
-            let document = Document::of_manifest(&Manifest {
-                schema_version: 2,
-                media_type: Some(MediaType::MANIFEST.to_owned()),
-                artifact_type: None,
-                config: Descriptor::of(MediaType::CONFIG, &config),
-                layers: own,
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
+            let document =
+                Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::CONFIG, &config), own));
             let name = format!("{name}.{platform}");
             let tag: Tag = name.parse().unwrap();
             layout.write_document(scope, &document, &[tag]).await.unwrap();

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use polyarch::oci::{
-    Client, ClientOptions, Document, ImageIndex, Layout, MediaType, Origin, Repository, Store, copy_image,
+    Client, ClientOptions, Document, ImageIndex, Layout, Origin, Repository, Store, copy_image,
 };
 
 mod counting;
@@ -338,14 +338,7 @@ async fn bring(layout: &Layout, scope: &Repository, images: &[family::Image], re
             entry.platform = Some(format!("linux/{platform}").parse().unwrap());
             manifests.push(entry);
         }
-        let index = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests,
-            subject: None,
-            annotations: [].into(),
-        });
+        let index = Document::of_index(&ImageIndex::new(manifests));
         client.write_document(&repository, &index, &["1".parse().unwrap()]).await.unwrap();
     }
 }

@@ -184,15 +184,7 @@ async fn write_image(folder: &Path, blobs: &[Blob]) {
         br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#,
     );
     layout.write_blob(&scope, config.clone()).await.unwrap();
-    let document = Document::of_manifest(&Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(MediaType::CONFIG, &config),
-        layers,
-        subject: None,
-        annotations: BTreeMap::new(),
-    });
+    let document = Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::CONFIG, &config), layers));
     layout.write_document(&scope, &document, &["t".parse().unwrap()]).await.unwrap();
     layout.flush().await.unwrap();
 }

@@ -149,12 +149,9 @@ impl Records {
         let text = serde_json::to_string(record)
             .map_err(|error| Error::new(ErrorKind::Invalid, "write a record").because(error))?;
         let index = ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
             artifact_type: Some(ARTIFACT.to_owned()),
-            manifests: vec![image],
-            subject: None,
             annotations: BTreeMap::from([(ANNOTATION.to_owned(), text)]),
+            ..ImageIndex::new(vec![image])
         };
         self.store.write_document(&self.scope, &Document::of_index(&index), tags).await
     }
@@ -188,15 +185,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         let scope: Repository = "scopes/trusted".parse().unwrap();
         let config = store.write_blob(&scope, b"{}".as_slice().into()).await.unwrap();
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::new(MediaType::CONFIG, config.clone(), 2),
-            layers: Vec::new(),
-            subject: None,
-            annotations: BTreeMap::new(),
-        };
+        let manifest = Manifest::new(Descriptor::new(MediaType::CONFIG, config.clone(), 2), Vec::new());
         let image = Document::of_manifest(&manifest);
         store.write_document(&scope, &image, &[]).await.unwrap();
         let records = Records { store, scope };

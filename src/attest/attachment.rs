@@ -223,17 +223,14 @@ impl Attachment {
         let empty = Bytes::from_static(b"{}");
         let annotations = [(CONTENT, "dsse-envelope"), (PREDICATE_TYPE, kind.predicate_type())];
         let manifest = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
             artifact_type: Some(BUNDLE.to_owned()),
-            config: Descriptor::of(MediaType::EMPTY, &empty),
-            layers: vec![Descriptor::of(BUNDLE, &bundle)],
             // Without its platform: this is about the document, wherever it is listed.
             subject: Some(Descriptor::new(&about.document.media_type, subject.clone(), about.document.size)),
             annotations: annotations
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
+            ..Manifest::new(Descriptor::of(MediaType::EMPTY, &empty), vec![Descriptor::of(BUNDLE, &bundle)])
         });
         Ok(Self { repository: about.repository.clone(), subject, manifest, blobs: vec![empty, bundle] })
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::plan::Archive;
 use super::reading::{Blobs, from_store};
 use super::write::{Entry, Source};
-use crate::oci::{Descriptor, Document, Error, ErrorKind, ImageIndex, MediaType, Reference};
+use crate::oci::{Descriptor, Document, Error, ErrorKind, ImageIndex, Reference};
 use crate::publish::index_of;
 
 const WHOLE_NAME: &str = "io.containerd.image.name";
@@ -82,12 +82,5 @@ fn list(archive: &Archive, top: &Descriptor) -> io::Result<Document> {
     if manifests.is_empty() {
         manifests.push(top.clone());
     }
-    Ok(Document::of_index(&ImageIndex {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX.to_owned()),
-        artifact_type: None,
-        manifests,
-        subject: None,
-        annotations: BTreeMap::new(),
-    }))
+    Ok(Document::of_index(&ImageIndex::new(manifests)))
 }

@@ -178,7 +178,6 @@ mod tests {
     use super::*;
     use crate::oci::{ErrorKind, Manifest, MediaType, Memory};
     use bytes::Bytes;
-    use std::collections::BTreeMap;
 
     #[tokio::test]
     async fn only_the_content_of_the_trees_is_shown_beside_and_nothing_is_kept() {
@@ -192,15 +191,7 @@ mod tests {
             parts.push(Descriptor::of(media_type, &bytes));
         }
         let hidden = there.write_blob(&theirs, Bytes::from("hidden")).await.expect("blob");
-        let image = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: parts[0].clone(),
-            layers: parts[1..].to_vec(),
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let image = Document::of_manifest(&Manifest::new(parts[0].clone(), parts[1..].to_vec()));
         there.write_document(&theirs, &image, &["7".parse().expect("tag")]).await.expect("image");
         let tree = Tree::read(&Origin { store: &there, repository: &theirs }, &image, true).await;
         let beside = Beside::new(Arc::new(here.clone()));

@@ -127,7 +127,6 @@ mod tests {
     use super::*;
     use crate::oci::{ImageIndex, Manifest, MediaType, Memory};
     use bytes::Bytes;
-    use std::collections::BTreeMap;
 
     async fn image(store: &Memory, repository: &Repository, word: &str) -> Document {
         let mut descriptors = Vec::new();
@@ -136,28 +135,15 @@ mod tests {
             store.write_blob(repository, bytes.clone()).await.expect("blob");
             descriptors.push(Descriptor::of(media_type, &bytes));
         }
-        let document = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: descriptors[0].clone(),
-            layers: vec![descriptors[1].clone()],
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let document =
+            Document::of_manifest(&Manifest::new(descriptors[0].clone(), vec![descriptors[1].clone()]));
         store.write_document(repository, &document, &[]).await.expect("manifest");
         document
     }
 
     async fn index(store: &Memory, repository: &Repository, children: &[&Document]) -> Document {
-        let document = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: children.iter().map(|child| child.descriptor()).collect(),
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let document =
+            Document::of_index(&ImageIndex::new(children.iter().map(|child| child.descriptor()).collect()));
         store.write_document(repository, &document, &[]).await.expect("index");
         document
     }
@@ -193,12 +179,8 @@ mod tests {
         let error = copy_document(&origin, &deep, &target, &here, None).await.expect_err("too deep");
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         let nowhere = Document::of_index(&ImageIndex {
-            schema_version: 2,
             media_type: None,
-            artifact_type: None,
-            manifests: vec![Descriptor::new(MediaType::MANIFEST, Digest::of(b"x"), 1)],
-            subject: None,
-            annotations: BTreeMap::new(),
+            ..ImageIndex::new(vec![Descriptor::new(MediaType::MANIFEST, Digest::of(b"x"), 1)])
         });
         let error = copy_document(&origin, &nowhere, &target, &here, None).await.expect_err("a hole");
         assert_eq!(error.kind(), ErrorKind::NotFound);

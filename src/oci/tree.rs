@@ -432,26 +432,18 @@ mod tests {
         /// An image of one layer; or an artifact that is about another document.
         async fn image(&self, word: &str, subject: Option<&Document>) -> Document {
             let document = Document::of_manifest(&Manifest {
-                schema_version: 2,
-                media_type: Some(MediaType::MANIFEST.to_owned()),
                 artifact_type: subject.map(|_| "application/x".to_owned()),
-                config: self.blob(MediaType::CONFIG, "{}").await,
-                layers: vec![self.blob(MediaType::LAYER_GZIP, word).await],
                 subject: subject.map(Document::descriptor),
-                annotations: BTreeMap::new(),
+                ..Manifest::new(
+                    self.blob(MediaType::CONFIG, "{}").await,
+                    vec![self.blob(MediaType::LAYER_GZIP, word).await],
+                )
             });
             self.keep(document, &[]).await
         }
 
         async fn index(&self, entries: Vec<Descriptor>) -> Document {
-            let document = Document::of_index(&ImageIndex {
-                schema_version: 2,
-                media_type: Some(MediaType::INDEX.to_owned()),
-                artifact_type: None,
-                manifests: entries,
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
+            let document = Document::of_index(&ImageIndex::new(entries));
             self.keep(document, &[]).await
         }
     }

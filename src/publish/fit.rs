@@ -214,14 +214,7 @@ mod tests {
         };
         let mut attestation = entry(ARM);
         attestation.platform = Some(Platform::from_fields("unknown", "unknown", None));
-        let index = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: vec![entry(ARM), attestation],
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let index = Document::of_index(&ImageIndex::new(vec![entry(ARM), attestation]));
         fixture.store.write_document(&scope(), &index, &[]).await.expect("written");
         let record = arm_leaf(&mut fixture);
         record.image.image = index.digest().clone();

@@ -82,15 +82,10 @@ impl Fixture {
         let (own, lower) = (layer(&job.unit.to_string()), layer(parent.unwrap_or("base")));
         let config = configuration(job, &job.platform);
         let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
-        let manifest = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: descriptor(MediaType::CONFIG, &config),
-            layers: vec![descriptor(MediaType::LAYER_GZIP, &lower), descriptor(MediaType::LAYER_GZIP, &own)],
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let manifest = Document::of_manifest(&Manifest::new(
+            descriptor(MediaType::CONFIG, &config),
+            vec![descriptor(MediaType::LAYER_GZIP, &lower), descriptor(MediaType::LAYER_GZIP, &own)],
+        ));
         for bytes in [&own, &lower, &config] {
             self.store.write_blob(&scope, bytes.clone()).await.expect("blob");
         }

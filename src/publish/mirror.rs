@@ -374,14 +374,7 @@ mod tests {
                 entry.platform = Some(platform.parse().expect("platform"));
                 entries.push(entry);
             }
-            let index = Document::of_index(&ImageIndex {
-                schema_version: 2,
-                media_type: Some(MediaType::INDEX.to_owned()),
-                artifact_type: None,
-                manifests: entries,
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
+            let index = Document::of_index(&ImageIndex::new(entries));
             store.write_document(&repository, &index, &[]).await.expect("index");
             image(&store, &repository, "sbom", Some(&index)).await;
             let signature = image(&store, &repository, "signature", None).await;
@@ -418,13 +411,8 @@ mod tests {
             parts.push(Descriptor::of(media_type, &bytes));
         }
         let document = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: parts.remove(0),
-            layers: parts,
             subject: about.map(Document::descriptor),
-            annotations: BTreeMap::new(),
+            ..Manifest::new(parts.remove(0), parts)
         });
         store.write_document(repository, &document, &[]).await.expect("manifest");
         document

@@ -138,25 +138,13 @@ mod tests {
                     store.write_blob(&repository, bytes.clone()).await.expect("blob");
                     parts.push(Descriptor::of(media_type, &bytes));
                 }
-                let image = Document::of_manifest(&Manifest {
-                    schema_version: 2,
-                    media_type: Some(MediaType::MANIFEST.to_owned()),
-                    artifact_type: None,
-                    config: parts.remove(0),
-                    layers: parts,
-                    subject: None,
-                    annotations: BTreeMap::new(),
-                });
+                let image = Document::of_manifest(&Manifest::new(parts.remove(0), parts));
                 store.write_document(&repository, &image, &[]).await.expect("manifest");
                 entries.push(Descriptor { platform: platform.parse().ok(), ..image.descriptor() });
             }
             let index = Document::of_index(&ImageIndex {
-                schema_version: 2,
-                media_type: Some(MediaType::INDEX.to_owned()),
-                artifact_type: None,
-                manifests: entries,
-                subject: None,
                 annotations: BTreeMap::from([("by".to_owned(), "others".to_owned())]),
+                ..ImageIndex::new(entries)
             });
             store.write_document(&repository, &index, &[]).await.expect("index");
             Self { store, repository, index }

@@ -287,14 +287,7 @@ pub(crate) fn platform_image(passed: &Passed) -> PlatformImage {
 
 /// An index of platform images in the order of their platforms: same manifests, same bytes.
 pub(crate) fn index_of<'a>(platforms: impl Iterator<Item = &'a PlatformImage>) -> Document {
-    Document::of_index(&ImageIndex {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX.to_owned()),
-        artifact_type: None,
-        manifests: platforms.map(|platform| platform.manifest.clone()).collect(),
-        subject: None,
-        annotations: BTreeMap::new(),
-    })
+    Document::of_index(&ImageIndex::new(platforms.map(|platform| platform.manifest.clone()).collect()))
 }
 
 /// Tags that two images of one repository both claim.

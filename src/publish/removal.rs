@@ -374,23 +374,8 @@ mod tests {
                 store.write_blob(&repository, bytes.clone()).await.expect("blob");
                 parts.push(Descriptor::of(media_type, &bytes));
             }
-            let image = Document::of_manifest(&Manifest {
-                schema_version: 2,
-                media_type: Some(MediaType::MANIFEST.to_owned()),
-                artifact_type: None,
-                config: parts.remove(0),
-                layers: parts,
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
-            let index = Document::of_index(&ImageIndex {
-                schema_version: 2,
-                media_type: Some(MediaType::INDEX.to_owned()),
-                artifact_type: None,
-                manifests: vec![image.descriptor()],
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
+            let image = Document::of_manifest(&Manifest::new(parts.remove(0), parts));
+            let index = Document::of_index(&ImageIndex::new(vec![image.descriptor()]));
             for (document, tags) in [(&image, &["amd64"][..]), (&index, &["latest", "v1", "v2"])] {
                 let tags: Vec<Tag> = tags.iter().map(|tag| tag_of(tag)).collect();
                 store.write_document(&repository, document, &tags).await.expect("document");

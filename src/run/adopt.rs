@@ -4,8 +4,6 @@
 //! that it stands on become that image's very descriptors, because engines recompress what they push: so a
 //! child shares the layers that are published for its parent (law 5).
 
-use std::collections::BTreeMap;
-
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::Built;
 use crate::oci::{
@@ -112,15 +110,10 @@ async fn share_layers(
 /// A manifest in OCI media types, with nothing in it that depends on the engine or the run.
 fn written(config: &Descriptor, layers: Vec<Descriptor>) -> Manifest {
     let plain = |media_type: &str, of: &Descriptor| Descriptor::new(media_type, of.digest.clone(), of.size);
-    Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: plain(MediaType::CONFIG, config),
-        layers: layers.iter().map(|layer| plain(oci_layer_type(&layer.media_type), layer)).collect(),
-        subject: None,
-        annotations: BTreeMap::new(),
-    }
+    Manifest::new(
+        plain(MediaType::CONFIG, config),
+        layers.iter().map(|layer| plain(oci_layer_type(&layer.media_type), layer)).collect(),
+    )
 }
 
 fn oci_layer_type(media_type: &str) -> &str {
@@ -154,13 +147,8 @@ mod tests {
             descriptors.push(Descriptor::of(MediaType::DOCKER_LAYER, text.as_bytes()));
         }
         let manifest = Manifest {
-            schema_version: 2,
             media_type: Some(MediaType::DOCKER_MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::of(MediaType::DOCKER_CONFIG, &config),
-            layers: descriptors,
-            subject: None,
-            annotations: BTreeMap::new(),
+            ..Manifest::new(Descriptor::of(MediaType::DOCKER_CONFIG, &config), descriptors)
         };
         let document = Document::of_manifest(&manifest);
         store.write_document(scope, &document, &["pushed".parse().unwrap()]).await.unwrap();

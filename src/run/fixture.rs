@@ -131,15 +131,10 @@ pub(super) async fn push(
     let config = serde_json::to_vec(&config).unwrap();
     store.write_blob(repository, config.clone().into()).await.unwrap();
     store.write_blob(repository, layer.as_bytes().to_vec().into()).await.unwrap();
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(MediaType::CONFIG, &config),
-        layers: vec![Descriptor::of(MediaType::LAYER_GZIP, layer.as_bytes())],
-        subject: None,
-        annotations: BTreeMap::new(),
-    };
+    let manifest = Manifest::new(
+        Descriptor::of(MediaType::CONFIG, &config),
+        vec![Descriptor::of(MediaType::LAYER_GZIP, layer.as_bytes())],
+    );
     let document = Document::of_manifest(&manifest);
     let tags: Vec<_> = tag.cloned().into_iter().collect();
     store.write_document(repository, &document, &tags).await.unwrap();
@@ -449,13 +444,6 @@ pub(super) async fn base_image(store: &dyn Store, platforms: &[Platform]) {
             push(store, &repository, platform, "base", &format!("base of {platform}"), None).await;
         entries.push(Descriptor { platform: Some(platform.clone()), ..image.descriptor() });
     }
-    let index = ImageIndex {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX.to_owned()),
-        artifact_type: None,
-        manifests: entries,
-        subject: None,
-        annotations: BTreeMap::new(),
-    };
+    let index = ImageIndex::new(entries);
     store.write_document(&repository, &Document::of_index(&index), &["1".parse().unwrap()]).await.unwrap();
 }

@@ -38,20 +38,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::oci::{Document, ImageIndex, MediaType, Memory};
+    use crate::oci::{Document, ImageIndex, Memory};
 
     #[tokio::test]
     async fn f_g5_the_tags_of_builds_that_are_over_go_and_no_others() {
         let records =
             Records { store: Arc::new(Memory::new()), scope: "scopes/trusted".parse().expect("a scope") };
-        let index = ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: Vec::new(),
-            subject: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let index = ImageIndex::new(Vec::new());
         let (over, alive) = (RunId("a-1234-5-6".to_owned()), RunId("b-1234-7-8".to_owned()));
         let kept =
             ["a", "build-", "build-number", "builder-1", "image-1"].map(|tag| tag.parse().expect("a tag"));

@@ -75,15 +75,7 @@ mod tests {
             records.store.write_blob(&records.scope, bytes.into()).await.expect("a blob");
         }
         let config = Descriptor { media_type: MediaType::CONFIG.to_owned(), ..blobs.remove(0) };
-        let image = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config,
-            layers: blobs,
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let image = Document::of_manifest(&Manifest::new(config, blobs));
         records.store.write_document(&records.scope, &image, &[]).await.expect("an image");
         image
     }

@@ -389,29 +389,15 @@ async fn base(store: &Memory, tag: &str, images: &[(&str, serde_json::Value)]) {
         let config = serde_json::json!({"os": "linux", "architecture": architecture, "config": execution});
         let config = serde_json::to_vec(&config).unwrap();
         store.write_blob(&repository, config.clone().into()).await.unwrap();
-        let manifest = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::of(MediaType::CONFIG, &config),
-            layers: Vec::new(),
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let manifest =
+            Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::CONFIG, &config), Vec::new()));
         let tags: Vec<_> = if images.len() == 1 { vec![tag.parse().unwrap()] } else { Vec::new() };
         store.write_document(&repository, &manifest, &tags).await.unwrap();
         let platform = Some(format!("linux/{architecture}").parse().unwrap());
         entries.push(Descriptor { platform, ..manifest.descriptor() });
     }
     if images.len() > 1 {
-        let index = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: entries,
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let index = Document::of_index(&ImageIndex::new(entries));
         store.write_document(&repository, &index, &[tag.parse().unwrap()]).await.unwrap();
     }
 }
@@ -496,15 +482,7 @@ async fn a_mirror_and_who_stands_on_it_see_one_and_the_same_image() {
         elsewhere.write_blob(&repository, bytes.into()).await.unwrap();
         parts.push(Descriptor::of(MediaType::CONFIG, bytes.as_bytes()));
     }
-    let image = Document::of_manifest(&Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: parts[0].clone(),
-        layers: parts[1..].to_vec(),
-        subject: None,
-        annotations: BTreeMap::new(),
-    });
+    let image = Document::of_manifest(&Manifest::new(parts[0].clone(), parts[1..].to_vec()));
     elsewhere.write_document(&repository, &image, &["7".parse().unwrap()]).await.unwrap();
     let config = "platforms = [\"linux/amd64\"]\n[image.search]\nmirror = \"x.example/o/search:7\"\n\
         [image.gone]\nmirror = \"x.example/o/gone:7\"\n";

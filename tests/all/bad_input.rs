@@ -291,15 +291,7 @@ impl Registry {
         let config = format!(
             r#"{{"os":"linux","architecture":"{architecture}","author":"{author}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
         );
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::of(MediaType::CONFIG, config.as_bytes()),
-            layers: Vec::new(),
-            subject: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let manifest = Manifest::new(Descriptor::of(MediaType::CONFIG, config.as_bytes()), Vec::new());
         let document = Document::of_manifest(&manifest);
         let repository = "library/base".parse().unwrap();
         self.runtime.block_on(async {

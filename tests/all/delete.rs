@@ -19,15 +19,7 @@ async fn image(client: &Client) -> Document {
         client.write_blob(&name(), bytes.clone()).await.unwrap();
         parts.push(Descriptor::of(media_type, &bytes));
     }
-    let document = Document::of_manifest(&Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: parts.remove(0),
-        layers: parts,
-        subject: None,
-        annotations: Default::default(),
-    });
+    let document = Document::of_manifest(&Manifest::new(parts.remove(0), parts));
     let tags: Vec<Tag> = ["latest", "v1", "v2"].iter().map(|tag| tag.parse().unwrap()).collect();
     client.write_document(&name(), &document, &tags).await.unwrap();
     document

@@ -46,12 +46,8 @@ impl Upstream {
         }
         // Not the bytes that we would write ourselves.
         let index = ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: entries,
-            subject: None,
             annotations: BTreeMap::from([("by".to_owned(), "others".to_owned())]),
+            ..ImageIndex::new(entries)
         };
         let text: Value = serde_json::to_value(index).unwrap();
         let index = Document::new(MediaType::INDEX, format!("{text:#}\n"));
@@ -78,13 +74,9 @@ async fn manifest(
         parts.push(Descriptor::of(media_type, &bytes));
     }
     let document = Document::of_manifest(&Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
         artifact_type: about.map(|_| "application/spdx+json".to_owned()),
-        config: parts.remove(0),
-        layers: parts,
         subject: about.map(Document::descriptor),
-        annotations: BTreeMap::new(),
+        ..Manifest::new(parts.remove(0), parts)
     });
     client.write_document(repository, &document, &[]).await.unwrap();
     document

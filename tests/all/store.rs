@@ -65,26 +65,14 @@ async fn read(store: &dyn Store, repository: &Repository, digest: &Digest) -> By
 
 /// A manifest whose configuration and layer are these bytes, which are not written.
 fn manifest_of(config: &[u8], layer: &[u8]) -> Manifest {
-    Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(MediaType::CONFIG, config),
-        layers: vec![Descriptor::of(MediaType::LAYER_GZIP, layer)],
-        subject: None,
-        annotations: [].into(),
-    }
+    Manifest::new(
+        Descriptor::of(MediaType::CONFIG, config),
+        vec![Descriptor::of(MediaType::LAYER_GZIP, layer)],
+    )
 }
 
 fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
-    ImageIndex {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX.to_owned()),
-        artifact_type: None,
-        manifests,
-        subject: None,
-        annotations: [].into(),
-    }
+    ImageIndex::new(manifests)
 }
 
 /// An image in a repository, made of a word.

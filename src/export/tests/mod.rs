@@ -127,15 +127,7 @@ impl Shop {
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         let config = self.blob(MediaType::CONFIG, config.to_string().into_bytes()).await;
-        let manifest = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: config.clone(),
-            layers: descriptors,
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let manifest = Document::of_manifest(&Manifest::new(config.clone(), descriptors));
         self.store.write_document(&self.scope, &manifest, &[]).await.expect("a manifest");
         passed(job, &manifest, &config.digest)
     }

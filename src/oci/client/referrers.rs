@@ -96,14 +96,7 @@ impl Client {
             ..document.descriptor()
         });
         manifests.sort_by(|one, other| one.digest.cmp(&other.digest));
-        let index = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests,
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let index = Document::of_index(&ImageIndex::new(manifests));
         let tag = Pointer::Tag(schema_tag(&subject.digest)?);
         self.put(repository, &index, &tag, &[], &Condition::Any).await.map(drop)
     }

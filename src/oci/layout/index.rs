@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::folders::{self, Folders};
 use super::shelf::Shelf;
-use crate::oci::{Descriptor, Digest, Document, Error, ImageIndex, MediaType, Repository};
+use crate::oci::{Descriptor, Digest, Document, Error, ImageIndex, Repository};
 
 const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 const BYTES_LIMIT: u64 = 1 << 30;
@@ -41,14 +41,7 @@ pub(super) fn write(folders: &Folders) -> Result<(), Error> {
     let _lock = folders.lock(&folders.repositories())?;
     folders.remove(&stale_mark(folders))?;
     let written = manifests(folders).and_then(|manifests| {
-        let index = ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests,
-            subject: None,
-            annotations: [].into(),
-        };
+        let index = ImageIndex::new(manifests);
         // The end of a line is the end of the list: a torn one has none.
         let mut bytes = Document::of_index(&index).bytes().to_vec();
         bytes.push(b'\n');

@@ -11,7 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use super::blob::Wanted;
 use super::upload::Chunk;
 use super::{Access, Rights, User, router as router_of};
-use crate::oci::{Digest, Document, ImageIndex, MediaType, Memory, Repository, Store, Tag};
+use crate::oci::{Digest, Document, ImageIndex, Memory, Repository, Store, Tag};
 
 /// How many requests one input holds, and how large an answer to one may be.
 const REQUESTS: usize = 8;
@@ -45,14 +45,7 @@ async fn filled() -> Memory {
     let store = Memory::new();
     let repository: Repository = "a/b".parse().expect("a name");
     store.write_blob(&repository, "0123456789".into()).await.expect("a blob");
-    let index = Document::of_index(&ImageIndex {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX.to_owned()),
-        artifact_type: None,
-        manifests: Vec::new(),
-        subject: None,
-        annotations: std::collections::BTreeMap::new(),
-    });
+    let index = Document::of_index(&ImageIndex::new(Vec::new()));
     store.write_document(&repository, &index, &["v1".parse().expect("a tag")]).await.expect("an index");
     store
 }

@@ -33,15 +33,8 @@ async fn family(store: &Memory, scope: &Repository) -> (Vec<(Document, Repositor
             store.write_blob(scope, config.clone()).await.unwrap();
             unique += config.len() as u64;
             layers.insert(format!("{name}/{platform}"), own.clone());
-            let document = Document::of_manifest(&Manifest {
-                schema_version: 2,
-                media_type: Some(MediaType::MANIFEST.to_owned()),
-                artifact_type: None,
-                config: Descriptor::of(MediaType::CONFIG, &config),
-                layers: own,
-                subject: None,
-                annotations: BTreeMap::new(),
-            });
+            let document =
+                Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::CONFIG, &config), own));
             store.write_document(scope, &document, &[]).await.unwrap();
             unique += document.bytes().len() as u64;
             images.push((document, format!("family/{name}").parse().unwrap()));

@@ -279,14 +279,7 @@ async fn f_r14_an_index_that_is_refused_says_what_may_be_unwelcome() {
     let mut attestation = image.document.descriptor();
     attestation.annotations.insert("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned());
     for (child, words) in [(attestation, "attestation"), (image.document.descriptor(), "several platforms")] {
-        let index = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: vec![child],
-            subject: None,
-            annotations: std::collections::BTreeMap::new(),
-        });
+        let index = Document::of_index(&ImageIndex::new(vec![child]));
         for registry in Registry::both("f_r14").await {
             let body = r#"{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}"#;
             let refusal = Fault::Answer(Reply::of(400).body(body));
@@ -410,14 +403,7 @@ async fn f_r15_a_tag_that_another_moved_is_seen() {
         let client = registry.client();
         image.push(&client).await.unwrap();
         let other = registry.client();
-        let index = Document::of_index(&ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: vec![image.document.descriptor()],
-            subject: None,
-            annotations: std::collections::BTreeMap::new(),
-        });
+        let index = Document::of_index(&ImageIndex::new(vec![image.document.descriptor()]));
         other.write_document(&image.repository, &index, &[tag()]).await.unwrap();
         let found = client.resolve(&image.repository, &Pointer::Tag(tag())).await.unwrap().unwrap();
         assert_eq!(

@@ -1,6 +1,5 @@
 //! The two registries that faults are tried on, ours and Debian's docker-registry, and an image to push and pull.
 
-use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,15 +129,10 @@ impl Image {
             store.write_blob(&repository, bytes.clone()).await.unwrap();
         }
         let layer = Descriptor::of(MediaType::LAYER_GZIP, &large);
-        let document = Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::of(MediaType::CONFIG, &config),
-            layers: vec![layer.clone(), Descriptor::of(MediaType::LAYER_GZIP, &small)],
-            subject: None,
-            annotations: BTreeMap::new(),
-        });
+        let document = Document::of_manifest(&Manifest::new(
+            Descriptor::of(MediaType::CONFIG, &config),
+            vec![layer.clone(), Descriptor::of(MediaType::LAYER_GZIP, &small)],
+        ));
         store.write_document(&repository, &document, &[]).await.unwrap();
         Self { store, repository, document, layer }
     }

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use polyarch::oci::{Document, ImageIndex, MediaType};
+use polyarch::oci::{Document, ImageIndex};
 
 use super::{Asked, Asker, Failed, Random, Server, so_many};
 use crate::program::Place;
@@ -86,14 +86,7 @@ fn is_linearizable<T: Copy + Ord>(history: &[Operation<T>]) -> bool {
 fn documents() -> Vec<Document> {
     let one = |number: usize| {
         let annotations = [("number".to_owned(), number.to_string())].into();
-        let index = ImageIndex {
-            schema_version: 2,
-            media_type: Some(MediaType::INDEX.to_owned()),
-            artifact_type: None,
-            manifests: Vec::new(),
-            subject: None,
-            annotations,
-        };
+        let index = ImageIndex { annotations, ..ImageIndex::new(Vec::new()) };
         Document::of_index(&index)
     };
     (0..VALUES).map(one).collect()

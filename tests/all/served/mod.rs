@@ -133,15 +133,10 @@ impl Asker {
 
 /// A manifest of two blobs.
 fn manifest(config: &[u8], layer: &[u8]) -> Document {
-    Document::of_manifest(&Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(MediaType::CONFIG, config),
-        layers: vec![Descriptor::of(MediaType::LAYER_GZIP, layer)],
-        subject: None,
-        annotations: [].into(),
-    })
+    Document::of_manifest(&Manifest::new(
+        Descriptor::of(MediaType::CONFIG, config),
+        vec![Descriptor::of(MediaType::LAYER_GZIP, layer)],
+    ))
 }
 
 /// How much to do: a variable of the environment, or so much.

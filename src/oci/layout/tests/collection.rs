@@ -12,25 +12,16 @@ const A_DAY: Collection = Collection { grace: DAY, dry_run: false, unused: None 
 
 pub(super) fn manifest(config: &[u8], layers: &[&[u8]], subject: Option<&Document>) -> Document {
     Document::of_manifest(&Manifest {
-        schema_version: 2,
-        media_type: Some(MediaType::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(MediaType::CONFIG, config),
-        layers: layers.iter().map(|layer| Descriptor::of(MediaType::LAYER_GZIP, layer)).collect(),
         subject: subject.map(Document::descriptor),
-        annotations: [].into(),
+        ..Manifest::new(
+            Descriptor::of(MediaType::CONFIG, config),
+            layers.iter().map(|layer| Descriptor::of(MediaType::LAYER_GZIP, layer)).collect(),
+        )
     })
 }
 
 pub(super) fn index(manifests: &[&Document]) -> Document {
-    Document::of_index(&ImageIndex {
-        schema_version: 2,
-        media_type: Some(MediaType::INDEX.to_owned()),
-        artifact_type: None,
-        manifests: manifests.iter().map(|one| one.descriptor()).collect(),
-        subject: None,
-        annotations: [].into(),
-    })
+    Document::of_index(&ImageIndex::new(manifests.iter().map(|one| one.descriptor()).collect()))
 }
 
 /// Write an image of these bytes.
