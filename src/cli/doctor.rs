@@ -235,10 +235,8 @@ async fn registry(context: &Context, workspace: &Workspace, found: &mut Findings
     match asked {
         Ok(()) => found.well(format!("registry {name}: answers")),
         Err(error) => {
-            let problem =
-                Diagnostic::surroundings(format!("registry {name} does not answer for {repository}"))
-                    .caused_by(&error);
-            found.lack(publish::hints(name, &error).into_iter().fold(problem, Diagnostic::hint));
+            let message = format!("registry {name} does not answer for {repository}");
+            found.lack(publish::failure(message, name, &error));
         }
     }
 }

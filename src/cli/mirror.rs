@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Result, count};
 use crate::oci::{Document, Origin, Pointer, Store, Tag, Tree};
-use crate::publish::{MirrorSource, MirrorWish, Mirroring, RESERVED_TAG, Target, hints};
+use crate::publish::{MirrorSource, MirrorWish, Mirroring, RESERVED_TAG, Target, failure};
 use crate::report::size;
 
 use super::place::{Named, Places};
@@ -153,10 +153,7 @@ async fn root(source: &Named, store: &dyn Store) -> Result<Document> {
         true => Diagnostic::request(format!("there is no {name}"))
             .caused_by(&error)
             .hint(format!("see whether the name is right, or log in: docker login {}", source.registry)),
-        false => {
-            let found = Diagnostic::surroundings(format!("cannot read {name}")).caused_by(&error);
-            hints(&source.registry, &error).into_iter().fold(found, Diagnostic::hint)
-        }
+        false => failure(format!("cannot read {name}"), &source.registry, &error),
     };
     Ok(read.map_err(problem)?)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Result};
 use crate::family::Mirror;
 use crate::oci::{Beside, Digest, Error, Origin, Store, Tree};
-use crate::publish::{Release, RunFacts, Withheld, hints};
+use crate::publish::{Release, RunFacts, Withheld, failure};
 use crate::survey::Registries;
 
 use super::plan::Planning;
@@ -52,9 +52,8 @@ async fn tree(planning: &Planning, mirror: &Mirror, registries: &Registries) -> 
         Tree::read(&Origin { store: &*store, repository: source.repository() }, &root, false).await
     };
     read().await.map_err(|error| {
-        let problem = Diagnostic::surroundings(format!("{source} cannot be read")).caused_by(&error);
-        let hints = hints(source.registry(), &error).join("; ");
-        format!("{problem} ({hints})")
+        let problem = failure(format!("{source} cannot be read"), source.registry(), &error);
+        format!("{problem} ({})", problem.hints.join("; "))
     })
 }
 

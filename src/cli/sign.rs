@@ -15,7 +15,7 @@ use crate::config::SecretSetting;
 use crate::diag::{Diagnostic, Result, count};
 use crate::family::JobId;
 use crate::oci::{Descriptor, Digest, Error, Repository};
-use crate::publish::{Difference, DifferenceKind, Release, hints};
+use crate::publish::{Difference, DifferenceKind, Release, failure, is_here};
 use crate::record::Passed;
 
 use super::plan::Planning;
@@ -304,8 +304,7 @@ fn tell(context: &Context, made: usize) {
 }
 
 fn failed(doing: &str, target: &Target, error: &Error) -> Diagnostic {
-    let problem = Diagnostic::surroundings(format!("{doing} signatures at {}", target.name)).caused_by(error);
-    hints(&target.name, error).into_iter().fold(problem, Diagnostic::hint)
+    failure(format!("{doing} signatures at {}", target.name), &target.name, error)
 }
 
 fn key_in(file: &Path) -> Result<PrivateKey> {
@@ -333,10 +332,4 @@ fn for_cosign(context: &Context) -> BTreeMap<OsString, OsString> {
         name == "PATH" || name == "DOCKER_CONFIG" || FOR_COSIGN.iter().any(|start| name.starts_with(start))
     }));
     given
-}
-
-/// Whether a registry is on this very machine, where it is spoken to without TLS.
-fn is_here(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

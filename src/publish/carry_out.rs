@@ -19,7 +19,7 @@ use crate::oci::{
 use super::desk::Page;
 use super::immutable::immutable_violations;
 use super::journal::{Brought, Move, State};
-use super::mend::hints;
+use super::mend;
 use super::moves::{Listener, Mover, Progress};
 use super::parents::Open;
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
@@ -294,6 +294,5 @@ pub(super) fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnost
 
 /// The same of an error that is still wanted.
 pub(super) fn problem_of(doing: &str, target: Target<'_>, error: &Error) -> Diagnostic {
-    let found = Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry)).caused_by(error);
-    hints(target.registry, error).into_iter().fold(found, Diagnostic::hint)
+    mend::problem(doing, target.registry, error)
 }

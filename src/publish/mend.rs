@@ -3,10 +3,22 @@
 use std::error::Error as _;
 use std::net::IpAddr;
 
+use crate::diag::Diagnostic;
 use crate::oci::{Error, ErrorKind};
 
+/// What cannot be done at a registry, `host[:port]`: why, and what mends it.
+pub(super) fn problem(doing: &str, registry: &str, error: &Error) -> Diagnostic {
+    failure(format!("cannot {doing} at {registry}"), registry, error)
+}
+
+/// The same in other words.
+pub(crate) fn failure(message: String, registry: &str, error: &Error) -> Diagnostic {
+    let found = Diagnostic::surroundings(message).caused_by(error);
+    hints(registry, error).into_iter().fold(found, Diagnostic::hint)
+}
+
 /// What mends a failure at a registry, `host[:port]`; at least one thing.
-pub(crate) fn hints(registry: &str, error: &Error) -> Vec<String> {
+fn hints(registry: &str, error: &Error) -> Vec<String> {
     let answer = answer(error);
     if let Some(mends) = answer.as_deref().and_then(by_words) {
         return mends;
@@ -93,9 +105,13 @@ fn host(registry: &str) -> &str {
 
 /// How a registry is spoken to where nothing else is said: without TLS on this very machine alone.
 fn scheme(registry: &str) -> &'static str {
+    if is_here(registry) { "http" } else { "https" }
+}
+
+/// Whether a registry is on this very machine.
+pub(crate) fn is_here(registry: &str) -> bool {
     let host = host(registry);
-    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if is_here { "http" } else { "https" }
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::oci::{
     Terms, Tree,
 };
 
-use super::mend::hints;
+use super::mend::problem;
 use super::publication::{CONCURRENCY, Target};
 
 /// Where an image is copied from.
@@ -339,12 +339,6 @@ async fn old_place(
     let found = found
         .map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target.registry, &error))?;
     Ok(found.map(|found| found.digest))
-}
-
-/// A failure at a registry, with what to do about it.
-fn problem(doing: &str, registry: &str, error: &Error) -> Diagnostic {
-    let found = Diagnostic::surroundings(format!("cannot {doing} at {registry}")).caused_by(error);
-    hints(registry, error).into_iter().fold(found, Diagnostic::hint)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Repository, Tag};
 
 use super::journal::RESERVED_TAG;
-use super::mend::hints;
+use super::mend::problem;
 use super::publication::{CONCURRENCY, Target};
 
 /// How many tags of a repository are looked at.
@@ -340,11 +340,6 @@ fn listed(tags: &BTreeSet<Tag>) -> String {
         names.push(format!("and {} more", tags.len() - LISTED));
     }
     names.join(", ")
-}
-
-fn problem(doing: &str, registry: &str, error: &Error) -> Diagnostic {
-    let found = Diagnostic::surroundings(format!("cannot {doing} at {registry}")).caused_by(error);
-    hints(registry, error).into_iter().fold(found, Diagnostic::hint)
 }
 
 #[cfg(test)]
