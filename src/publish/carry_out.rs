@@ -19,6 +19,7 @@ use crate::oci::{
 use super::desk::Page;
 use super::immutable::immutable_violations;
 use super::journal::{Brought, Move, State};
+use super::look::tag_at;
 use super::mend;
 use super::moves::{Listener, Mover, Progress};
 use super::parents::Open;
@@ -275,9 +276,7 @@ async fn has_document(
 async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
     let Step::Tag { repository, tag, document } = step else { return Ok(()) };
     let reference = format!("{}/{repository}:{tag}", target.registry);
-    let found = target.fresh.resolve(repository, &Pointer::Tag(tag.clone())).await;
-    let found = found.map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target, error))?;
-    match found.map(|found| found.digest) {
+    match tag_at(Target { store: target.fresh, ..target }, repository, tag).await? {
         Some(found) if found == *document.digest() => Ok(()),
         Some(found) => {
             Err(Diagnostic::surroundings(format!("{reference} points at {found} after it was written"))

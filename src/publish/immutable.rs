@@ -6,10 +6,9 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::oci::Pointer;
 
-use super::carry_out::problem;
 use super::journal::Move;
+use super::look::tag_at;
 use super::publication::{CONCURRENCY, Publication, Step, Target};
 use super::release::Release;
 
@@ -44,16 +43,9 @@ impl Publication {
             Step::Blob { .. } | Step::Document { .. } => None,
         });
         let looks = immutable.map(|(repository, tag, new)| async move {
-            let found = target.store.resolve(repository, &Pointer::Tag(tag.clone())).await;
-            let found =
-                found.map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target, error))?;
+            let old = tag_at(target, repository, tag).await?;
             let (repository, tag) = (repository.clone(), tag.clone());
-            Ok::<_, Diagnostic>(Move {
-                repository,
-                tag,
-                old: found.map(|found| found.digest),
-                new: Some(new.clone()),
-            })
+            Ok::<_, Diagnostic>(Move { repository, tag, old, new: Some(new.clone()) })
         });
         let looks: Vec<_> = looks.collect();
         let moves: Vec<Move> = stream::iter(looks).buffered(CONCURRENCY).try_collect().await?;

@@ -14,6 +14,7 @@ use crate::oci::{
     Terms, Tree,
 };
 
+use super::look::tag_at;
 use super::mend::problem;
 use super::publication::{CONCURRENCY, Target};
 
@@ -101,7 +102,7 @@ impl Mirroring {
         let wanted = tree.tags().iter().map(|(tag, digest)| (tag.clone(), digest.clone()));
         let wanted = wanted.chain(wish.tags.iter().map(|tag| (tag.clone(), root.digest().clone())));
         let wanted: Vec<(Tag, Digest)> = wanted.collect();
-        let olds = wanted.iter().map(|(tag, _)| old_place(&wish.repository, tag, target));
+        let olds = wanted.iter().map(|(tag, _)| tag_at(target, &wish.repository, tag));
         let olds: Vec<Option<Digest>> =
             stream::iter(olds.collect::<Vec<_>>()).buffered(CONCURRENCY).try_collect().await?;
         let (mut tags, mut left, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -259,7 +260,7 @@ impl Mirroring {
                 .because("the registry took it and does not have it"));
         }
         for tag in &self.tags {
-            let found = old_place(repository, &tag.tag, fresh).await?;
+            let found = tag_at(fresh, repository, &tag.tag).await?;
             if found.as_ref() != Some(tag.document.digest()) {
                 let place = found.map_or("is not there".to_owned(), |found| format!("points at {found}"));
                 let reference = format!("{}/{repository}:{}", fresh.registry, tag.tag);
@@ -328,17 +329,6 @@ fn kept(tag: &Tag, old: &Digest, wish: &MirrorWish, target: Target<'_>) -> Diagn
     Diagnostic::new(Kind::Policy, format!("{reference} is there already and is another image"))
         .because(format!("it points at {old}"))
         .hint("give the copy another tag, or leave `--if-missing` out so that it moves")
-}
-
-async fn old_place(
-    repository: &Repository,
-    tag: &Tag,
-    target: Target<'_>,
-) -> Result<Option<Digest>, Diagnostic> {
-    let found = target.store.resolve(repository, &Pointer::Tag(tag.clone())).await;
-    let found = found
-        .map_err(|error| problem(&format!("read the tag {repository}:{tag}"), target.registry, &error))?;
-    Ok(found.map(|found| found.digest))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod content;
 mod desk;
 mod generation;
 mod journal;
+mod look;
 mod differences;
 mod fit;
 mod immutable;

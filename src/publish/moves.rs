@@ -11,6 +11,7 @@ use crate::event::EventKind;
 use crate::oci::{Condition, Digest, Document, Error, ErrorKind, Pointer, Repository, Tag, Terms};
 
 use super::journal::Move;
+use super::look::digest_at;
 use super::publication::Target;
 
 /// How many requests about tags are under way at once.
@@ -208,10 +209,8 @@ pub(super) async fn places(target: Target<'_>, moves: &[Move]) -> Result<Vec<Opt
 }
 
 async fn place(target: Target<'_>, one: &Move) -> Result<Option<Digest>, Stuck> {
-    let found = target.store.resolve(&one.repository, &Pointer::Tag(one.tag.clone())).await;
-    let found =
-        found.map_err(|error| Stuck { reference: format!("{}:{}", one.repository, one.tag), error })?;
-    Ok(found.map(|found| found.digest))
+    let found = digest_at(target.store, &one.repository, one.tag.clone()).await;
+    found.map_err(|error| Stuck { reference: format!("{}:{}", one.repository, one.tag), error })
 }
 
 fn named(repository: &Repository, tags: &[Tag]) -> String {

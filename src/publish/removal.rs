@@ -12,6 +12,7 @@ use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Repository, Tag};
 
 use super::journal::RESERVED_TAG;
+use super::look::digest_at;
 use super::mend::problem;
 use super::publication::{CONCURRENCY, Target};
 
@@ -327,10 +328,9 @@ async fn look(
     pointer: Pointer,
     target: Target<'_>,
 ) -> Result<Option<Digest>, Diagnostic> {
-    let found = target.store.resolve(repository, &pointer).await;
-    let found = found
-        .map_err(|error| problem(&format!("look up {repository} {pointer}"), target.registry, &error))?;
-    Ok(found.map(|found| found.digest))
+    let doing = format!("look up {repository} {pointer}");
+    let found = digest_at(target.store, repository, pointer).await;
+    found.map_err(|error| problem(&doing, target.registry, &error))
 }
 
 /// Some tags, and how many more there are.
