@@ -178,16 +178,15 @@ fn newest_tag(job: &str) -> Tag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Manifest, Memory};
+    use crate::oci::{Manifest, Memory, fixture};
 
     #[tokio::test]
     async fn a_record_is_found_under_its_key_and_under_no_other() {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         let scope: Repository = "scopes/trusted".parse().unwrap();
-        let config = store.write_blob(&scope, b"{}".as_slice().into()).await.unwrap();
-        let manifest = Manifest::new(Descriptor::new(MediaType::CONFIG, config.clone(), 2), Vec::new());
-        let image = Document::of_manifest(&manifest);
-        store.write_document(&scope, &image, &[]).await.unwrap();
+        let config = fixture::blob(&*store, &scope, MediaType::CONFIG, "{}").await;
+        let image = Document::of_manifest(&Manifest::new(config.clone(), Vec::new()));
+        let image = fixture::keep(&*store, &scope, image, &[]).await;
         let records = Records { store, scope };
         let job: JobId = "base@linux/amd64".parse().unwrap();
         let record = ImageRecord {
@@ -198,7 +197,7 @@ mod tests {
             platform: job.platform.clone(),
             image: image.digest().clone(),
             size: image.bytes().len() as u64,
-            config,
+            config: config.digest,
             bytes: 0,
             parents: BTreeMap::new(),
             builder: "local".to_owned(),

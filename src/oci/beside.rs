@@ -176,7 +176,7 @@ impl Store for Beside {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{ErrorKind, Manifest, MediaType, Memory};
+    use crate::oci::{ErrorKind, Memory, fixture};
     use bytes::Bytes;
 
     #[tokio::test]
@@ -184,15 +184,9 @@ mod tests {
         let (here, there) = (Memory::new(), Memory::new());
         let scope: Repository = "scopes/trusted".parse().expect("name");
         let theirs: Repository = "library/search".parse().expect("name");
-        let mut parts = Vec::new();
-        for (media_type, text) in [(MediaType::CONFIG, "{}"), (MediaType::LAYER_GZIP, "layer")] {
-            let bytes = Bytes::from(text.to_owned());
-            there.write_blob(&theirs, bytes.clone()).await.expect("blob");
-            parts.push(Descriptor::of(media_type, &bytes));
-        }
+        let image = fixture::image(&there, &theirs, "{}", "layer", &["7"]).await;
+        let layer = image.manifest().expect("a manifest").layers.remove(0).digest;
         let hidden = there.write_blob(&theirs, Bytes::from("hidden")).await.expect("blob");
-        let image = Document::of_manifest(&Manifest::new(parts[0].clone(), parts[1..].to_vec()));
-        there.write_document(&theirs, &image, &["7".parse().expect("tag")]).await.expect("image");
         let tree = Tree::read(&Origin { store: &there, repository: &theirs }, &image, true).await;
         let beside = Beside::new(Arc::new(here.clone()));
         let beside = beside.with(&tree.expect("a tree"), Arc::new(there.clone()), theirs);
@@ -200,15 +194,15 @@ mod tests {
         let digest = image.digest();
         assert_eq!(beside.read_document(&scope, &digest.clone().into()).await.expect("image"), image);
         assert!(beside.resolve(&scope, &digest.clone().into()).await.expect("a look").is_some());
-        assert_eq!(beside.blob_size(&scope, &parts[1].digest).await.expect("a look"), Some(5));
-        let layer = beside.read_blob(&scope, &parts[1].digest, Some(1..3)).await.expect("layer");
-        assert_eq!(layer.size, 2);
+        assert_eq!(beside.blob_size(&scope, &layer).await.expect("a look"), Some(5));
+        let part = beside.read_blob(&scope, &layer, Some(1..3)).await.expect("layer");
+        assert_eq!(part.size, 2);
         let error = beside.read_blob(&scope, &hidden, None).await.err().expect("it is not of the tree");
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(beside.blob_size(&scope, &hidden).await.expect("a look"), None);
         let tag = Pointer::Tag("7".parse().expect("tag"));
         assert_eq!(beside.resolve(&scope, &tag).await.expect("a look"), None, "no tag is shown");
-        assert_eq!(here.blob_size(&scope, &parts[1].digest).await.expect("a look"), None, "nothing is kept");
+        assert_eq!(here.blob_size(&scope, &layer).await.expect("a look"), None, "nothing is kept");
 
         let own = beside.write_blob(&scope, Bytes::from("own")).await.expect("written through");
         assert_eq!(here.blob_size(&scope, &own).await.expect("a look"), Some(3));

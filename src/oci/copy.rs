@@ -125,27 +125,15 @@ pub async fn image_stands(store: &dyn Store, repository: &Repository, image: &Di
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{ImageIndex, Manifest, MediaType, Memory};
-    use bytes::Bytes;
+    use crate::oci::{ImageIndex, MediaType, Memory, fixture};
 
     async fn image(store: &Memory, repository: &Repository, word: &str) -> Document {
-        let mut descriptors = Vec::new();
-        for (media_type, bytes) in [(MediaType::CONFIG, "{}"), (MediaType::LAYER_GZIP, word)] {
-            let bytes = Bytes::from(bytes.to_owned());
-            store.write_blob(repository, bytes.clone()).await.expect("blob");
-            descriptors.push(Descriptor::of(media_type, &bytes));
-        }
-        let document =
-            Document::of_manifest(&Manifest::new(descriptors[0].clone(), vec![descriptors[1].clone()]));
-        store.write_document(repository, &document, &[]).await.expect("manifest");
-        document
+        fixture::image(store, repository, "{}", word, &[]).await
     }
 
     async fn index(store: &Memory, repository: &Repository, children: &[&Document]) -> Document {
-        let document =
-            Document::of_index(&ImageIndex::new(children.iter().map(|child| child.descriptor()).collect()));
-        store.write_document(repository, &document, &[]).await.expect("index");
-        document
+        let children = children.iter().map(|child| child.descriptor()).collect();
+        fixture::index(store, repository, children, &[]).await
     }
 
     #[tokio::test]

@@ -40,4 +40,6 @@ pub use store::{BlobReader, Completeness, Condition, Origin, Store, Taken, Terms
 pub use tree::{Copied, Tree};
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 pub(crate) mod watched;

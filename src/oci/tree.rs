@@ -399,8 +399,7 @@ fn cosign_tags(digest: &Digest) -> Vec<Tag> {
 mod tests {
     use super::*;
     use crate::oci::watched::Watched;
-    use crate::oci::{ImageIndex, Manifest, Memory};
-    use bytes::Bytes;
+    use crate::oci::{Memory, fixture};
 
     /// A store with one repository.
     struct Place {
@@ -417,34 +416,16 @@ mod tests {
             Origin { store: &self.store, repository: &self.repository }
         }
 
-        async fn blob(&self, media_type: &str, text: &str) -> Descriptor {
-            let bytes = Bytes::from(text.to_owned());
-            self.store.write_blob(&self.repository, bytes.clone()).await.expect("blob");
-            Descriptor::of(media_type, &bytes)
-        }
-
-        async fn keep(&self, document: Document, tags: &[&str]) -> Document {
-            let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().expect("tag")).collect();
-            self.store.write_document(&self.repository, &document, &tags).await.expect("document");
-            document
-        }
-
         /// An image of one layer; or an artifact that is about another document.
         async fn image(&self, word: &str, subject: Option<&Document>) -> Document {
-            let document = Document::of_manifest(&Manifest {
-                artifact_type: subject.map(|_| "application/x".to_owned()),
-                subject: subject.map(Document::descriptor),
-                ..Manifest::new(
-                    self.blob(MediaType::CONFIG, "{}").await,
-                    vec![self.blob(MediaType::LAYER_GZIP, word).await],
-                )
-            });
-            self.keep(document, &[]).await
+            match subject {
+                Some(about) => fixture::artifact(&self.store, &self.repository, word, about).await,
+                None => fixture::image(&self.store, &self.repository, "{}", word, &[]).await,
+            }
         }
 
         async fn index(&self, entries: Vec<Descriptor>) -> Document {
-            let document = Document::of_index(&ImageIndex::new(entries));
-            self.keep(document, &[]).await
+            fixture::index(&self.store, &self.repository, entries, &[]).await
         }
     }
 
@@ -457,12 +438,13 @@ mod tests {
         let place = Place::new("a/b");
         let (one, two) = (place.image("one", None).await, place.image("two", None).await);
         let inner = place.index(vec![one.descriptor()]).await;
-        let cache = place.blob("application/vnd.buildkit.cacheconfig.v0", "cache").await;
+        let kind = "application/vnd.buildkit.cacheconfig.v0";
+        let cache = fixture::blob(&place.store, &place.repository, kind, "cache").await;
         let outer = place.index(vec![two.descriptor(), inner.descriptor(), one.descriptor(), cache]).await;
         let sbom = place.image("sbom", Some(&one)).await;
         let signature = place.image("signature", Some(&sbom)).await;
         let by_cosign = format!("sha256-{}.sig", outer.digest().hex());
-        let old = place.keep(place.image("old", None).await, &[&by_cosign]).await;
+        let old = fixture::image(&place.store, &place.repository, "{}", "old", &[&by_cosign]).await;
 
         let alone = Tree::read(&place.origin(), &outer, false).await.expect("a tree");
         assert_eq!(

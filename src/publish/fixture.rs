@@ -15,7 +15,7 @@ use crate::family::{
     TagSource, Unit,
 };
 use crate::oci::watched::{Failure, Watched};
-use crate::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Platform, Repository, Store};
+use crate::oci::{self, Digest, Document, Manifest, MediaType, Memory, Platform, Repository, Store};
 use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
 
 pub(super) const SCOPE: &str = "scopes/trusted";
@@ -77,19 +77,16 @@ impl Fixture {
         let scope: Repository = SCOPE.parse().expect("scope");
         let layer = |unit: &str| {
             let state = self.states.get(unit).map(|state| format!(" {state}")).unwrap_or_default();
-            Bytes::from(format!("layer{} of {unit}@{}{state}", self.state, job.platform))
+            format!("layer{} of {unit}@{}{state}", self.state, job.platform)
         };
-        let (own, lower) = (layer(&job.unit.to_string()), layer(parent.unwrap_or("base")));
-        let config = configuration(job, &job.platform);
-        let descriptor = |kind, bytes: &Bytes| Descriptor::of(kind, bytes);
-        let manifest = Document::of_manifest(&Manifest::new(
-            descriptor(MediaType::CONFIG, &config),
-            vec![descriptor(MediaType::LAYER_GZIP, &lower), descriptor(MediaType::LAYER_GZIP, &own)],
-        ));
-        for bytes in [&own, &lower, &config] {
-            self.store.write_blob(&scope, bytes.clone()).await.expect("blob");
+        let mut layers = Vec::new();
+        for layer in [layer(parent.unwrap_or("base")), layer(&job.unit.to_string())] {
+            layers.push(oci::fixture::blob(&self.store, &scope, MediaType::LAYER_GZIP, layer).await);
         }
-        self.store.write_document(&scope, &manifest, &[]).await.expect("manifest");
+        let config = configuration(job, &job.platform);
+        let config = oci::fixture::blob(&self.store, &scope, MediaType::CONFIG, config).await;
+        let manifest = Document::of_manifest(&Manifest::new(config.clone(), layers));
+        let manifest = oci::fixture::keep(&self.store, &scope, manifest, &[]).await;
         let parents = parent.into_iter().filter_map(|parent| {
             let parent: Unit = parent.parse().expect("parent");
             let digest = self.passed.get(&parent.on(&job.platform))?.image.image.clone();
@@ -114,7 +111,7 @@ impl Fixture {
                 platform: job.platform.clone(),
                 image,
                 size: manifest.bytes().len() as u64,
-                config: Digest::of(&config),
+                config: config.digest,
                 bytes: 0,
                 parents: parents.collect(),
                 builder: "local".to_owned(),

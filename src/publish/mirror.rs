@@ -335,11 +335,9 @@ fn kept(tag: &Tag, old: &Digest, wish: &MirrorWish, target: Target<'_>) -> Diagn
 mod tests {
     use std::future::pending;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::oci::watched::{Failure, Watched};
-    use crate::oci::{ImageIndex, Manifest, MediaType, Memory, Store};
+    use crate::oci::{Memory, Store, fixture};
 
     /// A source with an index of two platforms, something that is about it, and a signature by an old cosign.
     struct Fixture {
@@ -354,19 +352,15 @@ mod tests {
             let (store, repository) = (Memory::new(), "library/search".parse().expect("name"));
             let mut entries = Vec::new();
             for platform in ["linux/amd64", "linux/arm64"] {
-                let mut entry = image(&store, &repository, platform, None).await.descriptor();
+                let mut entry = image(&store, &repository, platform).await.descriptor();
                 entry.platform = Some(platform.parse().expect("platform"));
                 entries.push(entry);
             }
-            let index = Document::of_index(&ImageIndex::new(entries));
-            store.write_document(&repository, &index, &[]).await.expect("index");
-            image(&store, &repository, "sbom", Some(&index)).await;
-            let signature = image(&store, &repository, "signature", None).await;
-            let by_cosign: Tag = format!("sha256-{}.sig", index.digest().hex()).parse().expect("tag");
-            store
-                .write_document(&repository, &signature, std::slice::from_ref(&by_cosign))
-                .await
-                .expect("tag");
+            let index = fixture::index(&store, &repository, entries, &[]).await;
+            fixture::artifact(&store, &repository, "sbom", &index).await;
+            let by_cosign = format!("sha256-{}.sig", index.digest().hex());
+            fixture::image(&store, &repository, "{}", "signature", &[&by_cosign]).await;
+            let by_cosign = by_cosign.parse().expect("tag");
             Self { store, repository, index, by_cosign }
         }
 
@@ -382,24 +376,8 @@ mod tests {
         }
     }
 
-    async fn image(
-        store: &Memory,
-        repository: &Repository,
-        word: &str,
-        about: Option<&Document>,
-    ) -> Document {
-        let mut parts = Vec::new();
-        for (media_type, text) in [(MediaType::CONFIG, "{}"), (MediaType::LAYER_GZIP, word)] {
-            let bytes = Bytes::from(text.to_owned());
-            store.write_blob(repository, bytes.clone()).await.expect("blob");
-            parts.push(Descriptor::of(media_type, &bytes));
-        }
-        let document = Document::of_manifest(&Manifest {
-            subject: about.map(Document::descriptor),
-            ..Manifest::new(parts.remove(0), parts)
-        });
-        store.write_document(repository, &document, &[]).await.expect("manifest");
-        document
+    async fn image(store: &Memory, repository: &Repository, word: &str) -> Document {
+        fixture::image(store, repository, "{}", word, &[]).await
     }
 
     fn wish() -> MirrorWish {
@@ -452,7 +430,7 @@ mod tests {
     async fn i_p7_a_tag_that_is_there_stays_where_that_was_wished_and_nothing_is_sent() {
         let fixture = Fixture::new().await;
         let target = Memory::new();
-        let other = image(&target, &wish().repository, "other", None).await;
+        let other = image(&target, &wish().repository, "other").await;
         let stable = [wish().tags[1].clone()];
         target.write_document(&wish().repository, &other, &stable).await.expect("a tag");
         let watched = Watched::new(target.clone());
@@ -472,7 +450,7 @@ mod tests {
     async fn i_p9_signatures_of_others_stay_and_what_is_left_behind_is_asked_for() {
         let fixture = Fixture::new().await;
         let store = Memory::new();
-        let theirs = image(&store, &wish().repository, "theirs", None).await;
+        let theirs = image(&store, &wish().repository, "theirs").await;
         let by_cosign = std::slice::from_ref(&fixture.by_cosign);
         store.write_document(&wish().repository, &theirs, by_cosign).await.expect("a tag");
         let target = Target { store: &store, fresh: &store, registry: "r.io" };

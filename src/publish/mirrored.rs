@@ -107,14 +107,11 @@ fn render(mirror: &Mirror, template: &str, facts: &RunFacts) -> Result<Tag> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::family::{Divergence, Together};
     use crate::oci::watched::{Failure, Watched};
     use crate::oci::{
-        Beside, Descriptor, Digest, Document, ImageIndex, Manifest, MediaType, Memory, Origin, Pointer,
-        Repository, Store,
+        self, Beside, Descriptor, Digest, Document, ImageIndex, Memory, Origin, Pointer, Repository, Store,
     };
     use crate::publish::desk::Desk;
     use crate::publish::fixture::{AMD, ARM, Fixture, SCOPE, facts, homes, publisher};
@@ -132,21 +129,14 @@ mod tests {
             let (store, repository) = (Memory::new(), "library/search".parse().expect("name"));
             let mut entries = Vec::new();
             for platform in [AMD, ARM, "unknown/unknown"] {
-                let mut parts = Vec::new();
-                for (media_type, text) in [(MediaType::CONFIG, "{}"), (MediaType::LAYER_GZIP, platform)] {
-                    let bytes = Bytes::from(text.to_owned());
-                    store.write_blob(&repository, bytes.clone()).await.expect("blob");
-                    parts.push(Descriptor::of(media_type, &bytes));
-                }
-                let image = Document::of_manifest(&Manifest::new(parts.remove(0), parts));
-                store.write_document(&repository, &image, &[]).await.expect("manifest");
+                let image = oci::fixture::image(&store, &repository, "{}", platform, &[]).await;
                 entries.push(Descriptor { platform: platform.parse().ok(), ..image.descriptor() });
             }
             let index = Document::of_index(&ImageIndex {
                 annotations: BTreeMap::from([("by".to_owned(), "others".to_owned())]),
                 ..ImageIndex::new(entries)
             });
-            store.write_document(&repository, &index, &[]).await.expect("index");
+            let index = oci::fixture::keep(&store, &repository, index, &[]).await;
             Self { store, repository, index }
         }
 

@@ -346,11 +346,9 @@ fn listed(tags: &BTreeSet<Tag>) -> String {
 mod tests {
     use std::sync::Mutex;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::oci::watched::{Failure, Watched};
-    use crate::oci::{Descriptor, Document, ImageIndex, Manifest, MediaType, Memory, Store};
+    use crate::oci::{Document, Memory, Store, fixture};
 
     /// A repository `o/leaf` with an index under `latest`, `v1` and `v2`, and the image of its one platform under `amd64`.
     struct Fixture {
@@ -363,18 +361,9 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let (store, repository) = (Memory::new(), "o/leaf".parse().expect("name"));
-            let mut parts = Vec::new();
-            for (media_type, text) in [(MediaType::CONFIG, "{}"), (MediaType::LAYER_GZIP, "layer")] {
-                let bytes = Bytes::from(text.to_owned());
-                store.write_blob(&repository, bytes.clone()).await.expect("blob");
-                parts.push(Descriptor::of(media_type, &bytes));
-            }
-            let image = Document::of_manifest(&Manifest::new(parts.remove(0), parts));
-            let index = Document::of_index(&ImageIndex::new(vec![image.descriptor()]));
-            for (document, tags) in [(&image, &["amd64"][..]), (&index, &["latest", "v1", "v2"])] {
-                let tags: Vec<Tag> = tags.iter().map(|tag| tag_of(tag)).collect();
-                store.write_document(&repository, document, &tags).await.expect("document");
-            }
+            let image = fixture::image(&store, &repository, "{}", "layer", &["amd64"]).await;
+            let entries = vec![image.descriptor()];
+            let index = fixture::index(&store, &repository, entries, &["latest", "v1", "v2"]).await;
             Self { store, repository, image, index }
         }
 

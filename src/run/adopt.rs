@@ -128,7 +128,7 @@ fn oci_layer_type(media_type: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Memory;
+    use crate::oci::{Memory, fixture};
 
     /// An image with a configuration of these diff ids and layers of these texts, in Docker's media types.
     async fn image(
@@ -139,19 +139,17 @@ mod tests {
     ) -> (Document, Digest) {
         let diff_ids: Vec<&str> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
         let config = serde_json::json!({"os": "linux", "architecture": architecture, "rootfs": {"diff_ids": diff_ids}});
-        let config = serde_json::to_vec(&config).unwrap();
-        let config_digest = store.write_blob(scope, config.clone().into()).await.unwrap();
+        let config = fixture::blob(store, scope, MediaType::DOCKER_CONFIG, config.to_string()).await;
+        let config_digest = config.digest.clone();
         let mut descriptors = Vec::new();
         for (_, text) in layers {
-            store.write_blob(scope, text.as_bytes().to_vec().into()).await.unwrap();
-            descriptors.push(Descriptor::of(MediaType::DOCKER_LAYER, text.as_bytes()));
+            descriptors.push(fixture::blob(store, scope, MediaType::DOCKER_LAYER, text).await);
         }
         let manifest = Manifest {
             media_type: Some(MediaType::DOCKER_MANIFEST.to_owned()),
-            ..Manifest::new(Descriptor::of(MediaType::DOCKER_CONFIG, &config), descriptors)
+            ..Manifest::new(config, descriptors)
         };
-        let document = Document::of_manifest(&manifest);
-        store.write_document(scope, &document, &["pushed".parse().unwrap()]).await.unwrap();
+        let document = fixture::keep(store, scope, Document::of_manifest(&manifest), &["pushed"]).await;
         (document, config_digest)
     }
 

@@ -18,8 +18,7 @@ use crate::engine::{
 use crate::event::EventKind;
 use crate::family::{Emulation, Family, Found, Sources};
 use crate::oci::{
-    Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, Manifest, MediaType, Memory, Platform,
-    Repository, Secret, Store,
+    self, Descriptor, Digest, Document, Error, ErrorKind, Memory, Platform, Repository, Secret, Store, Tag,
 };
 use crate::plan::{Facts, Plan, Request};
 use crate::record::Records;
@@ -122,23 +121,16 @@ pub(super) async fn push(
     platform: &Platform,
     title: &str,
     layer: &str,
-    tag: Option<&crate::oci::Tag>,
+    tag: Option<&Tag>,
 ) -> (Document, Digest) {
     let config = serde_json::json!({
         "os": platform.os(), "architecture": platform.architecture(), "variant": platform.variant(),
         "title": title, "rootfs": {"diff_ids": [Digest::of(layer.as_bytes()).to_string()]},
     });
-    let config = serde_json::to_vec(&config).unwrap();
-    store.write_blob(repository, config.clone().into()).await.unwrap();
-    store.write_blob(repository, layer.as_bytes().to_vec().into()).await.unwrap();
-    let manifest = Manifest::new(
-        Descriptor::of(MediaType::CONFIG, &config),
-        vec![Descriptor::of(MediaType::LAYER_GZIP, layer.as_bytes())],
-    );
-    let document = Document::of_manifest(&manifest);
-    let tags: Vec<_> = tag.cloned().into_iter().collect();
-    store.write_document(repository, &document, &tags).await.unwrap();
-    (document, Digest::of(&config))
+    let config = config.to_string();
+    let tags: Vec<&str> = tag.into_iter().map(Tag::as_str).collect();
+    let document = oci::fixture::image(store, repository, &config, layer, &tags).await;
+    (document, Digest::of(config.as_bytes()))
 }
 
 /// Tells the end of a build, of one that was dropped too.
@@ -444,6 +436,5 @@ pub(super) async fn base_image(store: &dyn Store, platforms: &[Platform]) {
             push(store, &repository, platform, "base", &format!("base of {platform}"), None).await;
         entries.push(Descriptor { platform: Some(platform.clone()), ..image.descriptor() });
     }
-    let index = ImageIndex::new(entries);
-    store.write_document(&repository, &Document::of_index(&index), &["1".parse().unwrap()]).await.unwrap();
+    oci::fixture::index(store, &repository, entries, &["1"]).await;
 }

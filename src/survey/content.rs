@@ -64,20 +64,17 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::oci::{Document, Layout, Manifest, MediaType, Store, image_stands};
+    use crate::oci::{Document, Layout, Manifest, MediaType, Store, fixture, image_stands};
 
     /// Put an image of these layers into a store.
     async fn image(records: &Records, layers: &[&str]) -> Document {
+        let (store, scope) = (&*records.store, &records.scope);
+        let config = fixture::blob(store, scope, MediaType::CONFIG, "{}").await;
         let mut blobs = Vec::new();
-        for text in ["{}"].iter().chain(layers) {
-            let bytes = text.as_bytes().to_vec();
-            blobs.push(Descriptor::of(MediaType::LAYER_GZIP, &bytes));
-            records.store.write_blob(&records.scope, bytes.into()).await.expect("a blob");
+        for layer in layers {
+            blobs.push(fixture::blob(store, scope, MediaType::LAYER_GZIP, layer).await);
         }
-        let config = Descriptor { media_type: MediaType::CONFIG.to_owned(), ..blobs.remove(0) };
-        let image = Document::of_manifest(&Manifest::new(config, blobs));
-        records.store.write_document(&records.scope, &image, &[]).await.expect("an image");
-        image
+        fixture::keep(store, scope, Document::of_manifest(&Manifest::new(config, blobs)), &[]).await
     }
 
     #[tokio::test]

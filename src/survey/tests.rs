@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::FamilyFile;
 use crate::family::{Found, Sources};
-use crate::oci::{Descriptor, Document, ErrorKind, ImageIndex, Manifest, MediaType, Memory, Store};
+use crate::oci::{Descriptor, Document, ErrorKind, Manifest, MediaType, Memory, Store, fixture};
 use crate::plan::{Base, Plan};
 
 /// A folder with one image `a` that copies these things.
@@ -387,18 +387,15 @@ async fn base(store: &Memory, tag: &str, images: &[(&str, serde_json::Value)]) {
     let mut entries = Vec::new();
     for (architecture, execution) in images {
         let config = serde_json::json!({"os": "linux", "architecture": architecture, "config": execution});
-        let config = serde_json::to_vec(&config).unwrap();
-        store.write_blob(&repository, config.clone().into()).await.unwrap();
-        let manifest =
-            Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::CONFIG, &config), Vec::new()));
-        let tags: Vec<_> = if images.len() == 1 { vec![tag.parse().unwrap()] } else { Vec::new() };
-        store.write_document(&repository, &manifest, &tags).await.unwrap();
+        let config = fixture::blob(store, &repository, MediaType::CONFIG, config.to_string()).await;
+        let manifest = Document::of_manifest(&Manifest::new(config, Vec::new()));
+        let tags = if images.len() == 1 { &[tag][..] } else { &[] };
+        let manifest = fixture::keep(store, &repository, manifest, tags).await;
         let platform = Some(format!("linux/{architecture}").parse().unwrap());
         entries.push(Descriptor { platform, ..manifest.descriptor() });
     }
     if images.len() > 1 {
-        let index = Document::of_index(&ImageIndex::new(entries));
-        store.write_document(&repository, &index, &[tag.parse().unwrap()]).await.unwrap();
+        fixture::index(store, &repository, entries, &[tag]).await;
     }
 }
 
@@ -477,13 +474,8 @@ async fn f_c15_a_file_of_a_test_that_is_not_there_is_told_with_its_place() {
 async fn a_mirror_and_who_stands_on_it_see_one_and_the_same_image() {
     let elsewhere = Memory::new();
     let repository = "o/search".parse().unwrap();
-    let mut parts = Vec::new();
-    for bytes in ["{\"architecture\":\"amd64\",\"os\":\"linux\"}", "layer"] {
-        elsewhere.write_blob(&repository, bytes.into()).await.unwrap();
-        parts.push(Descriptor::of(MediaType::CONFIG, bytes.as_bytes()));
-    }
-    let image = Document::of_manifest(&Manifest::new(parts[0].clone(), parts[1..].to_vec()));
-    elsewhere.write_document(&repository, &image, &["7".parse().unwrap()]).await.unwrap();
+    let config = "{\"architecture\":\"amd64\",\"os\":\"linux\"}";
+    let image = fixture::image(&elsewhere, &repository, config, "layer", &["7"]).await;
     let config = "platforms = [\"linux/amd64\"]\n[image.search]\nmirror = \"x.example/o/search:7\"\n\
         [image.gone]\nmirror = \"x.example/o/gone:7\"\n";
     let site = Site::configured(config, "FROM search\n");

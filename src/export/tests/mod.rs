@@ -8,14 +8,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::write::write;
 use super::*;
 use crate::config::FamilyFile;
 use crate::diag::Result;
 use crate::family::{Family, Found, JobId, Sources};
-use crate::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Repository, Store};
+use crate::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Repository, fixture};
 use crate::publish::RunFacts;
 use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
 
@@ -107,10 +105,8 @@ impl Shop {
         Self { store: Arc::new(Memory::new()), scope: SCOPE.parse().expect("a repository") }
     }
 
-    async fn blob(&self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
-        let bytes = Bytes::from(bytes);
-        self.store.write_blob(&self.scope, bytes.clone()).await.expect("a blob");
-        Descriptor::of(media_type, &bytes)
+    async fn blob(&self, media_type: &str, bytes: impl AsRef<[u8]>) -> Descriptor {
+        fixture::blob(&*self.store, &self.scope, media_type, bytes).await
     }
 
     /// An image; `told` are the diffIDs that its configuration names, the true ones where there are none.
@@ -126,9 +122,9 @@ impl Shop {
             "os": job.platform.os(), "architecture": job.platform.architecture(),
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
-        let config = self.blob(MediaType::CONFIG, config.to_string().into_bytes()).await;
+        let config = self.blob(MediaType::CONFIG, config.to_string()).await;
         let manifest = Document::of_manifest(&Manifest::new(config.clone(), descriptors));
-        self.store.write_document(&self.scope, &manifest, &[]).await.expect("a manifest");
+        let manifest = fixture::keep(&*self.store, &self.scope, manifest, &[]).await;
         passed(job, &manifest, &config.digest)
     }
 
