@@ -1,5 +1,6 @@
 //! The two registries that faults are tried on, ours and Debian's docker-registry, and an image to push and pull.
 
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,26 +42,7 @@ impl Registry {
     /// Debian's, where it is installed.
     pub(crate) async fn debian(test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        let file = folder.path().join("registry.yml");
-        let place = folder.path().join("storage");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"{address}\"}}\n",
-            place.display()
-        );
-        std::fs::write(&file, config).unwrap();
-        let mut command = program("docker-registry");
-        command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = match command.spawn() {
-            Ok(process) => process,
-            Err(error) => {
-                skip(test, &format!("no docker-registry: {error}"));
-                return None;
-            }
-        };
+        let (process, address) = start_debian(test, folder.path())?;
         let registry = Self { address, is_ours: false, process: Some(process), _folder: Some(folder) };
         for _ in 0..1000 {
             if tokio::net::TcpStream::connect(&registry.address).await.is_ok() {
@@ -79,6 +61,29 @@ impl Registry {
     /// A client that goes straight to it.
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.address, ClientOptions::default()).unwrap()
+    }
+}
+
+/// Starts Debian's, where it is installed, which keeps all in a folder; and says where it will answer.
+pub(crate) fn start_debian(test: &str, folder: &Path) -> Option<(Child, String)> {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let (file, storage) = (folder.join("registry.yml"), folder.join("storage"));
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+         http: {{addr: \"{address}\"}}\n",
+        storage.display()
+    );
+    std::fs::write(&file, config).unwrap();
+    let mut command = program("docker-registry");
+    command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.spawn() {
+        Ok(process) => Some((process, address)),
+        Err(error) => {
+            skip(test, &format!("no docker-registry: {error}"));
+            None
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A small family in an old state and a new one, and registries where the old one is public.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::Victim;
 use super::state::{Eye, Tags};
 use crate::client::fault_proxy::{FaultProxy, Rule};
+use crate::client::registries::start_debian;
 use crate::end_to_end::engines::Engine;
-use crate::program::{Answer, Place, program, skip};
+use crate::program::{Answer, Place, program};
 
 /// Two images on two platforms, each under four tags of its platforms together and eight of one of them: 24.
 const CONFIGURATION: &str = r#"
@@ -167,26 +168,7 @@ impl Standing {
     }
 
     fn debian(test: &str, storage: &Path) -> Option<Self> {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        let file: PathBuf = storage.join("registry.yml");
-        let place = storage.join("storage");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"{address}\"}}\n",
-            place.display()
-        );
-        std::fs::write(&file, config).unwrap();
-        let mut command = program("docker-registry");
-        command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = match command.spawn() {
-            Ok(process) => process,
-            Err(error) => {
-                skip(test, &format!("no docker-registry: {error}"));
-                return None;
-            }
-        };
+        let (process, address) = start_debian(test, storage)?;
         for _ in 0..1000 {
             if TcpStream::connect(&address).is_ok() {
                 break;
