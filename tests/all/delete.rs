@@ -1,10 +1,10 @@
 //! `polyarch delete` at our server, and at Debian's docker-registry, which removes no tags.
 
-use bytes::Bytes;
 use polyarch::oci::server::{Access, Rights};
-use polyarch::oci::{Client, Descriptor, Document, Manifest, MediaType, Repository, Store, Tag};
+use polyarch::oci::{Client, Document, Repository, Store, Tag};
 
 use crate::client::registries::Registry;
+use crate::images;
 use crate::program::{Answer, Place};
 
 fn name() -> Repository {
@@ -13,16 +13,7 @@ fn name() -> Repository {
 
 /// One image under three tags.
 async fn image(client: &Client) -> Document {
-    let mut parts = Vec::new();
-    for (media_type, text) in [(MediaType::CONFIG, "{}"), (MediaType::LAYER_GZIP, "layer")] {
-        let bytes = Bytes::from(text.to_owned());
-        client.write_blob(&name(), bytes.clone()).await.unwrap();
-        parts.push(Descriptor::of(media_type, &bytes));
-    }
-    let document = Document::of_manifest(&Manifest::new(parts.remove(0), parts));
-    let tags: Vec<Tag> = ["latest", "v1", "v2"].iter().map(|tag| tag.parse().unwrap()).collect();
-    client.write_document(&name(), &document, &tags).await.unwrap();
-    document
+    images::image(client, &name(), "{}", "layer", &["latest", "v1", "v2"]).await
 }
 
 async fn tags(registry: &Registry) -> Vec<String> {

@@ -8,6 +8,7 @@ mod collection;
 mod delete;
 mod end_to_end;
 mod families;
+mod images;
 mod interop;
 mod mirror;
 mod program;

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use polyarch::oci::server::{Access, Rights};
-use polyarch::oci::{
-    Client, Descriptor, Document, ImageIndex, Manifest, MediaType, Pointer, Repository, Store, Tag,
-};
+use polyarch::oci::{Client, Document, ImageIndex, MediaType, Pointer, Repository, Store, Tag};
 use serde_json::Value;
 
 use crate::client::registries::Registry;
+use crate::images;
 use crate::program::{Answer, Place, program, skip};
 
 const PLATFORMS: [(&str, &str); 2] = [("amd64", "linux/amd64"), ("arm64", "linux/arm64")];
@@ -31,11 +29,12 @@ impl Upstream {
             let config = format!(
                 r#"{{"architecture":"{architecture}","os":"linux","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
             );
-            let image = manifest(&client, &repository, &config, &format!("layer of {platform}"), None).await;
+            let image =
+                images::image(&client, &repository, &config, &format!("layer of {platform}"), &[]).await;
             let mut entry = image.descriptor();
             entry.platform = Some(platform.parse().unwrap());
             entries.push(entry);
-            let attestation = manifest(&client, &repository, "{}", "provenance", None).await;
+            let attestation = images::image(&client, &repository, "{}", "provenance", &[]).await;
             let mut entry = attestation.descriptor();
             let about = [
                 ("vnd.docker.reference.type", "attestation-manifest".to_owned()),
@@ -52,34 +51,11 @@ impl Upstream {
         let text: Value = serde_json::to_value(index).unwrap();
         let index = Document::new(MediaType::INDEX, format!("{text:#}\n"));
         client.write_document(&repository, &index, &["7.9.3".parse().unwrap()]).await.unwrap();
-        manifest(&client, &repository, "{}", "sbom", Some(&index)).await;
-        let signature = manifest(&client, &repository, "{}", "signature", None).await;
-        let tag: Tag = format!("sha256-{}.sig", index.digest().hex()).parse().unwrap();
-        client.write_document(&repository, &signature, std::slice::from_ref(&tag)).await.unwrap();
-        Self { client, repository, index, signature: tag }
+        images::artifact(&client, &repository, "sbom", &index).await;
+        let tag = format!("sha256-{}.sig", index.digest().hex());
+        images::image(&client, &repository, "{}", "signature", &[&tag]).await;
+        Self { client, repository, index, signature: tag.parse().unwrap() }
     }
-}
-
-async fn manifest(
-    client: &Client,
-    repository: &Repository,
-    config: &str,
-    layer: &str,
-    about: Option<&Document>,
-) -> Document {
-    let mut parts = Vec::new();
-    for (media_type, text) in [(MediaType::CONFIG, config), (MediaType::LAYER_GZIP, layer)] {
-        let bytes = Bytes::from(text.to_owned());
-        client.write_blob(repository, bytes.clone()).await.unwrap();
-        parts.push(Descriptor::of(media_type, &bytes));
-    }
-    let document = Document::of_manifest(&Manifest {
-        artifact_type: about.map(|_| "application/spdx+json".to_owned()),
-        subject: about.map(Document::descriptor),
-        ..Manifest::new(parts.remove(0), parts)
-    });
-    client.write_document(repository, &document, &[]).await.unwrap();
-    document
 }
 
 async fn at(registry: &Registry, repository: &str, tag: &str) -> Option<String> {
@@ -203,7 +179,7 @@ async fn what_cannot_be_copied_is_said_before_anything_is_sent() {
     assert_eq!(none, []);
 
     let _ = run(&place, &["mirror", &by_digest, &format!("{copy}:pinned")]).well();
-    let other = manifest(&upstream.client, &upstream.repository, "{}", "another", None).await;
+    let other = images::image(&upstream.client, &upstream.repository, "{}", "another", &[]).await;
     let other_name = format!("{to}/library/search@{}", other.digest());
     let refused = ["mirror", &other_name, &format!("{copy}:pinned"), "--if-missing"];
     let answer = run(&place, &refused).ended(4);

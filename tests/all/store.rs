@@ -9,6 +9,8 @@ use polyarch::oci::{
     MediaType, Memory, Pointer, Repository, Store, Tag, Terms,
 };
 
+use crate::images;
+
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     keeps_the_contract(&Memory::new()).await;
@@ -71,18 +73,11 @@ fn manifest_of(config: &[u8], layer: &[u8]) -> Manifest {
     )
 }
 
-fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
-    ImageIndex::new(manifests)
-}
-
 /// An image in a repository, made of a word.
 async fn image(store: &dyn Store, repository: &Repository, word: &str, tags: &[Tag]) -> Document {
     let (config, layer) = (format!(r#"{{"config":"{word}"}}"#), format!("layer {word}"));
-    write(store, repository, config.as_bytes()).await;
-    write(store, repository, layer.as_bytes()).await;
-    let document = Document::of_manifest(&manifest_of(config.as_bytes(), layer.as_bytes()));
-    store.write_document(repository, &document, tags).await.expect("the image is taken");
-    document
+    let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    images::image(store, repository, &config, &layer, &tags).await
 }
 
 async fn blobs_come_back_as_they_went_in(store: &dyn Store) {
@@ -126,7 +121,7 @@ async fn long_digests_are_names_too(store: &dyn Store) {
     upload.finish(&digest).await.expect("a blob by its SHA-512 digest");
     assert_eq!(read(store, &repository, &digest).await, "long");
 
-    let bytes = Document::of_index(&index_of(vec![])).bytes().clone();
+    let bytes = Document::of_index(&ImageIndex::new(vec![])).bytes().clone();
     let digest = long_digest(&bytes);
     let document = Document::with_digest(MediaType::INDEX, bytes, digest.clone()).expect("its digest");
     store.write_document(&repository, &document, &[tag("long")]).await.expect("a document by it, too");
@@ -213,7 +208,7 @@ async fn documents_come_back_byte_for_byte(store: &dyn Store) {
 async fn documents_want_their_content(store: &dyn Store) {
     let repository = name("missing");
     let manifest = Document::of_manifest(&manifest_of(b"config", b"the layer"));
-    let index = Document::of_index(&index_of(vec![manifest.descriptor()]));
+    let index = Document::of_index(&ImageIndex::new(vec![manifest.descriptor()]));
     let refused = |document: Document| {
         let repository = repository.clone();
         async move {
@@ -259,7 +254,7 @@ async fn wrong_documents_are_refused(store: &dyn Store) {
 
 async fn artifacts_and_empty_indexes_are_documents(store: &dyn Store) {
     let repository = name("artifacts");
-    let empty = Document::of_index(&index_of(vec![]));
+    let empty = Document::of_index(&ImageIndex::new(vec![]));
     store.write_document(&repository, &empty, &[]).await.expect("an index of nothing");
     write(store, &repository, b"{}").await;
     write(store, &repository, b"a report").await;
@@ -351,7 +346,7 @@ async fn what_is_removed_is_gone(store: &dyn Store) {
 
 async fn referrers_name_their_subject(store: &dyn Store) {
     let repository = name("referrers");
-    let subject = Document::of_index(&index_of(vec![]));
+    let subject = Document::of_index(&ImageIndex::new(vec![]));
     assert_eq!(store.referrers(&repository, subject.digest()).await.expect("an empty list"), []);
     write(store, &repository, b"{}").await;
     write(store, &repository, b"signature").await;
@@ -365,7 +360,7 @@ async fn referrers_name_their_subject(store: &dyn Store) {
     let list = ImageIndex {
         artifact_type: Some("application/vnd.example.list".to_owned()),
         subject: Some(subject.descriptor()),
-        ..index_of(vec![])
+        ..ImageIndex::new(vec![])
     };
     let signature = Document::of_manifest(&signature);
     let list = Document::of_index(&list);
