@@ -1,0 +1,62 @@
+//! What is signed, checked by the keys of those who are trusted.
+
+use std::path::Path;
+
+use crate::attest::{Kinds, PublicKey, Signer, Standing, Wanted};
+use crate::cli::Context;
+use crate::cli::workshop::Target;
+use crate::cli::workspace::Workspace;
+use crate::diag::Result;
+use crate::publish::{Difference, DifferenceKind, Release};
+
+use super::{bytes_of, released, standings};
+
+/// The keys that signatures are checked by, where a file of them is named; where what is published should be signed and none is,
+/// a person is told.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(in crate::cli) fn public_keys(
+    context: &Context,
+    workspace: &Workspace,
+    file: Option<&Path>,
+) -> Result<Option<Vec<PublicKey>>> {
+    let settings = &workspace.sign;
+    let configured = settings.public_key.as_ref().map(|file| workspace.root.join(file.value.path()));
+    match file.map(Path::to_owned).or(configured) {
+        Some(file) => Ok(Some(PublicKey::parse_all(&bytes_of(&file)?)?)),
+        None => {
+            if settings.key.is_some() || settings.keyless == Some(true) {
+                context
+                    .ui
+                    .note("signatures are not checked; to check them: polyarch verify --verify-key sign.pub");
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// What is not said of a release at a target, or not by one of these keys.
+///
+/// # Errors
+/// Where the target fails.
+pub(in crate::cli) async fn differences(
+    keys: &[PublicKey],
+    kinds: Kinds,
+    release: &Release,
+    target: &Target,
+) -> Result<Vec<Difference>> {
+    let found = standings(&released(release), kinds, Signer::Keys(keys), target).await?;
+    let difference = |(one, standing): (Wanted, Standing)| {
+        let why = match standing {
+            Standing::Stands => return None,
+            Standing::Missing => "is missing".to_owned(),
+            Standing::Refused(why) => {
+                format!("does not hold: {}", why.into_iter().collect::<Vec<_>>().join(", "))
+            }
+        };
+        let reference = format!("{}/{}@{}", target.name, one.repository, one.subject);
+        Some(Difference { reference, kind: DifferenceKind::Unsaid { what: one.kind.name(), why } })
+    };
+    Ok(found.into_iter().filter_map(difference).collect())
+}
