@@ -39,8 +39,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::LimitSetting;
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::oci::Traffic;
+use crate::oci::{Gates, Traffic};
 use crate::ui::Ui;
 
 use environment::Environment;
@@ -88,6 +89,10 @@ struct Common {
     /// The folder that results are kept in; one for each family, in the user's data folder
     #[arg(long, global = true, value_name = "DIR", env = "POLYARCH_STORE")]
     store: Option<PathBuf>,
+    /// How many requests a registry is asked at once, as in quay.io=4, or in a second, as in quay.io=2/s; may be given
+    /// several times
+    #[arg(long, global = true, value_name = "REGISTRY=N", value_parser = LimitSetting::read)]
+    limit: Vec<(String, LimitSetting)>,
     /// Say nothing but what is wrong
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -132,6 +137,8 @@ struct Context {
     signals: Signals,
     /// What is asked of registries, counted.
     traffic: std::sync::Arc<Traffic>,
+    /// What holds all clients of a registry to its limits.
+    gates: std::sync::Arc<Gates>,
 }
 
 /// The form of an answer to be read by a person or by a program.
@@ -172,8 +179,14 @@ pub(crate) fn main() -> ExitCode {
             let signals = Signals::listen()?;
             let (common, ui) = (arguments.common, ui.clone());
             let signals_too = signals.clone();
-            let context =
-                Context { common, environment, ui, signals: signals_too, traffic: Default::default() };
+            let context = Context {
+                common,
+                environment,
+                ui,
+                signals: signals_too,
+                traffic: Default::default(),
+                gates: Default::default(),
+            };
             signals.unless_ended(dispatch(&context, arguments.command)).await
         });
         // What is under way is dropped, which ends the programs that were started: it must have happened before we go.

@@ -13,7 +13,7 @@ use crate::report::traffic_line;
 use crate::survey::Registries;
 use crate::ui::Ui;
 
-use super::{Context, recorder};
+use super::{Context, recorder, workspace};
 
 /// How often a look-up is tried.
 const LOOKUP_ATTEMPTS: usize = 2;
@@ -78,9 +78,11 @@ fn clients(context: &Context, options: ClientOptions) -> Result<Arc<Registries>>
     let options = ClientOptions {
         proxies,
         traffic: context.traffic.clone(),
+        gates: context.gates.clone(),
         listener: listener(context.ui.clone()),
         ..options
     };
+    let limits = workspace::limits(context)?;
     let files = environment.credential_files();
     let credentials = DockerConfig::load(&files, environment.search_path())
         .map_err(|error| Diagnostic::request("read the passwords of registries").caused_by(&error))?;
@@ -91,7 +93,14 @@ fn clients(context: &Context, options: ClientOptions) -> Result<Arc<Registries>>
         if let Some(client) = made.get(registry) {
             return Ok(client.clone());
         }
-        let options = ClientOptions { credentials: credentials.clone(), ..options.clone() };
+        let limit = limits.get(registry).copied().unwrap_or_default();
+        let at_once = limit.requests_at_once.and_then(|number| usize::try_from(number).ok());
+        let options = ClientOptions {
+            credentials: credentials.clone(),
+            concurrency: at_once.unwrap_or(options.concurrency),
+            requests_per_second: limit.requests_per_second.map(f64::from),
+            ..options.clone()
+        };
         let client: Arc<dyn Store> = Arc::new(Client::new(registry, options)?);
         made.insert(registry.to_owned(), client.clone());
         Ok(client)

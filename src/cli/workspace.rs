@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::config::{self, BuilderSetting, FamilyFile, SignSettings};
+use crate::config::{self, BuilderSetting, FamilyFile, LimitSetting, SignSettings};
 use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::Dockerfile;
 use crate::family::discover::{is_dockerfile, named_dockerfiles};
@@ -93,6 +93,26 @@ impl Workspace {
     pub(super) fn select(&self, names: &[String], platforms: &[Platform]) -> Result<BTreeSet<JobId>> {
         select(&self.family, names, platforms)
     }
+}
+
+/// What registries may be asked: by the command line, else by the configuration, whose family need not hold together.
+///
+/// # Errors
+/// Where there is a configuration that cannot be read.
+pub(super) fn limits(context: &Context) -> Result<BTreeMap<String, LimitSetting>> {
+    let file = configuration(context, &root(&context.common.directory)?)?;
+    let mut limits = file.map(|file| file.limits).unwrap_or_default();
+    // The last word counts: backwards, the first that is found.
+    let mut said: BTreeMap<&String, LimitSetting> = BTreeMap::new();
+    for (registry, limit) in context.common.limit.iter().rev() {
+        let before = said.entry(registry).or_default();
+        *before = before.or(*limit);
+    }
+    for (registry, limit) in said {
+        let written = limits.entry(registry.clone()).or_default();
+        *written = limit.or(*written);
+    }
+    Ok(limits)
 }
 
 fn select(family: &Family, names: &[String], platforms: &[Platform]) -> Result<BTreeSet<JobId>> {

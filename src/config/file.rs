@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::limits::limits;
 use super::publication::publish_settings;
 use super::section::{Reading, Section};
 use super::written::{Source, Written};
@@ -61,6 +62,7 @@ impl FamilyFile {
             reading.choice(whole, "emulate", &[("allow", Emulate::Allow), ("refuse", Emulate::Refuse)]);
         self.image = reading.images(whole);
         self.builder = builders(reading, whole);
+        self.limits = limits(reading, whole);
         self.export = exports::exports(reading, whole);
         self.sign = reading.sign(whole).unwrap_or_default();
         if let Some(name) = self.name.as_ref().filter(|name| name.value.trim().is_empty()) {

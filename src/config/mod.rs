@@ -7,6 +7,7 @@ mod engine_address;
 mod exports;
 mod file;
 mod image;
+mod limits;
 mod mirror;
 mod publication;
 mod section;
@@ -26,6 +27,7 @@ use crate::oci::{Platform, Reference, Repository, Tag};
 pub(crate) use engine_address::{EngineAddress, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use image::frontend_argument;
+pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
 pub(crate) use sign::SignSettings;
 pub(crate) use tag_pattern::TagPattern;
@@ -90,6 +92,8 @@ pub(crate) struct FamilyFile {
     pub(crate) image: BTreeMap<Repository, ImageSetting>,
     /// The engines that build.
     pub(crate) builder: BTreeMap<String, BuilderSetting>,
+    /// What registries may be asked, by `host[:port]`.
+    pub(crate) limits: BTreeMap<String, LimitSetting>,
     /// Images that are written into files.
     pub(crate) export: Vec<ExportSetting>,
     /// How what is published is signed.

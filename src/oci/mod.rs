@@ -25,7 +25,9 @@ pub mod server;
 pub mod fuzzing;
 
 pub use beside::Beside;
-pub use client::{Amount, Client, ClientOptions, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic};
+pub use client::{
+    Amount, Client, ClientOptions, Gates, Listener, Notice, Pauses, PlainHttp, Proxies, Traffic,
+};
 pub use configuration::ImageConfiguration;
 pub use copy::{blob_stands, copy_document, copy_image, image_stands};
 pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCredentials, Secret};

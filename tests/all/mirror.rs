@@ -1,11 +1,13 @@
 //! `polyarch mirror` between registries, ours and Debian's docker-registry: same bytes, all platforms, what is about them.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use polyarch::oci::server::{Access, Rights};
 use polyarch::oci::{Client, Document, ImageIndex, MediaType, Pointer, Repository, Store, Tag};
 use serde_json::Value;
 
+use crate::client::fault_proxy::FaultProxy;
 use crate::client::registries::Registry;
 use crate::images;
 use crate::program::{Answer, Place, program, skip};
@@ -312,4 +314,34 @@ async fn a_mirror_that_cannot_be_read_stays_away_and_is_told() {
         let answer = run(&place, &[command, "search"]).ended(2);
         assert!(answer.stderr.contains("polyarch mirror "), "{command}: {}", answer.stderr);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_x9_a_command_keeps_to_what_a_registry_may_be_asked() {
+    let (from, to) = (Registry::ours().await, Registry::ours().await);
+    Upstream::at(&from).await;
+    let source = format!("{}/library/search:7.9.3", from.address);
+    // Where there is a limit, that many requests take at least so long, over all clients of the command together.
+    let hasty =
+        |requests: usize, began: Instant| began.elapsed().as_secs_f64() * 20.0 < (requests - 1) as f64;
+    let limit = format!("[limits.\"{}\"]\nrequests-per-second = 20\n", to.address);
+    for (config, name, arguments) in [("", "told", vec!["--limit"]), (&*limit, "written", vec![])] {
+        let place = Place::with(&[("polyarch.toml", config)]);
+        let proxy = FaultProxy::start(&to.address, Vec::new()).await;
+        let limit = format!("{}=20/s", proxy.address);
+        place.write("polyarch.toml", &config.replace(&to.address, &proxy.address));
+        let target = format!("{}/{name}/search", proxy.address);
+        let more = arguments.into_iter().flat_map(|option| [option, &*limit]);
+        let arguments: Vec<&str> = ["mirror", &source, &target].into_iter().chain(more).collect();
+        let began = Instant::now();
+        let _ = run(&place, &arguments).well();
+        let requests = proxy.requests().len();
+        assert!(requests > 20 && !hasty(requests, began), "{name}: {requests} in {:?}", began.elapsed());
+    }
+    let place = Place::new();
+    let answer = run(&place, &["mirror", "--limit", "quay.io=fast", &source, &source]).ended(2);
+    assert!(answer.stderr.contains("write quay.io=4"), "{}", answer.stderr);
+    place.write("polyarch.toml", "[limits.quay]\nrequests-at-once = 4\n");
+    let answer = run(&place, &["mirror", &source, &format!("{}/a/b", to.address)]).ended(2);
+    assert!(answer.stderr.contains("polyarch.toml:1:9"), "{}", answer.stderr);
 }

@@ -4,7 +4,8 @@
 //! may pass at once until successes widen it again, one for each round of them. So a thousand requests that were
 //! refused do not come back together.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,6 +13,20 @@ use tokio::time::Instant;
 
 /// How many troubles in a row are the host's and not one request's, where the host does not say so itself.
 const STREAK: usize = 2;
+
+/// The gates before registries, shared by all clients that are given them: two clients of one registry keep to what one
+/// of them may.
+#[derive(Default)]
+pub struct Gates(Mutex<BTreeMap<String, Arc<Gate>>>);
+
+impl Gates {
+    /// The gate before a registry, as wide as the first that asks for it wants it.
+    pub(super) fn before(&self, registry: &str, concurrency: usize, per_second: Option<f64>) -> Arc<Gate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(registry.to_owned());
+        gate.or_insert_with(|| Arc::new(Gate::new(concurrency, per_second))).clone()
+    }
+}
 
 /// The gate before one host.
 pub(super) struct Gate {
@@ -42,7 +57,7 @@ pub(super) struct Pass<'a>(&'a Gate);
 
 impl Gate {
     /// A gate that lets so many through at once, and so many in a second.
-    pub(super) fn new(concurrency: usize, per_second: Option<f64>) -> Self {
+    fn new(concurrency: usize, per_second: Option<f64>) -> Self {
         let most = f64::from(u32::try_from(concurrency.max(1)).unwrap_or(u32::MAX));
         let interval = per_second
             .filter(|rate| rate.is_finite() && *rate > 0.0)
@@ -149,7 +164,6 @@ impl Drop for Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test(start_paused = true)]
@@ -172,6 +186,24 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 3);
         assert!(start.elapsed() >= Duration::from_millis(2900), "{:?}", start.elapsed());
         assert!(start.elapsed() <= Duration::from_millis(3300), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_x9_two_clients_of_one_registry_keep_to_what_one_may() {
+        let gates = Gates::default();
+        let (one, two) = (gates.before("r.io", 1, Some(2.0)), gates.before("r.io", 16, None));
+        let pass = one.enter().await;
+        assert!(tokio::time::timeout(Duration::from_secs(60), two.enter()).await.is_err(), "one at once");
+        drop(pass);
+        let start = Instant::now();
+        for gate in [&one, &two, &one] {
+            drop(gate.enter().await);
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(1), "two in a second");
+        let other = gates.before("other.io", 16, None);
+        other.trouble(Duration::from_secs(60), true);
+        drop(two.enter().await);
+        assert!(start.elapsed() < Duration::from_secs(60), "another registry is another matter");
     }
 
     #[tokio::test(start_paused = true)]

@@ -54,6 +54,7 @@ mod traffic;
 mod tries;
 mod upload;
 
+pub use gate::Gates;
 pub use notice::{Listener, Notice};
 pub use options::{ClientOptions, Pauses, PlainHttp};
 pub use proxy::Proxies;

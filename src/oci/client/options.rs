@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::gate::Gates;
 use super::notice::Listener;
 use super::proxy::Proxies;
 use super::traffic::Traffic;
@@ -33,6 +34,8 @@ pub struct ClientOptions {
     pub concurrency: usize,
     /// How many requests may begin in a second, where there is a limit.
     pub requests_per_second: Option<f64>,
+    /// What holds these two for all clients of a registry together.
+    pub gates: Arc<Gates>,
     /// The way out, where it leads through a proxy.
     pub proxies: Proxies,
     /// Certificates, as PEM, of authorities that are trusted beside those of the system.
@@ -57,6 +60,7 @@ impl Default for ClientOptions {
             idle: Duration::from_secs(60),
             concurrency: 16,
             requests_per_second: None,
+            gates: Arc::default(),
             proxies: Proxies::default(),
             authorities: Vec::new(),
             traffic: Arc::default(),

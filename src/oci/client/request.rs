@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,7 +89,7 @@ pub(super) struct Connection {
     elsewhere: reqwest::Client,
     limit: Limit,
     /// The gate before it.
-    pub(super) gate: Gate,
+    pub(super) gate: Arc<Gate>,
     /// What is known to be there.
     pub(super) known: Known,
     chunk: AtomicU64,
@@ -129,7 +129,7 @@ impl Connection {
             home,
             elsewhere,
             limit,
-            gate: Gate::new(options.concurrency, options.requests_per_second),
+            gate: options.gates.before(registry, options.concurrency, options.requests_per_second),
             known: Known::default(),
             chunk: AtomicU64::new(options.chunk.max(1)),
             warned: Mutex::default(),
