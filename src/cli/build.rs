@@ -20,7 +20,7 @@ use crate::run::{self, Builder, HostTests, Ran, Session};
 
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
-use super::{Context, Ended, fleet, publish, registries, secrets, sign};
+use super::{Context, Ended, fleet, publish, registries, room, secrets, sign};
 
 /// How often elapsed times are drawn again.
 const TICK: Duration = Duration::from_millis(100);
@@ -88,6 +88,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     recorder::sweep_dead(&planning.shelf.folder);
     fleet::sweep_lines();
+    // Before anything is written, a report included.
+    let room = async { Ok(room::make(context, &planning.shelf.store).await) };
+    context.signals.unless_stopped(room).await?;
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     recorder.show(EventKind::RunStarted {
         version: EVENT_VERSION,
@@ -95,7 +98,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         jobs: planning.plan.jobs.len(),
         reused: planning.plan.reused(),
     });
-    let ended = build_and_publish(context, options, &planning, &recorder).await;
+    let work = build_and_publish(context, options, &planning, &recorder);
+    let ended = room::keeping(context, &planning.shelf.store, work).await;
     recorder.clean();
     let code = match &ended {
         Ok(Ended::Well) => 0,

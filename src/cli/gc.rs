@@ -12,7 +12,7 @@ use crate::report::size;
 
 use super::workshop::Shelf;
 use super::workspace::Workspace;
-use super::{Context, Ended, Format};
+use super::{Context, Ended, Format, room};
 
 /// Remove what no tag of the store leads to any more
 ///
@@ -59,8 +59,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         true => Some(shelf.store.scrub().await.map_err(|error| problem("read the store", &error))?),
         false => None,
     };
-    // The scopes hold what was built, and the records of it.
-    let unused = options.unused_for.map(|age| Unused { within: "scopes".to_owned(), age });
+    let unused = options.unused_for.map(|age| Unused { within: room::BUILT.to_owned(), age });
     let collection = Collection { grace: options.grace, dry_run: options.dry_run, unused };
     let collected = shelf.store.collect(collection).await;
     let collected = collected.map_err(|error| problem("collect garbage", &error))?;

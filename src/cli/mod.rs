@@ -23,6 +23,7 @@ mod publish;
 mod publisher;
 mod recorder;
 mod registries;
+mod room;
 mod sbom;
 mod secrets;
 mod serve;

@@ -34,7 +34,7 @@ pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCreden
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};
-pub use layout::{Collected, Collection, Layout, Lease, Scrubbed, Unused};
+pub use layout::{Cleared, Collected, Collection, Layout, Lease, Room, Scrubbed, Unused};
 pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};

@@ -27,6 +27,7 @@ mod leftovers;
 mod reach;
 mod collect;
 mod reading;
+mod room;
 mod upload;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub use self::collect::{Collected, Collection, Unused};
 use self::disk::Disk;
 use self::folders::Folders;
 pub use self::leases::Lease;
+pub use self::room::{Cleared, Room};
 pub use self::scrub::Scrubbed;
 use self::shelf::Shelf;
 use self::upload::FolderUpload;

@@ -9,6 +9,7 @@ mod interrupted;
 mod mirrored;
 mod parent_and_child;
 mod refusals;
+mod room;
 mod selection;
 mod signed;
 mod tags;

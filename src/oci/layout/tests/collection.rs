@@ -217,6 +217,41 @@ async fn f_k7_tags_that_nobody_asks_for_go_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn f_k7_what_is_needed_least_goes_first_and_only_until_there_is_room() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let scope: Repository = "scopes/trusted".parse().expect("a name");
+    let kept = || async { store.tags(&scope, None, 9).await.expect("tags").len() };
+    for (word, days) in [("year", 300), ("fortnight", 6), ("days", 1), ("today", 1)] {
+        image(&store, &scope, word, None, &[tag(word)]).await.expect("taken");
+        fixture.age(days * DAY);
+    }
+    assert!(store.resolve(&scope, &tag("today").into()).await.expect("a look").is_some());
+    store.write_blob(&fixture.name, Bytes::from_static(b"of nobody")).await.expect("taken");
+    older(&store.shared.folders.blob(&Digest::of(b"of nobody")), 2 * DAY);
+    let mark = Shelf::quiet(&store.shared.folders, &fixture.name).blob_mark(&Digest::of(b"of nobody"));
+    older(&mark, 2 * DAY);
+    for (steps, files, left) in [(1, 1, 4), (3, 3, 3), (4, 3, 2), (5, 3, 1)] {
+        let made = std::cell::Cell::new(0);
+        let enough = || {
+            made.set(made.get() + 1);
+            Ok(made.get() == steps)
+        };
+        let cleared = store.clear("scopes", enough).await.expect("cleared").expect("it was alone");
+        assert_eq!((made.get(), cleared.files, kept().await), (steps, files, left), "{steps} steps");
+    }
+    whole(&store, &scope, &tag("today").into()).await.expect("what was asked for today stays");
+    assert!(
+        store.make_room("scopes").await.is_ok_and(|made| made.is_none())
+            || store.room().expect("known").is_little()
+    );
+    let room = |free, whole| Room { free, whole }.is_little();
+    assert!(
+        room(99, 1000) && !room(100, 1000) && !room(2 << 30, 100 << 30) && room((2 << 30) - 1, 100 << 30)
+    );
+}
+
+#[tokio::test]
 async fn f_s8_a_run_protects_what_it_has_seen_however_long_it_takes() {
     let fixture = Fixture::new();
     let store = fixture.open();
