@@ -12,11 +12,10 @@
 //! the next collection ends the work (F-S7).
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::folders::{self, Folders};
+use super::folders::{self, Folders, Lock};
 use super::keep::Hold;
 use super::reach::Reach;
 use super::shelf::{Shelf, file_name};
@@ -107,6 +106,12 @@ fn cutoff(folders: &Folders, now: SystemTime, collection: &Collection) -> Result
     Ok(cutoff)
 }
 
+/// What keeps everybody away from a repository and from relying on what it holds, for one batch.
+struct Locks {
+    repository: Lock,
+    alone: Hold,
+}
+
 struct Sweep<'a> {
     folders: &'a Folders,
     dry: bool,
@@ -154,21 +159,23 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Take away the file that says that something is held; only say so in a dry run.
-    fn let_go(&mut self, file: PathBuf) -> Result<(), Error> {
-        if self.dry {
-            self.gone.insert(file);
-        } else {
-            self.folders.remove(&file)?;
+    /// Take away the file that says that something is held; only say so in a dry run, which has no locks.
+    fn let_go(&mut self, file: PathBuf, locks: Option<&Locks>) -> Result<(), Error> {
+        match locks {
+            None => drop(self.gone.insert(file)),
+            Some(locks) => {
+                locks.repository.check()?;
+                locks.alone.check()?;
+                self.folders.remove(&file)?;
+            }
         }
         Ok(())
     }
 
-    /// What keeps everybody away from a repository and from relying on what it holds, for one batch.
-    fn locks(&self, shelf: &Shelf<'_>) -> Result<Option<(File, Hold)>, Error> {
+    fn locks(&self, shelf: &Shelf<'_>) -> Result<Option<Locks>, Error> {
         match self.dry {
             true => Ok(None),
-            false => Ok(Some((shelf.lock()?, keep::alone(self.folders)?))),
+            false => Ok(Some(Locks { repository: shelf.lock()?, alone: keep::alone(self.folders)? })),
         }
     }
 
@@ -181,13 +188,13 @@ impl Sweep<'_> {
         let before = self.now.checked_sub(unused.age).unwrap_or(SystemTime::UNIX_EPOCH).min(self.cutoff);
         let tags = shelf.tags()?;
         for batch in tags.chunks(BATCH) {
-            let _locks = self.locks(shelf)?;
+            let locks = self.locks(shelf)?;
             for tag in batch {
                 let file = shelf.tag_file(tag);
                 let is_old = folders::age_mark(&file)?.is_some_and(|(asked, _)| asked <= before);
                 if is_old {
                     self.collected.tags += 1;
-                    self.let_go(file)?;
+                    self.let_go(file, locks.as_ref())?;
                 }
             }
             if !self.dry {
@@ -224,7 +231,7 @@ impl Sweep<'_> {
         let mut unreached = shelf.documents()?;
         unreached.retain(|digest| !reach.holds(digest));
         for batch in reach.parents_first(&unreached)?.chunks(BATCH) {
-            let _locks = self.locks(shelf)?;
+            let locks = self.locks(shelf)?;
             for (digest, subject) in batch {
                 let file = shelf.document_file(digest);
                 if reach.holds(digest) || !folders::is_file(&file)? {
@@ -236,9 +243,9 @@ impl Sweep<'_> {
                     continue;
                 }
                 self.collected.documents += 1;
-                self.let_go(file)?;
+                self.let_go(file, locks.as_ref())?;
                 if let Some(subject) = subject {
-                    self.let_go(shelf.referrers_folder(subject).join(file_name(digest)))?;
+                    self.let_go(shelf.referrers_folder(subject).join(file_name(digest)), locks.as_ref())?;
                 }
             }
             if !self.dry {
@@ -253,12 +260,12 @@ impl Sweep<'_> {
         let mut unreached = shelf.blobs()?;
         unreached.retain(|digest| !reach.holds(digest));
         for batch in unreached.chunks(BATCH) {
-            let _locks = self.locks(shelf)?;
+            let locks = self.locks(shelf)?;
             for digest in batch {
                 let mark = shelf.blob_mark(digest);
                 if self.is_old(&mark)? {
                     self.collected.blobs += 1;
-                    self.let_go(mark)?;
+                    self.let_go(mark, locks.as_ref())?;
                 }
             }
         }
@@ -302,7 +309,7 @@ impl Sweep<'_> {
             self.stays(&digest)?;
         }
         for batch in unheld.chunks(BATCH) {
-            let _alone = if self.dry { None } else { Some(keep::alone(self.folders)?) };
+            let alone = if self.dry { None } else { Some(keep::alone(self.folders)?) };
             for digest in batch {
                 let path = self.folders.blob(digest);
                 let Some((_, bytes)) = folders::age_mark(&path)? else { continue };
@@ -312,7 +319,8 @@ impl Sweep<'_> {
                 }
                 self.collected.files += 1;
                 self.collected.bytes += bytes;
-                if !self.dry {
+                if let Some(alone) = &alone {
+                    alone.check()?;
                     self.folders.remove(&path)?;
                 }
             }

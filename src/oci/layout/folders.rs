@@ -21,6 +21,35 @@ const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The largest small file (tag, media type, layout version) that is read, in bytes.
 pub(super) const SMALL_FILE_BYTES: u64 = 64 << 10;
 
+/// How often a lock is taken anew whose file was removed meanwhile.
+const LOCK_TRIES: usize = 16;
+
+/// A lock, held until it is dropped or the process dies.
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// See whether others still respect it, before what it protects is changed (F-X4).
+    ///
+    /// # Errors
+    /// `Passing` where its file was removed: whoever came since holds another.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let identity = |found: fs::Metadata| (found.dev(), found.ino());
+        let doing = |error| Error::io(format!("look at the lock `{}`", self.path.display()), error);
+        let held = self.file.metadata().map(identity).map_err(doing)?;
+        match fs::symlink_metadata(&self.path).map(identity) {
+            Ok(found) if found == held => Ok(()),
+            Err(error) if error.kind() != Io::NotFound => Err(doing(error)),
+            _ => {
+                let what = format!("the lock `{}` was removed while it was held", self.path.display());
+                Err(Error::new(ErrorKind::Passing, what))
+            }
+        }
+    }
+}
+
 /// The folders of a store.
 pub(super) struct Folders {
     root: PathBuf,
@@ -324,12 +353,36 @@ impl Folders {
             .map_err(|error| Error::io(format!("sync `{}`", folder.display()), error))
     }
 
-    /// Take a lock that other threads and processes respect, until the file is dropped or the process dies.
-    pub(super) fn lock(&self, folder: &Path) -> Result<File, Error> {
-        let path = folder.join("_lock");
+    /// Take the lock of a folder, which other threads and processes respect.
+    pub(super) fn lock(&self, folder: &Path) -> Result<Lock, Error> {
+        self.lock_at(folder.join("_lock"), File::lock)
+    }
+
+    /// Take the lock in a file of this name for the whole store, alone or with others.
+    pub(super) fn lock_whole(
+        &self,
+        name: &str,
+        take: impl Fn(&File) -> io::Result<()>,
+    ) -> Result<Lock, Error> {
+        self.lock_at(self.repositories().join(name), take)
+    }
+
+    fn lock_at(&self, path: PathBuf, take: impl Fn(&File) -> io::Result<()>) -> Result<Lock, Error> {
+        for _ in 1..LOCK_TRIES {
+            let lock = self.lock_once(path.clone(), &take)?;
+            // Somebody may have removed the file while we waited for it: then others hold another one.
+            if lock.check().is_ok() {
+                return Ok(lock);
+            }
+        }
+        let lock = self.lock_once(path, &take)?;
+        lock.check().map(|()| lock)
+    }
+
+    fn lock_once(&self, path: PathBuf, take: impl Fn(&File) -> io::Result<()>) -> Result<Lock, Error> {
         let file = self.touch(&path)?;
-        file.lock().map_err(|error| Error::io(format!("lock `{}`", path.display()), error))?;
-        Ok(file)
+        take(&file).map_err(|error| Error::io(format!("lock `{}`", path.display()), error))?;
+        Ok(Lock { file, path })
     }
 
     /// The file of a lock of the whole store.

@@ -11,7 +11,7 @@ use std::io::ErrorKind as Io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::folders::{self, Folders};
+use super::folders::{self, Folders, Lock};
 use crate::oci::{Error, ErrorKind};
 
 /// A promise is not written down again within this time; the collection adds it to the grace time.
@@ -27,44 +27,51 @@ pub(super) const LOCKS: [&str; 3] = [GATE, KEEP, COLLECTING];
 
 /// The right to rely on content, or to take it away, until it is dropped.
 pub(super) struct Hold {
-    _files: Vec<File>,
+    keep: Lock,
+    _gate: Option<Lock>,
+}
+
+impl Hold {
+    /// See whether others still respect it, before something is taken away or relied on for good.
+    ///
+    /// # Errors
+    /// `Passing` where they do not.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.keep.check()
+    }
 }
 
 /// The right to rely on content that is there, with many others. Never ask for it while holding it: the collection
 /// may have closed the gate meanwhile.
 pub(super) fn shared(folders: &Folders) -> Result<Hold, Error> {
-    let (gate, keep) = (folders.lock_file(GATE)?, folders.lock_file(KEEP)?);
-    gate.lock_shared().and_then(|()| keep.lock_shared()).map_err(failed)?;
+    let gate = folders.lock_whole(GATE, File::lock_shared)?;
+    let keep = folders.lock_whole(KEEP, File::lock_shared)?;
     drop(gate);
-    Ok(Hold { _files: vec![keep] })
+    Ok(Hold { keep, _gate: None })
 }
 
 /// The right to take content away. Hold it for a few files only: everybody waits.
 pub(super) fn alone(folders: &Folders) -> Result<Hold, Error> {
-    let (gate, keep) = (folders.lock_file(GATE)?, folders.lock_file(KEEP)?);
-    gate.lock().and_then(|()| keep.lock()).map_err(failed)?;
-    Ok(Hold { _files: vec![keep, gate] })
+    let gate = folders.lock_whole(GATE, File::lock)?;
+    let keep = folders.lock_whole(KEEP, File::lock)?;
+    Ok(Hold { keep, _gate: Some(gate) })
 }
 
 /// The right to be the one collection in the store.
 ///
 /// # Errors
 /// `Passing` where another is at work.
-pub(super) fn collecting(folders: &Folders) -> Result<Hold, Error> {
+pub(super) fn collecting(folders: &Folders) -> Result<File, Error> {
     let file = folders.lock_file(COLLECTING)?;
     match file.try_lock() {
-        Ok(()) => Ok(Hold { _files: vec![file] }),
+        Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
             let what =
                 format!("collect garbage in `{}`: another collection is at work", folders.root().display());
             Err(Error::new(ErrorKind::Passing, what))
         }
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock the store", error)),
     }
-}
-
-fn failed(error: std::io::Error) -> Error {
-    Error::io("lock the store", error)
 }
 
 /// Whether a file is there, for somebody who will rely on it: its age begins again.

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::disk::Draft;
-use super::folders::{self, Folders};
+use super::folders::{self, Folders, Lock};
 use super::{keep, scrub};
 use crate::oci::rules::{self, Contents, Role, Wanted};
 use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Hasher, Pointer, Repository, Tag, Terms};
@@ -138,7 +138,7 @@ impl<'a> Shelf<'a> {
         if !self.folders.is_there(&folder)? {
             return Err(missing());
         }
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         for document in
             folders::names(&self.folder.join("_manifests"))?.iter().filter_map(|name| digest_of(name))
         {
@@ -148,6 +148,7 @@ impl<'a> Shelf<'a> {
                 return Err(rules::in_use(digest, &document, self.name));
             }
         }
+        lock.check()?;
         match self.folders.remove(&self.blob_mark(digest))? {
             true => self.folders.sync_folder(&folder),
             false => Err(missing()),
@@ -228,9 +229,7 @@ impl<'a> Shelf<'a> {
         let lock = self.lock()?;
         agree(&Self::locked(self.folders, self.name))?;
         self.keep_document(document, contents.subject.as_ref())?;
-        self.move_tags(tags, &document.descriptor())?;
-        drop(lock);
-        Ok(())
+        self.move_tags(tags, &document.descriptor(), &lock)
     }
 
     /// Put a document under its digest, and then say that the repository holds it.
@@ -244,7 +243,7 @@ impl<'a> Shelf<'a> {
             true => None,
             false => Some(self.folders.written(document.bytes())?),
         };
-        let _hold = keep::shared(self.folders)?;
+        let hold = keep::shared(self.folders)?;
         if content.is_none() && !self.folders.refresh(&path)? {
             // Collected since it was looked at.
             content = Some(self.folders.written(document.bytes())?);
@@ -258,6 +257,7 @@ impl<'a> Shelf<'a> {
             self.folders.mark(&self.referrers_folder(subject).join(file_name(digest)))?;
         }
         let mark = self.document_file(digest);
+        hold.check()?;
         self.folders.place(media_type, &mark)?;
         self.folders.sync_folder(mark.parent().unwrap_or(&mark))
     }
@@ -274,7 +274,7 @@ impl<'a> Shelf<'a> {
     }
 
     /// Write every tag aside first: a full disk then moves none of them.
-    fn move_tags(&self, tags: &[Tag], target: &Descriptor) -> Result<(), Error> {
+    fn move_tags(&self, tags: &[Tag], target: &Descriptor, lock: &Lock) -> Result<(), Error> {
         if tags.is_empty() {
             return Ok(());
         }
@@ -282,6 +282,7 @@ impl<'a> Shelf<'a> {
             .map_err(|error| Error::new(ErrorKind::Failed, "write a descriptor").because(error))?;
         let files = tags.iter().map(|_| self.folders.written(&bytes)).collect::<Result<Vec<_>, _>>()?;
         let folder = self.tags_folder();
+        lock.check()?;
         for (tag, file) in tags.iter().zip(files) {
             self.folders.place(file, &folder.join(tag.as_str()))?;
         }
@@ -295,7 +296,7 @@ impl<'a> Shelf<'a> {
         if !self.folders.is_there(&folder)? {
             return Err(missing());
         }
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         if !folders::is_file(&self.document_file(digest))? {
             return Err(missing());
         }
@@ -309,6 +310,7 @@ impl<'a> Shelf<'a> {
             self.folders.sync_folder(&self.tags_folder())?;
         }
         let subject = self.read_document(&digest.clone().into()).and_then(|document| Contents::of(&document));
+        lock.check()?;
         self.folders.remove(&self.document_file(digest))?;
         self.folders.sync_folder(&folder)?;
         // Where the document could not be read, the mark stays and `referrers` passes over it.
@@ -395,7 +397,7 @@ impl<'a> Shelf<'a> {
     }
 
     /// Keep everybody else from changing its documents, tags and what it says it holds.
-    pub(super) fn lock(&self) -> Result<File, Error> {
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         self.folders.lock(&self.folder)
     }
 }

@@ -235,3 +235,60 @@ async fn a_range_that_ends_outside_is_refused() {
     let error = store.read_blob(&fixture.name, &digest, Some(2..5)).await.err().expect("outside");
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
+
+#[tokio::test]
+async fn f_x4_a_lock_that_is_removed_is_noticed_before_anything_is_relied_on() {
+    use journal::Step;
+    let held_by_tags: fn(&Step) -> bool = |step| matches!(step, Step::SyncFile(_));
+    let content_comes: fn(&Step) -> bool =
+        |step| matches!(step, Step::Rename(_, to) if to.to_string_lossy().contains("blobs/sha256"));
+    let always: fn(&Step) -> bool = |_| true;
+    for (lock, when) in [
+        ("a/b/_lock", held_by_tags),
+        ("_keep", content_comes),
+        ("a/b/_lock", always),
+        ("_keep", always),
+        ("_gate", always),
+    ] {
+        let fixture = Fixture::new();
+        let journal = journal::Journal::default();
+        let store = fixture.open_on(&journal);
+        store.write_document(&fixture.name, &document(), &[tag("before")]).await.expect("taken");
+        let path = fixture.root.join("repositories").join(lock);
+        journal.watch(move |step| drop(when(step).then(|| fs::remove_file(&path))));
+        let other = Document::new(MediaType::INDEX, r#"{"schemaVersion":2, "manifests":[]}"#);
+        let ended = store.write_document(&fixture.name, &other, &[tag("after")]).await;
+        assert_eq!(ended.err().map(|error| error.kind()), Some(ErrorKind::Passing), "{lock}");
+        let tags = store.tags(&fixture.name, None, 9).await.expect("tags");
+        assert_eq!(tags, [tag("before")], "{lock}: no tag moves without it");
+        journal.watch(|_| {});
+        store.write_document(&fixture.name, &other, &[tag("after")]).await.expect("with a lock it goes on");
+    }
+}
+
+#[tokio::test]
+async fn f_x4_a_collection_takes_nothing_away_without_its_locks() {
+    for lock in ["a/b/_lock", "_keep"] {
+        let fixture = Fixture::new();
+        let journal = journal::Journal::default();
+        let store = fixture.open_on(&journal);
+        for word in ["one", "two"] {
+            store.write_blob(&fixture.name, Bytes::from_static(word.as_bytes())).await.expect("taken");
+        }
+        fixture.age(Duration::from_secs(2 * 24 * 60 * 60));
+        let path = fixture.root.join("repositories").join(lock);
+        let gone = move |step: &journal::Step| {
+            if matches!(step, journal::Step::Remove(_)) {
+                let _ = fs::remove_file(&path);
+            }
+        };
+        journal.watch(gone);
+        let all = Collection { grace: Duration::from_secs(60), dry_run: false, unused: None };
+        let error = store.collect(all.clone()).await.expect_err("after the first it has no lock");
+        assert_eq!(error.kind(), ErrorKind::Passing, "{lock}: {error}");
+        assert_eq!(fixture.count("repositories/a/b/_blobs"), 1, "{lock}");
+        journal.watch(|_| {});
+        store.collect(all).await.expect("the next one ends the work");
+        assert_eq!((fixture.count("blobs"), fixture.count("repositories/a/b/_blobs")), (0, 0), "{lock}");
+    }
+}
