@@ -53,7 +53,7 @@ impl MediaType {
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// Media type.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nothing_or")]
     pub media_type: String,
     /// Digest.
     pub digest: Digest,
@@ -66,7 +66,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Annotations.
-    #[serde(default, deserialize_with = "nothing_or", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -90,6 +90,14 @@ pub(super) fn nothing_or<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// Annotations, where `null` for all of them is none and for one of them is empty: so Go reads them.
+pub(super) fn texts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let found = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(found.into_iter().map(|(name, text)| (name, text.unwrap_or_default())).collect())
+}
+
 /// The platform of a descriptor is an object of fields, not a text.
 mod platform_fields {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -98,9 +106,9 @@ mod platform_fields {
 
     #[derive(Serialize, Deserialize)]
     struct Fields {
-        #[serde(default)]
+        #[serde(default, deserialize_with = "super::nothing_or")]
         architecture: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "super::nothing_or")]
         os: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         variant: Option<String>,
@@ -154,7 +162,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
     /// Annotations.
-    #[serde(default, deserialize_with = "nothing_or", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -192,7 +200,7 @@ pub struct ImageIndex {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
     /// Annotations.
-    #[serde(default, deserialize_with = "nothing_or", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 

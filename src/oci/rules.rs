@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use super::document::nothing_or;
+use super::document::{nothing_or, texts};
 use super::{
     Completeness, Condition, Descriptor, Digest, Document, Error, ErrorKind, Hasher, MediaType, Repository,
     Tag, Terms, unambiguous,
@@ -56,13 +56,14 @@ struct Written {
     layers: Option<Vec<Target>>,
     manifests: Option<Vec<Target>>,
     subject: Option<Target>,
-    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "texts")]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Target {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nothing_or")]
     media_type: String,
     digest: Digest,
     #[serde(rename = "size")]
@@ -131,7 +132,7 @@ impl Contents {
             wanted,
             subject: written.subject.map(|subject| subject.digest),
             artifact_type: written.artifact_type,
-            annotations: written.annotations.unwrap_or_default(),
+            annotations: written.annotations,
         }
     }
 
@@ -147,7 +148,7 @@ impl Contents {
             wanted: config.into_iter().chain(layers).collect(),
             subject: written.subject.map(|subject| subject.digest),
             artifact_type,
-            annotations: written.annotations.unwrap_or_default(),
+            annotations: written.annotations,
         }
     }
 
@@ -356,7 +357,17 @@ mod tests {
             r#"{{"schemaVersion":2,"config":{config},"layers":null,"annotations":null,"subject":null}}"#
         );
         let index = r#"{"schemaVersion":2,"manifests":null}"#.to_owned();
-        for (media_type, text) in [(MediaType::MANIFEST, manifest), (MediaType::INDEX, index)] {
+        let digest = Digest::of(b"c");
+        let inner = format!(
+            r#"{{"schemaVersion":2,"mediaType":null,"annotations":{{"a":null}},"manifests":[{{"mediaType":null,
+            "digest":"{digest}","size":1,"annotations":{{"a":null,"b":"c"}},"platform":{{"os":null,
+            "architecture":null,"variant":null}},"artifactType":null,"urls":null}}]}}"#
+        );
+        let read = Document::new(MediaType::INDEX, inner.clone()).index().expect("Go reads it");
+        assert_eq!((&*read.manifests[0].annotations["a"], &*read.manifests[0].annotations["b"]), ("", "c"));
+        for (media_type, text) in
+            [(MediaType::MANIFEST, manifest), (MediaType::INDEX, index), (MediaType::INDEX, inner)]
+        {
             let document = Document::new(media_type, text);
             Contents::of(&document).map(drop).expect("it is taken");
         }

@@ -8,6 +8,7 @@ use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
 use super::{Client, list};
+use crate::oci::document::texts;
 use crate::oci::{
     Condition, Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Pointer, Repository,
     Store, Tag,
@@ -23,7 +24,7 @@ struct About {
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts")]
     annotations: BTreeMap<String, String>,
 }
 
