@@ -65,8 +65,7 @@ pub async fn copy_image(
     repository: &Repository,
     from: Option<&Repository>,
 ) -> Result<u64, Error> {
-    let manifest = document.manifest()?;
-    let blobs: Vec<Descriptor> = std::iter::once(manifest.config).chain(manifest.layers).collect();
+    let blobs = document.blobs()?;
     let (mut moved, mut round) = (0, 1);
     loop {
         let work: Vec<_> =
@@ -113,8 +112,7 @@ pub async fn image_stands(store: &dyn Store, repository: &Repository, image: &Di
         Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => return Ok(false),
         Err(error) => return Err(error),
     };
-    let manifest = document.manifest()?;
-    for blob in std::iter::once(manifest.config).chain(manifest.layers) {
+    for blob in document.blobs()? {
         if !blob_stands(store, repository, &blob).await? {
             return Ok(false);
         }

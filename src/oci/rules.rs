@@ -220,6 +220,20 @@ impl Contents {
     }
 }
 
+impl Document {
+    /// The blobs that must be where this manifest is: its configuration, and its layers but for those with addresses of
+    /// their own, which are fetched from there.
+    ///
+    /// # Errors
+    /// Where it is no manifest that follows the specification.
+    pub fn blobs(&self) -> Result<Vec<Descriptor>, Error> {
+        let contents = Contents::of(self)?;
+        let manifest = self.manifest()?;
+        let named = std::iter::once(manifest.config).chain(manifest.layers);
+        Ok(named.filter(|blob| contents.refers_to(&blob.digest)).collect())
+    }
+}
+
 /// Every digest that a document names anywhere but as its subject, also in fields that we do not know: what must
 /// stay as long as the document does. Nothing, where it is not JSON.
 pub(super) fn mentioned(document: &[u8]) -> Vec<Digest> {
@@ -380,8 +394,11 @@ mod tests {
             r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{config}","size":1}},
                 "layers":[{{"digest":"{layer}","size":1,"urls":["https://example.org/l"]}}]}}"#
         );
-        let contents = Contents::of(&Document::new(MediaType::MANIFEST, text)).expect("it is a manifest");
+        let manifest = Document::new(MediaType::MANIFEST, text);
+        let contents = Contents::of(&manifest).expect("it is a manifest");
         assert_eq!(contents.wanted.iter().map(|wanted| &wanted.digest).collect::<Vec<_>>(), [&config]);
+        let blobs = manifest.blobs().expect("it is a manifest");
+        assert_eq!(blobs.iter().map(|blob| &blob.digest).collect::<Vec<_>>(), [&config]);
     }
 
     #[test]

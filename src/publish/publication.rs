@@ -358,8 +358,7 @@ async fn read_manifest(source: &Source<'_>, platform: &Platform, image: &Platfor
 
 /// Configuration and layers of a manifest.
 pub(super) fn blobs_of(document: &Document) -> Result<Vec<Descriptor>> {
-    let manifest = document.manifest().map_err(|error| {
+    Ok(document.blobs().map_err(|error| {
         Diagnostic::surroundings(format!("{} is no manifest", document.digest())).caused_by(&error)
-    })?;
-    Ok(std::iter::once(manifest.config).chain(manifest.layers).collect())
+    })?)
 }

@@ -25,13 +25,15 @@ pub(super) async fn missing(
     });
     let named: Vec<_> =
         stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS_AT_ONCE).try_collect().await?;
-    let every: BTreeMap<&Digest, &Descriptor> =
-        named.iter().flat_map(|(_, blobs)| blobs.iter().flatten()).map(|blob| (&blob.digest, blob)).collect();
+    // Two images may disagree about the size of one blob, and then one of them is not whole.
+    let every = named.iter().flat_map(|(_, blobs)| blobs.iter().flatten());
+    let every: BTreeMap<(&Digest, u64), &Descriptor> =
+        every.map(|blob| ((&blob.digest, blob.size), blob)).collect();
     let looks = every.into_values().map(async |blob| {
         let stands = blob_stands(&*records.store, &records.scope, blob).await?;
-        Ok::<_, Error>((!stands).then_some(&blob.digest))
+        Ok::<_, Error>((!stands).then_some((&blob.digest, blob.size)))
     });
-    let gone: BTreeSet<&Digest> = { stream::iter(looks.collect::<Vec<_>>()) }
+    let gone: BTreeSet<(&Digest, u64)> = { stream::iter(looks.collect::<Vec<_>>()) }
         .buffer_unordered(LOOKS_AT_ONCE)
         .try_filter_map(async |gone| Ok(gone))
         .try_collect()
@@ -39,7 +41,7 @@ pub(super) async fn missing(
     let of_image = |(image, blobs): &(Digest, Option<Vec<Descriptor>>)| {
         let first = match blobs {
             None => image,
-            Some(blobs) => &blobs.iter().find(|blob| gone.contains(&blob.digest))?.digest,
+            Some(blobs) => &blobs.iter().find(|blob| gone.contains(&(&blob.digest, blob.size)))?.digest,
         };
         Some((image.clone(), first.clone()))
     };
@@ -54,8 +56,7 @@ async fn blobs(records: &Records, image: &Digest) -> Result<Option<Vec<Descripto
         Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => return Ok(None),
         Err(error) => return Err(error),
     };
-    let manifest = document.manifest().ok();
-    Ok(manifest.map(|manifest| std::iter::once(manifest.config).chain(manifest.layers).collect()))
+    Ok(document.blobs().ok())
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::oci::{Document, Layout, Manifest, MediaType, Store, fixture, image_stands};
+    use crate::oci::{Document, Layout, Manifest, MediaType, Memory, Store, fixture, image_stands};
 
     /// Put an image of these layers into a store.
     async fn image(records: &Records, layers: &[&str]) -> Document {
@@ -75,6 +76,44 @@ mod tests {
             blobs.push(fixture::blob(store, scope, MediaType::LAYER_GZIP, layer).await);
         }
         fixture::keep(store, scope, Document::of_manifest(&Manifest::new(config, blobs)), &[]).await
+    }
+
+    #[tokio::test]
+    async fn law_3_each_image_is_judged_by_the_sizes_that_it_names_itself() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let records = Records { store, scope: "scopes/trusted".parse().expect("a scope") };
+        let right = image(&records, &["shared"]).await;
+        let mut images: BTreeSet<Digest> = [right.digest().clone()].into();
+        // On both sides of the true size, so that no order lets one speak for the others.
+        let mut wrong = BTreeMap::new();
+        for size in [1, 99] {
+            let mut manifest = right.manifest().expect("a manifest");
+            manifest.layers[0].size = size;
+            let other = Document::of_manifest(&manifest);
+            records.store.write_document(&records.scope, &other, &[]).await.expect("taken");
+            images.insert(other.digest().clone());
+            wrong.insert(other.digest().clone(), Digest::of(b"shared"));
+        }
+        assert_eq!(missing(&records, images).await.expect("an answer"), wrong);
+    }
+
+    #[tokio::test]
+    async fn law_3_a_layer_that_is_fetched_from_elsewhere_is_not_missed() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let records = Records { store, scope: "scopes/trusted".parse().expect("a scope") };
+        let whole = image(&records, &["here"]).await;
+        let mut manifest: serde_json::Value = serde_json::from_slice(whole.bytes()).expect("JSON");
+        let elsewhere = serde_json::json!({
+            "mediaType": MediaType::LAYER_GZIP, "digest": Digest::of(b"there"), "size": 5,
+            "urls": ["https://example.org/layer"],
+        });
+        manifest["layers"].as_array_mut().expect("layers").push(elsewhere);
+        let image = Document::new(MediaType::MANIFEST, manifest.to_string());
+        records.store.write_document(&records.scope, &image, &[]).await.expect("taken");
+        let found = missing(&records, [image.digest().clone()].into()).await.expect("an answer");
+        assert_eq!(found, BTreeMap::new());
+        let stands = image_stands(&*records.store, &records.scope, image.digest()).await;
+        assert!(stands.expect("an answer"));
     }
 
     #[tokio::test]

@@ -184,8 +184,7 @@ impl Client {
             }
             return Ok(true);
         }
-        let manifest = document.manifest()?;
-        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        for blob in document.blobs()? {
             if self.blob_size(repository, &blob.digest).await?.is_none() {
                 return Ok(false);
             }
