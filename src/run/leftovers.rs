@@ -10,15 +10,17 @@ use super::job::passing_over_absence;
 const PREFIX: &str = "build-";
 /// How many tags are asked for at once.
 const PAGE: usize = 1000;
+/// How many times; the next run goes on with what is left.
+const PAGES: usize = 1000;
 
-/// Remove the tags of the builds of these runs from the scope; how many there were.
+/// Remove the tags of the builds of these runs from the scope, a million at most; how many there were.
 ///
 /// # Errors
 /// Where the store fails. One that lets nobody remove tags keeps them.
 pub(crate) async fn sweep_tags(records: &Records, is_meant: impl Fn(&RunId) -> bool) -> Result<usize, Error> {
     let mut removed = 0;
     let mut after: Tag = PREFIX.parse()?;
-    loop {
+    for _ in 0..PAGES {
         let page = records.store.tags(&records.scope, Some(&after), PAGE).await?;
         let ours = page.iter().take_while(|tag| tag.as_str().starts_with(PREFIX));
         let meant = |tag: &&Tag| RunId::of_build_tag(tag.as_str()).is_some_and(|run| is_meant(&run));
@@ -28,9 +30,10 @@ pub(crate) async fn sweep_tags(records: &Records, is_meant: impl Fn(&RunId) -> b
         }
         match page.last() {
             Some(last) if page.len() == PAGE && last.as_str().starts_with(PREFIX) => after = last.clone(),
-            _ => return Ok(removed),
+            _ => break,
         }
     }
+    Ok(removed)
 }
 
 #[cfg(test)]
