@@ -101,11 +101,15 @@ impl<'a> Drafting<'a> {
             let own = |one: &&Discovered| one.image == name.as_str() && one.variant.is_none();
             let by_name =
                 found.iter().find(own).or_else(|| all.iter().find(own)).map(|one| one.folder.clone());
-            let by_file = || {
-                let dockerfile = given(setting.dockerfile.as_ref())?;
-                discover::folder_by_file(name.as_str(), &dockerfile, self.texts.keys().copied())
+            let dockerfile = given(setting.dockerfile.as_ref());
+            let by_file =
+                || discover::folder_by_file(name.as_str(), dockerfile.as_ref()?, self.texts.keys().copied());
+            let has_file = |folder: &PathBuf| {
+                dockerfile.as_ref().is_none_or(|file| self.texts.contains_key(folder.join(file).as_path()))
             };
-            let folder = given(setting.folder.as_ref()).or(by_name).or_else(by_file);
+            // A folder of its name is its own only where the file that is named stands in it.
+            let own = by_name.clone().filter(has_file);
+            let folder = given(setting.folder.as_ref()).or(own).or_else(by_file).or(by_name);
             // A folder that is given another name than its own takes the folders below it along as variants.
             let renamed = all.iter().find(|one| Some(&one.folder) == folder.as_ref());
             let below: Vec<&Discovered> = renamed

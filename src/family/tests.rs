@@ -257,6 +257,19 @@ fn f_c7_circles_are_shown_whole() {
 }
 
 #[test]
+fn a_file_that_is_named_settles_which_folder_of_one_name_is_meant() {
+    let found = [("one/base/Dockerfile", "FROM x\n"), ("two/base/Containerfile", "FROM scratch\n")];
+    let config = "images = [\"two/*\"]\n[image.base]\ndockerfile = \"Containerfile\"\n";
+    let family = Family::resolve(&sources(Some(config), &found)).expect("a family");
+    let base = family.recipes().find(|recipe| recipe.unit.to_string() == "base").expect("the image");
+    assert_eq!(base.dockerfile, Path::new("two/base/Containerfile"));
+    let config = "[image.base]\ndockerfile = \"Containerfile\"\n";
+    let both = [found[0], ("one/base/Containerfile", "FROM scratch\n")];
+    let family = Family::resolve(&sources(Some(config), &both)).expect("a family");
+    assert_eq!(family.recipes().next().expect("one").dockerfile, Path::new("one/base/Containerfile"));
+}
+
+#[test]
 fn f_c8_what_is_configured_is_there() {
     check(
         Some("registry = \"q.io/o\"\n[image.bsae]\n[image.b.variants.x]\ndockerfile = \"Dockerfile.x\"\n"),
