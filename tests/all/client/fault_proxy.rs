@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     LoseReply,
     /// It is carried out; the head and so many bytes of the answer come, then a reset.
     CutReply(usize),
+    /// The same, then an end without a reset, as of a server that goes away in order.
+    EndReply(usize),
     /// The same, then silence.
     Stall(usize),
     /// It is carried out, after a while.
@@ -197,7 +199,7 @@ async fn serve(
                 let _ = client.set_zero_linger();
                 return None;
             }
-            Some(Fault::CutReply(kept) | Fault::Stall(kept)) => sent = *kept,
+            Some(Fault::CutReply(kept) | Fault::EndReply(kept) | Fault::Stall(kept)) => sent = *kept,
             Some(Fault::Change(change)) => reply = change(reply),
             _ => {}
         }
@@ -205,6 +207,10 @@ async fn serve(
         match fault {
             Some(Fault::CutReply(_)) => {
                 let _ = client.set_zero_linger();
+                return None;
+            }
+            Some(Fault::EndReply(_)) => {
+                let _ = client.shutdown().await;
                 return None;
             }
             Some(Fault::Stall(_)) => {

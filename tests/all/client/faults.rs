@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use polyarch::oci::{
-    Descriptor, Document, ErrorKind, Fixed, ImageIndex, Listener, Login, MediaType, Notice, Origin, Pointer,
-    Repository, Secret, Store, Taken, copy_document,
+    Descriptor, Document, ErrorKind, Fixed, ImageIndex, Listener, Login, MediaType, Memory, Notice, Origin,
+    Pointer, Repository, Secret, Store, Taken, copy_document,
 };
 
 use super::fault_proxy::{Fault, FaultProxy, Reply, Request, rule};
@@ -61,6 +61,16 @@ async fn f_r4_downloads_cut_at_every_edge() {
     }
     survives_pull("f_r4", || vec![rule(1, |request| request.is("GET", "/manifests/"), Fault::CutReply(9))])
         .await;
+}
+
+#[tokio::test]
+async fn f_r4_answers_that_end_early_and_in_order_are_gone_on_from() {
+    for kept in [0, 1, 1999] {
+        survives_pull("f_r4", || vec![rule(4, reads_layer, Fault::EndReply(kept))]).await;
+    }
+    let manifest = |request: &Request| request.is("GET", "/manifests/");
+    survives_pull("f_r4", || vec![rule(1, manifest, Fault::EndReply(9))]).await;
+    survives_push("f_r4", |_| vec![rule(3, |request| request.method != "HEAD", Fault::EndReply(0))]).await;
 }
 
 #[tokio::test]
@@ -270,6 +280,34 @@ async fn f_r13_a_document_said_to_be_endless_is_not_read() {
             FaultProxy::start(&registry.address, vec![rule(usize::MAX, reads, Fault::Change(endless))]).await;
         let error = image.pull(&client(&proxy)).await.map(drop).unwrap_err();
         assert_eq!((error.kind(), proxy.requests().len()), (ErrorKind::TooLarge, 1));
+    }
+}
+
+#[tokio::test]
+async fn f_r13_an_index_of_a_hundred_thousand_is_refused_before_it_is_sent_or_read() {
+    let image = Image::new().await;
+    let children = vec![image.document.descriptor(); 100_000];
+    let index = Document::of_index(&ImageIndex {
+        schema_version: 2,
+        media_type: Some(MediaType::INDEX.to_owned()),
+        artifact_type: None,
+        manifests: children,
+        subject: None,
+        annotations: std::collections::BTreeMap::new(),
+    });
+    let bytes: &'static [u8] = index.bytes().to_vec().leak();
+    for registry in Registry::both("f_r13").await {
+        image.push(&registry.client()).await.unwrap();
+        let many = Reply::of(200).with("content-type", MediaType::INDEX).body(bytes);
+        let reads = |request: &Request| request.is("GET", "/manifests/");
+        let rules = vec![rule(usize::MAX, reads, Fault::Answer(many))];
+        let proxy = FaultProxy::start(&registry.address, rules).await;
+        let error = image.pull(&client(&proxy)).await.map(drop).unwrap_err();
+        assert_eq!((error.kind(), proxy.requests().len()), (ErrorKind::TooLarge, 1));
+        let error = client(&proxy).write_document(&image.repository, &index, &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+        let error = Memory::new().write_document(&image.repository, &index, &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
     }
 }
 
