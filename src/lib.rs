@@ -9,6 +9,7 @@ mod config;
 mod family;
 mod record;
 mod plan;
+mod schedule;
 mod survey;
 mod event;
 mod engine;

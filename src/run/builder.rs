@@ -127,36 +127,3 @@ fn others(builders: &[Builder]) -> String {
         .collect();
     platforms.into_iter().collect::<Vec<_>>().join(" ")
 }
-
-/// The slots that are free.
-pub(super) struct Slots<'a> {
-    builders: &'a [Builder],
-    used: Vec<usize>,
-    emulation: Emulation,
-}
-
-impl<'a> Slots<'a> {
-    pub(super) fn new(builders: &'a [Builder], emulation: Emulation) -> Self {
-        Self { builders, used: vec![0; builders.len()], emulation }
-    }
-
-    /// Take a slot for a job: on a native builder if any builder is native to it, the emptiest first.
-    pub(super) fn take(&mut self, job: &JobId) -> Option<(usize, &'a Builder, Fit)> {
-        let fits = self.builders.iter().enumerate().filter_map(|(at, builder)| {
-            builder.fit(&job.platform, self.emulation).map(|fit| (fit, at, builder))
-        });
-        let fits: Vec<_> = fits.collect();
-        let best = fits.iter().map(|(fit, ..)| *fit).min()?;
-        let free = fits
-            .into_iter()
-            .filter(|(fit, at, builder)| *fit == best && self.used[*at] < builder.slots.max(1));
-        let (fit, at, builder) =
-            free.min_by_key(|(_, at, builder)| self.used[*at] * 100 / builder.slots.max(1))?;
-        self.used[at] += 1;
-        Some((at, builder, fit))
-    }
-
-    pub(super) fn release(&mut self, at: usize) {
-        self.used[at] -= 1;
-    }
-}

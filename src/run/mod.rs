@@ -1,13 +1,13 @@
-//! Carry a plan out: a pure queue, and one loop that owns all state.
+//! Carry a plan out: a scheduler, which is pure, and one loop that owns all state.
 
 mod adopt;
 mod bases;
 mod builder;
 mod check;
 mod context;
+mod dispatch;
 mod job;
 mod leftovers;
-mod queue;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use crate::diag::{Diagnostic, Kind, Problems};
 use crate::engine::{Redactor, RunId};
@@ -34,6 +35,7 @@ use crate::family::{Emulation, Family, JobId, Unit};
 use crate::oci::Digest;
 use crate::plan::{Decision, Facts, Plan, Planned};
 use crate::record::{ImageRecord, Passed, Records};
+use crate::schedule::Ticket;
 use crate::survey::Registries;
 
 pub(crate) use builder::Builder;
@@ -41,9 +43,9 @@ pub(crate) use check::HostTests;
 pub(crate) use leftovers::sweep_tags;
 
 use bases::Bases;
-use builder::{Fit, Slots};
+use builder::Fit;
+use dispatch::{Dispatch, Started};
 use job::{Failure, Work};
-use queue::Queue;
 
 /// How much longer than its time limit an engine may take to say that the time is over.
 const ENGINE_SLACK: Duration = Duration::from_secs(300);
@@ -129,15 +131,15 @@ pub(crate) async fn run(
     let mut running = FuturesUnordered::new();
     let mut stop = pin!(stop);
     loop {
-        while let Some(work) = state.next(&bases) {
+        while let Some((work, ticket)) = state.next(&bases) {
             running.push(async move {
                 let started = (session.clock)();
                 let result = tokio::select! {
-                    result = work.0.carry_out() => result,
-                    problem = work.0.builder.engine.lost() => Err(work.0.lost(problem)),
+                    result = work.carry_out() => result,
+                    problem = work.builder.engine.lost() => Err(work.lost(problem)),
                 };
                 let milliseconds = (session.clock)().saturating_sub(started);
-                (work, result, milliseconds)
+                (work, ticket, result, milliseconds)
             });
         }
         tokio::select! {
@@ -149,9 +151,10 @@ pub(crate) async fn run(
                 break;
             }
             ended = running.next() => match ended {
-                Some((work, result, milliseconds)) => state.ended(work, result, milliseconds),
+                Some((work, ticket, result, milliseconds)) => state.ended(&work, ticket, result, milliseconds),
                 None => break,
             },
+            () = state.time_to_look_again() => {}
         }
     }
     state.drain();
@@ -162,21 +165,14 @@ pub(crate) async fn run(
 struct State<'a> {
     session: &'a Session<'a>,
     plan: &'a Plan,
-    queue: Queue<JobId>,
-    slots: Slots<'a>,
+    dispatch: Dispatch<'a>,
+    begun: Instant,
     started: BTreeSet<JobId>,
-    /// The image keys that are being built: two units of the same inputs have one key, and it is built once.
-    building: BTreeSet<Digest>,
     /// What this run has built, by image key.
     built: BTreeMap<Digest, ImageRecord>,
-    /// Nothing new begins.
-    closed: bool,
     serial: usize,
     ran: Ran,
 }
-
-/// A job on its builder, with the slot to give back.
-struct Started<'a>(Work<'a>, usize);
 
 impl<'a> State<'a> {
     fn new(session: &'a Session<'a>, plan: &'a Plan) -> Self {
@@ -189,81 +185,68 @@ impl<'a> State<'a> {
                 reuse(session, &mut ran, job, passed);
             }
         }
-        let to_do: Vec<_> = plan
-            .order
-            .iter()
-            .filter(|job| !ran.passed.contains_key(job))
-            .map(|job| (job.clone(), plan.jobs[job].parents.clone()))
-            .collect();
-        let slots = Slots::new(session.builders, session.options.emulation);
-        let queue = Queue::new(&to_do);
+        let to_do = plan.order.iter().filter(|job| !ran.passed.contains_key(job)).cloned().collect();
+        let dispatch = Dispatch::new(to_do, plan, session.builders, &session.options);
         Self {
             session,
             plan,
-            queue,
-            slots,
+            dispatch,
+            begun: Instant::now(),
             started: BTreeSet::new(),
-            building: BTreeSet::new(),
             built: BTreeMap::new(),
-            closed: false,
             serial: 0,
             ran,
         }
     }
 
-    /// Start the best ready job that a builder has a slot for.
-    fn next(&mut self, bases: &'a Bases) -> Option<Started<'a>> {
+    /// Start the job that the scheduler has next for a builder.
+    fn next(&mut self, bases: &'a Bases) -> Option<(Work<'a>, Ticket)> {
         self.reuse_ready();
-        if self.closed {
-            return None;
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Started { job, builder, fit, ticket } = self.dispatch.next(now)?;
+        let planned = &self.plan.jobs[&job];
+        let recipe = self.session.family.recipe(&job.unit)?;
+        self.started.insert(job.clone());
+        self.serial += 1;
+        // Two units of the same inputs have one key, and it is built once.
+        let twin = self.built.get(&planned.key).cloned();
+        (self.session.show)(EventKind::JobStarted {
+            job: job.to_string(),
+            builder: builder.name.clone(),
+            emulated: fit == Fit::Emulated,
+            checks_only: twin.is_some() || matches!(planned.decision, Decision::Check(_)),
+        });
+        let work = Work {
+            session: self.session,
+            bases,
+            parents: self.parents(planned),
+            job,
+            recipe,
+            planned,
+            builder,
+            fit,
+            twin,
+            serial: self.serial,
+            kept: OnceLock::new(),
+        };
+        Some((work, ticket))
+    }
+
+    /// The scheduler lets a job wait for a faster builder, and no longer than this.
+    async fn time_to_look_again(&self) {
+        match self.dispatch.look_again() {
+            Some(then) => tokio::time::sleep_until(self.begun + Duration::from_millis(then)).await,
+            None => std::future::pending().await,
         }
-        for job in self.queue.ready() {
-            let planned = &self.plan.jobs[&job];
-            if self.building.contains(&planned.key) {
-                continue;
-            }
-            let recipe = self.session.family.recipe(&job.unit)?;
-            let Some((slot, builder, fit)) = self.slots.take(&job) else { continue };
-            self.queue.start(&job);
-            self.started.insert(job.clone());
-            self.building.insert(planned.key.clone());
-            self.serial += 1;
-            let twin = self.built.get(&planned.key).cloned();
-            (self.session.show)(EventKind::JobStarted {
-                job: job.to_string(),
-                builder: builder.name.clone(),
-                emulated: fit == Fit::Emulated,
-                checks_only: twin.is_some() || matches!(planned.decision, Decision::Check(_)),
-            });
-            let work = Work {
-                session: self.session,
-                bases,
-                parents: self.parents(planned),
-                job,
-                recipe,
-                planned,
-                builder,
-                fit,
-                twin,
-                serial: self.serial,
-                kept: OnceLock::new(),
-            };
-            return Some(Started(work, slot));
-        }
-        None
     }
 
     /// Jobs that records stand for, and that waited only for the checks of their parents, take no slot.
     fn reuse_ready(&mut self) {
         let plan = self.plan;
-        let reused = |job: JobId| match &plan.jobs[&job].decision {
-            Decision::Reuse(passed) => Some((job, passed)),
-            Decision::Check(_) | Decision::Build(_) => None,
-        };
-        while let Some((job, passed)) = self.queue.ready().into_iter().find_map(reused) {
-            self.queue.start(&job);
-            reuse(self.session, &mut self.ran, &job, passed);
-            self.queue.passed(&job);
+        while let Some(job) = self.dispatch.next_reused() {
+            if let Decision::Reuse(passed) = &plan.jobs[&job].decision {
+                reuse(self.session, &mut self.ran, &job, passed);
+            }
         }
     }
 
@@ -276,49 +259,42 @@ impl<'a> State<'a> {
         images.collect()
     }
 
-    fn ended(
-        &mut self,
-        Started(work, slot): Started<'a>,
-        result: Result<Passed, Failure>,
-        milliseconds: u64,
-    ) {
-        self.slots.release(slot);
+    fn ended(&mut self, work: &Work<'a>, ticket: Ticket, result: Result<Passed, Failure>, milliseconds: u64) {
         self.started.remove(&work.job);
-        self.building.remove(&work.planned.key);
         self.built.extend(work.kept.get().map(|image| (image.key.clone(), image.clone())));
         let job = work.job.clone();
-        let outcome = match result {
+        match result {
             Ok(passed) => {
-                self.queue.passed(&job);
                 let image = passed.image.image.to_string();
-                self.ran.passed.insert(job.clone(), passed);
-                match work.kept.get() {
+                let outcome = match work.kept.get() {
                     Some(_) => Outcome::Built { image },
                     None => Outcome::Checked { image },
-                }
+                };
+                self.tell_end(&job, outcome, milliseconds);
+                self.dispatch.passed(ticket);
+                self.ran.passed.insert(job, passed);
             }
             Err(failure) => {
                 let log = Some(work.log()).filter(|log| log.exists()).map(|log| log.display().to_string());
                 let image = failure.image.map(|image| image.to_string());
                 let reason = failure.problem.message.clone();
+                self.tell_end(&job, Outcome::Failed { reason, log, image }, milliseconds);
                 self.ran.failed.insert(job.clone(), failure.problem);
-                self.closed |= self.session.options.fail_fast;
-                Outcome::Failed { reason, log, image }
-            }
-        };
-        let failed = matches!(outcome, Outcome::Failed { .. });
-        (self.session.show)(EventKind::JobEnded { job: job.to_string(), outcome, milliseconds });
-        if failed {
-            for lost in self.queue.failed(&job) {
-                let outcome = Outcome::Skipped { because: job.to_string() };
-                (self.session.show)(EventKind::JobEnded { job: lost.to_string(), outcome, milliseconds: 0 });
-                self.ran.skipped.insert(lost, job.clone());
+                let lost = self.dispatch.failed(ticket);
+                for one in lost.skipped {
+                    self.tell_end(&one, Outcome::Skipped { because: job.to_string() }, 0);
+                    self.ran.skipped.insert(one, job.clone());
+                }
+                lost.cancelled.into_iter().for_each(|one| self.end_cancelled(one));
             }
         }
     }
 
+    fn tell_end(&self, job: &JobId, outcome: Outcome, milliseconds: u64) {
+        (self.session.show)(EventKind::JobEnded { job: job.to_string(), outcome, milliseconds });
+    }
+
     fn cancel(&mut self) {
-        self.closed = true;
         for job in std::mem::take(&mut self.started) {
             self.end_cancelled(job);
         }
@@ -326,16 +302,13 @@ impl<'a> State<'a> {
 
     /// What was never started, because the run was stopped or failed fast.
     fn drain(&mut self) {
-        for job in self.queue.drain(&self.started) {
-            if !self.ran.cancelled.contains(&job) {
-                self.end_cancelled(job);
-            }
+        for job in self.dispatch.drain() {
+            self.end_cancelled(job);
         }
     }
 
     fn end_cancelled(&mut self, job: JobId) {
-        let outcome = Outcome::Cancelled;
-        (self.session.show)(EventKind::JobEnded { job: job.to_string(), outcome, milliseconds: 0 });
+        self.tell_end(&job, Outcome::Cancelled, 0);
         self.ran.cancelled.insert(job);
     }
 }

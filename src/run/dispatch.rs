@@ -1,0 +1,119 @@
+//! The scheduler in the words of a plan: jobs by name, builders for machines.
+
+use std::collections::BTreeMap;
+
+use crate::family::{Emulation, JobId};
+use crate::plan::{Decision, Plan};
+use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
+
+use super::Options;
+use super::builder::{Builder, Fit};
+
+/// Which job starts next, and where.
+pub(super) struct Dispatch<'a> {
+    builders: &'a [Builder],
+    jobs: Vec<JobId>,
+    scheduler: Scheduler,
+}
+
+/// A job that starts.
+pub(super) struct Started<'a> {
+    pub(super) job: JobId,
+    pub(super) builder: &'a Builder,
+    pub(super) fit: Fit,
+    pub(super) ticket: Ticket,
+}
+
+/// The jobs that never start because of a failure.
+pub(super) struct Lost {
+    /// Since they stand on the job that failed.
+    pub(super) skipped: Vec<JobId>,
+    /// Since nothing more is to begin of its image.
+    pub(super) cancelled: Vec<JobId>,
+}
+
+impl<'a> Dispatch<'a> {
+    /// Of the jobs of a plan those that are left to do, parents before children.
+    pub(super) fn new(jobs: Vec<JobId>, plan: &Plan, builders: &'a [Builder], options: &Options) -> Self {
+        let machines = builders.iter().map(|builder| machine(builder, options.emulation)).collect();
+        let rules = Rules { fail_fast: options.fail_fast, ..Rules::default() };
+        let problem = Problem::new(scheduled(&jobs, plan), machines, rules);
+        let scheduler = Scheduler::new(&problem, problem.longest_paths().into());
+        Self { builders, jobs, scheduler }
+    }
+
+    /// The next job that starts, so many milliseconds after the beginning.
+    pub(super) fn next(&mut self, now: u64) -> Option<Started<'a>> {
+        let Start { job, machine, emulated, ticket } = self.scheduler.next(now)?;
+        let fit = if emulated { Fit::Emulated } else { Fit::Native };
+        Some(Started { job: self.jobs[job].clone(), builder: &self.builders[machine], fit, ticket })
+    }
+
+    /// When to ask for the next job although none has ended, in milliseconds after the beginning.
+    pub(super) fn look_again(&self) -> Option<u64> {
+        self.scheduler.look_again()
+    }
+
+    /// The next job that takes no builder; it passes at once.
+    pub(super) fn next_reused(&mut self) -> Option<JobId> {
+        let job = self.scheduler.weightless()?;
+        self.scheduler.passed_at_once(job);
+        Some(self.jobs[job].clone())
+    }
+
+    pub(super) fn passed(&mut self, ticket: Ticket) {
+        self.scheduler.passed(ticket);
+    }
+
+    pub(super) fn failed(&mut self, ticket: Ticket) -> Lost {
+        let Fallen { skipped, cancelled } = self.scheduler.failed(ticket).unwrap_or_default();
+        Lost { skipped: self.named(skipped), cancelled: self.named(cancelled) }
+    }
+
+    /// Nothing new begins; the jobs that were not started leave.
+    pub(super) fn drain(&mut self) -> Vec<JobId> {
+        let left = self.scheduler.drain();
+        self.named(left)
+    }
+
+    fn named(&self, jobs: Vec<usize>) -> Vec<JobId> {
+        jobs.into_iter().map(|job| self.jobs[job].clone()).collect()
+    }
+}
+
+fn machine(builder: &Builder, emulation: Emulation) -> Machine {
+    let emulated = match emulation {
+        Emulation::Allowed => builder.facts.emulated.clone(),
+        Emulation::Refused => Default::default(),
+    };
+    Machine {
+        native: builder.facts.native.clone(),
+        emulated,
+        slots: builder.slots,
+        labels: Default::default(),
+        disk: None,
+        speed: 100,
+    }
+}
+
+/// The jobs by their places in the list.
+fn scheduled(jobs: &[JobId], plan: &Plan) -> Vec<schedule::Job> {
+    let places: BTreeMap<&JobId, usize> = jobs.iter().enumerate().map(|(at, job)| (job, at)).collect();
+    let mut images = BTreeMap::new();
+    let mut products = BTreeMap::new();
+    let scheduled = jobs.iter().enumerate().map(|(at, job)| {
+        let planned = &plan.jobs[job];
+        let reused = matches!(planned.decision, Decision::Reuse(_));
+        let needs = Needs { platform: job.platform.clone(), labels: Default::default(), disk: 0 };
+        schedule::Job {
+            parents: planned.parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),
+            image: *images.entry(&job.unit).or_insert(at),
+            // What a record stands for makes nothing.
+            product: if reused { at } else { *products.entry(&planned.key).or_insert(at) },
+            needs: (!reused).then_some(needs),
+            native: 1,
+            emulated: 1,
+        }
+    });
+    scheduled.collect()
+}

@@ -1,0 +1,307 @@
+//! What starts where: small families, machines of many kinds, and every fault.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Job, Machine, Needs, Problem, Rules, Scheduler, Start};
+
+fn platform(name: &str) -> crate::oci::Platform {
+    format!("linux/{name}").parse().unwrap()
+}
+
+/// A job of an image on a platform, after others, that takes so long natively and ten times as long by emulation.
+fn job(image: usize, on: &str, parents: &[usize], native: u64) -> Job {
+    let needs = Needs { platform: platform(on), labels: BTreeSet::new(), disk: 0 };
+    Job {
+        parents: parents.to_vec(),
+        image,
+        product: usize::MAX - image * 2 - usize::from(on == "arm64"),
+        needs: Some(needs),
+        native,
+        emulated: native * 10,
+    }
+}
+
+fn machine(native: &[&str], emulated: &[&str], slots: usize) -> Machine {
+    let set = |names: &[&str]| names.iter().map(|name| platform(name)).collect();
+    Machine {
+        native: set(native),
+        emulated: set(emulated),
+        slots,
+        labels: BTreeSet::new(),
+        disk: None,
+        speed: 100,
+    }
+}
+
+fn fast(speed: u32) -> Machine {
+    Machine { speed, ..machine(&["amd64"], &[], 1) }
+}
+
+fn ruled(jobs: Vec<Job>, machines: Vec<Machine>, rules: Rules) -> Scheduler {
+    let problem = Problem::new(jobs, machines, rules);
+    Scheduler::new(&problem, problem.longest_paths().into())
+}
+
+fn scheduler(jobs: Vec<Job>, machines: Vec<Machine>) -> Scheduler {
+    ruled(jobs, machines, Rules::default())
+}
+
+/// All that starts now.
+fn starts(scheduler: &mut Scheduler, now: u64) -> Vec<Start> {
+    std::iter::from_fn(|| scheduler.next(now)).collect()
+}
+
+/// The jobs and machines of all that starts now.
+fn pairs(scheduler: &mut Scheduler, now: u64) -> Vec<(usize, usize)> {
+    starts(scheduler, now).iter().map(|start| (start.job, start.machine)).collect()
+}
+
+/// Independent jobs of amd64.
+fn loose(times: &[u64]) -> Vec<Job> {
+    times.iter().enumerate().map(|(at, time)| job(at, "amd64", &[], *time)).collect()
+}
+
+#[test]
+fn the_longest_remaining_path_goes_first() {
+    let jobs = vec![
+        job(0, "amd64", &[], 5),
+        job(1, "amd64", &[], 1),
+        job(2, "amd64", &[1], 7),
+        job(3, "amd64", &[], 6),
+    ];
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 1)]);
+    let mut order = Vec::new();
+    while let Some(start) = scheduler.next(0) {
+        order.push(start.job);
+        assert!(scheduler.passed(start.ticket));
+    }
+    assert_eq!(order, [1, 2, 3, 0]);
+    assert!(scheduler.is_over());
+}
+
+#[test]
+fn a_native_machine_goes_before_one_that_emulates_even_if_it_is_busy() {
+    let machines = || vec![machine(&["arm64"], &["amd64"], 4), machine(&["amd64"], &[], 1)];
+    let mut native = scheduler(loose(&[1, 1]), machines());
+    let first = starts(&mut native, 0);
+    assert_eq!((first.len(), first[0].machine, first[0].emulated), (1, 1, false));
+    native.lost(1);
+    let then = starts(&mut native, 0);
+    assert!(then.len() == 2 && then.iter().all(|start| start.machine == 0 && start.emulated));
+}
+
+#[test]
+fn a_child_goes_where_the_layers_of_its_parents_are() {
+    let jobs = vec![job(0, "amd64", &[], 9), job(1, "amd64", &[], 8), job(2, "amd64", &[1], 1)];
+    let machines = vec![machine(&["amd64"], &[], 2), machine(&["amd64"], &[], 2)];
+    let mut scheduler = scheduler(jobs, machines);
+    let first = starts(&mut scheduler, 0);
+    assert_eq!((first[0].machine, first[1].machine), (0, 1), "the emptier machine first");
+    first.iter().for_each(|start| assert!(scheduler.passed(start.ticket)));
+    assert_eq!(pairs(&mut scheduler, 1), [(2, 1)]);
+}
+
+#[test]
+fn labels_and_disk_are_needed_and_disk_is_shared_by_what_is_at_work() {
+    let mut jobs = loose(&[3, 2, 1]);
+    for (at, disk) in [(0, 20), (1, 20)] {
+        jobs[at].needs.as_mut().unwrap().disk = disk;
+    }
+    jobs[2].needs.as_mut().unwrap().labels.insert("gpu".to_owned());
+    let mut labelled = machine(&["amd64"], &[], 4);
+    labelled.labels.insert("gpu".to_owned());
+    labelled.disk = Some(10);
+    let roomy = Machine { disk: Some(30), ..machine(&["amd64"], &[], 4) };
+    let mut scheduler = scheduler(jobs, vec![labelled, roomy]);
+    let first = starts(&mut scheduler, 0);
+    assert_eq!(first.iter().map(|start| (start.job, start.machine)).collect::<Vec<_>>(), [(0, 1), (2, 0)]);
+    scheduler.passed(first[0].ticket);
+    assert_eq!(pairs(&mut scheduler, 0), [(1, 1)], "the second waits until the first gives its disk back");
+}
+
+#[test]
+fn f_g14_a_hundredfold_slower_machine_is_used_only_where_that_ends_earlier() {
+    let mut few = scheduler(loose(&[10, 10, 10]), vec![fast(1), fast(100)]);
+    let start = starts(&mut few, 0);
+    assert_eq!((start.len(), start[0].machine), (1, 1), "waiting thirty is better than a thousand");
+    assert!(few.passed(start[0].ticket));
+    assert_eq!(starts(&mut few, 10).len(), 1);
+
+    let mut many = scheduler(loose(&[10; 150]), vec![fast(50), fast(100)]);
+    let start = starts(&mut many, 0);
+    assert_eq!(start.iter().map(|start| start.machine).collect::<Vec<_>>(), [1, 0], "half as fast is of use");
+}
+
+#[test]
+fn f_g14_a_job_that_waits_for_a_stalled_machine_goes_to_the_slow_one_in_the_end() {
+    let mut scheduler = scheduler(loose(&[10, 10]), vec![fast(10), fast(100)]);
+    assert_eq!(pairs(&mut scheduler, 0), [(0, 1)]);
+    assert_eq!(scheduler.look_again(), Some(100), "ten for the first and ninety more by the slow one");
+    assert_eq!(pairs(&mut scheduler, 99), []);
+    let mut now = 99;
+    for _ in 0..3 {
+        now = scheduler.look_again().expect("it does not wait for ever");
+        if pairs(&mut scheduler, now) == [(1, 0)] {
+            break;
+        }
+    }
+    assert!(scheduler.next(now).is_none() && now < 300, "{now}");
+}
+
+#[test]
+fn the_barrier_makes_children_wait_for_all_platforms() {
+    let jobs = || {
+        vec![
+            job(0, "amd64", &[], 1),
+            job(0, "arm64", &[], 9),
+            job(1, "amd64", &[0], 1),
+            job(1, "arm64", &[1], 1),
+        ]
+    };
+    let machines = || vec![machine(&["amd64"], &[], 2), machine(&["arm64"], &[], 2)];
+    let after_amd64 = |rules: Rules| {
+        let mut scheduler = ruled(jobs(), machines(), rules);
+        let first = starts(&mut scheduler, 0);
+        let amd64 = first.iter().find(|start| start.job == 0).unwrap();
+        assert!(scheduler.passed(amd64.ticket));
+        let then = pairs(&mut scheduler, 1);
+        let arm64 = first.iter().find(|start| start.job == 1).unwrap();
+        (then, scheduler.failed(arm64.ticket).unwrap().skipped)
+    };
+    assert_eq!(after_amd64(Rules::default()), (vec![(2, 0)], vec![3]));
+    let barrier = Rules { barrier: true, ..Rules::default() };
+    assert_eq!(after_amd64(barrier), (vec![], vec![2, 3]), "nothing is joined, so that nothing stands on it");
+}
+
+#[test]
+fn i_b8_a_failure_takes_its_descendants_and_nothing_else() {
+    let jobs = vec![
+        job(0, "amd64", &[], 1),
+        job(1, "amd64", &[], 1),
+        job(2, "amd64", &[0, 1], 1),
+        job(3, "amd64", &[2], 1),
+        job(4, "amd64", &[1], 1),
+    ];
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 2)]);
+    let first = starts(&mut scheduler, 0);
+    let of = |job: usize| first.iter().find(|start| start.job == job).unwrap().ticket;
+    assert_eq!(scheduler.failed(of(0)).unwrap().skipped, [2, 3]);
+    assert_eq!(scheduler.failed(of(0)), None, "once");
+    scheduler.passed(of(1));
+    assert_eq!(pairs(&mut scheduler, 1), [(4, 0)]);
+}
+
+#[test]
+fn fail_fast_stops_the_run_or_the_image() {
+    let jobs = || {
+        vec![
+            job(0, "amd64", &[], 9),
+            job(0, "amd64", &[], 3),
+            job(1, "amd64", &[1], 1),
+            job(2, "amd64", &[], 2),
+        ]
+    };
+    let one = || vec![machine(&["amd64"], &[], 1)];
+    let first_fails = |rules: Rules| {
+        let mut jobs = jobs();
+        jobs.iter_mut().enumerate().for_each(|(at, job)| job.product = at);
+        let mut scheduler = ruled(jobs, one(), rules);
+        let first = scheduler.next(0).unwrap();
+        let fallen = scheduler.failed(first.ticket).unwrap();
+        (fallen.cancelled, pairs(&mut scheduler, 1), scheduler.drain())
+    };
+    assert_eq!(first_fails(Rules::default()), (vec![], vec![(1, 0)], vec![2, 3]));
+    let all = Rules { fail_fast: true, ..Rules::default() };
+    assert_eq!(first_fails(all), (vec![], vec![], vec![1, 2, 3]));
+    let image = Rules { fail_fast_images: BTreeSet::from([0]), ..Rules::default() };
+    assert_eq!(first_fails(image), (vec![1, 2], vec![(3, 0)], vec![]));
+}
+
+#[test]
+fn f_g10_what_a_lost_machine_reports_later_does_not_count() {
+    let jobs = vec![job(0, "amd64", &[], 5), job(1, "amd64", &[0], 5)];
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 1), machine(&["amd64"], &[], 1)]);
+    let first = scheduler.next(0).unwrap();
+    assert_eq!(scheduler.lost(first.machine), [first]);
+    let second = scheduler.next(20).unwrap();
+    assert_eq!((second.job, second.machine), (0, 1), "it is moved");
+    scheduler.returned(first.machine);
+    assert!(!scheduler.passed(first.ticket) && scheduler.failed(first.ticket).is_none());
+    assert!(!scheduler.again(first.ticket));
+    assert_eq!(scheduler.next(21), None, "nothing starts because of it");
+    assert!(scheduler.passed(second.ticket));
+    assert_eq!(scheduler.next(22).map(|start| start.job), Some(1));
+}
+
+#[test]
+fn a_machine_that_keeps_failing_goes_last_and_its_jobs_elsewhere() {
+    let jobs = loose(&[9, 8, 7, 6, 5, 4]);
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 1), machine(&["amd64"], &[], 1)]);
+    let mut first = starts(&mut scheduler, 0);
+    for failed in 0..3 {
+        let on_first = first.iter().find(|start| start.machine == 0).unwrap();
+        assert_eq!(on_first.job, [0, 2, 3][failed]);
+        assert!(scheduler.again(on_first.ticket));
+        first = starts(&mut scheduler, 1);
+        assert!(
+            first.iter().all(|start| start.job != 0),
+            "job 0 waits for the machine that it has not failed on"
+        );
+    }
+    let (bad, good) = (first[0], 1);
+    assert_eq!(bad.machine, 0, "it is used as long as nothing better is free");
+    scheduler.again(bad.ticket);
+    scheduler.lost(good);
+    assert!(!pairs(&mut scheduler, 2).is_empty(), "and where nothing else is left");
+}
+
+#[test]
+fn what_nobody_can_do_is_told_and_given_up() {
+    let jobs = vec![job(0, "arm64", &[], 1), job(1, "arm64", &[0], 1), job(2, "amd64", &[], 1)];
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 1), machine(&["arm64"], &[], 1)]);
+    scheduler.lost(1);
+    assert_eq!(pairs(&mut scheduler, 0), [(2, 0)]);
+    assert_eq!(scheduler.stranded(), [0]);
+    let mut later = scheduler.clone();
+    later.returned(1);
+    assert_eq!((later.stranded(), pairs(&mut later, 1)), (vec![], vec![(0, 1)]));
+    assert_eq!(scheduler.given_up(0).skipped, [1]);
+    assert!(scheduler.stranded().is_empty());
+}
+
+#[test]
+fn of_two_jobs_that_make_the_same_one_waits() {
+    let mut jobs = loose(&[5, 4, 3]);
+    jobs[0].product = 7;
+    jobs[1].product = 7;
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 4)]);
+    let first = starts(&mut scheduler, 0);
+    assert_eq!(first.iter().map(|start| start.job).collect::<Vec<_>>(), [0, 2]);
+    scheduler.again(first[0].ticket);
+    let second = starts(&mut scheduler, 1);
+    assert_eq!(second.len(), 1);
+    assert_eq!(scheduler.failed(second[0].ticket), Some(Default::default()));
+    assert_eq!(starts(&mut scheduler, 2).len(), 1, "whatever became of the other");
+}
+
+#[test]
+fn what_takes_no_machine_passes_when_its_parents_have() {
+    let mut jobs = vec![job(0, "amd64", &[], 5), job(1, "amd64", &[0], 5), job(2, "amd64", &[1], 5)];
+    jobs[1].needs = None;
+    let mut scheduler = scheduler(jobs, vec![machine(&["amd64"], &[], 1)]);
+    assert_eq!(scheduler.weightless(), None);
+    let first = scheduler.next(0).unwrap();
+    scheduler.passed(first.ticket);
+    assert_eq!((scheduler.weightless(), scheduler.next(1)), (Some(1), None));
+    scheduler.passed_at_once(1);
+    assert_eq!(scheduler.next(1).map(|start| start.job), Some(2));
+}
+
+#[test]
+fn a_job_of_no_machine_at_all_is_no_reason_to_stop() {
+    let problem = Problem::new(loose(&[1]), Vec::new(), Rules::default());
+    let mut scheduler = Scheduler::new(&problem, Arc::from([0]));
+    assert_eq!((scheduler.next(0), scheduler.look_again()), (None, None));
+    assert_eq!((scheduler.stranded(), scheduler.drain()), (vec![0], vec![0]));
+}
