@@ -20,7 +20,7 @@ use crate::run::{self, Builder, HostTests, Ran, Session};
 
 use super::plan::{Planning, What};
 use super::recorder::{self, Recorder};
-use super::{Context, Ended, fleet, publish, registries, room, secrets, sign};
+use super::{Context, Ended, fleet, preview, publish, registries, room, secrets, sign};
 
 /// How often elapsed times are drawn again.
 const TICK: Duration = Duration::from_millis(100);
@@ -66,7 +66,7 @@ impl Options {
     fn wanted(&self) -> publish::Wanted {
         publish::Wanted {
             to: self.to.clone(),
-            dry_run: false,
+            dry_run: self.dry_run,
             allow_rollback: false,
             sign_key: self.sign_key.clone(),
         }
@@ -77,7 +77,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
     if options.dry_run {
         context.ui.data(&super::plan::view(&planning).to_text());
-        return Ok(Ended::Well);
+        return match options.publish {
+            true => dry_publication(context, options, &planning).await,
+            false => Ok(Ended::Well),
+        };
     }
     planning.shelf.writable()?;
     refuse(context, &planning)?;
@@ -112,6 +115,18 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     recorder.show(EventKind::RunEnded { exit_code: code });
     finish(context, options, &planning, &recorder, code);
     ended
+}
+
+/// What would be published: where nothing is to be built exactly, else as far as it is known.
+async fn dry_publication(context: &Context, options: &Options, planning: &Planning) -> Result<Ended> {
+    let wanted = options.wanted();
+    if planning.plan.to_build() + planning.plan.to_check() == 0 {
+        let passed = publish::standing(&planning.plan);
+        return publish::publish(context, planning, passed, &wanted, &|_| {}).await;
+    }
+    let target = publish::target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
+    context.ui.data(&preview::foreseen(planning, &target)?);
+    Ok(Ended::Well)
 }
 
 /// What can be seen to fail before anything is built, all of it together: images from outside that are not there or

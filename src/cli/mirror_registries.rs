@@ -80,7 +80,24 @@ async fn bring_one(
     published: &[Publication],
     mirror: &MirrorRegistry,
 ) -> Result<()> {
-    let (planning, target) = (carrying.planning, target(context, mirror)?);
+    let (target, prepared) = prepared(context, carrying.planning, store, published, mirror).await?;
+    let scope = trusted();
+    let source = Source { store, repository: &scope, within_target: false };
+    carrying.carry_out(context, &prepared, &source, &target).await
+}
+
+/// What is published as it goes to a mirror, with the way there.
+///
+/// # Errors
+/// Where the mirror, or the store, fails.
+pub(super) async fn prepared(
+    context: &Context,
+    planning: &Planning,
+    store: &dyn Store,
+    published: &[Publication],
+    mirror: &MirrorRegistry,
+) -> Result<(Target, Vec<Publication>)> {
+    let target = target(context, mirror)?;
     let scope = trusted();
     let source = Source { store, repository: &scope, within_target: false };
     let releases = published.iter().map(|one| one.release().renamed(&mirror.repositories)).collect();
@@ -90,11 +107,11 @@ async fn bring_one(
     let homes = context.signals.unless_stopped(settling).await?;
     let preparing = Publication::prepare_each(releases, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
-    carrying.carry_out(context, &prepared, &source, &target).await
+    Ok((target, prepared))
 }
 
 /// Each problem, and that it is one of a mirror.
-fn incomplete(mirror: &MirrorRegistry, problems: &Problems) -> Problems {
+pub(super) fn incomplete(mirror: &MirrorRegistry, problems: &Problems) -> Problems {
     let again = "run the same command again: it does what is missing";
     let message =
         format!("the mirror {} is incomplete; where the family is published it is complete", mirror.registry);

@@ -18,6 +18,7 @@ mod mirrored;
 mod place;
 mod mirror_registries;
 mod plan;
+mod preview;
 mod publications;
 mod publish;
 mod publisher;

@@ -5,17 +5,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Problems, Result, count};
+use crate::diag::{Diagnostic, Problems, Result};
 use crate::event::EventKind;
 use crate::family::{Differences, Family, JobId, Together, Unit};
 use crate::oci::Digest;
 use crate::plan::{Decision, Plan, Request};
 use crate::publish::{
-    Homes, Publication, Release, RunFacts, Source, Totals, assemble, of_other_keys, refused_differences,
+    Homes, Publication, Release, RunFacts, Source, assemble, of_other_keys, refused_differences,
     shown_differences, units,
 };
 use crate::record::Passed;
-use crate::report::size;
 
 use super::carrying::Carrying;
 use super::plan::{Planning, What};
@@ -23,7 +22,7 @@ use super::publisher::{Moment, publisher};
 use super::sign::Signing;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
-use super::{Context, Ended, mirror_registries, mirrored, recorder, registries, sign};
+use super::{Context, Ended, mirror_registries, mirrored, preview, recorder, registries};
 
 /// Join the platforms and publish what the store holds for this tree
 #[derive(Debug, Args)]
@@ -177,9 +176,11 @@ pub(super) async fn publish(
     let homes = context.signals.unless_stopped(settled_homes(family, &target)).await?;
     let preparing = Publication::prepare_each(units, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
+    // Told above, each with its reason; what can be published is.
+    let ended = if complete { Ended::Well } else { Ended::With(1) };
     if wanted.dry_run {
-        context.ui.data(&dry_run(planning, wanted, &prepared));
-        return Ok(Ended::Well);
+        preview::show(context, planning, wanted, &*store, &prepared, &target).await?;
+        return Ok(ended);
     }
     if nothing {
         context.ui.note("nothing to publish");
@@ -198,8 +199,7 @@ pub(super) async fn publish(
     };
     carrying.carry_out(context, &prepared, &source, &target).await?;
     mirror_registries::bring(context, &carrying, &*store, &prepared, wanted).await?;
-    // Told above, each with its reason; what could be published is.
-    Ok(if complete { Ended::Well } else { Ended::With(1) })
+    Ok(ended)
 }
 
 /// Where the journals of a family are: in the repository of its first image, or each in its own.
@@ -217,36 +217,6 @@ pub(super) fn homes(family: &Family) -> Result<Homes> {
 pub(super) async fn settled_homes(family: &Family, target: &Target) -> Result<Homes> {
     let candidates = family.repositories().map(|(_, repository)| repository.clone()).collect();
     homes(family)?.settled(candidates, target.towards()).await
-}
-
-/// Every step in its order, and what they come to.
-fn dry_run(planning: &Planning, wanted: &Wanted, prepared: &[Publication]) -> String {
-    let steps = prepared.iter().flat_map(Publication::steps).map(|step| format!("{step}\n"));
-    let (tags, content): (Vec<String>, Vec<String>) = steps.partition(|step| step.starts_with("tag "));
-    let signed = prepared.iter().map(|one| sign::steps(&planning.workspace, wanted, one.release()));
-    let mirrors = mirror_registries::mirrors(planning, wanted.to.as_deref());
-    [
-        content.concat(),
-        signed.collect::<Vec<_>>().concat(),
-        tags.concat(),
-        mirror_registries::steps(mirrors, prepared),
-        total(Publication::totals(prepared)),
-    ]
-    .concat()
-}
-
-/// The last line of `--dry-run`.
-fn total(totals: Totals) -> String {
-    format!(
-        "total     {} on {}: {} ({}), {}, {}, {}\n",
-        count(totals.images, "image"),
-        count(totals.platforms, "platform"),
-        count(totals.blobs, "blob"),
-        size(totals.bytes),
-        count(totals.manifests, "manifest"),
-        count(totals.indexes, "index"),
-        count(totals.tags, "tag"),
-    )
 }
 
 /// Shows how many bytes went out while content is brought to a target.
@@ -329,7 +299,7 @@ async fn released(
 }
 
 /// The units that are published: those selected, or all.
-fn selected_units(planning: &Planning) -> BTreeSet<Unit> {
+pub(super) fn selected_units(planning: &Planning) -> BTreeSet<Unit> {
     match planning.request.selected.is_empty() {
         true => planning.workspace.family.recipes().map(|recipe| recipe.unit.clone()).collect(),
         false => planning.request.selected.iter().map(|job| job.unit.clone()).collect(),

@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     After,
     /// No answer ever comes.
     Silence,
+    /// It is refused for want of rights.
+    Denied,
 }
 
 /// A store around another.
@@ -66,11 +68,15 @@ impl Watch {
         work: impl Future<Output = Result<T, Error>> + Send,
     ) -> Result<T, Error> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let failed = || Err(Error::new(ErrorKind::Passing, format!("call {call} was cut off")));
+        let kind = match self.failure {
+            Failure::Denied => ErrorKind::Denied,
+            Failure::Before | Failure::After | Failure::Silence => ErrorKind::Passing,
+        };
+        let failed = || Err(Error::new(kind, format!("call {call} was cut off")));
         if call >= self.fails_from && self.failure == Failure::Silence {
             return std::future::pending().await;
         }
-        if call > self.fails_from || (call == self.fails_from && self.failure == Failure::Before) {
+        if call > self.fails_from || (call == self.fails_from && self.failure != Failure::After) {
             return failed();
         }
         let result = work.await?;

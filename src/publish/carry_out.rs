@@ -82,13 +82,14 @@ impl Publication {
         self.tell_withheld(target, listener);
         let draft = self.draft();
         let page = transaction.look(&draft).await?;
-        self.stands_on_published(target, &page, Open::Counts).await?;
+        self.stands_on_published(target, &page, Open::Counts, &[]).await?;
         let bytes = self.bring_content(source, target, listener).await?;
         let policy =
             |moves: &[Move]| Problems::check(immutable_violations(&self.release, target.registry, moves));
         // What was open before may have been put back.
-        let recheck =
-            |page: Page| async move { self.stands_on_published(target, &page, Open::DoesNot).await }.boxed();
+        let recheck = |page: Page| {
+            async move { self.stands_on_published(target, &page, Open::DoesNot, &[]).await }.boxed()
+        };
         let begun = transaction.begin(page, &draft, &policy, &recheck).await?;
         let mover =
             Mover { target, documents: self.documents(), progress, listener, stay: Default::default() };
@@ -104,7 +105,7 @@ impl Publication {
     }
 
     /// What the journal is to say.
-    fn draft(&self) -> Draft {
+    pub(super) fn draft(&self) -> Draft {
         let moves = self.tags.iter().filter_map(|step| match step {
             Step::Tag { repository, tag, document } => Some(Move {
                 repository: repository.clone(),
@@ -262,7 +263,7 @@ async fn confirm_document(step: &Step, target: Target<'_>) -> Result<(), Diagnos
     }
 }
 
-async fn has_document(
+pub(super) async fn has_document(
     store: &dyn Store,
     repository: &Repository,
     document: &Document,

@@ -10,6 +10,7 @@ use super::carry_out::problem;
 use super::desk::{Desk, Page};
 use super::journal::{Entry, State};
 use super::publication::{Publication, Target};
+use super::release::ReleaseImage;
 
 /// Journals that were read, newest first, by the repository that has them.
 type Read = BTreeMap<Repository, Vec<Entry>>;
@@ -24,7 +25,8 @@ pub(super) enum Open {
 }
 
 impl Publication {
-    /// Refuses a child whose parent was never published. `page` is what the list of this publication says.
+    /// Refuses a child whose parent was never published. `page` is what the list of this publication says; `earlier` are
+    /// images that count as published.
     ///
     /// # Errors
     /// Of kind [`Kind::Policy`]; and where the target fails.
@@ -33,12 +35,14 @@ impl Publication {
         target: Target<'_>,
         page: &Page,
         open: Open,
+        earlier: &[&ReleaseImage],
     ) -> Result<()> {
         let images = &self.release.images;
         let mut read = Read::new();
         for image in images {
             for (platform, one) in &image.platforms {
-                let absent = |parent: &str| images.iter().all(|image| image.unit.to_string() != parent);
+                let brought = || images.iter().chain(earlier.iter().copied());
+                let absent = |parent: &str| brought().all(|image| image.unit.to_string() != parent);
                 for (parent, digest) in one.parents.iter().filter(|(parent, _)| absent(parent)) {
                     let home = self.homes.of(parent);
                     if let Some(home) = home.filter(|home| !read.contains_key(*home)) {

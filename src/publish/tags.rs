@@ -73,6 +73,49 @@ pub(super) fn of_image(
     Ok(tags)
 }
 
+/// A tag that an image will have once it is built, as far as that is known before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreseen {
+    /// The tag; of a tagger with the places that it fills, as `python-{0}`.
+    pub(crate) tag: String,
+    /// The platforms of what it will point at.
+    pub(crate) platforms: Vec<Platform>,
+    /// A tagger gives it.
+    pub(crate) by_tagger: bool,
+}
+
+/// The tags of an image before it is built.
+///
+/// # Errors
+/// Where a common template makes none.
+pub(crate) fn foreseen(recipe: &Recipe, policy: &TagPolicy, facts: &RunFacts) -> Result<Vec<Foreseen>> {
+    let (common, _) = common_values(recipe, facts)?;
+    let common = common.into_iter().map(|value| (value, false));
+    let values = common.chain(templates(recipe).into_iter().map(|value| (value.to_owned(), true)));
+    let all: Vec<Platform> = recipe.platforms.keys().cloned().collect();
+    let mut found = Vec::new();
+    for (value, by_tagger) in values {
+        let own = format!("{}{value}", recipe.tag_prefix());
+        let of_platforms = all.iter().map(|platform| Foreseen {
+            tag: policy.platform_tag(platform, &own),
+            platforms: vec![platform.clone()],
+            by_tagger,
+        });
+        found.extend(of_platforms);
+        found.push(Foreseen { tag: own, platforms: all.clone(), by_tagger });
+    }
+    Ok(found)
+}
+
+/// The templates of an image's taggers, in their order.
+fn templates(recipe: &Recipe) -> Vec<&str> {
+    let templates = recipe.checks.iter().filter_map(|check| match &check.kind {
+        CheckKind::Tagger { template, .. } => Some(template.as_str()),
+        _ => None,
+    });
+    templates.collect()
+}
+
 /// Merged tags where all platforms agree; else what the policy says.
 fn merge(
     recipe: &Recipe,
@@ -172,12 +215,7 @@ fn platform_values(
     passed: &Passed,
     common: &[String],
 ) -> Result<Vec<String>> {
-    let templates: Vec<&str> = { recipe.checks.iter() }
-        .filter_map(|check| match &check.kind {
-            CheckKind::Tagger { template, .. } => Some(template.as_str()),
-            _ => None,
-        })
-        .collect();
+    let templates = templates(recipe);
     let own = passed.checks.tags.iter().enumerate().map(|(at, value)| match value.parse::<Tag>() {
         Ok(_) => Ok(value.clone()),
         Err(error) => {

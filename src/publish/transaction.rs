@@ -250,12 +250,7 @@ impl<'a> Transaction<'a> {
     /// Waits until nobody publishes, or completes what nobody works on. `None` where the list is to be read again.
     async fn alone(&self, page: Page, since: u64) -> Result<Option<Page>> {
         let Some((open, until)) = page.journal.open() else { return Ok(Some(page)) };
-        let holder = match &open.state {
-            State::Open { holder, .. } => holder.as_str(),
-            _ => "",
-        };
-        let is_alive = until > self.now() / 1_000 && !(self.publisher.is_gone)(holder);
-        if !is_alive {
+        if !self.is_alive(open, until) {
             let open = open.clone();
             return self.complete(page, &open).await;
         }
@@ -263,6 +258,15 @@ impl<'a> Transaction<'a> {
         (self.listener)(EventKind::PublicationAwaited { id: open.id.clone() });
         tokio::time::sleep(LOOK).await;
         Ok(None)
+    }
+
+    /// Whether somebody may still work on an open publication.
+    pub(super) fn is_alive(&self, open: &Listed, until_seconds: u64) -> bool {
+        let holder = match &open.state {
+            State::Open { holder, .. } => holder.as_str(),
+            _ => "",
+        };
+        until_seconds > self.now() / 1_000 && !(self.publisher.is_gone)(holder)
     }
 
     /// Completes a publication that nobody works on any more.
@@ -412,7 +416,13 @@ impl<'a> Transaction<'a> {
     }
 
     /// The journal of this publication. What it does not bring itself stands as the newest says that holds.
-    fn entry(&self, page: &Page, draft: &Draft, places: &[Option<Digest>], before: Option<&Entry>) -> Entry {
+    pub(super) fn entry(
+        &self,
+        page: &Page,
+        draft: &Draft,
+        places: &[Option<Digest>],
+        before: Option<&Entry>,
+    ) -> Entry {
         let is_other = |one: &&Brought| draft.images.iter().all(|own| own.unit != one.unit);
         let others = before.into_iter().flat_map(|before| &before.images).filter(is_other);
         let tags = draft.tags.iter().zip(places);
@@ -438,7 +448,12 @@ impl<'a> Transaction<'a> {
 
     /// The list where the newest publication has put every tag to where it is to be: that one stands at this generation
     /// too. `None` where it has not.
-    fn stands_again(&self, page: &Page, (newest, before): (Listed, Entry), entry: &Entry) -> Option<Journal> {
+    pub(super) fn stands_again(
+        &self,
+        page: &Page,
+        (newest, before): (Listed, Entry),
+        entry: &Entry,
+    ) -> Option<Journal> {
         let put = |one: &Move| {
             let same = |other: &&Move| other.repository == one.repository && other.tag == one.tag;
             before.tags.iter().find(same).is_some_and(|other| other.new == one.new)
@@ -449,7 +464,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The newest publication that has brought anything, and was not and is not to be taken back.
-    async fn newest(&self, page: &Page, draft: &Draft) -> Result<Option<(Listed, Entry)>> {
+    pub(super) async fn newest(&self, page: &Page, draft: &Draft) -> Result<Option<(Listed, Entry)>> {
         let holds = |listed: &&Listed| {
             !matches!(listed.state, State::Undone | State::RolledBack(_))
                 && draft.rolls_back.as_ref() != Some(&listed.id)
@@ -458,7 +473,7 @@ impl<'a> Transaction<'a> {
         Ok(Some((listed.clone(), self.read_entry(listed).await?)))
     }
 
-    async fn read_entry(&self, listed: &Listed) -> Result<Entry> {
+    pub(super) async fn read_entry(&self, listed: &Listed) -> Result<Entry> {
         let read = self.desk.entry(listed).await;
         Ok(read.map_err(|error| problem(&format!("read the journal of {}", listed.id), self.target, error))?)
     }
@@ -489,7 +504,7 @@ impl<'a> Transaction<'a> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unread(&self, error: Error) -> crate::diag::Problems {
+    pub(super) fn unread(&self, error: Error) -> crate::diag::Problems {
         problem(&format!("read the publications of {}", self.desk.repository), self.target, error).into()
     }
 

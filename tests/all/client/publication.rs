@@ -259,7 +259,10 @@ async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
     assert_eq!(before.len(), 6);
     let _ = run(&place, &publish).await.well();
 
+    let dry = run(&place, &[&publish[..], &["--dry-run"]].concat()).await.ended(4);
+    assert!(dry.stdout.contains("tag       strict/tool:latest to sha256:"), "{}", dry.stdout);
     place.write("tool/Dockerfile", &format!("{FOUNDATION}LABEL another=one\n"));
+    assert_eq!(dry.stderr.matches("is immutable, and would change").count(), 3, "{}", dry.stderr);
     let _ = run(&place, &["build"]).await.well();
     let refused = run(&place, &publish).await.ended(4);
     for tag in ["v1", "386-v1", "amd64-v1"] {
@@ -269,6 +272,8 @@ async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
     assert!(!refused.stderr.contains("latest is immutable"), "{}", refused.stderr);
     assert_eq!(digests().await, before, "nothing moved");
     place.write("polyarch.toml", &configuration.replace("\"v1\"", "\"v2\""));
+    let dry = run(&place, &[&publish[..], &["--dry-run"]].concat()).await.well();
+    assert!(dry.stdout.contains("\nto do     nothing: all of it is there\n"), "{}", dry.stdout);
     let _ = run(&place, &publish).await.well();
     assert_eq!(digests().await.len(), 9, "what is new is published");
 }
@@ -293,5 +298,27 @@ async fn images_that_are_units_go_one_after_the_other_and_are_gone_on_with() {
         assert_eq!(answer.stderr.contains("1 of 2 publications"), code == 5, "{told}: {}", answer.stderr);
         let _ = run(&place, &["publish", "--to", &registry.address]).await.well();
         assert_eq!(tags(&registry, "strict/upon").await.len(), 3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_build_names_what_would_be_published() {
+    let configuration = format!(
+        "{CONFIGURATION}[tags]\ncommon = [\"latest\"]\n[image.tool]\n\
+         tags = [{{ tag = \"python-{{0}}\", run = \"true\" }}]\n"
+    );
+    let place =
+        Place::with(&[("polyarch.toml", &configuration), ("tool/Dockerfile", "FROM scratch\nCOPY a /\n")]);
+    place.write("tool/a", "a");
+    let dry = place.run(&["build", "--publish", "--dry-run", "--to", "127.0.0.1:1"]).well().stdout;
+    for line in [
+        "to 127.0.0.1:1, where all of it passes:",
+        "tag       strict/tool:latest for linux/386, linux/amd64",
+        "tag       strict/tool:amd64-latest for linux/amd64",
+        "tag       strict/tool:python-{0} for linux/386, linux/amd64; its tagger gives the value",
+    ] {
+        assert!(dry.lines().any(|one| one == line), "{line}: {dry}");
+    }
+    let one = place.run(&["build", "--publish", "--dry-run", "--platform", "linux/386"]).well().stdout;
+    assert!(one.contains("withheld  tool: linux/amd64 not selected, and no record stands for it"), "{one}");
+}
     }
 }
