@@ -15,7 +15,7 @@ use crate::publish::{Release, failure};
 use super::workshop::Target;
 use super::workspace::Workspace;
 
-pub(super) use check::{differences, public_keys};
+pub(super) use check::{public_keys, said};
 pub(super) use make::{Signing, steps, without_keys};
 
 /// How large the file of a key may be, in bytes.

@@ -3,20 +3,27 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
-use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::publish::{self, Publication, Source};
+use crate::diag::{Diagnostic, Kind, Problems, Result, count};
+use crate::oci::Digest;
+use crate::plan::Decision;
+use crate::publish::{self, Homes, Publication, Row};
 
 use super::plan::{Planning, What};
-use super::publish::{homes, prepare, standing, target};
-use super::workshop::trusted;
-use super::{Context, Ended, mirror_registries, sign};
+use super::publish::{prepare, settled_homes, standing, target};
+use super::workshop::Target;
+use super::{Context, Ended, Format, mirror_registries, sign};
 
 /// Compare what is published with what this tree would publish
+///
+/// Tags, platforms, the configuration of each platform, sizes, and signatures where a public key is known. Nothing is
+/// written: the right to read is enough.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   polyarch verify
-  polyarch verify base-notebook --to 127.0.0.1:5000")]
+  polyarch verify base-notebook --to 127.0.0.1:5000
+  polyarch verify --format json | jq '.rows[] | select(.verdict != \"equal\")'")]
 pub(super) struct Options {
     #[command(flatten)]
     what: What,
@@ -26,75 +33,145 @@ pub(super) struct Options {
     /// Check signatures by the public key in this file
     #[arg(long, value_name = "FILE")]
     verify_key: Option<PathBuf>,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
-/// How many differences are told one by one.
-const DIFFERENCES_SHOWN: usize = 20;
+/// What was seen at the registry and its mirrors.
+#[derive(Default)]
+struct Seen {
+    rows: Vec<Row>,
+    /// Publications that are open, each with the registry.
+    unfinished: Vec<(String, String)>,
+}
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = Planning::make(context, &options.what).await?;
-    let refused = planning.plan.refused_as_emulated();
-    let missing: Vec<Diagnostic> = planning
-        .request
-        .selected
-        .iter()
-        .chain(planning.plan.order.iter().filter(|_| planning.request.selected.is_empty()))
-        .filter(|job| !matches!(planning.plan.jobs[*job].decision, crate::plan::Decision::Reuse(_)))
-        .map(|job| match refused.contains(job) {
-            true => {
-                let why = "it, or an image that it stands on, was made by emulation, which is refused here";
-                Diagnostic::new(Kind::Failed, format!("no record stands for {job}"))
-                    .because(why)
-                    .hint("use it all the same: polyarch verify --emulate=allow")
-            }
-            false => {
-                Diagnostic::new(Kind::Failed, format!("{job} is not built")).hint("build it: polyarch build")
-            }
-        })
-        .collect();
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
-    let passed = standing(&planning.plan);
-    let publication = prepare(context, &planning, passed, &target).await?;
+    let publication = prepare(context, &planning, standing(&planning.plan), &target).await?;
     let keys = sign::public_keys(context, &planning.workspace, options.verify_key.as_deref())?;
     let kinds = sign::kinds(&planning.workspace);
-    let mut differences = publish::verify(&publication, target.towards()).await?;
-    if let Some(keys) = &keys {
-        differences.extend(sign::differences(keys, kinds, publication.release(), &target).await?);
-    }
-    let source_scope = trusted();
-    for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
-        let target = mirror_registries::target(context, mirror)?;
-        let source =
-            Source { store: &*planning.shelf.store, repository: &source_scope, within_target: false };
-        let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
-        let release = publication.release().renamed(&mirror.repositories);
-        let there = Publication::prepare(release, &homes, &source).await?;
-        differences.extend(publish::verify(&there, target.towards()).await?);
+    let mut seen = Seen::default();
+    let mut look = async |publication: &Publication, homes: &Homes, target: &Target| -> Result<()> {
+        seen.rows.extend(publish::verify(publication, target.towards()).await?);
         if let Some(keys) = &keys {
-            differences.extend(sign::differences(keys, kinds, there.release(), &target).await?);
+            seen.rows.extend(sign::said(keys, kinds, publication.release(), target).await?);
+        }
+        let open = publish::unfinished(target.towards(), homes.all()).await?;
+        seen.unfinished.extend(open.into_iter().map(|id| (target.name.clone(), id)));
+        Ok(())
+    };
+    let homes = settled_homes(&planning.workspace.family, &target).await?;
+    look(&publication, &homes, &target).await?;
+    let all = [publication];
+    for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
+        let prepared = mirror_registries::prepared(context, &planning, &*planning.shelf.store, &all, mirror);
+        let (target, there) = prepared.await?;
+        for publication in &there {
+            look(publication, publication.homes(), &target).await?;
         }
     }
+    let [publication] = &all;
+    let missing = missing(&planning, publication);
+    match options.format {
+        Format::Text => context.ui.data(&table(&seen.rows, context.common.quiet)),
+        Format::Json => context.ui.data(&as_json(&target, &seen, &missing, keys.is_some())),
+    }
+    for (registry, id) in &seen.unfinished {
+        let message = format!("the publication {id} at {registry} is under way, or was cut off");
+        context.ui.warning(&Diagnostic::warning(message).hint("complete it: polyarch publish"));
+    }
+    let mut found = missing;
+    let differences = seen.rows.iter().filter(|row| !row.is_equal()).count();
+    if differences > 0 {
+        let what = format!("{} is not as planned: {}", target.name, count(differences, "difference"));
+        found.push(Diagnostic::new(Kind::Failed, what));
+    }
+    if let Some(last) = found.last_mut() {
+        last.hints.push("see what would be done: polyarch publish --dry-run".to_owned());
+    }
+    Problems::check(found)?;
+    let signed = if keys.is_some() { ", all signed" } else { "" };
+    let tags = count(publication.release().tag_count(), "tag");
+    if let Format::Text = options.format {
+        context.ui.data(&format!("{} equals the plan: {tags}{signed}\n", target.name));
+    }
+    Ok(Ended::Well)
+}
+
+/// What is not there to be compared: jobs that no record stands for, and mirrors of which it is not known what they copy.
+fn missing(planning: &Planning, publication: &Publication) -> Vec<Diagnostic> {
+    let refused = planning.plan.refused_as_emulated();
+    let selected = &planning.request.selected;
+    let order = planning.plan.order.iter().filter(|_| selected.is_empty());
+    let missing = selected.iter().chain(order);
+    let missing = missing.filter(|job| !matches!(planning.plan.jobs[*job].decision, Decision::Reuse(_)));
+    let missing = missing.map(|job| match refused.contains(job) {
+        true => {
+            let why = "it, or an image that it stands on, was made by emulation, which is refused here";
+            Diagnostic::new(Kind::Failed, format!("no record stands for {job}"))
+                .because(why)
+                .hint("use it all the same: polyarch verify --emulate=allow")
+        }
+        false => {
+            Diagnostic::new(Kind::Failed, format!("{job} is not built")).hint("build it: polyarch build")
+        }
+    });
     let family = &planning.workspace.family;
     let copies = publication.release().withheld.iter().filter(|one| family.mirrors.contains_key(&one.unit));
     let unknown = copies.map(|one| {
         let message = format!("it is not known what the mirror `{}` is a copy of", one.unit);
         Diagnostic::new(Kind::Failed, message).because(&one.reason)
     });
-    let missing = missing.into_iter().chain(unknown);
-    let hidden = differences.len().saturating_sub(DIFFERENCES_SHOWN);
-    let shown = differences.into_iter().take(DIFFERENCES_SHOWN);
-    let shown = shown.map(|difference| Diagnostic::new(Kind::Failed, difference.to_string()));
-    let more = (hidden > 0).then(|| {
-        Diagnostic::new(Kind::Failed, format!("and {} more", crate::diag::count(hidden, "difference")))
+    missing.chain(unknown).collect()
+}
+
+/// A line for each thing that was looked at; with `brief` for each that is not as it should be.
+fn table(rows: &[Row], brief: bool) -> String {
+    let cells = rows.iter().filter(|row| !brief || !row.is_equal()).map(|row| {
+        let [what, expected, found] = [&row.what, &row.expected, &row.found].map(|text| shortened(text));
+        [row.image.clone(), what, expected, found, row.verdict.word().to_owned()]
     });
-    let mut found: Vec<Diagnostic> = missing.chain(shown).chain(more).collect();
-    if let Some(last) = found.last_mut() {
-        last.hints.push("see what would be done: polyarch publish --dry-run".to_owned());
+    let mut cells: Vec<[String; 5]> = cells.collect();
+    if !cells.is_empty() {
+        cells.insert(0, ["IMAGE", "TAG OR PLATFORM", "EXPECTED", "FOUND", "VERDICT"].map(str::to_owned));
     }
-    let tags = publication.release().tag_count();
-    Problems::check(found)?;
-    let signed = if keys.is_some() { ", all signed" } else { "" };
-    let tags = crate::diag::count(tags, "tag");
-    context.ui.data(&format!("{} equals the plan: {tags}{signed}\n", target.name));
-    Ok(Ended::Well)
+    let mut widths = [0; 5];
+    for line in &cells {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let lines = cells.iter().map(|line| {
+        let padded = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    });
+    lines.collect()
+}
+
+/// A digest in its first digits; anything else as it is.
+fn shortened(text: &str) -> String {
+    text.parse::<Digest>().map_or_else(|_| text.to_owned(), |digest| digest.short().to_owned())
+}
+
+fn as_json(target: &Target, seen: &Seen, missing: &[Diagnostic], checks_signatures: bool) -> String {
+    let rows = seen.rows.iter().map(|row| {
+        json!({
+            "image": row.image,
+            "what": row.what,
+            "expected": row.expected,
+            "found": row.found,
+            "verdict": row.verdict.word(),
+        })
+    });
+    let answer = json!({
+        "registry": target.name,
+        "equal": missing.is_empty() && seen.rows.iter().all(Row::is_equal),
+        "signatures_checked": checks_signatures,
+        "missing": missing.iter().map(|one| &one.message).collect::<Vec<_>>(),
+        "unfinished": seen.unfinished.iter().map(|(_, id)| id).collect::<Vec<_>>(),
+        "rows": rows.collect::<Vec<_>>(),
+    });
+    format!("{answer:#}\n")
 }

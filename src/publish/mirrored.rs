@@ -221,7 +221,8 @@ mod tests {
                 }
                 carry_out(&publication, &store, &to).await.expect(&name);
                 assert_eq!(at(&to, "o/search", "7").await.as_ref(), Some(upstream.index.digest()), "{name}");
-                assert_eq!(verify(&publication, target(&to)).await.expect(&name), [], "{name}");
+                let rows = verify(&publication, target(&to)).await.expect(&name);
+                assert!(rows.iter().all(|row| row.is_equal()), "{name}: {rows:?}");
             }
         }
         let totals = Publication::totals(&[publication]);
@@ -282,7 +283,8 @@ mod tests {
         for unit in units(renamed, Together::Image) {
             let publication = prepared(unit, &homes.renamed(&names), &store).await;
             carry_out(&publication, &store, &to).await.expect("published");
-            assert_eq!(verify(&publication, target(&to)).await.expect("a look"), []);
+            let rows = verify(&publication, target(&to)).await.expect("a look");
+            assert!(rows.iter().all(|row| row.is_equal()), "{rows:?}");
         }
         assert_eq!(at(&to, "p/q/search", "7").await.as_ref(), Some(upstream.index.digest()));
         assert_eq!(at(&to, "o/search", "7").await, None);

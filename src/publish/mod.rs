@@ -52,7 +52,7 @@ pub(crate) use rollback::{Rollback, publications};
 pub(crate) use tags::{RunFacts, common_values, foreseen, render};
 pub(crate) use transaction::Publisher;
 pub(crate) use units::units;
-pub(crate) use verify::{Difference, DifferenceKind, verify};
+pub(crate) use verify::{Row, Verdict, unfinished, verify};
 
 #[cfg(test)]
 mod fixture;

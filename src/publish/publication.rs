@@ -239,6 +239,11 @@ impl Publication {
         self.release.images.first().and_then(|image| self.homes.of(&image.unit.to_string()))
     }
 
+    /// Where the journals are.
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
     /// What is published, and what is not.
     pub(crate) fn release(&self) -> &Release {
         &self.release

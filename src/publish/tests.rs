@@ -465,15 +465,42 @@ async fn verify_names_every_difference_and_writes_nothing() {
     let found = fixture.differences(&watched).await;
     assert_eq!(watched.writes(), Vec::<String>::new());
     assert_eq!(found.len(), 4, "{found:#?}");
-    assert!(found[0].starts_with("r.io/o/base:latest points at sha256:"), "{found:#?}");
+    assert!(found[0].starts_with("r.io/o/base latest: elsewhere, sha256:"), "{found:#?}");
+    assert_eq!(found[1], "r.io/o/base latest linux/amd64: lacking, nothing for linux/amd64");
+    assert_eq!(found[2], "r.io/o/base latest linux/arm64: lacking, nothing for linux/arm64");
+    assert!(found[3].starts_with("r.io/o/base v1: missing, nothing for sha256:"), "{found:#?}");
+}
+
+#[tokio::test]
+async fn verify_compares_configurations_sizes_and_content_with_what_names_them() {
+    let fixture = pair().await;
+    let (target, base): (_, Repository) = (Memory::new(), "o/base".parse().expect("repository"));
+    fixture.publish(&target).await.expect("published");
+    let release = fixture.assemble().expect("release");
+    let mut index = release.images[0].index.index().expect("an index");
+    let platforms: Vec<_> = index.manifests.iter().map(|one| one.platform.clone()).collect();
+    // Under the tag stands an index that says of each image that it is for the other platform.
+    index.manifests[0].platform.clone_from(&platforms[1]);
+    index.manifests[1].platform.clone_from(&platforms[0]);
+    let swapped = crate::oci::Document::of_index(&index);
+    target.write_document(&base, &swapped, &["latest".parse().expect("a tag")]).await.expect("written");
+    let found = fixture.differences(&target).await;
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[1].contains("latest linux/arm64: other-platform, a configuration for linux/amd64"));
+    assert!(found[2].contains("latest linux/amd64: other-platform, a configuration for linux/arm64"));
+
+    fixture.publish(&target).await.expect("published");
+    assert_eq!(fixture.differences(&target).await, Vec::<String>::new());
+    let lost = release.images[0].platforms[&AMD.parse().expect("a platform")].manifest.digest.clone();
+    target.remove_document(&base, &lost).await.expect("removed");
+    let found = fixture.differences(&target).await;
+    let told = format!("r.io/o/base linux/amd64: missing, nothing for {lost}");
     assert_eq!(
-        found[1..],
-        [
-            "r.io/o/base:latest lacks linux/amd64",
-            "r.io/o/base:latest lacks linux/arm64",
-            "r.io/o/base:v1 is missing",
-        ]
+        found.iter().filter(|one| one.contains(&lost.to_string())).collect::<Vec<_>>().len(),
+        3,
+        "{found:#?}"
     );
+    assert!(found.contains(&told), "{found:#?}");
 }
 
 #[tokio::test]

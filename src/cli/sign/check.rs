@@ -7,7 +7,7 @@ use crate::cli::Context;
 use crate::cli::workshop::Target;
 use crate::cli::workspace::Workspace;
 use crate::diag::Result;
-use crate::publish::{Difference, DifferenceKind, Release};
+use crate::publish::{Release, Row, Verdict};
 
 use super::{bytes_of, released, standings};
 
@@ -36,27 +36,25 @@ pub(in crate::cli) fn public_keys(
     }
 }
 
-/// What is not said of a release at a target, or not by one of these keys.
+/// Signatures and what else should be said of a release at a target, and whether one of these keys says it.
 ///
 /// # Errors
 /// Where the target fails.
-pub(in crate::cli) async fn differences(
+pub(in crate::cli) async fn said(
     keys: &[PublicKey],
     kinds: Kinds,
     release: &Release,
     target: &Target,
-) -> Result<Vec<Difference>> {
+) -> Result<Vec<Row>> {
     let found = standings(&released(release), kinds, Signer::Keys(keys), target).await?;
-    let difference = |(one, standing): (Wanted, Standing)| {
-        let why = match standing {
-            Standing::Stands => return None,
-            Standing::Missing => "is missing".to_owned(),
-            Standing::Refused(why) => {
-                format!("does not hold: {}", why.into_iter().collect::<Vec<_>>().join(", "))
-            }
+    let row = |(one, standing): (Wanted, Standing)| {
+        let (found, verdict) = match standing {
+            Standing::Stands => ("signed".to_owned(), Verdict::Equal),
+            Standing::Missing => ("nothing".to_owned(), Verdict::Missing),
+            Standing::Refused(why) => (why.into_iter().collect::<Vec<_>>().join(", "), Verdict::Untrusted),
         };
-        let reference = format!("{}/{}@{}", target.name, one.repository, one.subject);
-        Some(Difference { reference, kind: DifferenceKind::Unsaid { what: one.kind.name(), why } })
+        let image = format!("{}/{}", target.name, one.repository);
+        Row { image, what: one.subject.to_string(), expected: one.kind.name().to_owned(), found, verdict }
     };
-    Ok(found.into_iter().filter_map(difference).collect())
+    Ok(found.into_iter().map(row).collect())
 }

@@ -218,11 +218,9 @@ async fn s4_row_30_mirrors_get_the_same_once_the_first_registry_has_it() {
     assert_eq!(sorted(&second, "tool").await, Vec::<String>::new(), "the mirror that failed is not");
     assert_eq!(sorted(&third, "o/p/tool").await, expected, "the one after it is");
     let verified = run(&place, &["verify"]).await.ended(1);
-    assert!(
-        verified.stderr.contains(&format!("{}/tool:latest is missing", down.address)),
-        "{}",
-        verified.stderr
-    );
+    let of_mirror = format!("{}/tool ", down.address);
+    let missing = verified.stdout.lines().filter(|line| line.starts_with(&of_mirror));
+    assert!(missing.clone().any(|line| line.contains(" latest ") && line.ends_with("  missing")));
 
     let _ = run(&place, &["publish"]).await.well();
     assert_eq!(sorted(&second, "tool").await, expected, "the same command completes it");
@@ -259,12 +257,12 @@ async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
     assert_eq!(before.len(), 6);
     let _ = run(&place, &publish).await.well();
 
+    place.write("tool/Dockerfile", &format!("{FOUNDATION}LABEL another=one\n"));
+    let _ = run(&place, &["build"]).await.well();
     let dry = run(&place, &[&publish[..], &["--dry-run"]].concat()).await.ended(4);
     assert!(dry.stdout.contains("tag       strict/tool:latest to sha256:"), "{}", dry.stdout);
-    place.write("tool/Dockerfile", &format!("{FOUNDATION}LABEL another=one\n"));
-    assert_eq!(dry.stderr.matches("is immutable, and would change").count(), 3, "{}", dry.stderr);
-    let _ = run(&place, &["build"]).await.well();
     let refused = run(&place, &publish).await.ended(4);
+    assert_eq!(dry.stderr.matches("is immutable, and would change").count(), 3, "{}", dry.stderr);
     for tag in ["v1", "386-v1", "amd64-v1"] {
         let told = format!("the tag {}/strict/tool:{tag} is immutable, and would change", registry.address);
         assert!(refused.stderr.contains(&told), "{tag}: {}", refused.stderr);
@@ -272,10 +270,10 @@ async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
     assert!(!refused.stderr.contains("latest is immutable"), "{}", refused.stderr);
     assert_eq!(digests().await, before, "nothing moved");
     place.write("polyarch.toml", &configuration.replace("\"v1\"", "\"v2\""));
-    let dry = run(&place, &[&publish[..], &["--dry-run"]].concat()).await.well();
-    assert!(dry.stdout.contains("\nto do     nothing: all of it is there\n"), "{}", dry.stdout);
     let _ = run(&place, &publish).await.well();
     assert_eq!(digests().await.len(), 9, "what is new is published");
+    let dry = run(&place, &[&publish[..], &["--dry-run"]].concat()).await.well();
+    assert!(dry.stdout.contains("\nto do     nothing: all of it is there\n"), "{}", dry.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,6 +296,8 @@ async fn images_that_are_units_go_one_after_the_other_and_are_gone_on_with() {
         assert_eq!(answer.stderr.contains("1 of 2 publications"), code == 5, "{told}: {}", answer.stderr);
         let _ = run(&place, &["publish", "--to", &registry.address]).await.well();
         assert_eq!(tags(&registry, "strict/upon").await.len(), 3);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_build_names_what_would_be_published() {
@@ -319,6 +319,4 @@ async fn a_dry_run_of_a_build_names_what_would_be_published() {
     }
     let one = place.run(&["build", "--publish", "--dry-run", "--platform", "linux/386"]).well().stdout;
     assert!(one.contains("withheld  tool: linux/amd64 not selected, and no record stands for it"), "{one}");
-}
-    }
 }
