@@ -383,6 +383,10 @@ impl<'a> Transaction<'a> {
         if allow_older || generation >= page.journal.highest {
             return Ok(());
         }
+        // Another, such as the same command at the same time, has done already what this one is to do.
+        if draft.rolls_back.is_none() && self.stands(draft).await? {
+            return Ok(());
+        }
         for listed in &page.journal.listed {
             if listed.generation <= generation || listed.state == State::Undone {
                 continue;
@@ -401,6 +405,12 @@ impl<'a> Transaction<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether every tag is where it is to be.
+    async fn stands(&self, draft: &Draft) -> Result<bool> {
+        let places = places(self.target, &draft.tags).await.map_err(|stuck| self.unseen(stuck))?;
+        Ok(draft.tags.iter().zip(places).all(|(one, place)| one.new == place))
     }
 
     /// The name of this publication: another, where the same command has published here before.

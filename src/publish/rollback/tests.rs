@@ -71,6 +71,16 @@ async fn i_p4_tm20_an_older_publication_is_refused_unless_it_is_let() {
 }
 
 #[tokio::test]
+async fn i_p4_an_older_publication_of_what_stands_already_is_done_and_writes_nothing() {
+    let target = Memory::new();
+    let family = family("1").await;
+    family.publish_as(&target, &publisher(2)).await.expect("published");
+    let watched = Watched::new(target);
+    let published = family.publish_as(&watched, &publisher(1)).await.expect("it stands");
+    assert_eq!((published.tags_moved, watched.writes()), (0, Vec::new()));
+}
+
+#[tokio::test]
 async fn i_p4_an_older_publication_of_other_tags_is_let() {
     let target = Memory::new();
     let mut branch = family("1").await;
