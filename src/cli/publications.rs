@@ -56,32 +56,25 @@ pub(super) struct RollbackOptions {
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let (workspace, target) = place(context, options.to.as_deref())?;
-    let mut all: BTreeMap<(u64, String), Listed> = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
     let homes = settled_homes(&workspace.family, &target).await?;
     for home in homes.all() {
         for listed in publications(target.towards(), home).await? {
-            // One command that publishes each image by itself has written one journal for each.
-            let key = (listed.begun_seconds, listed.id.clone());
-            match all.get_mut(&key) {
-                Some(one) => {
-                    one.images += listed.images;
-                    one.tags += listed.tags;
-                }
-                None => drop(all.insert(key, listed)),
-            }
+            all.entry(listed.id.clone()).or_default().push(listed);
         }
     }
-    let newest_first: Vec<&Listed> = all.values().rev().collect();
+    let mut newest_first: Vec<Several> = all.into_values().filter_map(Several::of).collect();
+    newest_first.sort_by_key(|one| std::cmp::Reverse((one.first.begun_seconds, one.first.id.clone())));
     match options.format {
         Format::Json => {
-            let all: Vec<_> = newest_first.into_iter().map(as_json).collect();
+            let all: Vec<_> = newest_first.iter().map(as_json).collect();
             context.ui.data(&format!("{:#}\n", json!(all)));
         }
         Format::Text if newest_first.is_empty() => {
             context.ui.note(&format!("nothing was published to {} yet", target.name));
         }
         Format::Text => {
-            let lines: String = newest_first.into_iter().map(|one| format!("{}\n", line(one))).collect();
+            let lines: String = newest_first.iter().map(|one| format!("{}\n", line(one))).collect();
             context.ui.data(&lines);
         }
     }
@@ -136,17 +129,49 @@ fn place(context: &Context, to: Option<&str>) -> Result<(Workspace, Target)> {
     Ok((workspace, target))
 }
 
-fn line(listed: &Listed) -> String {
+/// What one command has published: one journal, or where each image is published by itself one for each repository.
+struct Several {
+    /// The first of them, with the images and tags of all.
+    first: Listed,
+    /// Their states, each once.
+    states: Vec<State>,
+}
+
+impl Several {
+    fn of(mut all: Vec<Listed>) -> Option<Self> {
+        all.sort_by_key(|one| one.begun_seconds);
+        let mut states: Vec<State> = Vec::new();
+        for one in &all {
+            if states.iter().all(|state| state_name(state) != state_name(&one.state)) {
+                states.push(one.state.clone());
+            }
+        }
+        let images = all.iter().map(|one| one.images).sum();
+        let tags = all.iter().map(|one| one.tags).sum();
+        let first = all.into_iter().next()?;
+        Some(Self { first: Listed { images, tags, ..first }, states })
+    }
+}
+
+fn line(several: &Several) -> String {
+    let listed = &several.first;
     let what = match &listed.rolls_back {
         Some(back) => format!("rolls back {back}"),
         None => count(listed.images, "image"),
     };
+    let state = match &several.states[..] {
+        [state] => state_words(state),
+        states => {
+            let parts = states.iter().map(|state| format!("in part {}", state_words(state)));
+            parts.collect::<Vec<_>>().join("; ")
+        }
+    };
     let commit = listed.commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
-    format!("{}  {}: {what}, {}{commit}", listed.id, state(listed), count(listed.tags, "tag"))
+    format!("{}  {state}: {what}, {}{commit}", listed.id, count(listed.tags, "tag"))
 }
 
-fn state(listed: &Listed) -> String {
-    match &listed.state {
+fn state_words(state: &State) -> String {
+    match state {
         State::Open { .. } => "under way, or cut off".to_owned(),
         State::Done => "published".to_owned(),
         State::Undone => "refused, nothing was published".to_owned(),
@@ -154,13 +179,25 @@ fn state(listed: &Listed) -> String {
     }
 }
 
-fn as_json(listed: &Listed) -> serde_json::Value {
-    let state = match &listed.state {
+fn state_name(state: &State) -> &'static str {
+    match state {
         State::Open { .. } => "open",
         State::Done => "published",
         State::Undone => "undone",
         State::RolledBack(_) => "rolled-back",
+    }
+}
+
+fn as_json(several: &Several) -> serde_json::Value {
+    let listed = &several.first;
+    let state = match &several.states[..] {
+        [state] => state_name(state),
+        _ => "mixed",
     };
+    let rolled_back_by = several.states.iter().find_map(|state| match state {
+        State::RolledBack(by) => Some(by),
+        _ => None,
+    });
     json!({
         "id": listed.id,
         "state": state,
@@ -169,9 +206,34 @@ fn as_json(listed: &Listed) -> serde_json::Value {
         "tags": listed.tags,
         "commit": listed.commit,
         "rolls_back": listed.rolls_back,
-        "rolled_back_by": match &listed.state {
-            State::RolledBack(by) => Some(by),
-            _ => None,
-        },
+        "rolled_back_by": rolled_back_by,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::Generation;
+
+    fn listed(begun_seconds: u64, images: usize, state: State) -> Listed {
+        let id = "20261121T110203Z-3fa9".to_owned();
+        let generation = Generation::default();
+        let (rolls_back, commit, digest) = (None, None, None);
+        Listed { id, state, generation, begun_seconds, images, tags: 3, rolls_back, commit, digest, size: 0 }
+    }
+
+    #[test]
+    fn what_one_command_has_published_image_by_image_is_one_line() {
+        let all = vec![listed(7, 2, State::Done), listed(5, 1, State::Done)];
+        let several = Several::of(all).expect("there are two");
+        assert_eq!(line(&several), "20261121T110203Z-3fa9  published: 3 images, 6 tags");
+        assert_eq!(as_json(&several)["begun_seconds"], 5);
+        let back = State::RolledBack("b".to_owned());
+        let several = Several::of(vec![listed(5, 1, State::Done), listed(7, 1, back)]).expect("two");
+        assert!(line(&several).contains("  in part published; in part rolled back by b: 2 images"));
+        assert_eq!(
+            (&as_json(&several)["state"], &as_json(&several)["rolled_back_by"]),
+            (&"mixed".into(), &"b".into())
+        );
+    }
 }

@@ -144,7 +144,7 @@ impl<'a> Transaction<'a> {
             let again = before.filter(|_| stands).and_then(|before| self.stands_again(&page, before, &entry));
             let (journal, is_written) = match again {
                 Some(journal) => (journal, false),
-                None => (self.opened(&page, &entry).await?, true),
+                None => (self.opened(&page, &entry, draft).await?, true),
             };
             if !is_written && journal == page.journal {
                 return Ok(Begun { entry, places, is_written });
@@ -449,9 +449,10 @@ impl<'a> Transaction<'a> {
     }
 
     /// The list with this publication open in it, its journal brought.
-    async fn opened(&self, page: &Page, entry: &Entry) -> Result<Journal> {
+    async fn opened(&self, page: &Page, entry: &Entry, draft: &Draft) -> Result<Journal> {
         let bytes = entry.bytes().map_err(|error| self.unwritten(error))?;
-        let listed = entry.listed(self.open_state(), &bytes);
+        // Those that it only carries on from before are not counted.
+        let listed = Listed { images: draft.images.len(), ..entry.listed(self.open_state(), &bytes) };
         self.desk.bring(page, bytes).await.map_err(|error| self.unwritten(error))?;
         Ok(page.journal.with(listed))
     }

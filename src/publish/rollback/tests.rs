@@ -81,6 +81,17 @@ async fn i_p4_an_older_publication_of_what_stands_already_is_done_and_writes_not
 }
 
 #[tokio::test]
+async fn what_a_publication_only_carries_on_is_not_counted_as_its_own() {
+    let target = Memory::new();
+    family("1").await.publish_as(&target, &publisher(1)).await.expect("published");
+    let mut leaf = family("2").await;
+    leaf.family.order.retain(|unit| unit.to_string() == "base");
+    leaf.publish_as(&target, &publisher(2)).await.expect("published");
+    let listed = publications(towards(&target), &home()).await.expect("a list");
+    assert_eq!(listed.iter().map(|one| one.images).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
 async fn i_p4_an_older_publication_of_other_tags_is_let() {
     let target = Memory::new();
     let mut branch = family("1").await;
