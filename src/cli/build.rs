@@ -36,6 +36,9 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) what: What,
+    /// Build the chosen images although records stand for them
+    #[arg(long)]
+    no_reuse: bool,
     /// Go on to publish what was built
     #[arg(long)]
     publish: bool,
@@ -74,7 +77,8 @@ impl Options {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
+    let planning = Planning::make_anew(context, &options.what, options.no_reuse);
+    let planning = context.signals.unless_stopped(planning).await?;
     if options.dry_run {
         context.ui.data(&super::plan::view(&planning).to_text());
         return match options.publish {

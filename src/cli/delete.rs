@@ -54,6 +54,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         prepared.iter().flat_map(|(_, removals, _)| removals.absent.clone()).collect();
     // Some may be gone because this very command was stopped on its way.
     let all: usize = wanted.values().map(|(_, unwanted)| unwanted.len()).sum();
+    let lacks = !absent.is_empty();
     match options.yes && absent.len() < all {
         true => absent.iter().for_each(|one| {
             context.ui.warning(&Diagnostic { severity: Severity::Warning, ..one.clone() });
@@ -92,7 +93,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             }
         })?;
     }
-    Ok(Ended::Well)
+    // What was named and is not there is told above: it may be misspelt, or gone already.
+    Ok(if lacks { Ended::With(1) } else { Ended::Well })
 }
 
 /// The references by repository, or all that is wrong with them.

@@ -106,7 +106,6 @@ impl Options {
             images: self.images.clone(),
             platform: self.platform.clone(),
             build_arg: self.build_arg.clone(),
-            no_reuse: false,
             emulate: self.emulate,
         }
     }

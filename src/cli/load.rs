@@ -28,7 +28,6 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         images: vec![options.image.clone()],
         platform: Vec::new(),
         build_arg: Vec::new(),
-        no_reuse: false,
         // A record stands under its key whatever the plan says.
         emulate: None,
     };

@@ -24,6 +24,9 @@ use super::{Context, Ended, registries};
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) what: What,
+    /// Build the chosen images although records stand for them
+    #[arg(long)]
+    no_reuse: bool,
     /// The form of the answer
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -41,9 +44,6 @@ pub(super) struct What {
     /// A build argument for every Dockerfile that declares it; without a value, the environment's
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(super) build_arg: Vec<String>,
-    /// Build the chosen images although records stand for them
-    #[arg(long)]
-    pub(super) no_reuse: bool,
     /// Whether platforms may be emulated where no builder is native to them, and images made so may stand, whatever
     /// polyarch.toml says
     #[arg(long, value_enum, value_name = "WHETHER")]
@@ -83,6 +83,14 @@ impl Planning {
     /// # Errors
     /// Where the family does not hold together, a context cannot be read or the store fails.
     pub(super) async fn make(context: &Context, what: &What) -> Result<Self> {
+        Self::make_anew(context, what, false).await
+    }
+
+    /// The same; with `no_reuse` what is chosen is built although records stand for it.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub(super) async fn make_anew(context: &Context, what: &What, no_reuse: bool) -> Result<Self> {
         let arguments = what.arguments(context)?;
         let workspace = Workspace::read(context, &arguments)?;
         let selected = workspace.select(&what.images, &what.platform)?;
@@ -100,7 +108,7 @@ impl Planning {
             Some(Emulate::Allow) => Emulation::Allowed,
             Some(Emulate::Refuse) => Emulation::Refused,
         };
-        let request = Request { selected, no_reuse: what.no_reuse, emulation };
+        let request = Request { selected, no_reuse, emulation };
         let plan = Plan::new(&workspace.family, &facts, &request);
         for warning in made_by_emulation(&plan).into_iter().chain(unknown_frontends(&facts, &plan)) {
             context.ui.warning(&warning);
@@ -184,7 +192,7 @@ impl What {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make(context, &options.what).await?;
+    let planning = Planning::make_anew(context, &options.what, options.no_reuse).await?;
     sweep_dead(&planning.shelf.folder);
     if planning.workspace.family.platform_assumed {
         let platforms: Vec<String> =

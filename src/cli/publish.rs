@@ -11,14 +11,14 @@ use crate::family::{Differences, Family, JobId, Together, Unit};
 use crate::oci::Digest;
 use crate::plan::{Decision, Plan, Request};
 use crate::publish::{
-    Homes, Publication, Release, RunFacts, Source, assemble, of_other_keys, refused_differences,
+    Homes, OWN, Publication, Release, RunFacts, Source, assemble, of_other_keys, refused_differences,
     shown_differences, units,
 };
 use crate::record::Passed;
 
 use super::carrying::Carrying;
 use super::plan::{Planning, What};
-use super::publisher::{Moment, publisher};
+use super::publisher::{Moment, is_uncommitted, publisher};
 use super::sign::Signing;
 use super::workshop::{Shelf, Target, trusted};
 use super::workspace::Workspace;
@@ -73,7 +73,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         move |kind: EventKind| ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
     let ended = publish(context, &planning, passed, &wanted, &show).await?;
     let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
-    if target.own && !wanted.dry_run {
+    if target.own && !wanted.dry_run && ended == Ended::Well {
         context.ui.note(&format!("next: polyarch serve --store {}", planning.shelf.folder.display()));
     }
     Ok(ended)
@@ -124,7 +124,7 @@ pub(super) fn target(
 ) -> Result<Target> {
     let Some(registry) = to.or(workspace.family.registry.as_deref()) else {
         let (store, fresh) = (shelf.store.clone(), shelf.store.clone());
-        return Ok(Target { name: "embedded".to_owned(), store, fresh, own: true });
+        return Ok(Target { name: OWN.to_owned(), store, fresh, own: true });
     };
     let client = || -> Result<_> {
         let made = registries::registries(context)?(registry);
@@ -171,6 +171,7 @@ pub(super) async fn publish(
             .ui
             .warning(&warning.hint("let each image go by itself: `unit = \"image\"` under `[publish]`"));
     }
+    warn_of_uncommitted(context, planning).await;
     let scope = trusted();
     let source = Source { store: &*store, repository: &scope, within_target: target.own };
     let homes = context.signals.unless_stopped(settled_homes(family, &target)).await?;
@@ -200,6 +201,20 @@ pub(super) async fn publish(
     carrying.carry_out(context, &prepared, &source, &target).await?;
     mirror_registries::bring(context, &carrying, &*store, &prepared, wanted).await?;
     Ok(ended)
+}
+
+/// A tag with a commit in it says that its image is of that commit.
+async fn warn_of_uncommitted(context: &Context, planning: &Planning) {
+    let Some(commit) = &planning.moment.commit else { return };
+    let family = &planning.workspace.family;
+    let chosen = selected_units(planning);
+    let mut recipes = family.recipes().filter(|recipe| chosen.contains(&recipe.unit));
+    let is_named = recipes.any(|recipe| recipe.common_tags.iter().any(|tag| tag.contains("{commit}")));
+    if is_named && is_uncommitted(context, &planning.workspace.root).await {
+        let message = format!("tags name the commit {commit}, and there are changes that are not committed");
+        let warning = Diagnostic::warning(message).hint("see which: git status --short .");
+        context.ui.warning(&warning.hint("commit them, then: polyarch build --publish"));
+    }
 }
 
 /// Where the journals of a family are: in the repository of its first image, or each in its own.

@@ -78,14 +78,26 @@ fn id(now: u64) -> Result<String> {
 
 /// When the commit that the folder stands at was made.
 async fn commit_seconds(context: &Context, root: &Path) -> Option<u64> {
+    let said = git(context, root, &["show", "--no-patch", "--format=%ct", "HEAD"]).await?;
+    said.trim().parse().ok()
+}
+
+/// Whether files of a folder are not as its commit has them, new ones too; what Git ignores does not count.
+pub(super) async fn is_uncommitted(context: &Context, root: &Path) -> bool {
+    let said = git(context, root, &["status", "--porcelain", "--", "."]).await;
+    said.is_some_and(|said| !said.trim().is_empty())
+}
+
+/// What Git says, where it can be asked.
+async fn git(context: &Context, root: &Path, arguments: &[&str]) -> Option<String> {
     let git = find_all("git", &context.environment.search_path()).into_iter().next()?;
     let asked = Program::new(git, GIT)
         // A container of a CI service often has another owner than the files in it.
         .arguments(["-c", "safe.directory=*", "-C"])
         .argument(root)
-        .arguments(["show", "--no-patch", "--format=%ct", "HEAD"]);
+        .arguments(arguments);
     let output = asked.capture(GIT_BYTES).await.ok()?;
-    output.ended.success().then(|| output.text().trim().parse().ok()).flatten()
+    output.ended.success().then(|| output.text())
 }
 
 /// This process: the boot of its system, the namespace of its number, its number, and when it began.

@@ -34,7 +34,6 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         images: options.images.clone(),
         platform: options.platform.clone(),
         build_arg: options.build_arg.clone(),
-        no_reuse: false,
         emulate: options.emulate,
     };
     let planning = Planning::make(context, &what).await?;

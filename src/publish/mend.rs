@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use crate::diag::Diagnostic;
 use crate::oci::{Error, ErrorKind};
 
+/// What the family's own store is called where a registry could stand.
+pub(crate) const OWN: &str = "embedded";
+
 /// What cannot be done at a registry, `host[:port]`: why, and what mends it.
 pub(super) fn problem(doing: &str, registry: &str, error: &Error) -> Diagnostic {
     failure(format!("cannot {doing} at {registry}"), registry, error)
@@ -17,14 +20,28 @@ pub(crate) fn failure(message: String, registry: &str, error: &Error) -> Diagnos
     hints(registry, error).into_iter().fold(found, Diagnostic::hint)
 }
 
-/// What mends a failure at a registry, `host[:port]`; at least one thing.
+/// What mends a failure at a registry, `host[:port]`, or at [`OWN`]; at least one thing.
 fn hints(registry: &str, error: &Error) -> Vec<String> {
     let answer = answer(error);
+    if registry == OWN {
+        return vec![match error.kind() {
+            ErrorKind::Full => "make room there, then run the same command again".to_owned(),
+            _ => "see what is wrong with the store: polyarch gc --scrub --dry-run".to_owned(),
+        }];
+    }
     if let Some(mends) = answer.as_deref().and_then(by_words) {
         return mends;
     }
     let answered = answer.is_some();
     match error.kind() {
+        // `polyarch serve` that nobody may write to says so; there is no one to log in as.
+        ErrorKind::Denied if answer.as_deref().is_some_and(|answer| answer.contains("you may not write ")) => {
+            vec![
+                "where it is `polyarch serve`, start it so that it takes writes: polyarch serve --anonymous-writes"
+                    .to_owned(),
+                format!("where it has users, log in as one who may: docker login {registry}"),
+            ]
+        }
         ErrorKind::Denied if answer.is_some_and(|answer| answer.starts_with("403")) => {
             vec![format!("who is logged in may not do this: log in as one who may: docker login {registry}")]
         }
@@ -142,6 +159,12 @@ mod tests {
                 "log in as one who may: docker login r.example",
             ),
             ("r.example", answered(ErrorKind::Denied, "401"), "log in: docker login r.example"),
+            (
+                "r.example",
+                answered(ErrorKind::Denied, "403 (denied: you may not write o/a here)"),
+                "polyarch serve --anonymous-writes",
+            ),
+            (OWN, answered(ErrorKind::Denied, "401"), "polyarch gc --scrub --dry-run"),
             ("r.example", answered(ErrorKind::Invalid, "400"), "ask who runs r.example"),
             ("r.example", answered(ErrorKind::Invalid, "400 (NAME_INVALID)"), "choose a name that it takes"),
             (

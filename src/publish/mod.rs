@@ -42,7 +42,7 @@ pub(crate) use differences::{refused as refused_differences, shown as shown_diff
 pub(crate) use fit::of_other_keys;
 pub(crate) use generation::Generation;
 pub(crate) use journal::{Listed, RESERVED_TAG, State};
-pub(crate) use mend::{failure, is_here};
+pub(crate) use mend::{OWN, failure, is_here};
 pub(crate) use mirror::{MirrorSource, MirrorWish, Mirroring};
 pub(crate) use preview::{Count, Preview};
 pub(crate) use publication::{Homes, Publication, Source, Target, Totals};

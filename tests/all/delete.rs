@@ -42,7 +42,7 @@ async fn a_tag_is_looked_at_first_and_then_goes_alone() {
     assert_eq!(answer.stdout, format!("removed tag       {v1} at {digest}; there stay: latest, v2\n"));
     assert_eq!(tags(&registry).await, ["latest", "v2"]);
     // The same command goes on where it was stopped.
-    let answer = run(&place, &["--yes", &v1, &v2]).well();
+    let answer = run(&place, &["--yes", &v1, &v2]).ended(1);
     assert!(answer.stderr.contains(&format!("there is no {v1}")), "{}", answer.stderr);
     assert_eq!(tags(&registry).await, ["latest"]);
     let _ = run(&place, &["--yes", &v1, &v2]).ended(2);
