@@ -94,6 +94,12 @@ impl Client {
     ) -> Result<Written, Error> {
         let connection = &*self.connection;
         let doing = format!("write manifest {pointer} of {repository}");
+        let size = document.bytes().len();
+        if size > Document::BYTES_LIMIT {
+            // Registries cut the connection in the middle of it, which looks as if it were to be tried again.
+            let what = format!("{doing}: it has {size} bytes; at most {} are sent", Document::BYTES_LIMIT);
+            return Err(Error::new(ErrorKind::TooLarge, what));
+        }
         let ask = connection
             .ask(Method::PUT, repository, &format!("manifests/{pointer}"), "pull,push", &doing)?
             .header(CONTENT_TYPE, document.media_type())
