@@ -86,7 +86,7 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
     let mut found = Vec::new();
     let homes = context.signals.unless_stopped(settled_homes(&workspace.family, &target)).await?;
     for home in homes.all() {
-        let preparing = Rollback::prepare(target.towards(), home, &options.publication);
+        let preparing = Rollback::prepare(target.towards(), &homes, home, &options.publication);
         found.extend(context.signals.unless_stopped(preparing).await?);
     }
     if found.is_empty() {
@@ -100,7 +100,7 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
     }
     let ui = context.ui.clone();
     let show = move |kind: EventKind| ui.show(&Event { at_milliseconds: recorder::now(), kind });
-    let mut stay = Vec::new();
+    let (mut stay, mut immutable) = (Vec::new(), Vec::new());
     let (mut moved, mut removed) = (0, 0);
     let moment = Moment::take(context, &workspace.root).await;
     for rollback in &found {
@@ -112,6 +112,10 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
         moved += done.moved;
         removed += done.removed;
         stay.extend(done.stay);
+        immutable.extend(done.immutable);
+    }
+    for reference in immutable {
+        context.ui.warning(&Diagnostic::warning(format!("{reference} stays: it is immutable")));
     }
     for reference in stay {
         let warning = Diagnostic::warning(format!("{reference} stays: {} does not remove tags", target.name));

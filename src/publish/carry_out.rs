@@ -22,8 +22,8 @@ use super::journal::{Brought, Move, State};
 use super::look::tag_at;
 use super::mend;
 use super::moves::{Listener, Mover, Progress};
-use super::parents::Open;
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
+use super::standing::Open;
 use super::transaction::{Draft, Publisher, Transaction, incomplete, stopped_after};
 
 /// What carrying out came to.
@@ -112,6 +112,7 @@ impl Publication {
                 tag: tag.clone(),
                 old: None,
                 new: Some(document.digest().clone()),
+                immutable: self.release.immutable_by(repository, tag).is_some(),
             }),
             Step::Blob { .. } | Step::Document { .. } => None,
         });
@@ -124,6 +125,7 @@ impl Publication {
                 .iter()
                 .map(|(platform, one)| (platform.clone(), one.manifest.digest.clone()))
                 .collect(),
+            parents: image.platforms.values().flat_map(|one| one.parents.values().cloned()).collect(),
         });
         Draft { tags: moves.collect(), images: images.collect(), rolls_back: None }
     }

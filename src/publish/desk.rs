@@ -14,7 +14,7 @@ use crate::oci::{
     Tag, Terms,
 };
 
-use super::journal::{EMPTY, ENTRY_BYTES, Entry, Journal, Listed, RESERVED_TAG};
+use super::journal::{EMPTY, ENTRY_BYTES, Entry, Journal, Listed, RESERVED_TAG, State};
 
 /// At least so long is waited before the list is read again.
 const SETTLING: Duration = Duration::from_millis(100);
@@ -45,6 +45,12 @@ impl Page {
     pub(super) fn of(journal: Journal) -> Result<Self, Error> {
         let head = Some(journal.document()?.digest().clone());
         Ok(Self { journal, head })
+    }
+
+    /// The same once a publication is taken back.
+    pub(super) fn without(&self, id: &str) -> Self {
+        let journal = self.journal.with_state(id, &State::RolledBack(String::new()));
+        Self { journal, head: self.head.clone() }
     }
 }
 

@@ -14,7 +14,7 @@ use super::release::Release;
 
 /// A problem for each immutable tag that is public and would change.
 pub(super) fn immutable_violations(release: &Release, registry: &str, moves: &[Move]) -> Vec<Diagnostic> {
-    let refused = moves.iter().filter_map(|Move { repository, tag, old, new }| {
+    let refused = moves.iter().filter_map(|Move { repository, tag, old, new, .. }| {
         let (old, new) = (old.as_ref().filter(|old| Some(*old) != new.as_ref())?, new.as_ref()?);
         let pattern = release.immutable_by(repository, tag)?;
         let message = format!("the tag {registry}/{repository}:{tag} is immutable, and would change");
@@ -45,7 +45,7 @@ impl Publication {
         let looks = immutable.map(|(repository, tag, new)| async move {
             let old = tag_at(target, repository, tag).await?;
             let (repository, tag) = (repository.clone(), tag.clone());
-            Ok::<_, Diagnostic>(Move { repository, tag, old, new: Some(new.clone()) })
+            Ok::<_, Diagnostic>(Move { repository, tag, old, new: Some(new.clone()), immutable: true })
         });
         let looks: Vec<_> = looks.collect();
         let moves: Vec<Move> = stream::iter(looks).buffered(CONCURRENCY).try_collect().await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::generation::Generation;
-use super::journal::{Entry, Journal, KEPT, RESERVED_TAG, State};
+use super::journal::{Entry, Journal, KEPT, Move, RESERVED_TAG, State};
 use super::transaction::LEASE;
 use crate::oci::{Descriptor, Digest, Document, Memory, Platform, Pointer, Repository, Store, Tag};
 
@@ -99,6 +99,8 @@ pub(super) struct Shadow {
     allowed: BTreeMap<String, Allowed>,
     /// Tags that somebody else has moved.
     foreign: BTreeSet<(Repository, Tag)>,
+    /// Immutable tags that were published.
+    fixed: BTreeSet<(Repository, Tag)>,
     violations: Vec<String>,
     /// What the limit of registries without conditions has let through.
     limit: Option<String>,
@@ -123,6 +125,11 @@ impl Shadow {
     /// How many publications have ended so.
     pub(super) fn ended(&self, state: &State) -> usize {
         self.written.values().filter(|one| one.state == *state).count()
+    }
+
+    /// How many publications were taken back.
+    pub(super) fn taken_back(&self) -> usize {
+        self.written.values().filter(|one| matches!(one.state, State::RolledBack(_))).count()
     }
 
     /// Somebody is going to publish.
@@ -159,7 +166,13 @@ impl Shadow {
     }
 
     /// The list of publications was written.
-    pub(super) fn list(&mut self, memory: &Memory, home: &Repository, document: &Document, writer: &Writer) {
+    pub(super) fn list(
+        &mut self,
+        (memory, known): (&Memory, &Known),
+        home: &Repository,
+        document: &Document,
+        writer: &Writer,
+    ) {
         let now = match Journal::parse(document) {
             Ok(journal) => journal,
             Err(error) => return self.broken(format!("the list of {home} cannot be read: {error}")),
@@ -195,10 +208,13 @@ impl Shadow {
                 continue;
             };
             if was.state != listed.state {
-                self.changed(&was, &listed.state, writer);
+                self.changed(home, &was, &listed.state, writer);
             }
             if let Some(one) = self.written.get_mut(&key) {
                 one.state = listed.state.clone();
+            }
+            if was.state != listed.state && matches!(listed.state, State::RolledBack(_)) {
+                self.carries_no_child(known, &was.entry.id, writer);
             }
         }
         self.content_of_list(memory, home, document);
@@ -214,7 +230,11 @@ impl Shadow {
         };
         for one in &entry.tags {
             let key = (one.repository.clone(), one.tag.clone());
-            if allowed.places.get(&key) != one.new.as_ref() {
+            let is_planned = match &entry.rolls_back {
+                None => allowed.places.get(&key) == one.new.as_ref(),
+                Some(back) => self.goes_back(&(home.clone(), back.clone()), one),
+            };
+            if !is_planned {
                 self.broken(format!("I-P9: {} moves {}:{}", entry.id, one.repository, one.tag));
             }
             let place = self.places.entry(key.clone()).or_default();
@@ -230,8 +250,17 @@ impl Shadow {
     }
 
     /// A publication is in another state.
-    fn changed(&mut self, was: &Written, state: &State, writer: &Writer) {
+    fn changed(&mut self, home: &Repository, was: &Written, state: &State, writer: &Writer) {
         let id = &was.entry.id;
+        // What a registry did not let go may go later, by another.
+        if let (State::Done | State::RolledBack(_), State::RolledBack(by)) = (&was.state, state) {
+            let back = self.written.get(&(home.clone(), by.clone()));
+            if !back.is_some_and(|one| one.state == State::Done && one.entry.rolls_back.as_ref() == Some(id))
+            {
+                self.broken_by(writer, format!("I-P5: {id} is {state:?}, which has not ended"));
+            }
+            return;
+        }
         if !matches!(was.state, State::Open { .. }) {
             return self.broken_by(writer, format!("{id} was {:?} and is {state:?}", was.state));
         }
@@ -243,7 +272,10 @@ impl Shadow {
             let stands = self.places.get(&key).and_then(|place| place.digest.clone());
             let wanted = if *state == State::Undone { &one.old } else { &one.new };
             // A new tag that the registry does not let go is named, and stays: nobody has published it.
-            let stays = *state == State::Undone && one.old.is_none() && stands == one.new;
+            let stays = match state {
+                State::Undone => one.old.is_none() && stands == one.new,
+                _ => one.new.is_none() && stands == one.old,
+            };
             if stays {
                 self.foreign.insert(key.clone());
             }
@@ -254,6 +286,37 @@ impl Shadow {
                     format!("{law}: {id} is {state:?}, and {}:{} points {found}", one.repository, one.tag);
                 self.broken_by(writer, what);
             }
+            let immutable = self.allowed(id).is_some_and(|allowed| allowed.immutable.contains(&key));
+            if *state == State::Done && immutable && !self.foreign.contains(&key) {
+                self.fixed.insert(key);
+            }
+        }
+    }
+
+    /// Whether a publication has moved a tag, and this takes it back.
+    fn goes_back(&self, back: &(Repository, String), one: &Move) -> bool {
+        let tags = self.written.get(back).map(|back| &back.entry.tags);
+        let same = |other: &&Move| other.repository == one.repository && other.tag == one.tag;
+        tags.into_iter()
+            .flatten()
+            .find(same)
+            .is_some_and(|moved| moved.old == one.new && moved.new != one.new)
+    }
+
+    /// What was taken back leaves no child behind, but under tags of its own that stay.
+    fn carries_no_child(&mut self, known: &Known, id: &str, writer: &Writer) {
+        let own: BTreeSet<_> = { self.written.values() }
+            .filter(|one| one.entry.id == *id)
+            .flat_map(|one| one.entry.tags.iter().map(|one| (one.repository.clone(), one.tag.clone())))
+            .collect();
+        let others: Vec<(String, Digest)> = { self.places.iter() }
+            .filter(|(key, _)| !own.contains(key) && !self.foreign.contains(key))
+            .filter_map(|((repository, tag), place)| {
+                Some((format!("{repository}:{tag}"), place.digest.clone()?))
+            })
+            .collect();
+        for (name, digest) in others {
+            self.stands_on_published(known, &digest, &name, writer);
         }
     }
 
@@ -294,7 +357,8 @@ impl Shadow {
                 let what = format!("I-P4: {name} goes from {} back to {generation}", place.generation);
                 self.broken_by(writer, what);
             }
-            if place.digest.is_some() && allowed.immutable.contains(&key) {
+            let immutable = place.digest.is_some() && allowed.immutable.contains(&key);
+            if immutable || self.fixed.contains(&key) {
                 self.broken_by(writer, format!("I-P7: {name} is immutable and moves"));
             }
         } else if one.old.as_ref() == new {
@@ -308,7 +372,7 @@ impl Shadow {
             written.moved = true;
         }
         if let Some(digest) = new.filter(|digest| Some(*digest) == one.new.as_ref()) {
-            self.stands_on_published(known, digest, &name);
+            self.stands_on_published(known, digest, &name, writer);
         }
     }
 
@@ -343,18 +407,19 @@ impl Shadow {
         }
     }
 
-    fn stands_on_published(&mut self, known: &Known, digest: &Digest, name: &str) {
+    fn stands_on_published(&mut self, known: &Known, digest: &Digest, name: &str, writer: &Writer) {
         let own = known.get(digest);
         let children = own.iter().flat_map(|content| &content.children).filter_map(|child| known.get(child));
         let parents: Vec<Digest> =
             { own.into_iter().chain(children) }.flat_map(|content| content.parents.iter().cloned()).collect();
         for parent in parents {
             let published = self.written.values().any(|one| {
-                one.state != State::Undone
+                !matches!(one.state, State::Undone | State::RolledBack(_))
                     && self.allowed(&one.entry.id).is_some_and(|allowed| allowed.brings.contains(&parent))
             });
             if !published {
-                self.broken(format!("I-P5: {name} stands on {}, which is not published", parent.short()));
+                let what = format!("I-P5: {name} stands on {}, which is not published", parent.short());
+                self.broken_by(writer, what);
             }
         }
     }

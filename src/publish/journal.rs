@@ -4,7 +4,7 @@
 //! journals, newest first, and each layer's descriptor says what a list of them needs. So one request reads the list,
 //! and what the reserved tag points at keeps its journals alive in every registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub(crate) struct Entry {
     pub(crate) tags: Vec<Move>,
     /// What it brought.
     pub(crate) images: Vec<Brought>,
+    /// What stood when it began and stands beside it: earlier publications have brought it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) earlier: Vec<Earlier>,
 }
 
 /// One tag on its way.
@@ -69,6 +72,9 @@ pub(crate) struct Move {
     /// Where it is to point; nowhere where it is to go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) new: Option<Digest>,
+    /// It is declared immutable: once it is published, nothing moves it or takes it away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) immutable: bool,
 }
 
 /// One image that a publication brought.
@@ -82,6 +88,18 @@ pub(crate) struct Brought {
     pub(crate) index: Digest,
     /// The manifests of its platforms.
     pub(crate) platforms: BTreeMap<Platform, Digest>,
+    /// The manifests of other images that they were built from.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) parents: BTreeSet<Digest>,
+}
+
+/// One image that a publication has found published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Earlier {
+    /// The publication that brought it.
+    pub(crate) by: String,
+    /// The image.
+    pub(crate) image: Brought,
 }
 
 /// How far a publication has come.
@@ -190,6 +208,19 @@ impl Journal {
         self.listed.iter().find_map(|listed| match &listed.state {
             State::Open { until_seconds, .. } => Some((listed, *until_seconds)),
             _ => None,
+        })
+    }
+
+    /// What the list says of a publication.
+    pub(crate) fn find(&self, id: &str) -> Option<&Listed> {
+        self.listed.iter().find(|listed| listed.id == id)
+    }
+
+    /// Whether a publication came to nothing, was taken back, or is being taken back.
+    pub(super) fn is_taken_back(&self, id: &str) -> bool {
+        self.listed.iter().any(|one| match one.state {
+            State::Undone | State::RolledBack(_) => one.id == id,
+            State::Open { .. } | State::Done => one.rolls_back.as_deref() == Some(id),
         })
     }
 

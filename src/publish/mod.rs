@@ -32,6 +32,7 @@ mod publication;
 mod release;
 mod removal;
 mod rollback;
+mod standing;
 mod tags;
 mod transaction;
 mod units;

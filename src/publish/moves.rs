@@ -71,7 +71,7 @@ impl Mover<'_> {
         let (stand, go): (Vec<_>, Vec<_>) =
             moves.iter().zip(places).partition(|(one, place)| one.new == **place);
         for (one, _) in stand {
-            self.tell(one, false);
+            self.tell(&one.repository, &one.tag, one.new.as_ref(), false);
         }
         let wanted = go.iter().map(|(one, place)| ((*one).clone(), (*place).clone()));
         let wanted: Vec<Move> = wanted.map(|(one, old)| Move { old, ..one }).collect();
@@ -141,8 +141,7 @@ impl Mover<'_> {
             return;
         }
         for tag in tags {
-            let (repository, old, new) = (repository.clone(), old.clone(), new.clone());
-            self.tell(&Move { repository, tag, old, new }, true);
+            self.tell(&repository, &tag, new.as_ref(), true);
         }
     }
 
@@ -191,12 +190,12 @@ impl Mover<'_> {
         read.map_err(|error| Stuck { reference: named(repository, tags), error })
     }
 
-    fn tell(&self, one: &Move, moved: bool) {
+    fn tell(&self, repository: &Repository, tag: &Tag, new: Option<&Digest>, moved: bool) {
         self.progress.done.fetch_add(1, Ordering::SeqCst);
-        let reference = format!("{}/{}:{}", self.target.registry, one.repository, one.tag);
-        (self.listener)(match &one.new {
+        let reference = format!("{}/{repository}:{tag}", self.target.registry);
+        (self.listener)(match new {
             Some(digest) => EventKind::TagPublished { reference, digest: digest.to_string(), moved },
-            None if self.left().contains(&format!("{}:{}", one.repository, one.tag)) => return,
+            None if self.left().contains(&format!("{repository}:{tag}")) => return,
             None => EventKind::TagRemoved { reference },
         });
     }

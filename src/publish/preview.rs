@@ -14,9 +14,9 @@ use super::carry_out::{has_document, problem};
 use super::immutable::immutable_violations;
 use super::journal::{Entry, Listed, Move, RESERVED_TAG};
 use super::moves::places;
-use super::parents::Open;
 use super::publication::{CONCURRENCY, Publication, Step, Target};
 use super::release::ReleaseImage;
+use super::standing::Open;
 use super::tags::WithheldTag;
 use super::transaction::{Draft, Publisher, Transaction};
 
@@ -145,11 +145,10 @@ impl Publication {
         let tags = after(&now, first.as_ref());
         let refused = refused.or_else(|| self.refuses(target, &tags));
         let (lacking, there) = self.lacking(target, &mut unseen).await?;
-        let before = transaction.newest(&page, &draft).await?;
+        let standing = transaction.standing(&page, &draft).await?;
         let olds: Vec<Option<Digest>> = tags.iter().map(|one| one.old.clone()).collect();
-        let entry: Entry = transaction.entry(&page, &draft, &olds, before.as_ref().map(|(_, entry)| entry));
-        let again = before.filter(|_| tags.iter().all(stands));
-        let again = again.and_then(|before| transaction.stands_again(&page, before, &entry));
+        let entry: Entry = transaction.entry(&page, &draft, &olds, &standing);
+        let again = transaction.stands_again(&page, &standing, &entry);
         let is_written = again.is_none_or(|journal| journal != page.journal);
         let journal = is_written.then(|| home.clone());
         let withheld = &self.release.tags_withheld;
@@ -252,7 +251,7 @@ impl fmt::Display for First {
 
 /// A tag with where it is and where it is to be, in words.
 fn line(one: &Move) -> String {
-    let Move { repository, tag, old, new } = one;
+    let Move { repository, tag, old, new, immutable: _ } = one;
     match (old, new) {
         (Some(old), Some(new)) if old == new => format!("stays     {repository}:{tag} at {new}\n"),
         (Some(old), Some(new)) => format!("tag       {repository}:{tag} to {new}, which is at {old}\n"),

@@ -1,22 +1,23 @@
 //! Taking a publication back: its tags return to where they were before it, if nobody has moved them since.
 //!
 //! It is a publication of its own, with a journal: killed anywhere, the next command completes it. Tags that the
-//! publication made first go away where the registry lets them, and are named where it does not.
+//! publication made first go away where the registry lets them, and are named where it does not. Tags that are declared
+//! immutable stay (I-P7).
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use futures_util::FutureExt;
 
-use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::oci::{Digest, Pointer, Repository};
+use crate::diag::{Diagnostic, Result};
+use crate::oci::Repository;
 
 use super::carry_out::problem;
 use super::desk::{Desk, Page};
 use super::generation::Generation;
 use super::journal::{Entry, Listed, Move, State};
 use super::moves::{Listener, Mover, Progress, places};
-use super::publication::Target;
+use super::publication::{Homes, Target};
 use super::transaction::{Draft, Publisher, Transaction, incomplete, stopped_after};
 
 /// What taking a publication back comes to.
@@ -28,12 +29,18 @@ pub(crate) struct Rollback {
     pub(crate) generation: Generation,
     /// The repository that has its journal.
     home: Repository,
+    /// Those that have the journals of the family.
+    homes: BTreeSet<Repository>,
     /// Tags that go back, and those that it made first, which go away.
     tags: Vec<Move>,
+    /// Tags that it has moved and that are declared immutable.
+    immutable: Vec<Move>,
+    /// It was taken back before, and no more can be done.
+    is_done: bool,
 }
 
 /// What was done.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct RolledBack {
     /// Tags that went back.
     pub(crate) moved: usize,
@@ -41,6 +48,8 @@ pub(crate) struct RolledBack {
     pub(crate) removed: usize,
     /// Tags that the publication made first and that the registry does not let go, as `host/repository:tag`.
     pub(crate) stay: Vec<String>,
+    /// Tags of it that stay because they are declared immutable, as `host/repository:tag`.
+    pub(crate) immutable: Vec<String>,
 }
 
 /// The publications of a target that a repository lists, newest first.
@@ -56,31 +65,55 @@ impl Rollback {
     /// nothing. `None` where the list does not have it.
     ///
     /// # Errors
-    /// Where a tag was moved since, something that it goes back to is gone, or the target fails.
-    pub(crate) async fn prepare(target: Target<'_>, home: &Repository, id: &str) -> Result<Option<Self>> {
+    /// Where a tag was moved since, something that it goes back to is gone, something that stays was published on it, or
+    /// the target fails.
+    pub(crate) async fn prepare(
+        target: Target<'_>,
+        homes: &Homes,
+        home: &Repository,
+        id: &str,
+    ) -> Result<Option<Self>> {
         let page = page(target, home).await?;
-        let Some(listed) = page.journal.listed.iter().find(|listed| listed.id == id) else { return Ok(None) };
-        if listed.state == State::Undone {
-            let what = format!("the publication {id} came to nothing: its tags are where they were");
-            return Err(Diagnostic::request(what).into());
-        }
+        let Some(listed) = page.journal.find(id) else { return Ok(None) };
+        refused::refuse_nothing(listed)?;
         let desk = Desk { store: target.store, repository: home.clone() };
         let entry = desk.entry(listed).await;
         let entry = entry.map_err(|error| problem(&format!("read the journal of {id}"), target, error))?;
-        let changed = entry.tags.iter().filter(|one| one.old != one.new);
-        let taken_back =
-            changed.map(|one| Move { old: one.new.clone(), new: one.old.clone(), ..one.clone() });
-        let tags = taken_back.collect();
-        let rollback = Self { entry, generation: listed.generation, home: home.clone(), tags };
-        rollback.refuse_moved(target).await?;
-        rollback.refuse_lost(target).await?;
+        let changed = entry.tags.iter().filter(|one| one.old != one.new).cloned();
+        let (immutable, changed): (Vec<Move>, Vec<Move>) = changed.partition(|one| one.immutable);
+        let tags = { changed.into_iter() }
+            .map(|one| Move { old: one.new.clone(), new: one.old.clone(), ..one })
+            .collect();
+        let homes = homes.all().into_iter().cloned().collect();
+        let generation = listed.generation;
+        let (home, is_done) = (home.clone(), false);
+        let mut rollback = Self { entry, generation, home, homes, tags, immutable, is_done };
+        let found = rollback.found(target).await?;
+        if matches!(listed.state, State::RolledBack(_)) {
+            // What stayed then may go now.
+            rollback.tags = found
+                .into_iter()
+                .zip(rollback.tags)
+                .filter(|(found, one)| found.old == one.old)
+                .map(|(_, one)| one)
+                .collect();
+            rollback.is_done = rollback.tags.is_empty();
+        } else {
+            rollback.refuse_others(target, &found)?;
+        }
+        if !rollback.is_done {
+            rollback.refuse_used(target, &page).await?;
+            rollback.refuse_lost(target).await?;
+        }
         Ok(Some(rollback))
     }
 
     /// Every step in its order, for `--dry-run`.
     pub(crate) fn steps(&self) -> Vec<String> {
         let steps = self.tags.iter().map(|one| Step(one).to_string());
-        steps.collect()
+        let stay = self.immutable.iter().filter(|_| !self.is_done);
+        let stay = stay.map(|one| format!("keep      {}:{}, which is immutable", one.repository, one.tag));
+        steps.chain(stay).collect()
     }
 
     /// Takes the publication back.
@@ -94,6 +127,9 @@ impl Rollback {
         stop: impl Future<Output = Diagnostic>,
         listener: Listener<'_>,
     ) -> Result<RolledBack> {
+        if self.is_done {
+            return Ok(RolledBack::default());
+        }
         let progress = Progress::default();
         let transaction = Transaction::new(target, &self.home, publisher, listener);
         let ended = tokio::select! {
@@ -114,7 +150,8 @@ impl Rollback {
         let draft = Draft { tags: tags.collect(), images: Vec::new(), rolls_back: id };
         let page = transaction.look(&draft).await?;
         let policy = |found: &[Move]| self.refuse_others(target, found);
-        let begun = transaction.begin(page, &draft, &policy, &|_| std::future::ready(Ok(())).boxed()).await?;
+        let recheck = |page: Page| async move { self.refuse_used(target, &page).await }.boxed();
+        let begun = transaction.begin(page, &draft, &policy, &recheck).await?;
         let stay = Default::default();
         let mover = Mover { target, documents: Default::default(), progress, listener, stay };
         transaction.carry(&begun, &mover).await?;
@@ -128,7 +165,10 @@ impl Rollback {
             tags.filter(|one| one.old != one.new).count()
         };
         let stay = left.iter().map(|tag| format!("{}/{tag}", target.registry)).collect();
-        Ok(RolledBack { moved: changed(false), removed: changed(true) - left.len(), stay })
+        let immutable = self.immutable.iter();
+        let immutable = immutable.map(|one| format!("{}/{}:{}", target.registry, one.repository, one.tag));
+        let (moved, removed) = (changed(false), changed(true) - left.len());
+        Ok(RolledBack { moved, removed, stay, immutable: immutable.collect() })
     }
 
     /// Every tag is where it was put, but those that the registry does not let go.
@@ -142,52 +182,6 @@ impl Rollback {
             let what = format!("{}/{}:{} is not where it was put", target.registry, one.repository, one.tag);
             Err(Diagnostic::surroundings(what))
         })
-    }
-
-    /// Every tag must be where the publication has put it, or back already.
-    async fn refuse_moved(&self, target: Target<'_>) -> Result<()> {
-        let found = places(target, &self.tags).await;
-        let found =
-            found.map_err(|stuck| problem(&format!("read {}", stuck.reference), target, stuck.error))?;
-        let found = self.tags.iter().zip(found).map(|(one, old)| Move { old, ..one.clone() });
-        self.refuse_others(target, &found.collect::<Vec<_>>())
-    }
-
-    fn refuse_others(&self, target: Target<'_>, found: &[Move]) -> Result<()> {
-        let others =
-            self.tags.iter().zip(found).filter(|(one, found)| found.old != one.old && found.old != one.new);
-        let refused = others.map(|(one, found)| {
-            let reference = format!("{}/{}:{}", target.registry, one.repository, one.tag);
-            let place =
-                found.old.as_ref().map_or_else(|| "it is gone".to_owned(), |at| format!("it points at {at}"));
-            Diagnostic::new(
-                Kind::Policy,
-                format!("{reference} was moved after the publication {}", self.entry.id),
-            )
-            .because(place)
-            .hint("take back what came after it first: polyarch publications")
-        });
-        Problems::check(refused.collect())
-    }
-
-    /// What tags go back to must still be there.
-    async fn refuse_lost(&self, target: Target<'_>) -> Result<()> {
-        let wanted: BTreeSet<(&Repository, &Digest)> =
-            self.tags.iter().filter_map(|one| Some((&one.repository, one.new.as_ref()?))).collect();
-        let mut lost = Vec::new();
-        for (repository, digest) in wanted {
-            let found = target.store.resolve(repository, &Pointer::Digest(digest.clone())).await;
-            let found = found.map_err(|error| problem(&format!("look for {digest}"), target, error))?;
-            if found.is_none() {
-                let what = format!("{}/{repository}@{digest} is gone", target.registry);
-                lost.push(
-                    Diagnostic::surroundings(what)
-                        .because("the registry has removed what no tag pointed at")
-                        .hint("build and publish the older commit instead: polyarch build --publish"),
-                );
-            }
-        }
-        Problems::check(lost)
     }
 }
 
@@ -210,5 +204,6 @@ impl fmt::Display for Step<'_> {
     }
 }
 
+mod refused;
 #[cfg(test)]
 mod tests;

@@ -1,27 +1,28 @@
-//! Seeded simulation: publishers that crash, stand still, are stopped and run again, registries that fail, refuse and
-//! forget, somebody who collects garbage, somebody else who moves tags; and what must hold after every change.
+//! Seeded simulation: publishers, and people who take publications back, that crash, stand still, are stopped and run
+//! again, registries that fail, refuse and forget, somebody who collects garbage, somebody else who moves tags; and what must hold after every change.
 //!
 //! `POLYARCH_PUBLICATIONS=10000` tries more seeds, `POLYARCH_SEED=7` that one alone, with all that happens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
-use super::fixture::{AMD, ARM, Fixture, SCOPE};
-use super::invariants::{Allowed, Content, Known};
-use super::journal::State;
-use super::publication::{Step, blobs_of};
+use super::fixture::SCOPE;
+use super::invariants::Allowed;
 use super::watched::{Alive, Dice, Habits, Process, Refused, Script, Seen, World};
 use super::*;
 use crate::diag::{Diagnostic, Kind, Problems};
 use crate::event::EventKind;
-use crate::family::{Divergence, Together, Unit};
-use crate::oci::{Digest, ErrorKind, Memory, Platform, Repository};
+use crate::oci::{ErrorKind, Repository};
+
+mod pool;
+
+use pool::{Edition, Line, Pool, STATES};
 
 /// How many seeds are tried.
 const SEEDS: u64 = 2_000;
@@ -29,151 +30,6 @@ const SEEDS: u64 = 2_000;
 const EPOCH: u64 = 1_700_000_000_000;
 /// Longer than anything may take: what is not over by then never is.
 const FOR_EVER: Duration = Duration::from_secs(1_000_000);
-/// How many states of its sources a family goes through.
-const STATES: usize = 4;
-
-/// A family at one state of its sources, ready to be published.
-struct Edition {
-    state: usize,
-    /// Only an image that stands on another is selected.
-    leaf_only: bool,
-    units: Vec<Publication>,
-    allowed: Allowed,
-}
-
-/// The same family at all its states.
-struct Line {
-    editions: Vec<Edition>,
-    known: Arc<Known>,
-}
-
-/// Everything that is published in any simulation.
-struct Pool {
-    store: Memory,
-    lines: Vec<Line>,
-}
-
-/// An image, what it stands on, and its platforms.
-type Shape = (&'static str, Option<&'static str>, &'static [&'static str]);
-
-/// At which state of its own sources an image is when the family is at some state.
-fn state_of(unit: &str, state: usize) -> usize {
-    match unit.split(':').next() {
-        Some("base") => [0, 1, 1, 2][state],
-        Some("leaf") => [0, 0, 1, 2][state],
-        _ => [0, 0, 0, 1][state],
-    }
-}
-
-impl Pool {
-    async fn new() -> Self {
-        let shapes: [&[Shape]; 4] = [
-            &[("base", None, &[AMD]), ("leaf", Some("base"), &[AMD])],
-            &[("base", None, &[AMD, ARM]), ("leaf", Some("base"), &[AMD, ARM]), ("other", None, &[AMD])],
-            &[
-                ("base", None, &[AMD, ARM]),
-                ("base:cuda", Some("base"), &[AMD]),
-                ("leaf", Some("base"), &[ARM]),
-            ],
-            &[("base", None, &[AMD]), ("leaf", Some("base"), &[AMD]), ("base:late", Some("leaf"), &[AMD])],
-        ];
-        let (store, mut lines) = (Memory::new(), Vec::new());
-        for (at, shape) in shapes.iter().enumerate() {
-            for together in [Together::Family, Together::Image] {
-                for immutable in [false, true] {
-                    lines.push(Self::line(&store, at, shape, together, immutable).await);
-                }
-            }
-        }
-        Self { store, lines }
-    }
-
-    async fn line(store: &Memory, at: usize, shape: &[Shape], together: Together, immutable: bool) -> Line {
-        let (mut editions, mut known) = (Vec::new(), Known::new());
-        for state in 0..STATES {
-            let mut fixture = Fixture::new(Divergence::Withhold);
-            fixture.store = store.clone();
-            for (unit, parent, platforms) in shape {
-                // What is built anew on a parent is anew itself.
-                let of_parent = parent.map_or(0, |parent| state_of(parent, state));
-                fixture.states.insert((*unit).to_owned(), 100 * at + 10 * state_of(unit, state) + of_parent);
-                let value = format!("v{}", state_of(unit, state));
-                let made: Vec<_> =
-                    { platforms.iter() }.map(|platform| (*platform, Some(value.as_str()))).collect();
-                fixture = fixture.image(unit, *parent, &made).await;
-            }
-            let common = ["latest", "{commit}"].map(str::to_owned);
-            let recipes = fixture.family.recipes.values_mut();
-            recipes.for_each(|recipe| recipe.common_tags = common.to_vec());
-            if immutable {
-                fixture.family.tags.immutable = vec!["{commit}".parse().expect("a pattern")];
-            }
-            for leaf_only in [false, true] {
-                editions.push(Self::edition(&fixture, state, leaf_only, together, &mut known).await);
-            }
-        }
-        Line { editions, known: Arc::new(known) }
-    }
-
-    async fn edition(
-        fixture: &Fixture,
-        state: usize,
-        leaf_only: bool,
-        together: Together,
-        known: &mut Known,
-    ) -> Edition {
-        let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &fixture.store, repository: &scope, within_target: false };
-        let order = fixture.family.order.iter();
-        let chosen: BTreeSet<Unit> =
-            order.filter(|unit| !leaf_only || unit.to_string() == "leaf").cloned().collect();
-        // The first two states are of one commit.
-        let commit = Digest::of(format!("commit {}", state.max(1)).as_bytes()).hex()[..40].to_owned();
-        let facts = RunFacts { date: String::new(), commit: Some(commit) };
-        let release =
-            assemble(&fixture.family, &chosen, &fixture.planned(), &fixture.passed, &facts).expect("release");
-        assert!(release.withheld.is_empty(), "{:?}", release.withheld);
-        let homes = match together {
-            Together::Family => super::fixture::homes(),
-            Together::Image => {
-                let each = fixture.family.recipes();
-                Homes::Each(each.map(|one| (one.unit.to_string(), one.repository.clone())).collect())
-            }
-        };
-        let parents: BTreeMap<&Digest, Vec<Digest>> = { fixture.passed.values() }
-            .map(|passed| (&passed.image.image, passed.image.parents.values().cloned().collect()))
-            .collect();
-        let mut allowed = Allowed::default();
-        for image in &release.images {
-            let recipe = &fixture.family.recipes[&image.unit];
-            let lacking = recipe.platforms.keys().filter(|one| !image.platforms.contains_key(one));
-            let lacking: Vec<Platform> = lacking.cloned().collect();
-            let children = image.index.index().expect("index").manifests.into_iter().map(|one| one.digest);
-            let content = Content { children: children.collect(), lacking, ..Content::default() };
-            known.insert(image.index.digest().clone(), content);
-            allowed.brings.extend(image.platforms.values().map(|one| one.manifest.digest.clone()));
-            for (tag, digest) in &image.tags {
-                allowed.places.insert((image.repository.clone(), tag.clone()), digest.clone());
-            }
-            allowed
-                .immutable
-                .extend(image.immutable.keys().map(|tag| (image.repository.clone(), tag.clone())));
-        }
-        let units =
-            Publication::prepare_each(units(release, together), &homes, &source).await.expect("publications");
-        for step in units.iter().flat_map(Publication::steps) {
-            if let Step::Document { document, .. } = step
-                && !document.is_index()
-            {
-                let parents = parents[document.digest()].clone();
-                let blobs = blobs_of(document).expect("manifest");
-                known.insert(document.digest().clone(), Content { blobs, parents, ..Content::default() });
-            }
-        }
-        Edition { state, leaf_only, units, allowed }
-    }
-}
-
 /// How often something was seen, over all seeds.
 #[derive(Clone, Debug, Default)]
 struct Tally(BTreeMap<&'static str, usize>);
@@ -184,10 +40,18 @@ impl Tally {
     }
 }
 
-/// Somebody who publishes, again and again until it is done or he gives up.
+/// What somebody wants.
+enum Task<'a> {
+    /// This to be published.
+    Publish(&'a Edition),
+    /// A publication to be taken back: the one that he chose when he first looked.
+    RollBack { pick: usize, chosen: OnceLock<String> },
+}
+
+/// Somebody who tries again and again until it is done or he gives up.
 struct Actor<'a> {
     name: usize,
-    edition: &'a Edition,
+    task: Task<'a>,
     starts: Duration,
     /// Milliseconds that his clock is ahead of 5 s behind.
     clock: u64,
@@ -221,102 +85,170 @@ fn script(dice: &mut Dice, unlucky: usize) -> Script {
     script
 }
 
-/// One run of the command; whether that is the end of it.
-async fn run(
-    (world, pool, tally): (&Arc<World>, &Pool, &Mutex<Tally>),
-    actor: &Actor<'_>,
-    attempt: usize,
+/// Where all of it happens.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    world: &'a Arc<World>,
+    pool: &'a Pool,
+    line: &'a Line,
+    tally: &'a Mutex<Tally>,
+    /// Deaths are seen by others.
     knows: bool,
-) -> bool {
-    let name = format!("{}.{attempt}", actor.name);
-    let script = world.dice(|dice| script(dice, actor.unlucky));
-    world.note(|| {
-        let Edition { state, leaf_only, .. } = actor.edition;
-        format!("{name} begins: state {state}, leaf only: {leaf_only}, {script:?}")
-    });
-    let process = Process::new(name.clone(), script);
-    world.shadow(|shadow| {
-        shadow.allow(&name, Allowed { older: actor.older, ..actor.edition.allowed.clone() })
-    });
-    let seen = Seen { world: Arc::clone(world), process: Arc::clone(&process), fresh: false };
-    let fresh = Seen { fresh: true, ..seen.clone() };
-    let ahead = actor.clock;
-    let clock = {
-        let world = Arc::clone(world);
-        move || EPOCH + world.milliseconds() + ahead
-    };
-    let is_gone = {
-        let world = Arc::clone(world);
-        move |name: &str| knows && world.is_gone(name)
-    };
-    let publisher = Publisher {
-        id: name.clone(),
-        generation: Generation {
-            commit_seconds: actor.edition.state.max(1) as u64,
-            run_milliseconds: clock(),
-        },
-        commit: None,
-        allow_older: actor.older,
-        patience: actor.patience,
-        holder: name.clone(),
-        is_gone: &is_gone,
-        clock: &clock,
-    };
-    let count = |what| tally.lock().expect("tally").count(what, 1);
-    let listener = |event: EventKind| match event {
-        EventKind::PublicationAwaited { .. } => count("waited"),
-        EventKind::PublicationCompleted { put_back: false, .. } => count("another completed"),
-        EventKind::PublicationCompleted { put_back: true, .. } => count("another put back"),
-        _ => {}
-    };
-    let scope: Repository = SCOPE.parse().expect("scope");
-    let source = Source { store: &pool.store, repository: &scope, within_target: false };
-    let target = Target { store: &seen, fresh: &fresh, registry: "r.io" };
-    let work = async {
-        for publication in &actor.edition.units {
-            publication.keep_immutable(target).await?;
-        }
-        for publication in &actor.edition.units {
-            let stop = async {
-                process.stopping.notified().await;
-                Diagnostic::new(Kind::Interrupted, "stopped by SIGINT")
-            };
-            publication.carry_out(&source, target, &publisher, stop, &listener).await?;
-        }
-        Ok::<_, Problems>(())
-    };
-    let ended = Alive { work: Box::pin(work), process: Arc::clone(&process), still: None }.await;
-    world.gone(&name);
-    world.note(|| format!("{name} ended: {ended:?}"));
-    let kind = |problems: &Problems| problems.iter().next().map(|problem| problem.kind);
-    match ended {
-        None => count("crashed"),
-        Some(Ok(())) => {
-            count("done");
-            return true;
-        }
-        Some(Err(problems)) => match kind(&problems) {
-            Some(Kind::Policy) => {
-                count("refused by policy");
-                return true;
-            }
-            Some(Kind::Incomplete) => count("incomplete"),
-            Some(Kind::Interrupted) => count("stopped with nothing begun"),
-            _ => count("failed with nothing begun"),
-        },
-    }
-    false
 }
 
-async fn act(of: (&Arc<World>, &Pool, &Mutex<Tally>), actor: Actor<'_>, knows: bool) {
-    sleep(actor.starts).await;
-    for attempt in 0..actor.runs {
-        if run(of, &actor, attempt, knows).await {
-            return;
+impl Stage<'_> {
+    async fn act(&self, actor: Actor<'_>) {
+        sleep(actor.starts).await;
+        for attempt in 0..actor.runs {
+            if self.run(&actor, attempt).await {
+                return;
+            }
+            let pause = self.world.dice(|dice| dice.milliseconds(20_000));
+            sleep(pause).await;
         }
-        let pause = of.0.dice(|dice| dice.milliseconds(20_000));
-        sleep(pause).await;
     }
+
+    /// One run of the command; whether that is the end of it.
+    async fn run(&self, actor: &Actor<'_>, attempt: usize) -> bool {
+        let process = self.process(actor, format!("{}.{attempt}", actor.name));
+        let clock = || EPOCH + self.world.milliseconds() + actor.clock;
+        let is_gone = |name: &str| self.knows && self.world.is_gone(name);
+        let publisher = |generation: Generation, allow_older| Publisher {
+            id: process.name.clone(),
+            generation,
+            commit: None,
+            allow_older,
+            patience: actor.patience,
+            holder: process.name.clone(),
+            is_gone: &is_gone,
+            clock: &clock,
+        };
+        let seen = Seen { world: Arc::clone(self.world), process: Arc::clone(&process), fresh: false };
+        let fresh = Seen { fresh: true, ..seen.clone() };
+        let target = Target { store: &seen, fresh: &fresh, registry: "r.io" };
+        let work = async {
+            match &actor.task {
+                Task::Publish(edition) => {
+                    let commit_seconds = edition.state.max(1) as u64;
+                    let publisher =
+                        publisher(Generation { commit_seconds, run_milliseconds: clock() }, actor.older);
+                    self.publish(edition, target, &publisher, &process).await
+                }
+                Task::RollBack { pick, chosen } => {
+                    let publisher = |generation| publisher(generation, true);
+                    self.roll_back((*pick, chosen), target, &publisher, &process).await
+                }
+            }
+        };
+        let ended = Alive { work: Box::pin(work), process: Arc::clone(&process), still: None }.await;
+        self.world.gone(&process.name);
+        self.world.note(|| format!("{} ended: {ended:?}", process.name));
+        self.is_over(ended)
+    }
+
+    fn process(&self, actor: &Actor<'_>, name: String) -> Arc<Process> {
+        let script = self.world.dice(|dice| script(dice, actor.unlucky));
+        let (what, allowed) = match &actor.task {
+            Task::Publish(edition) => {
+                let Edition { state, leaf_only, allowed, .. } = edition;
+                (format!("state {state}, leaf only: {leaf_only}"), allowed.clone())
+            }
+            Task::RollBack { chosen, .. } => (format!("rolls back {chosen:?}"), Allowed::default()),
+        };
+        self.world.note(|| format!("{name} begins: {what}, {script:?}"));
+        self.world.shadow(|shadow| shadow.allow(&name, Allowed { older: actor.older, ..allowed }));
+        Process::new(name, script)
+    }
+
+    async fn publish(
+        &self,
+        edition: &Edition,
+        target: Target<'_>,
+        publisher: &Publisher<'_>,
+        process: &Process,
+    ) -> Result<(), Problems> {
+        let scope: Repository = SCOPE.parse().expect("scope");
+        let source = Source { store: &self.pool.store, repository: &scope, within_target: false };
+        for publication in &edition.units {
+            publication.keep_immutable(target).await?;
+        }
+        let listener = |event| self.heard(&event);
+        for publication in &edition.units {
+            publication.carry_out(&source, target, publisher, stopped(process), &listener).await?;
+        }
+        self.count("done");
+        Ok(())
+    }
+
+    async fn roll_back<'p>(
+        &self,
+        (pick, chosen): (usize, &OnceLock<String>),
+        target: Target<'_>,
+        publisher: &(dyn Fn(Generation) -> Publisher<'p> + Sync),
+        process: &Process,
+    ) -> Result<(), Problems> {
+        let homes = &self.line.homes;
+        if chosen.get().is_none() {
+            let mut all = Vec::new();
+            for home in homes.all() {
+                all.extend(publications(target, home).await?.into_iter().map(|listed| listed.id));
+            }
+            if let Some(id) = (!all.is_empty()).then(|| all.swap_remove(pick % all.len())) {
+                chosen.set(id).expect("it is chosen once");
+            }
+        }
+        let Some(id) = chosen.get() else { return Ok(()) };
+        let mut found = Vec::new();
+        for home in homes.all() {
+            found.extend(Rollback::prepare(target, homes, home, id).await?);
+        }
+        let listener = |event| self.heard(&event);
+        for rollback in found {
+            let publisher = publisher(rollback.generation);
+            rollback.carry_out(target, &publisher, stopped(process), &listener).await?;
+        }
+        self.count("rolled back");
+        Ok(())
+    }
+
+    fn heard(&self, event: &EventKind) {
+        match event {
+            EventKind::PublicationAwaited { .. } => self.count("waited"),
+            EventKind::PublicationCompleted { put_back: false, .. } => self.count("another completed"),
+            EventKind::PublicationCompleted { put_back: true, .. } => self.count("another put back"),
+            _ => {}
+        }
+    }
+
+    /// Whether running the same command again would change nothing.
+    fn is_over(&self, ended: Option<Result<(), Problems>>) -> bool {
+        let problems = match ended {
+            None => {
+                self.count("crashed");
+                return false;
+            }
+            Some(Ok(())) => return true,
+            Some(Err(problems)) => problems,
+        };
+        let kind = problems.iter().next().map(|problem| problem.kind);
+        self.count(match kind {
+            Some(Kind::Policy) => "refused by policy",
+            Some(Kind::Request) => "nothing to take back",
+            Some(Kind::Incomplete) => "incomplete",
+            Some(Kind::Interrupted) => "stopped with nothing begun",
+            _ => "failed with nothing begun",
+        });
+        matches!(kind, Some(Kind::Policy | Kind::Request))
+    }
+
+    fn count(&self, what: &'static str) {
+        self.tally.lock().expect("tally").count(what, 1);
+    }
+}
+
+async fn stopped(process: &Process) -> Diagnostic {
+    process.stopping.notified().await;
+    Diagnostic::new(Kind::Interrupted, "stopped by SIGINT")
 }
 
 fn habits(dice: &mut Dice) -> Habits {
@@ -362,9 +294,13 @@ fn actors<'a>(dice: &mut Dice, line: &'a Line) -> Vec<Actor<'a>> {
         let state = dice.below(STATES);
         let fits = |edition: &&Edition| edition.state == state && edition.leaf_only == leaf_only;
         let within = [300, 3_000, 100_000][dice.below(3)];
+        let task = match name > 0 && dice.percent(25) {
+            true => Task::RollBack { pick: dice.below(1_000), chosen: OnceLock::new() },
+            false => Task::Publish(line.editions.iter().find(fits).expect("edition")),
+        };
         Actor {
             name,
-            edition: line.editions.iter().find(fits).expect("edition"),
+            task,
             starts: match late && dice.percent(40) {
                 true => Duration::from_secs(10_000 + dice.below(5_000) as u64),
                 false => dice.milliseconds(within),
@@ -402,8 +338,8 @@ async fn simulate(seed: u64, pool: &Pool, traced: bool, tally: &Mutex<Tally>) ->
     let actors = actors(&mut dice, line);
     let world = World::new(Arc::clone(&line.known), habits.clone(), dice, traced);
     world.note(|| format!("seed {seed}: {habits:?}, deaths are seen: {knows}"));
-    let acting: FuturesUnordered<_> =
-        actors.into_iter().map(|actor| act((&world, pool, tally), actor, knows)).collect();
+    let stage = Stage { world: &world, pool, line, tally, knows };
+    let acting: FuturesUnordered<_> = actors.into_iter().map(|actor| stage.act(actor)).collect();
     let collecting = async {
         if !collects {
             return std::future::pending::<()>().await;
@@ -423,9 +359,10 @@ async fn simulate(seed: u64, pool: &Pool, traced: bool, tally: &Mutex<Tally>) ->
     sleep(Duration::from_secs(400)).await;
 
     let newest = line.editions.iter().find(|edition| edition.state == STATES - 1 && !edition.leaf_only);
+    let newest = newest.expect("edition");
     let last = Actor {
         name: 9,
-        edition: newest.expect("edition"),
+        task: Task::Publish(newest),
         starts: Duration::ZERO,
         clock: 10_000,
         patience: Duration::from_secs(600),
@@ -435,13 +372,14 @@ async fn simulate(seed: u64, pool: &Pool, traced: bool, tally: &Mutex<Tally>) ->
     };
     let mut done = false;
     for attempt in 0..2 {
-        done = done || run((&world, pool, tally), &last, attempt, knows).await;
+        done = done || stage.run(&last, attempt).await;
     }
-    world.shadow(|shadow| shadow.at_the_end(&world.memory, &last.edition.allowed.places));
+    world.shadow(|shadow| shadow.at_the_end(&world.memory, &newest.allowed.places));
     let mut tally = tally.lock().expect("tally");
     let (violations, limit) = world.shadow(|shadow| {
         tally.count("publications done", shadow.ended(&State::Done));
         tally.count("publications put back", shadow.ended(&State::Undone));
+        tally.count("publications taken back", shadow.taken_back());
         (shadow.violations().to_vec(), shadow.limit().map(str::to_owned))
     });
     tally.count("without conditions", usize::from(!habits.conditions));
@@ -518,8 +456,11 @@ fn i_p1_to_i_p10_tm19_tm20_tm21_f_x5_f_x7_f_r8_f_r15_hold_whatever_publishers_an
         "refused by policy",
         "stopped with nothing begun",
         "failed with nothing begun",
+        "rolled back",
+        "nothing to take back",
         "publications done",
         "publications put back",
+        "publications taken back",
     ];
     let rare: Vec<_> = all.iter().filter(|what| tally.0.get(*what).copied().unwrap_or(0) < 20).collect();
     assert!(rare.is_empty() || seeds < SEEDS, "too rare: {rare:?} of {tally:?}");

@@ -26,6 +26,7 @@ use super::generation::Generation;
 use super::journal::{Brought, Entry, JOURNAL_VERSION, Journal, Listed, Move, State};
 use super::moves::{Listener, Mover, Progress, Stuck, places};
 use super::publication::Target;
+use super::standing::{Open, Standing};
 
 /// How long a publication that says nothing more is taken to be alive.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -137,11 +138,10 @@ impl<'a> Transaction<'a> {
             self.refuse_older(&page, draft).await?;
             recheck(page.clone()).await?;
             let places = places(self.target, &draft.tags).await.map_err(|stuck| self.unseen(stuck))?;
-            let before = self.newest(&page, draft).await?;
-            let entry = self.entry(&page, draft, &places, before.as_ref().map(|(_, entry)| entry));
+            let standing = self.standing(&page, draft).await?;
+            let entry = self.entry(&page, draft, &places, &standing);
             policy(&entry.tags)?;
-            let stands = draft.rolls_back.is_none() && entry.tags.iter().all(|one| one.old == one.new);
-            let again = before.filter(|_| stands).and_then(|before| self.stands_again(&page, before, &entry));
+            let again = self.stands_again(&page, &standing, &entry);
             let (journal, is_written) = match again {
                 Some(journal) => (journal, false),
                 None => (self.opened(&page, &entry, draft).await?, true),
@@ -425,16 +425,14 @@ impl<'a> Transaction<'a> {
         id.strip_prefix(&self.publisher.id).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
-    /// The journal of this publication. What it does not bring itself stands as the newest says that holds.
+    /// The journal of this publication, beside what stands.
     pub(super) fn entry(
         &self,
         page: &Page,
         draft: &Draft,
         places: &[Option<Digest>],
-        before: Option<&Entry>,
+        standing: &Standing,
     ) -> Entry {
-        let is_other = |one: &&Brought| draft.images.iter().all(|own| own.unit != one.unit);
-        let others = before.into_iter().flat_map(|before| &before.images).filter(is_other);
         let tags = draft.tags.iter().zip(places);
         Entry {
             version: JOURNAL_VERSION,
@@ -444,7 +442,8 @@ impl<'a> Transaction<'a> {
             begun_seconds: self.now() / 1_000,
             commit: self.publisher.commit.clone(),
             tags: tags.map(|(one, old)| Move { old: old.clone(), ..one.clone() }).collect(),
-            images: draft.images.iter().chain(others).cloned().collect(),
+            images: draft.images.clone(),
+            earlier: standing.beside(&draft.images),
         }
     }
 
@@ -457,31 +456,34 @@ impl<'a> Transaction<'a> {
         Ok(page.journal.with(listed))
     }
 
-    /// The list where the newest publication has put every tag to where it is to be: that one stands at this generation
-    /// too. `None` where it has not.
-    pub(super) fn stands_again(
-        &self,
-        page: &Page,
-        (newest, before): (Listed, Entry),
-        entry: &Entry,
-    ) -> Option<Journal> {
+    /// The list where nothing has to move. The newest publication has put every tag to where it is to be: that one
+    /// stands at this generation too. Or what is to be taken back was taken back: as it is. `None` where there is more to
+    /// say.
+    pub(super) fn stands_again(&self, page: &Page, standing: &Standing, entry: &Entry) -> Option<Journal> {
+        if entry.tags.iter().any(|one| one.old != one.new) {
+            return None;
+        }
+        if let Some(back) = &entry.rolls_back {
+            return page.journal.is_taken_back(back).then(|| page.journal.clone());
+        }
+        let before = standing.entries.first()?;
         let put = |one: &Move| {
             let same = |other: &&Move| other.repository == one.repository && other.tag == one.tag;
             before.tags.iter().find(same).is_some_and(|other| other.new == one.new)
         };
-        let stands = newest.state == State::Done && entry.tags.iter().all(put);
+        let newest = page.journal.find(&before.id).filter(|_| entry.tags.iter().all(put))?.clone();
         let generation = newest.generation.max(self.publisher.generation);
-        stands.then(|| page.journal.with(Listed { generation, ..newest }))
+        Some(page.journal.with(Listed { generation, ..newest }))
     }
 
-    /// The newest publication that has brought anything, and was not and is not to be taken back.
-    pub(super) async fn newest(&self, page: &Page, draft: &Draft) -> Result<Option<(Listed, Entry)>> {
-        let holds = |listed: &&Listed| {
-            !matches!(listed.state, State::Undone | State::RolledBack(_))
-                && draft.rolls_back.as_ref() != Some(&listed.id)
+    /// What stands beside this publication: not what it takes back.
+    pub(super) async fn standing(&self, page: &Page, draft: &Draft) -> Result<Standing> {
+        let page = match &draft.rolls_back {
+            Some(back) => page.without(back),
+            None => page.clone(),
         };
-        let Some(listed) = page.journal.listed.iter().find(holds) else { return Ok(None) };
-        Ok(Some((listed.clone(), self.read_entry(listed).await?)))
+        let read = Standing::now(&self.desk, &page, Open::DoesNot).await;
+        read.map_err(|error| self.unread(error))
     }
 
     pub(super) async fn read_entry(&self, listed: &Listed) -> Result<Entry> {

@@ -498,7 +498,8 @@ impl Seen {
             world.touch(&repository, digest);
             for tag in &tags {
                 if tag.as_str() == RESERVED_TAG {
-                    world.shadow(|shadow| shadow.list(memory, &repository, &document, writer));
+                    world
+                        .shadow(|shadow| shadow.list((memory, &world.known), &repository, &document, writer));
                     touch(&process.wrote);
                     touch(&process.read);
                 } else {

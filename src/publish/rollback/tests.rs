@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::family::{Divergence, Unit};
 use crate::oci::watched::{Failure, Watched};
-use crate::oci::{Memory, Store, Tag};
+use crate::oci::{Digest, Memory, Store, Tag};
 use crate::publish::fixture::{AMD, ARM, Fixture, homes, publisher};
 use crate::publish::journal::RESERVED_TAG;
 
@@ -44,7 +44,7 @@ async fn states(target: &Memory) -> Vec<(String, State)> {
 }
 
 async fn roll_back(target: &dyn Store, id: &str, by: &str) -> Result<RolledBack> {
-    let rollback = Rollback::prepare(towards(target), &home(), id).await?.expect("the publication");
+    let rollback = Rollback::prepare(towards(target), &homes(), &home(), id).await?.expect("the publication");
     let mut publisher = publisher(0);
     publisher.id = by.to_owned();
     publisher.allow_older = true;
@@ -160,7 +160,7 @@ async fn i_p9_a_rollback_moves_nothing_where_a_tag_was_moved_since_or_its_old_pl
     assert_eq!(problems.exit_code(), 3, "{problems}");
     assert!(problems.to_string().contains(&old.to_string()), "{problems}");
     assert_eq!(tags_of(&target).await, before);
-    assert!(Rollback::prepare(towards(&target), &home(), "px").await.expect("a look").is_none());
+    assert!(Rollback::prepare(towards(&target), &homes(), &home(), "px").await.expect("a look").is_none());
 }
 
 #[tokio::test]
@@ -213,4 +213,97 @@ async fn i_p5_a_child_of_a_parent_that_was_never_published_is_refused() {
     let problems = other.publish_as(&target, &publisher(3)).await.expect_err("its parent is another");
     assert_eq!(problems.exit_code(), 4, "{problems}");
     assert!(matches!(homes(), crate::publish::Homes::One(_)), "one list for all");
+}
+
+/// Only these images of a family.
+fn only(mut family: Fixture, units: &[&str]) -> Fixture {
+    family.family.recipes.retain(|unit, _| units.contains(&unit.to_string().as_str()));
+    family.family.order.retain(|unit| units.contains(&unit.to_string().as_str()));
+    family
+}
+
+#[tokio::test]
+async fn i_p5_a_parent_that_was_taken_back_is_not_published_though_another_publication_came_between() {
+    let target = Memory::new();
+    let with_other = async |state| family(state).await.image("other", None, &[(AMD, Some("o"))]).await;
+    with_other("1").await.publish_as(&target, &publisher(1)).await.expect("published");
+    only(with_other("2").await, &["base"]).publish_as(&target, &publisher(2)).await.expect("published");
+    only(with_other("3").await, &["other"]).publish_as(&target, &publisher(3)).await.expect("published");
+    roll_back(&target, "p2", "r").await.expect("nobody stands on it");
+    let leaf = only(with_other("2").await, &["leaf"]);
+    let problems = leaf.publish_as(&target, &publisher(4)).await.expect_err("its parent was taken back");
+    assert!(problems.to_string().contains("stands on a `base` that is not published"), "{problems}");
+    // The parent that was there before is there again.
+    let before = only(with_other("1").await, &["leaf"]);
+    before.publish_as(&target, &publisher(4)).await.expect("its parent is published");
+}
+
+#[tokio::test]
+async fn i_p5_a_parent_that_fell_off_the_list_is_published_until_another_takes_its_place() {
+    let target = Memory::new();
+    family("1").await.publish_as(&target, &publisher(1)).await.expect("published");
+    for at in 2..30 {
+        let mut other = Fixture::new(Divergence::Withhold);
+        other.state = at.to_string();
+        let other = other.image("other", None, &[(AMD, Some("o"))]).await;
+        other.publish_as(&target, &publisher(at)).await.expect("published");
+    }
+    assert_eq!(states(&target).await.len(), 20);
+    let leaf = only(family("1").await, &["leaf"]);
+    leaf.publish_as(&target, &publisher(40)).await.expect("its parent was published long ago");
+}
+
+#[tokio::test]
+async fn i_p5_what_a_published_child_stands_on_is_not_taken_back() {
+    let target = Memory::new();
+    only(family("1").await, &["base"]).publish_as(&target, &publisher(1)).await.expect("published");
+    only(family("1").await, &["leaf"]).publish_as(&target, &publisher(2)).await.expect("published");
+    let before = tags_of(&target).await;
+    let problems = roll_back(&target, "p1", "r").await.expect_err("the leaf stands on it");
+    assert_eq!((problems.exit_code(), tags_of(&target).await), (4, before), "{problems}");
+    assert!(problems.to_string().contains("`leaf`, which p2 has published, stands on what p1"), "{problems}");
+    roll_back(&target, "p2", "r").await.expect("the leaf first");
+    roll_back(&target, "p1", "s").await.expect("then what it stood on");
+    assert_eq!(tags_of(&target).await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn i_p7_a_rollback_leaves_immutable_tags_where_they_are() {
+    let target = Memory::new();
+    let immutable = async |state: &str| {
+        let mut fixture = family(state).await;
+        fixture.family.tags.immutable = vec!["v*".parse().expect("a pattern")];
+        fixture
+    };
+    immutable("1").await.publish_as(&target, &publisher(1)).await.expect("published");
+    let before = tags_of(&target).await;
+    immutable("2").await.publish_as(&target, &publisher(2)).await.expect("published");
+    let published = tags_of(&target).await;
+    let done = roll_back(&target, "p2", "r").await.expect("rolled back");
+    let (immutable, mut others) = (done.immutable, tags_of(&target).await);
+    assert_eq!((immutable.len(), done.removed), (6, 0), "{immutable:?}");
+    for reference in &immutable {
+        let tag = reference.strip_prefix("r.io/").expect("the registry");
+        assert_eq!(others.remove(tag), published.get(tag).cloned(), "{tag}");
+    }
+    assert_eq!(others, before);
+}
+
+#[tokio::test]
+async fn i_p8_what_was_taken_back_is_not_taken_back_again() {
+    let target = Memory::new();
+    family("1").await.publish_as(&target, &publisher(1)).await.expect("published");
+    family("2").await.publish_as(&target, &publisher(2)).await.expect("published");
+    roll_back(&target, "p2", "r").await.expect("rolled back");
+    let watched = Watched::new(target.clone());
+    assert_eq!(roll_back(&watched, "p2", "again").await.expect("nothing to do"), RolledBack::default());
+    assert_eq!(watched.writes(), Vec::<String>::new());
+    let itself = roll_back(&target, "r", "s").await.expect_err("it is no publication");
+    assert_eq!(itself.exit_code(), 2, "{itself}");
+    // The same is published again: by its old name it is not taken back.
+    family("2").await.publish_as(&target, &publisher(3)).await.expect("published");
+    let before = tags_of(&target).await;
+    let problems = roll_back(&target, "p2", "t").await.expect_err("3 has published it");
+    assert_eq!((problems.exit_code(), tags_of(&target).await), (4, before), "{problems}");
+    assert!(problems.to_string().contains("was published by p3 since"), "{problems}");
 }
