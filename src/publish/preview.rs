@@ -109,7 +109,7 @@ impl Publication {
         &'p self,
         target: Target<'_>,
         publisher: &Publisher<'_>,
-        earlier: &[Publication],
+        earlier: &[Self],
     ) -> Result<Preview<'p>> {
         let Some(home) = self.home() else {
             let what = "look at what a publication of no image would do";
