@@ -13,6 +13,8 @@ pub(crate) enum Severity {
     Error,
     /// The command goes on; the person should know.
     Warning,
+    /// Nothing is wrong, and something could be better.
+    Advice,
 }
 
 /// What kind of problem it is, which settles the exit code of the command.
@@ -155,6 +157,11 @@ impl Diagnostic {
     /// Something to know that stops nothing.
     pub(crate) fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(Kind::Request, message) }
+    }
+
+    /// Something that could be better, which is not told to whoever wants to hear only what is wrong.
+    pub(crate) fn advice(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Advice, ..Self::new(Kind::Request, message) }
     }
 
     /// The same, at a place.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use crate::config::{self, BuilderSetting, FamilyFile, LimitSetting, SignSettings};
-use crate::diag::{Diagnostic, Place, Result};
+use crate::diag::{Diagnostic, Place, Result, Severity};
 use crate::dockerfile::Dockerfile;
 use crate::family::discover::{is_dockerfile, named_dockerfiles};
 use crate::family::{Family, Found, JobId, Sources};
@@ -45,7 +45,8 @@ impl Workspace {
     /// Where a file cannot be read or the family does not hold together; independent problems together.
     pub(super) fn read(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
         let workspace = Self::read_quietly(context, arguments)?;
-        for warning in &workspace.family.warnings {
+        let wanted = |one: &&Diagnostic| !context.common.quiet || one.severity != Severity::Advice;
+        for warning in workspace.family.warnings.iter().filter(wanted) {
             context.ui.warning(warning);
         }
         Ok(workspace)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Recipe, Unit};
+use super::{Mirror, Recipe, Unit};
 use crate::config::{
     ArchiveFormat, Compression, ExportSetting, FamilyFile, NameTemplate, ReferenceTemplate, Written,
 };
@@ -41,6 +41,7 @@ pub(crate) struct ExportStyle {
 pub(super) fn exports(
     file: Option<&FamilyFile>,
     recipes: &BTreeMap<Unit, Recipe>,
+    mirrors: &BTreeMap<Unit, Mirror>,
     problems: &mut Vec<Diagnostic>,
     warnings: &mut Vec<Diagnostic>,
 ) -> Vec<Export> {
@@ -49,7 +50,7 @@ pub(super) fn exports(
     {
         let units = match &setting.images {
             None => recipes.keys().cloned().collect(),
-            Some(names) => units(file, names, recipes, problems),
+            Some(names) => units(file, names, recipes, mirrors, problems),
         };
         let export = Export { units, platforms: platforms(setting), style: style(setting) };
         warnings.extend(idle(file, setting, &export, recipes));
@@ -81,6 +82,7 @@ fn units(
     file: &FamilyFile,
     names: &[Written<String>],
     recipes: &BTreeMap<Unit, Recipe>,
+    mirrors: &BTreeMap<Unit, Mirror>,
     problems: &mut Vec<Diagnostic>,
 ) -> BTreeSet<Unit> {
     let mut found = BTreeSet::new();
@@ -89,6 +91,13 @@ fn units(
             true => unit.to_string() == name.value,
             false => unit.image.as_str() == name.value,
         };
+        if let Some(mirror) = mirrors.values().find(|mirror| mirror.unit.to_string() == name.value) {
+            let problem =
+                Diagnostic::request(format!("`{}` is a mirror, and no file is made of it", name.value));
+            let hint = format!("copy it: polyarch mirror {} REGISTRY/NAME", mirror.source);
+            problems.push(problem.at(file.place(name)).hint(hint));
+            continue;
+        }
         let before = found.len();
         let mut meant = recipes.keys().filter(is_meant).peekable();
         if meant.peek().is_none() {

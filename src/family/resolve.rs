@@ -75,7 +75,7 @@ impl Family {
         problems.extend(mirror_registries::too_deep(&recipes, &mirrors, &drafts, file));
         let (registries, found) = mirror_registries::mirrors(&recipes, &mirrors, file);
         problems.extend(found);
-        let exports = exports::exports(file, &recipes, &mut problems, &mut warnings);
+        let exports = exports::exports(file, &recipes, &mirrors, &mut problems, &mut warnings);
         Problems::check(unique(problems))?;
         warnings.extend(unused::unused(&recipes, &mirrors, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));

@@ -360,6 +360,18 @@ fn f_c16_five_thousand_images_and_chains_of_five_hundred() {
 }
 
 #[test]
+fn an_export_that_names_a_mirror_is_refused() {
+    let config = "platforms = [\"linux/amd64\"]\n[image.search]\nmirror = \"r.io/library/search:7.9.3\"\n\
+                  [[export]]\nimages = [\"a\", \"search\"]\n";
+    let found = Family::resolve(&sources(Some(config), &[("a/Dockerfile", "FROM x\n")]));
+    expect![[r#"
+        polyarch.toml:5:16: `search` is a mirror, and no file is made of it
+          hint: copy it: polyarch mirror r.io/library/search:7.9.3 REGISTRY/NAME
+    "#]]
+    .assert_eq(&told(found.expect_err("there is no file of a mirror").iter()));
+}
+
+#[test]
 fn s2_row_25_what_leads_nowhere_is_pointed_at() {
     let config = "platforms = [\"linux/amd64\"]\nargs = { VERSON = \"1\" }\n[tags]\nimmutable = [\"latst\"]\nnames = { \"linux/arm64\" = \"aarch64\" }\n[image.a]\nargs = { NOTHING = \"1\" }\nsecrets = { old = { env = \"OLD\" } }\n";
     let text = "FROM x\nARG VERSION\nRUN --mount=type=secret,id=pip --mount=type=ssh true\n";

@@ -44,7 +44,7 @@ fn untested(recipes: &BTreeMap<Unit, Recipe>, sources: &Sources) -> Option<Diagn
         Some(_) => format!("write `tests = [\"true\"]`, with a better command, in `[image.{}]`", first.image),
         None => "run `polyarch init`, and write tests into the file".to_owned(),
     };
-    Some(Diagnostic::warning(message).hint(hint))
+    Some(Diagnostic::advice(message).hint(hint))
 }
 
 /// Units without any tag that nothing is built upon: they are built for nobody.

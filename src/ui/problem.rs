@@ -37,7 +37,7 @@ fn with_line(problem: &Diagnostic, place: &Place, colour: Colour) -> String {
     let (start, end) = (byte_at(place.column - 1), byte_at(place.column - 1 + place.width));
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
+        Severity::Warning | Severity::Advice => Level::WARNING,
     };
     let snippet = Snippet::source(place.text.as_str())
         .path(place.file.display().to_string())
@@ -54,7 +54,7 @@ fn with_line(problem: &Diagnostic, place: &Place, colour: Colour) -> String {
 fn label(severity: Severity, colour: Colour) -> String {
     let (word, tint) = match severity {
         Severity::Error => ("error", AnsiColor::BrightRed),
-        Severity::Warning => ("warning", AnsiColor::Yellow),
+        Severity::Warning | Severity::Advice => ("warning", AnsiColor::Yellow),
     };
     match colour {
         Colour::Never => word.to_owned(),

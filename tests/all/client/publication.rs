@@ -308,6 +308,8 @@ async fn a_dry_run_of_a_build_names_what_would_be_published() {
     let place =
         Place::with(&[("polyarch.toml", &configuration), ("tool/Dockerfile", "FROM scratch\nCOPY a /\n")]);
     place.write("tool/a", "a");
+    assert!(place.run(&["plan"]).well().stderr.contains("1 image has no test"), "nothing is wrong with that");
+    assert!(!place.run(&["plan", "--quiet"]).well().stderr.contains("no test"));
     let dry = place.run(&["build", "--publish", "--dry-run", "--to", "127.0.0.1:1"]).well().stdout;
     for line in [
         "to 127.0.0.1:1, where all of it passes:",
