@@ -14,5 +14,5 @@ test:  ## every test, on real engines too; says what it skipped and why
 check:  ## format, lints, fuzz targets, docs, dependency policy, shell scripts
 	@scripts/check
 
-bench:  ## what it costs to move images to and from registries, peers beside it: requests, bytes, seconds
-	@POLYARCH_TEST_CLIENTS=$$(scripts/test-tools) cargo bench --locked --quiet --bench push_family --bench publication --bench registry
+bench:  ## what it costs to move images, peers beside it: requests, bytes, seconds; and how good schedules are
+	@POLYARCH_TEST_CLIENTS=$$(scripts/test-tools) cargo bench --locked --quiet --bench push_family --bench publication --bench registry --bench makespan

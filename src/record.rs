@@ -2,8 +2,10 @@
 //!
 //! The repository of a scope holds, beside the images: `image-<hex>` (what was built under an image key),
 //! `checks-<hex>` (what was found under a check key) and `newest-<hex>` (the latest record of a job, for `why`).
-//! Each is an image index whose one entry is the image, with the record as JSON in an annotation; so a record
+//! `durations` says how long jobs took. Each of the others is an image index whose one entry is the image, with the record as JSON in an annotation; so a record
 //! keeps its image alive, and any registry can hold both.
+
+mod durations;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use crate::oci::{
     Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Platform, Pointer, Repository,
     Store, Tag,
 };
+
+pub(crate) use durations::{Durations, Taken};
 
 /// The version of the format of records; a reader passes over others.
 pub(crate) const RECORD_VERSION: u32 = 1;

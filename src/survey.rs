@@ -105,6 +105,7 @@ async fn read_records(family: &Family, records: &Records, facts: &mut Facts) -> 
         newest.extend(latest.map(|latest| (job.clone(), latest)));
     }
     facts.newest = newest;
+    facts.durations = records.durations().await?;
     let images = facts.images.values().map(|record| record.image.clone()).collect();
     facts.missing = content::missing(records, images).await?;
     Ok(())

@@ -5,8 +5,10 @@ use clap::{Args, ValueEnum};
 use crate::diag::{Diagnostic, Result, Severity};
 use crate::family::{Emulation, JobId, Mirror};
 use crate::oci::{Digest, Lease, Platform};
-use crate::plan::{Base, Decision, Facts, Plan, Request, unfit_bases, unknown_frontends};
-use crate::report::{DecisionView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+use crate::plan::{
+    Base, Decision, Estimate, Estimates, Facts, Plan, Request, unfit_bases, unknown_frontends,
+};
+use crate::report::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
 
 use super::publisher::Moment;
 use super::recorder::sweep_dead;
@@ -220,8 +222,14 @@ fn bases(planning: &Planning, job: &JobId) -> Vec<String> {
     build.into_iter().flat_map(|build| build.outside()).map(ToString::to_string).collect()
 }
 
+fn estimate(estimates: &Estimates, job: &JobId) -> Option<EstimateView> {
+    let Estimate { milliseconds, assumed } = estimates.of(job, false);
+    estimates.are_informed().then_some(EstimateView { milliseconds, assumed })
+}
+
 /// A plan as the reports show it.
 pub(super) fn view(planning: &Planning) -> PlanView {
+    let estimates = Estimates::new(&planning.plan, &planning.facts.durations);
     let jobs = planning.plan.order.iter().map(|job| {
         let planned = &planning.plan.jobs[job];
         let (decision, reasons) = match &planned.decision {
@@ -242,6 +250,7 @@ pub(super) fn view(planning: &Planning) -> PlanView {
             parents: planned.parents.iter().map(ToString::to_string).collect(),
             bases: bases(planning, job),
             key: planned.key.to_string(),
+            estimate: estimate(&estimates, job),
         }
     });
     let warnings = planning.workspace.family.warnings.iter().map(ToString::to_string).collect();

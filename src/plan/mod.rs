@@ -2,6 +2,7 @@
 
 mod bases;
 mod decide;
+mod estimate;
 mod key;
 #[cfg(test)]
 mod tests;
@@ -11,10 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dockerfile::Written;
 use crate::family::{Build, Emulation, Family, JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
-use crate::record::{CheckRecord, ImageRecord, Passed};
+use crate::record::{CheckRecord, Durations, ImageRecord, Passed};
 
 pub(crate) use bases::{unfit_bases, unknown_frontends};
 pub(crate) use decide::Reason;
+pub(crate) use estimate::{Estimate, Estimates};
 pub(crate) use key::{Inputs, check_key};
 
 /// What is true now, as far as a plan depends on it. `survey` fills it in.
@@ -44,6 +46,8 @@ pub(crate) struct Facts {
     pub(crate) checks: BTreeMap<Digest, CheckRecord>,
     /// The latest image record of each job, for `why`.
     pub(crate) newest: BTreeMap<JobId, ImageRecord>,
+    /// How long jobs took; no key depends on it.
+    pub(crate) durations: Durations,
 }
 
 /// No files.

@@ -14,7 +14,7 @@ use crate::diag::{Diagnostic, Place, Result};
 use crate::event::EVENT_VERSION;
 use crate::event::{Amount, Event, EventKind, Outcome};
 
-pub(crate) use plan::{DecisionView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+pub(crate) use plan::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
 pub(crate) use terminal::{duration, size, traffic_line};
 
 /// The version of the format of reports.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
+use super::terminal::duration;
 use crate::diag::count;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,18 @@ pub(crate) struct JobView {
     pub(crate) bases: Vec<String>,
     /// The image key.
     pub(crate) key: String,
+    /// How long it may take natively, where anything is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) estimate: Option<EstimateView>,
+}
+
+/// How long a job may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EstimateView {
+    /// Milliseconds.
+    pub(crate) milliseconds: u64,
+    /// It was not measured, but taken from its neighbours.
+    pub(crate) assumed: bool,
 }
 
 /// A copy of an image elsewhere.
@@ -128,7 +141,18 @@ impl PlanView {
         let (build, check, reuse) =
             (of_kind(DecisionView::Build), of_kind(DecisionView::Check), of_kind(DecisionView::Reuse));
         let jobs = count(self.jobs.len(), "job");
-        format!("{text}{jobs}: {build} to build, {check} to check, {reuse} reused\n")
+        let work = self.work().map_or_else(String::new, |work| format!("; {work}"));
+        format!("{text}{jobs}: {build} to build, {check} to check, {reuse} reused{work}\n")
+    }
+
+    /// How long the jobs may take one after another, where anything is known.
+    fn work(&self) -> Option<String> {
+        let estimates = self.jobs.iter().filter_map(|job| job.estimate);
+        let estimates: Vec<EstimateView> = estimates.filter(|one| one.milliseconds > 0).collect();
+        let sum = estimates.iter().map(|one| one.milliseconds).fold(0, u64::saturating_add);
+        let assumed = estimates.iter().filter(|one| one.assumed).count();
+        let assumed = if assumed > 0 { format!(", {assumed} of them assumed") } else { String::new() };
+        (sum > 0).then(|| format!("about {} of work{assumed}", duration(sum)))
     }
 
     /// The plan as JSON, ending with a line end.

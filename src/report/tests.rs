@@ -152,6 +152,7 @@ fn plan() -> PlanView {
         parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
         bases: Vec::new(),
         key: "sha256:aa".into(),
+        estimate: None,
     };
     PlanView {
         version: PLAN_VIEW_VERSION,
@@ -246,4 +247,18 @@ fn what_was_asked_of_registries_is_told_in_one_line() {
     let text = report.to_json();
     assert!(text.contains("\"q.io:5000\""), "{text}");
     assert!(!Report::empty().to_text().contains("registry:"), "nothing was asked");
+}
+
+#[test]
+fn a_plan_says_how_much_work_it_is_where_that_is_known() {
+    let mut view = plan();
+    let text = view.to_text();
+    assert!(!text.contains("of work") && !view.to_json().contains("estimate"), "{text}");
+    let estimate = |milliseconds, assumed| Some(EstimateView { milliseconds, assumed });
+    view.jobs[0].estimate = estimate(0, false);
+    view.jobs[1].estimate = estimate(200_000, false);
+    view.jobs[2].estimate = estimate(5_000, true);
+    let text = view.to_text();
+    assert!(text.ends_with("1 reused; about 3 min 25 s of work, 1 of them assumed\n"), "{text}");
+    assert!(view.to_json().contains("\"assumed\": true"));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::family::{Emulation, JobId};
-use crate::plan::{Decision, Plan};
+use crate::plan::{Decision, Estimates, Plan};
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
 use super::Options;
@@ -34,11 +34,22 @@ pub(super) struct Lost {
 
 impl<'a> Dispatch<'a> {
     /// Of the jobs of a plan those that are left to do, parents before children.
-    pub(super) fn new(jobs: Vec<JobId>, plan: &Plan, builders: &'a [Builder], options: &Options) -> Self {
+    pub(super) fn new(
+        jobs: Vec<JobId>,
+        plan: &Plan,
+        estimates: &Estimates,
+        builders: &'a [Builder],
+        options: &Options,
+    ) -> Self {
         let machines = builders.iter().map(|builder| machine(builder, options.emulation)).collect();
         let rules = Rules { fail_fast: options.fail_fast, ..Rules::default() };
-        let problem = Problem::new(scheduled(&jobs, plan), machines, rules);
-        let scheduler = Scheduler::new(&problem, problem.longest_paths().into());
+        let problem = Problem::new(scheduled(&jobs, plan, estimates), machines, rules);
+        // Where nothing is known of times, a search would look for the best order of nothing.
+        let priorities = match estimates.are_informed() {
+            true => schedule::priorities(&problem),
+            false => problem.longest_paths().into(),
+        };
+        let scheduler = Scheduler::new(&problem, priorities);
         Self { builders, jobs, scheduler }
     }
 
@@ -97,7 +108,7 @@ fn machine(builder: &Builder, emulation: Emulation) -> Machine {
 }
 
 /// The jobs by their places in the list.
-fn scheduled(jobs: &[JobId], plan: &Plan) -> Vec<schedule::Job> {
+fn scheduled(jobs: &[JobId], plan: &Plan, estimates: &Estimates) -> Vec<schedule::Job> {
     let places: BTreeMap<&JobId, usize> = jobs.iter().enumerate().map(|(at, job)| (job, at)).collect();
     let mut images = BTreeMap::new();
     let mut products = BTreeMap::new();
@@ -111,8 +122,8 @@ fn scheduled(jobs: &[JobId], plan: &Plan) -> Vec<schedule::Job> {
             // What a record stands for makes nothing.
             product: if reused { at } else { *products.entry(&planned.key).or_insert(at) },
             needs: (!reused).then_some(needs),
-            native: 1,
-            emulated: 1,
+            native: estimates.of(job, false).milliseconds,
+            emulated: estimates.of(job, true).milliseconds,
         }
     });
     scheduled.collect()

@@ -33,8 +33,8 @@ use crate::engine::{Redactor, RunId};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Emulation, Family, JobId, Unit};
 use crate::oci::Digest;
-use crate::plan::{Decision, Facts, Plan, Planned};
-use crate::record::{ImageRecord, Passed, Records};
+use crate::plan::{Decision, Estimates, Facts, Plan, Planned};
+use crate::record::{ImageRecord, Passed, Records, Taken};
 use crate::schedule::Ticket;
 use crate::survey::Registries;
 
@@ -158,6 +158,10 @@ pub(crate) async fn run(
         }
     }
     state.drain();
+    if !state.taken.is_empty() {
+        // What is lost where this fails is an estimate.
+        let _ = session.records.remember(state.taken).await;
+    }
     Ok(state.ran)
 }
 
@@ -170,6 +174,8 @@ struct State<'a> {
     started: BTreeSet<JobId>,
     /// What this run has built, by image key.
     built: BTreeMap<Digest, ImageRecord>,
+    /// How long jobs took.
+    taken: Vec<(JobId, Taken)>,
     serial: usize,
     ran: Ran,
 }
@@ -186,7 +192,8 @@ impl<'a> State<'a> {
             }
         }
         let to_do = plan.order.iter().filter(|job| !ran.passed.contains_key(job)).cloned().collect();
-        let dispatch = Dispatch::new(to_do, plan, session.builders, &session.options);
+        let estimates = Estimates::new(plan, &session.facts.durations);
+        let dispatch = Dispatch::new(to_do, plan, &estimates, session.builders, &session.options);
         Self {
             session,
             plan,
@@ -194,6 +201,7 @@ impl<'a> State<'a> {
             begun: Instant::now(),
             started: BTreeSet::new(),
             built: BTreeMap::new(),
+            taken: Vec::new(),
             serial: 0,
             ran,
         }
@@ -271,6 +279,7 @@ impl<'a> State<'a> {
                     None => Outcome::Checked { image },
                 };
                 self.tell_end(&job, outcome, milliseconds);
+                self.taken.extend(taken(work, milliseconds));
                 self.dispatch.passed(ticket);
                 self.ran.passed.insert(job, passed);
             }
@@ -311,6 +320,17 @@ impl<'a> State<'a> {
         self.tell_end(&job, Outcome::Cancelled, 0);
         self.ran.cancelled.insert(job);
     }
+}
+
+/// How long a job took that has passed; nothing where another had made its image.
+fn taken(work: &Work<'_>, milliseconds: u64) -> Option<(JobId, Taken)> {
+    let taken = Taken {
+        builder: work.builder.name.clone(),
+        emulated: work.fit == Fit::Emulated,
+        checks_only: work.kept.get().is_none(),
+        milliseconds: vec![milliseconds],
+    };
+    work.twin.is_none().then(|| (work.job.clone(), taken))
 }
 
 /// A record stands for a job, and for all that it stands on.

@@ -7,7 +7,8 @@ use super::{Options, Ran};
 use crate::event::{EventKind, Outcome};
 use crate::oci::watched::Watched;
 use crate::oci::{Memory, Platform, Store, Tag};
-use crate::plan::Decision;
+use crate::plan::{Decision, Estimate, Estimates, Plan, Request};
+use crate::record::{Durations, Taken};
 
 fn amd64() -> Platform {
     "linux/amd64".parse().unwrap()
@@ -281,4 +282,71 @@ async fn a_frontend_is_sent_as_its_manifest_in_the_store_and_one_without_a_look_
     assert!(matches!(planned("a@linux/amd64").decision, Decision::Reuse(_)));
     assert!(matches!(&planned("b@linux/amd64").decision, Decision::Build(reasons)
         if reasons[0].to_string() == "frontend unknown.example/frontend:1 is unknown"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_jobs_took_is_remembered_and_orders_the_next_run() {
+    let text = |round: usize| {
+        let table = [("a", 30), ("b", 5), ("c", 20)];
+        table.map(|(name, _)| (name.to_owned(), format!("FROM scratch\nRUN {name} {round}\n")))
+    };
+    let first: Vec<_> =
+        text(1).into_iter().map(|(name, text)| (format!("{name}/Dockerfile"), text)).collect();
+    let site = Site::new(None, &first, &[amd64()]).await;
+    let seconds = |job: &str, _: usize| {
+        Act::Build(match &job[..1] {
+            "a" => 5,
+            "b" => 30,
+            _ => 20,
+        })
+    };
+    let started = |steps: &[Step]| -> Vec<String> {
+        let jobs = steps.iter().filter_map(|step| match step {
+            Step::Event(EventKind::JobStarted { job, .. }) => Some(job.replace("@linux/amd64", "")),
+            _ => None,
+        });
+        jobs.collect()
+    };
+    let builder = || site.scripted(1, Arc::new(seconds), Arc::new(|_, _| Look::Pass));
+    let (_, steps) = site.run(&site.plan().await, &[builder()], PLAIN, std::future::pending()).await;
+    assert_eq!(started(&steps), ["a", "b", "c"]);
+    let (facts, plan) = site.plan().await;
+    let estimates = Estimates::new(&plan, &facts.durations);
+    assert_eq!(estimates.of(&plan.order[1], false), Estimate { milliseconds: 0, assumed: false }, "reused");
+    let request = Request { no_reuse: true, ..Request::default() };
+    let plan = Plan::new(&site.family, &facts, &request);
+    let estimates = Estimates::new(&plan, &facts.durations);
+    assert_eq!(estimates.of(&plan.order[1], false), Estimate { milliseconds: 30_000, assumed: false });
+    assert_eq!(estimates.of(&plan.order[1], true), Estimate { milliseconds: 300_000, assumed: true });
+    let (_, steps) = site.run(&(facts, plan), &[builder()], PLAIN, std::future::pending()).await;
+    assert_eq!(started(&steps), ["b", "c", "a"], "the longest first, now that it is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_of_a_job_is_assumed_from_its_neighbours() {
+    let table = [("a", "FROM scratch\nRUN a\n"), ("b", "FROM scratch\nRUN b\n"), ("c", "FROM a\n")];
+    let platforms: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let site = Site::new(Some(config), &files(&table), &platforms).await;
+    let (_, plan) = site.plan().await;
+    let of = |durations: &Durations, job: &str| {
+        let Estimate { milliseconds, assumed } =
+            Estimates::new(&plan, durations).of(&job.parse().unwrap(), false);
+        (milliseconds, assumed)
+    };
+    let mut durations = Durations::default();
+    assert!(!Estimates::new(&plan, &durations).are_informed());
+    assert_eq!(of(&durations, "a@linux/amd64"), (60_000, true));
+    let mut took = |job: &str, emulated, milliseconds| {
+        let milliseconds = vec![milliseconds];
+        let taken = Taken { builder: "one".to_owned(), emulated, checks_only: false, milliseconds };
+        durations.add(&job.parse().unwrap(), taken);
+    };
+    took("a@linux/amd64", false, 4_000);
+    took("b@linux/amd64", true, 90_000);
+    took("gone@linux/amd64", false, 7_000);
+    assert_eq!(of(&durations, "a@linux/amd64"), (4_000, false));
+    assert_eq!(of(&durations, "a@linux/arm64"), (4_000, true), "as on the other platform");
+    assert_eq!(of(&durations, "b@linux/amd64"), (9_000, true), "a tenth of what emulation took");
+    assert_eq!(of(&durations, "c@linux/amd64"), (7_000, true), "the median of all");
 }

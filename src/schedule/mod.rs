@@ -8,7 +8,9 @@ mod fleet;
 mod graph;
 mod problem;
 mod ready;
+pub(crate) mod rehearsal;
 mod scheduler;
+mod search;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -19,6 +21,7 @@ use crate::oci::Platform;
 
 pub(crate) use problem::Problem;
 pub(crate) use scheduler::{Fallen, Scheduler, Start, Ticket};
+pub(crate) use search::priorities;
 
 /// One thing to be done.
 #[derive(Clone, Debug)]

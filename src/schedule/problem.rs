@@ -76,6 +76,36 @@ impl Problem {
         paths
     }
 
+    /// For each job the time of it and of all that stands on it, each counted once.
+    pub(super) fn times_below(&self) -> Vec<u64> {
+        let shortest = self.shortest_times();
+        let of_job = |job: usize| {
+            let (mut seen, mut next, mut sum) = (BTreeSet::from([job]), vec![job], 0_u64);
+            while let Some(one) = next.pop() {
+                sum = sum.saturating_add(shortest[one]);
+                next.extend(self.children[one].iter().filter(|child| seen.insert(**child)));
+            }
+            sum
+        };
+        (0..self.jobs.len()).map(of_job).collect()
+    }
+
+    /// What no order can be shorter than: the longest path, and the work of the busiest needs upon all their slots.
+    pub(super) fn least_time(&self) -> u64 {
+        let longest = self.longest_paths().into_iter().max().unwrap_or_default();
+        let shortest = self.shortest_times();
+        let busiest = self.needs.iter().enumerate().map(|(at, needs)| {
+            let work: u64 = { self.needs_of.iter().zip(&shortest) }
+                .filter(|(needs, _)| **needs == Some(at))
+                .fold(0, |sum, (_, time)| sum.saturating_add(*time));
+            let fits = self.machines.iter().filter(|machine| {
+                machine.native.contains(&needs.platform) || machine.emulated.contains(&needs.platform)
+            });
+            work.div_ceil(fits.map(|machine| machine.slots.max(1) as u64).sum::<u64>().max(1))
+        });
+        busiest.max().unwrap_or_default().max(longest)
+    }
+
     /// How long each job takes where it is done fastest.
     pub(super) fn shortest_times(&self) -> Vec<u64> {
         let best = |needs: &Needs, emulated: bool| {
