@@ -42,14 +42,14 @@ impl Scheduler {
         jobs
     }
 
-    /// A job that is not at work fails: nobody can do it. Nothing happens where it is over, or at work.
-    pub(crate) fn given_up(&mut self, job: usize) -> Fallen {
+    /// A job that is not at work fails: nobody can do it. `None` where it is over, or at work.
+    pub(crate) fn given_up(&mut self, job: usize) -> Option<Fallen> {
         match self.graph.stage(job) {
             Stage::Ready => self.ready.remove(job),
             Stage::Waiting => {}
-            Stage::Running | Stage::Over => return Fallen::default(),
+            Stage::Running | Stage::Over => return None,
         }
-        self.fall(job)
+        Some(self.fall(job))
     }
 
     /// Whether every job is over.

@@ -10,7 +10,11 @@ mod problem;
 mod ready;
 pub(crate) mod rehearsal;
 mod scheduler;
+#[cfg(test)]
+mod invariants;
 mod search;
+#[cfg(test)]
+mod simulate;
 #[cfg(test)]
 mod tests;
 mod waiting;

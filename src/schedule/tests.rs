@@ -266,7 +266,7 @@ fn what_nobody_can_do_is_told_and_given_up() {
     let mut later = scheduler.clone();
     later.returned(1);
     assert_eq!((later.stranded(), pairs(&mut later, 1)), (vec![], vec![(0, 1)]));
-    assert_eq!(scheduler.given_up(0).skipped, [1]);
+    assert_eq!(scheduler.given_up(0).map(|fallen| fallen.skipped), Some(vec![1]));
     assert!(scheduler.stranded().is_empty());
 }
 
