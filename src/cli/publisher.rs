@@ -111,6 +111,11 @@ fn holder() -> String {
 
 /// Whether a process is known to be gone. One of another system, or another namespace, may be alive.
 fn is_gone(holder: &str) -> bool {
+    is_gone_by(holder, begun)
+}
+
+/// The same by what a system says of when a process began.
+fn is_gone_by(holder: &str, begun: impl Fn(u32) -> Option<String>) -> bool {
     let mut parts = holder.rsplitn(3, '/');
     let (Some(begun_then), Some(number), Some(place_then)) = (parts.next(), parts.next(), parts.next())
     else {
@@ -158,6 +163,27 @@ mod tests {
         for elsewhere in ["", "x", "other-boot/pid:[1]/1/1", "//"] {
             assert!(!is_gone(elsewhere), "{elsewhere:?}");
         }
+    }
+
+    #[test]
+    fn f_x7_a_process_that_the_system_hides_is_not_gone() {
+        let hides = |_| None;
+        let place = place().expect("this system has processes");
+        assert!(!is_gone_by(&holder(), hides), "it is there, whoever may see it");
+        assert!(is_gone_by(&format!("{place}/4194305/1"), hides), "it is not there");
+    }
+
+    #[test]
+    fn i_p4_how_new_a_run_is_was_settled_when_it_was_planned() {
+        let planned = Moment { at: 5_000, commit: Some("c".to_owned()), commit_seconds: Some(3) };
+        for _ in 0..2 {
+            let publisher = publisher(&planned, false).expect("a publisher");
+            let expected = Generation { commit_seconds: 3, run_milliseconds: 5_000 };
+            assert_eq!((publisher.generation, publisher.commit.as_deref()), (expected, Some("c")));
+            assert!(publisher.id.starts_with("19700101T000005Z-"), "{}", publisher.id);
+        }
+        let without = publisher(&Moment { commit_seconds: None, ..planned }, false).expect("a publisher");
+        assert_eq!(without.generation.commit_seconds, 5, "as new as its run");
     }
 
     #[test]
