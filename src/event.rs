@@ -88,6 +88,27 @@ pub(crate) enum EventKind {
         /// Why.
         reason: String,
     },
+    /// Its builder cannot go on with it; it begins again elsewhere, or there once that is back.
+    JobMoved {
+        /// The job.
+        job: String,
+        /// The builder that it was on.
+        builder: String,
+        /// Why.
+        reason: String,
+    },
+    /// A builder does not answer any more.
+    BuilderLost {
+        /// The builder.
+        builder: String,
+        /// What is known of it.
+        reason: String,
+    },
+    /// A lost builder answers again.
+    BuilderReturned {
+        /// The builder.
+        builder: String,
+    },
     /// It has ended. The one terminal event of a job that was not reused.
     JobEnded {
         /// The job.

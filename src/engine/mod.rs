@@ -63,9 +63,19 @@ pub(crate) trait Engine: Send + Sync {
     /// What is removed is named, for the log.
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic>;
 
+    /// Whether it answers now.
+    async fn answers(&self) -> bool {
+        true
+    }
+
     /// Comes back only once the engine no longer answers, within 20 s of its last sign of life; what is known of it.
     /// One that cannot go without its callers hearing of it never comes back.
     async fn lost(&self) -> Diagnostic {
+        std::future::pending().await
+    }
+
+    /// Comes back once an engine that was lost answers again; an engine that is never lost never does.
+    async fn returned(&self) {
         std::future::pending().await
     }
 

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::Redactor;
 use super::process::{self, Output, Program};
 use crate::config::SshAddress;
 use crate::diag::Diagnostic;
@@ -41,19 +43,36 @@ pub(crate) struct SshEnvironment {
     pub(crate) folder: PathBuf,
 }
 
-/// A connection that stands, until it is dropped or lost.
+/// The way to another machine: one connection, until it is dropped or lost, and another where that is asked for.
 pub(crate) struct Ssh {
     address: SshAddress,
     program: PathBuf,
     environment: SshEnvironment,
-    /// What it complained of, once it has ended.
-    ended: watch::Receiver<Option<String>>,
-    connection: JoinHandle<()>,
+    connection: Mutex<Connection>,
+    /// What it has been told to let lead where, to be told again to the next connection.
+    forwards: Mutex<Vec<[String; 2]>>,
 }
 
-impl Drop for Ssh {
+/// One connection, ended when it is dropped.
+struct Connection {
+    heard: watch::Receiver<Heard>,
+    process: JoinHandle<()>,
+}
+
+/// What has come of a connection so far.
+#[derive(Clone, Debug, Default)]
+struct Heard {
+    /// The process of the ssh server that serves it.
+    served_by: Option<u32>,
+    /// What it has written.
+    words: String,
+    /// It has ended.
+    is_over: bool,
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.connection.abort();
+        self.process.abort();
     }
 }
 
@@ -71,34 +90,55 @@ impl Ssh {
             Diagnostic::surroundings("there is no `ssh` on the search path")
                 .hint("install it: sudo apt-get install openssh-client")
         })?;
-        let (tell, ended) = watch::channel(None);
-        let master = base(&program, &environment, FOR_EVER)
-            .arguments(["-M", "-T", "-o", "ControlPersist=no", "-o", "ConnectTimeout=15"])
-            .arguments(SILENCE.into_iter().flat_map(|option| ["-o", option]))
-            .arguments(destination(address))
-            .argument("exec cat >/dev/null")
-            .held_open();
-        let connection = tokio::spawn(async move {
-            let complaint = match master.capture(ANSWER_BYTES).await {
-                Ok(output) if output.complaint().is_empty() => output.ended.to_string(),
-                Ok(output) => output.complaint(),
-                Err(problem) => problem.to_string(),
-            };
-            tell.send_replace(Some(complaint));
-        });
-        let ssh = Self { address: address.clone(), program, environment, ended, connection };
+        let connection = Mutex::new(open(&program, &environment, address));
+        let address = address.clone();
+        let ssh = Self { address, program, environment, connection, forwards: Mutex::default() };
         ssh.stands().await?;
         Ok(ssh)
+    }
+
+    /// Connect again after the connection was lost, and let lead where the lost one did.
+    ///
+    /// # Errors
+    /// Where it does not get there, or a port that was free there is not any more.
+    pub(crate) async fn again(&self) -> Result<(), Diagnostic> {
+        // What a connection leaves that was cut off would be in the way of the next.
+        let _ = std::fs::remove_file(self.control());
+        let connection = open(&self.program, &self.environment, &self.address);
+        let cut_off = std::mem::replace(&mut *lock(&self.connection), connection);
+        self.stands().await?;
+        // Of a connection that was cut off the other side may not know for hours, and hold its ports.
+        let served_by = cut_off.heard.borrow().served_by;
+        if let Some(served_by) = served_by {
+            self.ask(&format!("case $(ps -o comm= -p {served_by}) in sshd*) kill {served_by} ;; esac"))
+                .await?;
+        }
+        let forwards = lock(&self.forwards).clone();
+        for [kind, forward] in forwards {
+            if kind == "-L" {
+                let _ = std::fs::remove_file(self.near_end());
+            }
+            let told = self.tell(&["-O", "forward", &kind, &forward]).await?;
+            if !told.ended.success() {
+                return Err(self.no_connection(&told.complaint()));
+            }
+        }
+        Ok(())
     }
 
     /// Wait until it stands.
     async fn stands(&self) -> Result<(), Diagnostic> {
         let deadline = Instant::now() + CONNECT;
+        let heard = lock(&self.connection).heard.clone();
         loop {
-            if let Some(complaint) = &*self.ended.borrow() {
-                return Err(self.no_connection(complaint));
+            let now = heard.borrow().clone();
+            if now.is_over {
+                return Err(self.no_connection(&now.words));
             }
-            if self.control().exists() && self.tell(&["-O", "check"]).await?.ended.success() {
+            if now.served_by.is_some()
+                && self.control().exists()
+                && self.tell(&["-O", "check"]).await?.ended.success()
+            {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -135,12 +175,16 @@ impl Ssh {
         let forward = |there: u16| format!("127.0.0.1:{there}:127.0.0.1:{port}");
         let same = self.tell(&["-O", "forward", "-R", &forward(port)]).await?;
         if same.ended.success() {
+            lock(&self.forwards).push(["-R".to_owned(), forward(port)]);
             return Ok(port);
         }
         let any = self.tell(&["-O", "forward", "-R", &forward(0)]).await?;
         // It prints the port that the other side has chosen.
         match any.text().parse() {
-            Ok(there) if any.ended.success() => Ok(there),
+            Ok(there) if any.ended.success() => {
+                lock(&self.forwards).push(["-R".to_owned(), forward(there)]);
+                Ok(there)
+            }
             _ => Err(Diagnostic::surroundings(format!(
                 "{} lets nobody forward a port, so its engine does not reach the store",
                 self.address
@@ -158,7 +202,7 @@ impl Ssh {
     /// # Errors
     /// Where it cannot be made here.
     pub(crate) async fn reach(&self, there: &str) -> Result<PathBuf, Diagnostic> {
-        let here = self.environment.folder.join("engine.sock");
+        let here = self.near_end();
         let mut forward = here.clone().into_os_string();
         forward.push(":");
         forward.push(there);
@@ -175,16 +219,21 @@ impl Ssh {
 
     /// Comes back only when the connection is lost, with what is known of it.
     pub(crate) async fn lost(&self) -> Diagnostic {
-        let mut ended = self.ended.clone();
-        let complaint = match ended.wait_for(Option::is_some).await {
-            Ok(complaint) => complaint.clone().unwrap_or_default(),
+        let mut heard = lock(&self.connection).heard.clone();
+        let words = match heard.wait_for(|heard| heard.is_over).await {
+            Ok(heard) => heard.words.clone(),
             Err(_) => "it was dropped".to_owned(),
         };
-        Diagnostic::surroundings(format!("the connection to {} is lost", self.address)).because(complaint)
+        Diagnostic::surroundings(format!("the connection to {} is lost", self.address)).because(words)
     }
 
     fn control(&self) -> PathBuf {
         control(&self.environment.folder)
+    }
+
+    /// Where the socket of the other machine's engine is here.
+    fn near_end(&self) -> PathBuf {
+        self.environment.folder.join("engine.sock")
     }
 
     /// Tell the connection something.
@@ -215,6 +264,42 @@ impl Ssh {
             problem.hint(format!("see whether it can be reached: ssh {by_hand} true"))
         }
     }
+}
+
+/// Begin a connection.
+fn open(program: &Path, environment: &SshEnvironment, address: &SshAddress) -> Connection {
+    let (tell, heard) = watch::channel(Heard::default());
+    let master = base(program, environment, FOR_EVER)
+        .arguments(["-M", "-T", "-o", "ControlPersist=no", "-o", "ConnectTimeout=15"])
+        .arguments(SILENCE.into_iter().flat_map(|option| ["-o", option]))
+        .arguments(destination(address))
+        .argument("echo served by $PPID; exec cat >/dev/null")
+        .held_open();
+    let process = tokio::spawn(async move {
+        let nothing = Redactor::new([""; 0]);
+        let ended = master.lines(&nothing, |_, line| {
+            tell.send_modify(|heard| match line.strip_prefix("served by ") {
+                Some(process) => heard.served_by = process.trim().parse().ok(),
+                None if heard.words.len() < ANSWER_BYTES => heard.words.push_str(&format!("{line}\n")),
+                None => {}
+            });
+        });
+        let how = match ended.await {
+            Ok(ended) => ended.to_string(),
+            Err(problem) => problem.to_string(),
+        };
+        tell.send_modify(|heard| {
+            heard.is_over = true;
+            if heard.words.is_empty() {
+                heard.words = how;
+            }
+        });
+    });
+    Connection { heard, process }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A call of ssh that asks nobody anything, with the socket that calls share a connection by.

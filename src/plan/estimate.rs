@@ -38,7 +38,7 @@ impl Estimates {
     pub(crate) fn new(plan: &Plan, durations: &Durations) -> Self {
         let guess = Guess::new(plan, durations);
         let of_mode = |emulated: bool| -> BTreeMap<JobId, Estimate> {
-            plan.jobs.iter().map(|(job, _)| (job.clone(), guess.of(plan, job, emulated))).collect()
+            plan.jobs.keys().map(|job| (job.clone(), guess.of(plan, job, emulated))).collect()
         };
         let informed = durations.all().next().is_some();
         Self { native: of_mode(false), emulated: of_mode(true), informed }

@@ -246,6 +246,12 @@ impl Report {
                 self.job(job).checks.push(CheckReport { check, passed, milliseconds });
             }
             EventKind::JobRetried { job, reason } => self.job(job).retries.push(reason.clone()),
+            EventKind::JobMoved { job, builder, reason } => {
+                let report = self.job(job);
+                report.retries.push(format!("left {builder}: {reason}"));
+                // Its checks run again, all of them.
+                report.checks.clear();
+            }
             EventKind::JobEnded { job, outcome, milliseconds } => self.end(job, outcome, *milliseconds),
             _ => {}
         }

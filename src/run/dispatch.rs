@@ -20,6 +20,8 @@ pub(super) struct Dispatch<'a> {
 pub(super) struct Started<'a> {
     pub(super) job: JobId,
     pub(super) builder: &'a Builder,
+    /// The builder's place in the list of the session.
+    pub(super) machine: usize,
     pub(super) fit: Fit,
     pub(super) ticket: Ticket,
 }
@@ -57,7 +59,7 @@ impl<'a> Dispatch<'a> {
     pub(super) fn next(&mut self, now: u64) -> Option<Started<'a>> {
         let Start { job, machine, emulated, ticket } = self.scheduler.next(now)?;
         let fit = if emulated { Fit::Emulated } else { Fit::Native };
-        Some(Started { job: self.jobs[job].clone(), builder: &self.builders[machine], fit, ticket })
+        Some(Started { job: self.jobs[job].clone(), builder: &self.builders[machine], machine, fit, ticket })
     }
 
     /// When to ask for the next job although none has ended, in milliseconds after the beginning.
@@ -79,6 +81,43 @@ impl<'a> Dispatch<'a> {
     pub(super) fn failed(&mut self, ticket: Ticket) -> Lost {
         let Fallen { skipped, cancelled } = self.scheduler.failed(ticket).unwrap_or_default();
         Lost { skipped: self.named(skipped), cancelled: self.named(cancelled) }
+    }
+
+    /// The place of a builder in the list of the session.
+    pub(super) fn place(&self, builder: &Builder) -> Option<usize> {
+        self.builders.iter().position(|one| one.name == builder.name)
+    }
+
+    /// The try is over, and its job is ready again, for other builders first.
+    pub(super) fn again(&mut self, ticket: Ticket) {
+        self.scheduler.again(ticket);
+    }
+
+    /// A builder is gone, and the tries on it with it.
+    pub(super) fn lost(&mut self, machine: usize) -> Vec<(JobId, Ticket)> {
+        let gone = self.scheduler.lost(machine);
+        gone.into_iter().map(|start| (self.jobs[start.job].clone(), start.ticket)).collect()
+    }
+
+    pub(super) fn returned(&mut self, machine: usize) {
+        self.scheduler.returned(machine);
+    }
+
+    /// Jobs that are ready and that no builder fits of those that are there.
+    pub(super) fn stranded(&self) -> Vec<JobId> {
+        self.named(self.scheduler.stranded())
+    }
+
+    /// Jobs that nobody can do fail, each with what stands on it.
+    pub(super) fn give_up(&mut self) -> Vec<(JobId, Lost)> {
+        let mut given_up = Vec::new();
+        for job in self.scheduler.stranded() {
+            if let Some(Fallen { skipped, cancelled }) = self.scheduler.given_up(job) {
+                let lost = Lost { skipped: self.named(skipped), cancelled: self.named(cancelled) };
+                given_up.push((self.jobs[job].clone(), lost));
+            }
+        }
+        given_up
     }
 
     /// Nothing new begins; the jobs that were not started leave.

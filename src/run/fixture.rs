@@ -81,14 +81,27 @@ pub(super) type Looks = Arc<dyn Fn(&str, &str) -> Look + Send + Sync>;
 pub(super) struct Script {
     pub(super) builds: Builds,
     pub(super) looks: Looks,
-    /// How long after its making it is gone.
-    pub(super) vanishes: Option<Duration>,
+    /// When it is gone.
+    pub(super) absence: Option<Absence>,
 }
+
+/// How an engine is gone, in times after its making.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Absence {
+    pub(super) from: Duration,
+    /// When it is there again, if ever.
+    pub(super) until: Option<Duration>,
+    /// It does not even refuse: who waits for it waits for ever.
+    pub(super) is_silent: bool,
+}
+
+/// How long it takes to see that an engine is gone.
+pub(super) const SEEN_GONE: Duration = Duration::from_secs(16);
 
 impl Script {
     /// One that builds and passes everything.
     pub(super) fn healthy() -> Self {
-        Self { builds: Arc::new(|_, _| Act::Build(3)), looks: Arc::new(|_, _| Look::Pass), vanishes: None }
+        Self { builds: Arc::new(|_, _| Act::Build(3)), looks: Arc::new(|_, _| Look::Pass), absence: None }
     }
 }
 
@@ -104,7 +117,17 @@ pub(super) struct Scripted {
 
 impl Scripted {
     fn is_gone(&self) -> bool {
-        self.script.vanishes.is_some_and(|after| self.born.elapsed() >= after)
+        let now = self.born.elapsed();
+        let is_over = |absence: Absence| absence.until.is_some_and(|until| now >= until);
+        self.script.absence.is_some_and(|absence| now >= absence.from && !is_over(absence))
+    }
+
+    /// What one hears who asks an engine that is gone.
+    async fn nothing(&self, what: &str) -> BuildFailure {
+        match self.script.absence {
+            Some(Absence { is_silent: true, .. }) => std::future::pending().await,
+            _ => passing(what),
+        }
     }
 
     async fn push(&self, order: &BuildOrder, platform: &Platform, salt: usize) -> Digest {
@@ -186,13 +209,13 @@ impl Engine for Scripted {
         let _ends = Ends(self, order.title.clone());
         progress("[1/1] RUN".to_owned());
         if self.is_gone() {
-            return Err(passing("reach the engine"));
+            return Err(self.nothing("reach the engine").await);
         }
         let act = (self.script.builds)(&order.title, attempt);
         tokio::time::sleep(Duration::from_secs(if let Act::Build(seconds) = act { seconds } else { 2 }))
             .await;
         if self.is_gone() {
-            return Err(passing("hear from the engine"));
+            return Err(self.nothing("hear from the engine").await);
         }
         let another: Platform =
             if order.platform.architecture() == "s390x" { "linux/amd64" } else { "linux/s390x" }
@@ -245,6 +268,27 @@ impl Engine for Scripted {
 
     async fn sweep(&self, _: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
         Ok(Vec::new())
+    }
+
+    async fn answers(&self) -> bool {
+        !self.is_gone()
+    }
+
+    async fn lost(&self) -> Diagnostic {
+        let Some(absence) = self.script.absence else { return std::future::pending().await };
+        tokio::time::sleep_until(self.born + absence.from).await;
+        tokio::time::sleep(SEEN_GONE).await;
+        match self.is_gone() {
+            true => Diagnostic::surroundings("the engine does not answer"),
+            false => std::future::pending().await,
+        }
+    }
+
+    async fn returned(&self) {
+        match self.script.absence.and_then(|absence| absence.until) {
+            Some(until) => tokio::time::sleep_until(self.born + until).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn sweep_pulled(&self, _: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
@@ -347,7 +391,7 @@ impl Site {
     /// One that is native to all and follows a script.
     pub(super) fn scripted(&self, slots: usize, builds: Builds, looks: Looks) -> Builder {
         let platforms = self.family.platforms().into_iter().collect::<Vec<_>>();
-        self.builder("scripted", &platforms, &[], slots, Script { builds, looks, vanishes: None })
+        self.builder("scripted", &platforms, &[], slots, Script { builds, looks, absence: None })
     }
 
     /// The facts and the plan, where emulation is refused.

@@ -151,7 +151,7 @@ impl Seen<'_> {
                         found.push(format!("{builder} has {busy} jobs"));
                     }
                 }
-                Step::Event(EventKind::JobEnded { job, .. }) => {
+                Step::Event(EventKind::JobEnded { job, .. } | EventKind::JobMoved { job, .. }) => {
                     jobs.remove(job.as_str());
                 }
                 Step::BuildBegins { engine, .. } => {
@@ -170,12 +170,21 @@ impl Seen<'_> {
 
     /// A job runs where its platform does, natively if any builder is native to it.
     pub(super) fn fitting_builders(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let (mut found, mut lost) = (Vec::new(), BTreeSet::new());
         for event in self.events() {
+            match event {
+                EventKind::BuilderLost { builder, .. } => drop(lost.insert(builder)),
+                EventKind::BuilderReturned { builder } => drop(lost.remove(builder)),
+                _ => {}
+            }
             let EventKind::JobStarted { job, builder, emulated, .. } = event else { continue };
+            if lost.contains(builder) {
+                found.push(format!("{job} begins on {builder}, which is lost"));
+            }
             let platform = self.job(job).platform;
             let fit = |builder: &Builder| builder.fit(&platform, self.options.emulation);
-            let best = self.builders.iter().filter_map(fit).min();
+            let there = self.builders.iter().filter(|builder| !lost.contains(&builder.name));
+            let best = there.filter_map(fit).min();
             let own = self.builders.iter().find(|one| one.name == *builder).and_then(fit);
             if own.is_none() || own != best || *emulated != (own == Some(Fit::Emulated)) {
                 found.push(format!("{job} is on {builder}: {own:?}, where the best is {best:?}"));

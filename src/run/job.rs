@@ -1,7 +1,7 @@
 //! One job from its slot to its records: pin, build, adopt, keep, check.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -31,12 +31,19 @@ pub(super) struct Failure {
     pub(super) problem: Diagnostic,
     /// The image that was built and failed its checks.
     pub(super) image: Option<Digest>,
+    /// What becomes of the job.
+    pub(super) fate: Fate,
 }
 
-impl From<Diagnostic> for Failure {
-    fn from(problem: Diagnostic) -> Self {
-        Self { problem, image: None }
-    }
+/// What becomes of a job that has not passed on its builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It has failed: the same again would fail again.
+    Failed,
+    /// The surroundings failed, and others may not.
+    MayPassElsewhere,
+    /// The builder does not answer any more.
+    BuilderIsLost,
 }
 
 /// One job on its builder.
@@ -55,7 +62,7 @@ pub(super) struct Work<'a> {
     /// A number of this try, unique in the run.
     pub(super) serial: usize,
     /// Its image, from when that is kept, whatever its checks say.
-    pub(super) kept: OnceLock<ImageRecord>,
+    pub(super) kept: Arc<OnceLock<ImageRecord>>,
 }
 
 impl Work<'_> {
@@ -64,27 +71,33 @@ impl Work<'_> {
         let image = match &self.planned.decision {
             Decision::Check(image) => (**image).clone(),
             Decision::Reuse(passed) => return Ok((**passed).clone()),
-            Decision::Build(_) => match &self.twin {
-                Some(twin) => self.image_of(twin).await?,
-                None => self.image().await?,
-            },
+            Decision::Build(_) => {
+                let made = match &self.twin {
+                    Some(twin) => self.image_of(twin).await,
+                    None => self.image().await,
+                };
+                match made {
+                    Ok(image) => image,
+                    Err(problem) => return Err(self.failure(problem, None).await),
+                }
+            }
         };
-        let checks = self.checks(&image).await.map_err(|problem| {
-            let built = (problem.kind == Kind::Failed).then(|| image.image.clone());
-            Failure { problem, image: built }
-        })?;
-        Ok(Passed { image, checks })
+        match self.checks(&image).await {
+            Ok(checks) => Ok(Passed { image, checks }),
+            Err(problem) => Err(self.failure(problem, Some(&image)).await),
+        }
     }
 
-    /// Its builder is gone, and with it what it was doing.
-    pub(super) fn lost(&self, problem: Diagnostic) -> Failure {
-        let what = format!("builder {} is lost in the middle of {}", self.builder.name, self.job);
-        problem
-            .causes
-            .iter()
-            .fold(Diagnostic::surroundings(what).because(&problem.message), Diagnostic::because)
-            .hint("see whether it answers: polyarch doctor")
-            .into()
+    /// What a problem means: where the surroundings failed, others may not, or the builder is gone.
+    async fn failure(&self, problem: Diagnostic, image: Option<&ImageRecord>) -> Failure {
+        let is_ours = problem.kind == Kind::Surroundings;
+        let fate = match is_ours && !self.builder.engine.answers().await {
+            true => Fate::BuilderIsLost,
+            false if is_ours => Fate::MayPassElsewhere,
+            false => Fate::Failed,
+        };
+        let image = image.filter(|_| problem.kind == Kind::Failed).map(|image| image.image.clone());
+        Failure { problem, image, fate }
     }
 
     /// Build it, and keep its record.

@@ -8,6 +8,7 @@ mod context;
 mod dispatch;
 mod job;
 mod leftovers;
+mod losses;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -16,15 +17,17 @@ mod invariants;
 mod simulate;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
@@ -44,8 +47,10 @@ pub(crate) use leftovers::sweep_tags;
 
 use bases::Bases;
 use builder::Fit;
-use dispatch::{Dispatch, Started};
-use job::{Failure, Work};
+use dispatch::{Dispatch, Lost, Started};
+use job::{Failure, Fate, Work};
+use losses::Losses;
+use watch::{Sign, Watch};
 
 /// How much longer than its time limit an engine may take to say that the time is over.
 const ENGINE_SLACK: Duration = Duration::from_secs(300);
@@ -129,18 +134,23 @@ pub(crate) async fn run(
         Bases::new(session.records.store.clone(), session.records.scope.clone(), session.registries.clone());
     let mut state = State::new(session, plan);
     let mut running = FuturesUnordered::new();
+    let mut watch = Watch::new(session.builders);
     let mut stop = pin!(stop);
     loop {
-        while let Some((work, ticket)) = state.next(&bases) {
-            running.push(async move {
+        while let Some((work, ticket, machine)) = state.next(&bases) {
+            watch.begin(machine);
+            let (handle, registration) = AbortHandle::new_pair();
+            state.losses.begun(ticket, &work, handle);
+            let work = async move {
                 let started = (session.clock)();
-                let result = tokio::select! {
-                    result = work.carry_out() => result,
-                    problem = work.builder.engine.lost() => Err(work.lost(problem)),
-                };
+                let result = work.carry_out().await;
                 let milliseconds = (session.clock)().saturating_sub(started);
                 (work, ticket, result, milliseconds)
-            });
+            };
+            running.push(Abortable::new(work, registration));
+        }
+        if running.is_empty() && !state.waits_for_builders() {
+            break;
         }
         tokio::select! {
             biased;
@@ -150,11 +160,20 @@ pub(crate) async fn run(
                 state.cancel();
                 break;
             }
-            ended = running.next() => match ended {
-                Some((work, ticket, result, milliseconds)) => state.ended(&work, ticket, result, milliseconds),
-                None => break,
+            Some(ended) = running.next() => {
+                // What was taken from a lost builder says nothing any more.
+                if let Ok((work, ticket, result, milliseconds)) = ended
+                    && let Some(lost) = state.ended(&work, ticket, result, milliseconds)
+                {
+                    state.lost(lost.0, &lost.1, &mut watch);
+                }
+            },
+            sign = watch.next() => match sign {
+                Sign::Lost(machine, problem) => state.lost(machine, &problem, &mut watch),
+                Sign::Returned(machine) => state.returned(machine, &mut watch),
             },
             () = state.time_to_look_again() => {}
+            () = state.losses.patience_ends() => state.give_up(),
         }
     }
     state.drain();
@@ -177,6 +196,7 @@ struct State<'a> {
     /// How long jobs took.
     taken: Vec<(JobId, Taken)>,
     serial: usize,
+    losses: Losses,
     ran: Ran,
 }
 
@@ -203,15 +223,16 @@ impl<'a> State<'a> {
             built: BTreeMap::new(),
             taken: Vec::new(),
             serial: 0,
+            losses: Losses::default(),
             ran,
         }
     }
 
     /// Start the job that the scheduler has next for a builder.
-    fn next(&mut self, bases: &'a Bases) -> Option<(Work<'a>, Ticket)> {
+    fn next(&mut self, bases: &'a Bases) -> Option<(Work<'a>, Ticket, usize)> {
         self.reuse_ready();
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Started { job, builder, fit, ticket } = self.dispatch.next(now)?;
+        let Started { job, builder, machine, fit, ticket } = self.dispatch.next(now)?;
         let planned = &self.plan.jobs[&job];
         let recipe = self.session.family.recipe(&job.unit)?;
         self.started.insert(job.clone());
@@ -235,9 +256,9 @@ impl<'a> State<'a> {
             fit,
             twin,
             serial: self.serial,
-            kept: OnceLock::new(),
+            kept: Arc::default(),
         };
-        Some((work, ticket))
+        Some((work, ticket, machine))
     }
 
     /// The scheduler lets a job wait for a faster builder, and no longer than this.
@@ -267,16 +288,33 @@ impl<'a> State<'a> {
         images.collect()
     }
 
-    fn ended(&mut self, work: &Work<'a>, ticket: Ticket, result: Result<Passed, Failure>, milliseconds: u64) {
+    /// A try is over. The builder that it found lost, with what is known of that.
+    fn ended(
+        &mut self,
+        work: &Work<'a>,
+        ticket: Ticket,
+        result: Result<Passed, Failure>,
+        milliseconds: u64,
+    ) -> Option<(usize, Diagnostic)> {
+        let result = match result {
+            Err(Failure { fate: Fate::BuilderIsLost, problem, .. }) => {
+                return Some((self.dispatch.place(work.builder)?, problem));
+            }
+            Err(failure) if failure.fate == Fate::MayPassElsewhere && self.moved(work, ticket, &failure) => {
+                return None;
+            }
+            result => result,
+        };
+        self.losses.over(ticket);
         self.started.remove(&work.job);
         self.built.extend(work.kept.get().map(|image| (image.key.clone(), image.clone())));
         let job = work.job.clone();
         match result {
             Ok(passed) => {
                 let image = passed.image.image.to_string();
-                let outcome = match work.kept.get() {
-                    Some(_) => Outcome::Built { image },
-                    None => Outcome::Checked { image },
+                let outcome = match work.kept.get().is_some() || self.losses.kept.contains(&job) {
+                    true => Outcome::Built { image },
+                    false => Outcome::Checked { image },
                 };
                 self.tell_end(&job, outcome, milliseconds);
                 self.taken.extend(taken(work, milliseconds));
@@ -288,15 +326,21 @@ impl<'a> State<'a> {
                 let image = failure.image.map(|image| image.to_string());
                 let reason = failure.problem.message.clone();
                 self.tell_end(&job, Outcome::Failed { reason, log, image }, milliseconds);
-                self.ran.failed.insert(job.clone(), failure.problem);
                 let lost = self.dispatch.failed(ticket);
-                for one in lost.skipped {
-                    self.tell_end(&one, Outcome::Skipped { because: job.to_string() }, 0);
-                    self.ran.skipped.insert(one, job.clone());
-                }
-                lost.cancelled.into_iter().for_each(|one| self.end_cancelled(one));
+                self.fell(job, failure.problem, lost);
             }
         }
+        None
+    }
+
+    /// A job has failed, and takes with it what stands on it.
+    fn fell(&mut self, job: JobId, problem: Diagnostic, lost: Lost) {
+        for one in lost.skipped {
+            self.tell_end(&one, Outcome::Skipped { because: job.to_string() }, 0);
+            self.ran.skipped.insert(one, job.clone());
+        }
+        lost.cancelled.into_iter().for_each(|one| self.end_cancelled(one));
+        self.ran.failed.insert(job, problem);
     }
 
     fn tell_end(&self, job: &JobId, outcome: Outcome, milliseconds: u64) {

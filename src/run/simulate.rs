@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Act, Builds, Look, Looks, PLAIN, Script, Site, Step};
+use super::fixture::{Absence, Act, Builds, Look, Looks, PLAIN, Script, Site, Step};
 use super::invariants::{Seen, agrees};
 use super::{Builder, Options, Ran};
 use crate::event::{EventKind, Outcome};
@@ -120,9 +120,13 @@ fn builders(dice: &mut Dice, site: &Site, platforms: &[Platform], seed: u64) -> 
             native = platforms.iter().collect();
         }
         let emulated: Vec<&Platform> = chosen(dice).into_iter().filter(|one| !native.contains(one)).collect();
-        let vanishes = dice.percent(8).then(|| Duration::from_secs(dice.next() % 200));
+        let absence = dice.percent(15).then(|| {
+            let from = Duration::from_secs(dice.next() % 200);
+            let until = dice.percent(50).then(|| from + Duration::from_secs(dice.next() % 300));
+            Absence { from, until, is_silent: dice.percent(50) }
+        });
         let slots = dice.below(3) + 1;
-        let script = Script { builds: builds(seed, trouble), looks: looks(seed, trouble / 3), vanishes };
+        let script = Script { builds: builds(seed, trouble), looks: looks(seed, trouble / 3), absence };
         site.builder(&format!("builder-{at}"), &native, &emulated, slots, script)
     };
     (0..count).map(make).collect()
@@ -183,7 +187,7 @@ fn kept(steps: &[Step]) -> BTreeSet<&str> {
 }
 
 /// A run with trouble, then one without, then one with nothing to do; how the jobs of the first ended.
-async fn simulate(seed: u64) -> [usize; 5] {
+async fn simulate(seed: u64) -> [usize; 8] {
     let mut dice = Dice(seed);
     let platforms = platforms(&mut dice);
     let (config, files) = (configuration(&mut dice, &platforms), dockerfiles(&mut dice));
@@ -195,11 +199,11 @@ async fn simulate(seed: u64) -> [usize; 5] {
 
     let plan = site.plan_where(emulation).await;
     let first = watched(seed, "first", &site, &plan, &builders, options, stop).await;
-    let (ran, steps) = first.unwrap_or_default();
+    let (ran, troubled) = first.unwrap_or_default();
     let planned = site.plan_where(emulation).await;
     let healthy = [site.healthy(dice.below(3) + 1)];
     let (again, second) = watched(seed, "second", &site, &planned, &healthy, PLAIN, None).await.unwrap();
-    let twice: Vec<_> = built(&second).intersection(&kept(&steps)).map(ToString::to_string).collect();
+    let twice: Vec<_> = built(&second).intersection(&kept(&troubled)).map(ToString::to_string).collect();
     assert_none(seed, "second: built although their images stood", &twice);
     assert_eq!(again.passed.len(), planned.1.order.len(), "seed {seed}: healthy engines pass everything");
     for (job, passed) in &ran.passed {
@@ -212,7 +216,20 @@ async fn simulate(seed: u64) -> [usize; 5] {
     assert_eq!(third.reused(), third.order.len(), "seed {seed}: nothing is left to do");
     let (_, steps) = watched(seed, "third", &site, &(facts, third), &[], PLAIN, None).await.unwrap();
     assert!(built(&steps).is_empty());
-    [ran.passed.len(), ran.failed.len(), ran.skipped.len(), ran.cancelled.len(), usize::from(stop.is_some())]
+    let events = |is_meant: fn(&EventKind) -> bool| {
+        let is_meant = |step: &&Step| matches!(step, Step::Event(event) if is_meant(event));
+        troubled.iter().filter(is_meant).count()
+    };
+    [
+        ran.passed.len(),
+        ran.failed.len(),
+        ran.skipped.len(),
+        ran.cancelled.len(),
+        usize::from(stop.is_some()),
+        events(|event| matches!(event, EventKind::BuilderLost { .. })),
+        events(|event| matches!(event, EventKind::BuilderReturned { .. })),
+        events(|event| matches!(event, EventKind::JobMoved { .. })),
+    ]
 }
 
 fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
@@ -222,7 +239,7 @@ fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn i_b_runs_hold_their_invariants_whatever_engines_do() {
-    let mut totals = [0; 5];
+    let mut totals = [0; 8];
     for seed in 0..SEEDS {
         let counts = in_virtual_time(simulate(seed));
         totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
@@ -230,7 +247,7 @@ fn i_b_runs_hold_their_invariants_whatever_engines_do() {
     // The simulation has tried every way to end, many times.
     assert!(
         totals.iter().all(|total| *total > 20),
-        "passed, failed, skipped, cancelled, stopped: {totals:?}"
+        "passed, failed, skipped, cancelled, stopped, builders lost and returned, jobs moved: {totals:?}"
     );
 }
 
@@ -305,6 +322,10 @@ mod planted {
         });
     }
 
+    fn gone(builder: &str) -> Step {
+        Step::Event(EventKind::BuilderLost { builder: builder.to_owned(), reason: "silence".to_owned() })
+    }
+
     #[test]
     fn every_planted_fault_is_seen() {
         let all = |middle: &[Step]| {
@@ -334,6 +355,10 @@ mod planted {
         check(
             &[started("a", "two"), passed("a"), passed("b"), passed("c")],
             "a@linux/amd64 is on two: Some(Emulated), where the best is Some(Native)",
+        );
+        check(
+            &[gone("one"), started("a", "one"), passed("a"), passed("b"), passed("c")],
+            "a@linux/amd64 begins on one, which is lost",
         );
         check(
             &[failed("a"), passed("c"), passed("b")],

@@ -3,7 +3,6 @@
 use super::graph::Stage;
 use super::scheduler::{Fallen, Scheduler, Start, Ticket};
 
-#[cfg_attr(not(test), expect(dead_code, reason = "a run does not find out yet that a builder is lost"))]
 impl Scheduler {
     /// A try has failed on its machine in a way that need not happen on another: the job is ready again. `false`
     /// where it does not count any more.
@@ -53,6 +52,7 @@ impl Scheduler {
     }
 
     /// Whether every job is over.
+    #[cfg(test)]
     pub(crate) fn is_over(&self) -> bool {
         self.graph.left() == 0
     }

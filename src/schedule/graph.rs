@@ -39,6 +39,7 @@ impl Graph {
         self.stages[job]
     }
 
+    #[cfg(test)]
     pub(super) fn left(&self) -> usize {
         self.left
     }

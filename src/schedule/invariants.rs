@@ -111,7 +111,9 @@ impl Model<'_> {
                 self.expect(on == *gone, || {
                     format!("machine {machine} was lost with {on:?}, told as {gone:?}")
                 });
-                on.iter().for_each(|ticket| drop(self.running.remove(ticket)));
+                for ticket in on {
+                    self.running.remove(&ticket);
+                }
             }
             Step::Returned(machine) => drop(self.lost.remove(machine)),
             Step::Cancelled(job) => {

@@ -140,6 +140,14 @@ impl Progress {
                 Some(format!("  {job}  {result} {} in {}", shown(check), duration(*milliseconds)))
             }
             EventKind::JobRetried { job, reason } => Some(format!("  {job}  tried again: {}", shown(reason))),
+            EventKind::JobMoved { job, builder, reason } => {
+                self.running.remove(job);
+                Some(format!("  {job}  leaves {}: {}", shown(builder), shown(reason)))
+            }
+            EventKind::BuilderLost { builder, reason } => {
+                Some(format!("builder {} is lost: {}", shown(builder), shown(reason).replace('\n', " ")))
+            }
+            EventKind::BuilderReturned { builder } => Some(format!("builder {} is back", shown(builder))),
             EventKind::JobEnded { job, outcome, milliseconds } => {
                 self.running.remove(job);
                 self.ended += 1;
@@ -200,6 +208,9 @@ fn lasting(kind: &EventKind) -> bool {
     match kind {
         EventKind::JobEnded { .. }
         | EventKind::JobRetried { .. }
+        | EventKind::JobMoved { .. }
+        | EventKind::BuilderLost { .. }
+        | EventKind::BuilderReturned { .. }
         | EventKind::PublishStarted { .. }
         | EventKind::TagWithheld { .. }
         | EventKind::PublicationCompleted { .. }

@@ -36,8 +36,23 @@ async fn silent(docker: &Docker) -> Diagnostic {
     }
 }
 
+/// Comes back once an engine that was lost answers again.
+pub(super) async fn returned(docker: &Docker) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if let Some(line) = &docker.line
+            && line.again().await.is_err()
+        {
+            continue;
+        }
+        if pulse(docker).await.is_ok() {
+            return;
+        }
+    }
+}
+
 /// Ask for a sign of life.
-async fn pulse(docker: &Docker) -> Result<(), Diagnostic> {
+pub(super) async fn pulse(docker: &Docker) -> Result<(), Diagnostic> {
     let config = docker.config(None).await?;
     let client = &docker.client().await?.path;
     let output = docker

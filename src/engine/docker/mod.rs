@@ -296,8 +296,16 @@ impl Engine for Docker {
         container::sweep_pulled(self, store).await
     }
 
+    async fn answers(&self) -> bool {
+        life::pulse(self).await.is_ok()
+    }
+
     async fn lost(&self) -> Diagnostic {
         life::lost(self).await
+    }
+
+    async fn returned(&self) {
+        life::returned(self).await;
     }
 
     async fn room(&self) -> Option<u64> {

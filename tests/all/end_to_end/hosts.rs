@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags};
-use crate::program::{Place, skip, variable};
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
+use crate::program::{Answer, Place, skip, variable};
 
 /// The hosts are few, and some tests take one of them away: one test at a time has them.
 static HOSTS: Mutex<()> = Mutex::new(());
@@ -192,4 +194,87 @@ fn doctor_tells_what_each_host_is() {
     ] {
         assert!(answer.stdout.contains(line), "{line}: {}", answer.stdout);
     }
+}
+
+/// A family whose leaf takes a while to build, on two hosts that both run its platform.
+const EITHER_HOST: &str = r#"
+name = "lost"
+platforms = ["linux/amd64"]
+tests = [{ run = "cat /made" }]
+
+[builder.west]
+engine = "ssh://west"
+slots = 1
+
+[builder.east]
+engine = "ssh://east"
+slots = 1
+"#;
+
+/// Begin a build, and wait until the slow step of the leaf is at work; the builder that has it.
+fn in_the_middle(place: &Place) -> (Child, String) {
+    let child = place.start(&["build"]);
+    let mut found = None;
+    wait_for("the slow step", Duration::from_secs(60), || {
+        if !place.newest_run().is_some_and(|run| run.join("events.jsonl").exists()) {
+            return false;
+        }
+        let sleeps = |event: &serde_json::Value| {
+            event["event"] == "job-step" && event["step"].as_str().is_some_and(|step| step.contains("sleep"))
+        };
+        let sleeping = place.events().iter().any(sleeps);
+        found = builders(place).remove("leaf@linux/amd64").filter(|_| sleeping);
+        found.is_some()
+    });
+    (child, found.expect("a builder"))
+}
+
+/// Take the host away on which the leaf is being built, and see the other one end the work.
+fn taken_away(test: &str, take: impl Fn(&Hosts, &Place, &str), give_back: impl Fn(&Hosts, &Place, &str)) {
+    let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
+    let word = format!("{test}-{}", std::process::id());
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 8; echo leaf >> /made\n"));
+    let (child, builder) = in_the_middle(&place);
+    take(&hosts, &place, &builder);
+    let ended: Answer = child.wait_with_output().expect("it ends").into();
+    give_back(&hosts, &place, &builder);
+    let _ = ended.well();
+    let events = place.events();
+    let at = |name: &str| {
+        let event = events.iter().find(|event| event["event"] == name);
+        event.unwrap_or_else(|| panic!("{name}: {events:#?}"))["at_milliseconds"].as_u64().expect("a time")
+    };
+    assert!(at("job-moved") >= at("builder-lost"));
+    let other = if builder == "west" { "east" } else { "west" };
+    assert_eq!(builders(&place)["leaf@linux/amd64"], other);
+    let kept =
+        events.iter().filter(|event| event["event"] == "job-kept" && event["job"] == "leaf@linux/amd64");
+    assert_eq!(kept.count(), 1, "I-B7: one accepted result");
+}
+
+fn link(_: &Hosts, place: &Place, host: &str, state: &str) {
+    place.ask("ip", &["link", "set", &format!("pa-{host}"), state]);
+}
+
+#[test]
+fn f_g9_f_n2_a_host_that_is_cut_off_loses_its_job_to_the_other() {
+    taken_away(
+        "f_g9_f_n2_a_host_that_is_cut_off_loses_its_job_to_the_other",
+        |hosts, place, host| link(hosts, place, host, "down"),
+        |hosts, place, host| link(hosts, place, host, "up"),
+    );
+}
+
+#[test]
+fn f_g2_an_engine_that_is_frozen_loses_its_job_to_another() {
+    let signal = |hosts: &Hosts, place: &Place, host: &str, signal: &str| {
+        let process =
+            std::fs::read_to_string(hosts.sockets.join(host).join("dockerd.pid")).expect("a process");
+        place.ask("kill", &[signal, process.trim()]);
+    };
+    taken_away(
+        "f_g2_an_engine_that_is_frozen_loses_its_job_to_another",
+        |hosts, place, host| signal(hosts, place, host, "-STOP"),
+        |hosts, place, host| signal(hosts, place, host, "-CONT"),
+    );
 }
