@@ -193,6 +193,23 @@ impl Diagnostic {
         self
     }
 
+    /// The same, because of another problem: that one's causes lie under it, and its hints come first.
+    #[must_use]
+    pub(crate) fn because_of(mut self, problem: &Self) -> Self {
+        self.causes.push(problem.message.clone());
+        self.causes.extend(problem.causes.iter().cloned());
+        let (own, hints) = (std::mem::take(&mut self.hints), problem.hints.clone());
+        self.hints = hints.into_iter().filter(|hint| !own.contains(hint)).collect();
+        self.hints.extend(own);
+        self
+    }
+
+    /// The same, where the command goes on when it is run again.
+    #[must_use]
+    pub(crate) fn again(self) -> Self {
+        self.hint("run the same command again: it does what is missing")
+    }
+
     /// The same, with something to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -240,6 +257,14 @@ impl Problems {
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
+    }
+}
+
+impl Problems {
+    /// Each of them as the cause of what stands over them all.
+    #[must_use]
+    pub(crate) fn under(&self, over: &Diagnostic) -> Self {
+        Self(self.0.iter().map(|problem| over.clone().because_of(problem)).collect())
     }
 }
 

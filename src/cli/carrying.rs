@@ -76,13 +76,7 @@ impl Carrying<'_> {
 /// Tags have moved, and something is not said yet: what was asked for is incomplete, whatever failed.
 fn unsigned(problems: &Problems) -> Problems {
     let message = "published, but not all of it is signed";
-    let told = problems.iter().map(|problem| {
-        let found = Diagnostic::new(Kind::Incomplete, message).because(&problem.message);
-        let found = problem.causes.iter().fold(found, Diagnostic::because);
-        let found = problem.hints.iter().fold(found, Diagnostic::hint);
-        Problems::from(found.hint("run the same command again: it does what is missing"))
-    });
-    told.reduce(Problems::and).unwrap_or_else(|| Diagnostic::new(Kind::Incomplete, message).into())
+    problems.under(&Diagnostic::new(Kind::Incomplete, message).again())
 }
 
 /// A failure after other units are published: what was asked for is incomplete, however far this one came.
@@ -92,5 +86,5 @@ fn after_others(problems: Problems, done: usize, all: usize) -> Problems {
     }
     let before = format!("{done} of {} are done", count(all, "publication"));
     let problem = Diagnostic::new(Kind::Incomplete, "not all of the images are published").because(before);
-    problems.and(problem.hint("run the same command again: it does what is missing").into())
+    problems.and(problem.again().into())
 }

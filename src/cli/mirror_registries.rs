@@ -112,14 +112,7 @@ pub(super) async fn prepared(
 
 /// Each problem, and that it is one of a mirror.
 pub(super) fn incomplete(mirror: &MirrorRegistry, problems: &Problems) -> Problems {
-    let again = "run the same command again: it does what is missing";
     let message =
         format!("the mirror {} is incomplete; where the family is published it is complete", mirror.registry);
-    let told = problems.iter().map(|problem| {
-        let found = Diagnostic::new(Kind::Incomplete, &message).because(&problem.message);
-        let found = problem.causes.iter().fold(found, Diagnostic::because);
-        let hints = problem.hints.iter().filter(|hint| *hint != again);
-        Problems::from(hints.fold(found, Diagnostic::hint).hint(again))
-    });
-    told.reduce(Problems::and).unwrap_or_else(|| Diagnostic::new(Kind::Incomplete, &message).into())
+    problems.under(&Diagnostic::new(Kind::Incomplete, message).again())
 }

@@ -19,6 +19,8 @@ pub struct Terms {
     pub tags: Condition,
     /// Whether what the document refers to must be there.
     pub content: Completeness,
+    /// It is tried once: a failure that may pass is given back, whether or not the document was written.
+    pub once: bool,
 }
 
 /// Where a tag must point before it is moved.

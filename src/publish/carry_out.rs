@@ -17,14 +17,15 @@ use crate::oci::{
 };
 
 use super::desk::Page;
+use super::draft::Draft;
 use super::immutable::immutable_violations;
 use super::journal::{Brought, Move, State};
-use super::look::tag_at;
 use super::mend;
 use super::moves::{Listener, Mover, Progress};
 use super::publication::{CONCURRENCY, Publication, Source, Step, Target, blobs_of};
+use super::reading::read_back;
 use super::standing::Open;
-use super::transaction::{Draft, Publisher, Transaction, incomplete, stopped_after};
+use super::transaction::{Publisher, Transaction, incomplete, stopped_after};
 
 /// What carrying out came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,12 @@ impl Publication {
         let begun = transaction.begin(page, &draft, &policy, &recheck).await?;
         let mover =
             Mover { target, documents: self.documents(), progress, listener, stay: Default::default() };
-        let tags_moved = transaction.carry(&begun, &mover).await?;
-        let read_back = every(&self.tags, |step| read_back(step, target)).await;
-        read_back.map_err(|problems| match problems.iter().next() {
-            Some(first) if begun.is_written => incomplete(first.clone(), progress, self.tags.len()).into(),
-            _ => problems,
+        let tags_moved = transaction.carry(&begun, &mover).await?.moved()?;
+        let tags = &begun.entry.tags;
+        let read_back = transaction.alive(read_back(target, tags, &[])).await?;
+        read_back.map_err(|found| match begun.is_written {
+            true => incomplete(found, progress, tags.len()),
+            false => found,
         })?;
         transaction.end(&begun.entry, &State::Done).await?;
         listener(EventKind::Published { tags: self.tags.len() });
@@ -274,19 +276,6 @@ pub(super) async fn has_document(
     Ok(found.is_some_and(|found| {
         found.digest == *document.digest() && found.size == document.bytes().len() as u64
     }))
-}
-
-async fn read_back(step: &Step, target: Target<'_>) -> Result<(), Diagnostic> {
-    let Step::Tag { repository, tag, document } = step else { return Ok(()) };
-    let reference = format!("{}/{repository}:{tag}", target.registry);
-    match tag_at(Target { store: target.fresh, ..target }, repository, tag).await? {
-        Some(found) if found == *document.digest() => Ok(()),
-        Some(found) => {
-            Err(Diagnostic::surroundings(format!("{reference} points at {found} after it was written"))
-                .because("someone else moves the same tag"))
-        }
-        None => Err(Diagnostic::surroundings(format!("{reference} is not there after it was written"))),
-    }
 }
 
 /// A failure at the target, with what to do about it.

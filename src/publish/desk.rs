@@ -20,6 +20,9 @@ use super::journal::{EMPTY, ENTRY_BYTES, Entry, Journal, Listed, RESERVED_TAG, S
 const SETTLING: Duration = Duration::from_millis(100);
 /// So many times as long as reading and writing took.
 const SLOWER: u32 = 3;
+/// After so long the list is written again, where it is not known whether it was.
+const AGAIN: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
 /// Milliseconds since 1970-01-01 UTC.
 pub(crate) type Clock<'a> = &'a (dyn Fn() -> u64 + Send + Sync);
@@ -99,19 +102,38 @@ impl Desk<'_> {
     }
 
     /// Writes the list, unless another has since it was read. Where the target keeps no conditions that is looked at
-    /// just before.
+    /// just before each try. Where an answer is lost it is looked at what stands there.
     ///
     /// # Errors
     /// `Moved` where another has.
     pub(super) async fn write(&self, page: &Page, journal: Journal) -> Result<Page, Error> {
-        if !self.store.keeps_conditions() && self.read().await?.head != page.head {
-            return Err(taken());
-        }
         let document = journal.document()?;
+        let written = Page { journal, head: Some(document.digest().clone()) };
         let condition = page.head.clone().map_or(Condition::Missing, |head| Condition::OneOf(vec![head]));
-        let terms = Terms { tags: condition, ..Terms::default() };
-        self.put(&document, &terms).await?;
-        Ok(Page { journal, head: Some(document.digest().clone()) })
+        let mut pauses = AGAIN.iter();
+        let mut found = None;
+        loop {
+            let is_kept = self.store.keeps_conditions();
+            if !is_kept && found.is_none() {
+                found = Some(self.read().await?.head);
+            }
+            if found.take().is_some_and(|head| head != page.head) {
+                return Err(taken());
+            }
+            let terms = Terms { tags: condition.clone(), once: !is_kept, ..Terms::default() };
+            let lost = match self.put(&document, &terms).await {
+                Ok(()) => return Ok(written),
+                Err(error) if error.kind() == ErrorKind::Passing => error,
+                Err(error) => return Err(error),
+            };
+            let Ok(stands) = self.read().await else { return Err(lost) };
+            if stands.head == written.head {
+                return Ok(written);
+            }
+            let Some(pause) = pauses.next() else { return Err(lost) };
+            tokio::time::sleep(*pause).await;
+            found = if is_kept { Some(stands.head) } else { None };
+        }
     }
 
     /// Writes the list where that is the beginning of a publication: nobody else begins one at the same time.

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 
 use super::generation::Generation;
 use super::journal::{Entry, Journal, KEPT, Move, RESERVED_TAG, State};
-use super::transaction::LEASE;
+use super::lease::LEASE;
 use crate::oci::{Descriptor, Digest, Document, Memory, Platform, Pointer, Repository, Store, Tag};
 
 /// As long as the others wait at least until they begin.

@@ -294,15 +294,11 @@ impl Mirroring {
         }
         let (done, all) =
             (moving.done.load(Ordering::SeqCst), self.tags.iter().filter(|tag| tag.moves()).count());
-        let mut incomplete = Diagnostic::new(
-            Kind::Incomplete,
-            "the copy is incomplete, and every tag points at whole content",
-        )
-        .because(format!("{done} of {} were moved", count(all, "tag")))
-        .because(&problem.message);
-        incomplete.causes.extend(problem.causes);
-        incomplete.hints = problem.hints;
-        incomplete.hint("run the same command again: it does what is missing")
+        let what = "the copy is incomplete, and every tag points at whole content";
+        Diagnostic::new(Kind::Incomplete, what)
+            .because(format!("{done} of {} were moved", count(all, "tag")))
+            .again()
+            .because_of(&problem)
     }
 }
 

@@ -16,8 +16,10 @@
 mod carry_out;
 mod content;
 mod desk;
+mod draft;
 mod generation;
 mod journal;
+mod lease;
 mod look;
 mod differences;
 mod fit;
@@ -29,6 +31,7 @@ mod mirrored;
 mod parents;
 mod preview;
 mod publication;
+mod reading;
 mod release;
 mod removal;
 mod rollback;
@@ -55,6 +58,8 @@ pub(crate) use transaction::Publisher;
 pub(crate) use units::units;
 pub(crate) use verify::{Row, Verdict, unfinished, verify};
 
+#[cfg(test)]
+mod fickle;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::diag::{Diagnostic, Problems, Result};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Repository, Tag};
 
 use super::carry_out::{has_document, problem};
+use super::draft::Draft;
 use super::immutable::immutable_violations;
 use super::journal::{Entry, Listed, Move, RESERVED_TAG};
 use super::moves::places;
@@ -18,7 +19,7 @@ use super::publication::{CONCURRENCY, Publication, Step, Target};
 use super::release::ReleaseImage;
 use super::standing::Open;
 use super::tags::WithheldTag;
-use super::transaction::{Draft, Publisher, Transaction};
+use super::transaction::{Publisher, Transaction};
 
 /// What would be done.
 pub(crate) struct Preview<'p> {

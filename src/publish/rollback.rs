@@ -14,11 +14,13 @@ use crate::oci::Repository;
 
 use super::carry_out::problem;
 use super::desk::{Desk, Page};
+use super::draft::Draft;
 use super::generation::Generation;
 use super::journal::{Entry, Listed, Move, State};
-use super::moves::{Listener, Mover, Progress, places};
+use super::moves::{Listener, Mover, Progress};
 use super::publication::{Homes, Target};
-use super::transaction::{Draft, Publisher, Transaction, incomplete, stopped_after};
+use super::reading::read_back;
+use super::transaction::{Publisher, Transaction, incomplete, stopped_after};
 
 /// What taking a publication back comes to.
 #[derive(Debug)]
@@ -154,11 +156,10 @@ impl Rollback {
         let begun = transaction.begin(page, &draft, &policy, &recheck).await?;
         let stay = Default::default();
         let mover = Mover { target, documents: Default::default(), progress, listener, stay };
-        transaction.carry(&begun, &mover).await?;
+        transaction.carry(&begun, &mover).await?.moved()?;
         let left = mover.left();
-        self.read_back(target, &begun.entry.tags, &left)
-            .await
-            .map_err(|problem| crate::diag::Problems::from(incomplete(problem, progress, self.tags.len())))?;
+        let read_back = transaction.alive(read_back(target, &begun.entry.tags, &left)).await?;
+        read_back.map_err(|problem| incomplete(problem, progress, self.tags.len()))?;
         transaction.end(&begun.entry, &State::Done).await?;
         let changed = |goes: bool| {
             let tags = begun.entry.tags.iter().filter(|one| one.new.is_none() == goes);
@@ -169,19 +170,6 @@ impl Rollback {
         let immutable = immutable.map(|one| format!("{}/{}:{}", target.registry, one.repository, one.tag));
         let (moved, removed) = (changed(false), changed(true) - left.len());
         Ok(RolledBack { moved, removed, stay, immutable: immutable.collect() })
-    }
-
-    /// Every tag is where it was put, but those that the registry does not let go.
-    async fn read_back(&self, target: Target<'_>, tags: &[Move], left: &[String]) -> Result<(), Diagnostic> {
-        let fresh = Target { store: target.fresh, ..target };
-        let found = places(fresh, tags).await;
-        let found = found.map_err(|stuck| problem("read the tags back", target, stuck.error))?;
-        let stays = |one: &Move| left.contains(&format!("{}:{}", one.repository, one.tag));
-        let wrong = tags.iter().zip(&found).find(|(one, place)| one.new != **place && !stays(one));
-        wrong.map_or(Ok(()), |(one, _)| {
-            let what = format!("{}/{}:{} is not where it was put", target.registry, one.repository, one.tag);
-            Err(Diagnostic::surroundings(what))
-        })
     }
 }
 

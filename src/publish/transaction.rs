@@ -11,27 +11,24 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::diag::{Diagnostic, Kind, Result, count};
+use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::event::EventKind;
 use crate::oci::{Digest, Error, ErrorKind, Repository};
 
 use super::carry_out::problem;
 use super::desk::{Clock, Desk, Page};
+use super::draft::Draft;
 use super::generation::Generation;
-use super::journal::{Brought, Entry, JOURNAL_VERSION, Journal, Listed, Move, State};
+use super::journal::{Entry, Journal, Listed, Move, State};
 use super::moves::{Listener, Mover, Progress, Stuck, places};
 use super::publication::Target;
-use super::standing::{Open, Standing};
 
-/// How long a publication that says nothing more is taken to be alive.
-pub(crate) const LEASE: Duration = Duration::from_secs(60);
 /// How often it is looked whether another publication has ended.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How long the target is waited for when a publication ends early.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -55,17 +52,6 @@ pub(crate) struct Publisher<'a> {
     pub(crate) clock: Clock<'a>,
 }
 
-/// What a publication is to do, before it is known where its tags are now.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Draft {
-    /// Its tags; where they were before is not said yet.
-    pub(super) tags: Vec<Move>,
-    /// What it brings.
-    pub(super) images: Vec<Brought>,
-    /// The publication that it takes back.
-    pub(super) rolls_back: Option<String>,
-}
-
 /// A publication that has begun.
 #[derive(Debug)]
 pub(super) struct Begun {
@@ -75,6 +61,28 @@ pub(super) struct Begun {
     pub(super) places: Vec<Option<Digest>>,
     /// The journal is written; it is not where no tag has to move.
     pub(super) is_written: bool,
+}
+
+/// Where its tags are in the end.
+#[derive(Debug)]
+pub(super) enum Carried {
+    /// Where they were to be; so many had to move.
+    Forward(usize),
+    /// Where they were before, and the journal says so: this was refused.
+    Back(Problems),
+}
+
+impl Carried {
+    /// How many had to move.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(super) fn moved(self) -> Result<usize> {
+        match self {
+            Self::Forward(moved) => Ok(moved),
+            Self::Back(refused) => Err(refused),
+        }
+    }
 }
 
 /// Publications at one target.
@@ -175,9 +183,9 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// Of kind [`Kind::Incomplete`] where the same command goes on.
-    pub(super) async fn carry(&self, begun: &Begun, mover: &Mover<'_>) -> Result<usize> {
+    pub(super) async fn carry(&self, begun: &Begun, mover: &Mover<'_>) -> Result<Carried> {
         let stuck = match self.alive(mover.forward(&begun.entry.tags, &begun.places)).await? {
-            Ok(moved) => return Ok(moved),
+            Ok(moved) => return Ok(Carried::Forward(moved)),
             Err(stuck) => stuck,
         };
         let tags = begun.entry.tags.len();
@@ -192,21 +200,33 @@ impl<'a> Transaction<'a> {
         match self.alive(mover.back(&begun.entry.tags)).await? {
             Ok(()) => {
                 let (found, left) = (self.unmoved(&stuck), mover.left());
-                self.end(&begun.entry, &State::Undone).await?;
-                if left.is_empty() {
-                    return Err(found.because("nothing is published: every tag is where it was").into());
+                let found = match left.is_empty() {
+                    true => found.because("nothing is published: every tag is where it was"),
+                    false => {
+                        let left = left.join(", ");
+                        let new =
+                            format!("the others are where they were; new, and not removable there: {left}");
+                        incomplete(found.because(new), mover.progress, tags)
+                    }
+                };
+                match self.end(&begun.entry, &State::Undone).await {
+                    Ok(()) => Ok(Carried::Back(found.into())),
+                    Err(unsaid) => Err(self.unsaid(found, &unsaid).into()),
                 }
-                let new = format!(
-                    "the others are where they were; new, and not removable there: {}",
-                    left.join(", ")
-                );
-                Err(incomplete(found.because(new), mover.progress, tags).into())
             }
             Err(kept) => {
                 let found = self.unmoved(&stuck).because(format!("and {} was not put back", kept.reference));
                 Err(incomplete(found.caused_by(&kept.error), mover.progress, tags).into())
             }
         }
+    }
+
+    /// What was refused, and that the journal still stands open after it.
+    fn unsaid(&self, mut refused: Diagnostic, unsaid: &Problems) -> Diagnostic {
+        refused.kind = Kind::Incomplete;
+        let why = unsaid.iter().flat_map(|one| &one.causes).map(String::as_str);
+        let why = std::iter::once("and the journal could not say so").chain(why);
+        why.fold(refused, Diagnostic::because).again()
     }
 
     /// Says how it ended.
@@ -301,80 +321,18 @@ impl<'a> Transaction<'a> {
         let (moves, found): (Vec<Move>, Vec<_>) =
             ours.map(|(one, place)| (one.clone(), place.clone())).unzip();
         let begun = Begun { entry: Entry { tags: moves, ..entry.clone() }, places: found, is_written: true };
-        match self.carry(&begun, &mover).await {
-            Ok(_) => self.end(&entry, &State::Done).await?,
-            // It was put back, and the list says so.
-            Err(_) if self.held().is_none() => {
-                (self.listener)(EventKind::PublicationCompleted { id: entry.id, put_back: true });
-                return Ok(None);
+        let put_back = match self.carry(&begun, &mover).await {
+            Ok(Carried::Forward(_)) => {
+                self.end(&entry, &State::Done).await?;
+                false
             }
+            Ok(Carried::Back(_)) => true,
+            // Yet another has taken it over.
+            Err(_) if self.held().is_none() => return Ok(None),
             Err(problems) => return Err(problems),
-        }
-        (self.listener)(EventKind::PublicationCompleted { id: entry.id, put_back: false });
-        Ok(None)
-    }
-
-    /// Does work while the journal is kept open, so that nobody takes it for dead. Who has stood still for long looks
-    /// whether it is still his own before anything else is done.
-    async fn alive<T>(&self, work: impl Future<Output = T>) -> Result<T> {
-        let mut work = std::pin::pin!(work);
-        let mut due = self.lease_ends().saturating_sub(milliseconds(LEASE) * 2 / 3);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.reached(due) => {}
-                done = &mut work => return Ok(done),
-            }
-            due = match self.renew().await? {
-                true => self.lease_ends().saturating_sub(milliseconds(LEASE) * 2 / 3),
-                false => self.now() + milliseconds(LOOK) * 5,
-            };
-        }
-    }
-
-    /// Waits for a moment of the clock, which goes on while the machine sleeps.
-    async fn reached(&self, moment: u64) {
-        let left = Duration::from_millis(moment.saturating_sub(self.now()));
-        let mut sleep = std::pin::pin!(tokio::time::sleep(left));
-        std::future::poll_fn(|cx| match self.now() >= moment {
-            true => Poll::Ready(()),
-            false => sleep.as_mut().poll(cx),
-        })
-        .await;
-    }
-
-    /// Until when this publication is taken to be alive; for ever where it has no journal.
-    fn lease_ends(&self) -> u64 {
-        let held = self.held();
-        let open = held.as_ref().and_then(|page| page.journal.open());
-        open.map_or(u64::MAX, |(_, until_seconds)| until_seconds.saturating_mul(1_000))
-    }
-
-    /// Says that somebody is alive. `false` where that did not arrive; whether it is still his own is not known then.
-    ///
-    /// # Errors
-    /// Where another has taken the publication over, or could have.
-    async fn renew(&self) -> Result<bool> {
-        let Some(page) = self.held().clone() else { return Ok(true) };
-        let Some(id) = page.journal.open().map(|(open, _)| open.id.clone()) else { return Ok(true) };
-        let journal = page.journal.with_state(&id, &self.open_state());
-        let error = match self.desk.write(&page, journal).await {
-            Ok(page) => {
-                *self.held() = Some(page);
-                return Ok(true);
-            }
-            Err(error) => error,
         };
-        if error.kind() == ErrorKind::Moved {
-            *self.held() = None;
-            let found = Diagnostic::new(Kind::Incomplete, "another publication has taken this one over");
-            return Err(found.caused_by(&error).hint("see what became of it: polyarch publications").into());
-        }
-        if self.now() >= self.lease_ends() {
-            let found = Diagnostic::new(Kind::Incomplete, "the registry could not be told that this goes on");
-            return Err(found.caused_by(&error).hint("run the same command again").into());
-        }
-        Ok(false)
+        (self.listener)(EventKind::PublicationCompleted { id: entry.id, put_back });
+        Ok(None)
     }
 
     /// An older publication moves no tag that a newer one has moved.
@@ -413,87 +371,9 @@ impl<'a> Transaction<'a> {
         Ok(draft.tags.iter().zip(places).all(|(one, place)| one.new == place))
     }
 
-    /// The name of this publication: another, where the same command has published here before.
-    fn name(&self, page: &Page) -> String {
-        let own = &self.publisher.id;
-        let before = page.journal.listed.iter().filter(|listed| self.is_own(&listed.id)).count();
-        if before == 0 { own.clone() } else { format!("{own}-{}", before + 1) }
-    }
-
-    /// Whether this command publishes, or has published, under a name.
-    fn is_own(&self, id: &str) -> bool {
-        id.strip_prefix(&self.publisher.id).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    }
-
-    /// The journal of this publication, beside what stands.
-    pub(super) fn entry(
-        &self,
-        page: &Page,
-        draft: &Draft,
-        places: &[Option<Digest>],
-        standing: &Standing,
-    ) -> Entry {
-        let tags = draft.tags.iter().zip(places);
-        Entry {
-            version: JOURNAL_VERSION,
-            id: self.name(page),
-            rolls_back: draft.rolls_back.clone(),
-            generation: self.publisher.generation,
-            begun_seconds: self.now() / 1_000,
-            commit: self.publisher.commit.clone(),
-            tags: tags.map(|(one, old)| Move { old: old.clone(), ..one.clone() }).collect(),
-            images: draft.images.clone(),
-            earlier: standing.beside(&draft.images),
-        }
-    }
-
-    /// The list with this publication open in it, its journal brought.
-    async fn opened(&self, page: &Page, entry: &Entry, draft: &Draft) -> Result<Journal> {
-        let bytes = entry.bytes().map_err(|error| self.unwritten(error))?;
-        // Those that it only carries on from before are not counted.
-        let listed = Listed { images: draft.images.len(), ..entry.listed(self.open_state(), &bytes) };
-        self.desk.bring(page, bytes).await.map_err(|error| self.unwritten(error))?;
-        Ok(page.journal.with(listed))
-    }
-
-    /// The list where nothing has to move. The newest publication has put every tag to where it is to be: that one
-    /// stands at this generation too. Or what is to be taken back was taken back: as it is. `None` where there is more to
-    /// say.
-    pub(super) fn stands_again(&self, page: &Page, standing: &Standing, entry: &Entry) -> Option<Journal> {
-        if entry.tags.iter().any(|one| one.old != one.new) {
-            return None;
-        }
-        if let Some(back) = &entry.rolls_back {
-            return page.journal.is_taken_back(back).then(|| page.journal.clone());
-        }
-        let before = standing.entries.first()?;
-        let put = |one: &Move| {
-            let same = |other: &&Move| other.repository == one.repository && other.tag == one.tag;
-            before.tags.iter().find(same).is_some_and(|other| other.new == one.new)
-        };
-        let newest = page.journal.find(&before.id).filter(|_| entry.tags.iter().all(put))?.clone();
-        let generation = newest.generation.max(self.publisher.generation);
-        Some(page.journal.with(Listed { generation, ..newest }))
-    }
-
-    /// What stands beside this publication: not what it takes back.
-    pub(super) async fn standing(&self, page: &Page, draft: &Draft) -> Result<Standing> {
-        let page = match &draft.rolls_back {
-            Some(back) => page.without(back),
-            None => page.clone(),
-        };
-        let read = Standing::now(&self.desk, &page, Open::DoesNot).await;
-        read.map_err(|error| self.unread(error))
-    }
-
     pub(super) async fn read_entry(&self, listed: &Listed) -> Result<Entry> {
         let read = self.desk.entry(listed).await;
         Ok(read.map_err(|error| problem(&format!("read the journal of {}", listed.id), self.target, error))?)
-    }
-
-    fn open_state(&self) -> State {
-        let until_seconds = (self.now() / 1_000).saturating_add(LEASE.as_secs());
-        State::Open { until_seconds, holder: self.publisher.holder.clone() }
     }
 
     fn out_of_patience(&self, since: u64) -> Result<()> {
@@ -509,19 +389,19 @@ impl<'a> Transaction<'a> {
         Err(Diagnostic::surroundings(what).hint("see which: polyarch publications").into())
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         (self.publisher.clock)()
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Page>> {
+    pub(super) fn held(&self) -> MutexGuard<'_, Option<Page>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn unread(&self, error: Error) -> crate::diag::Problems {
+    pub(super) fn unread(&self, error: Error) -> Problems {
         problem(&format!("read the publications of {}", self.desk.repository), self.target, error).into()
     }
 
-    fn unwritten(&self, error: Error) -> crate::diag::Problems {
+    pub(super) fn unwritten(&self, error: Error) -> Problems {
         problem(&format!("write the journal to {}", self.desk.repository), self.target, error).into()
     }
 
@@ -535,10 +415,6 @@ impl<'a> Transaction<'a> {
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// A publication that was stopped: nothing has happened until a tag has begun to move.
 pub(super) fn stopped_after(stopped: Diagnostic, progress: &Progress, tags: usize) -> Diagnostic {
     match progress.begun.load(Ordering::SeqCst) {
@@ -550,13 +426,12 @@ pub(super) fn stopped_after(stopped: Diagnostic, progress: &Progress, tags: usiz
 /// A publication whose tags have begun to move and that is not over.
 pub(super) fn incomplete(problem: Diagnostic, progress: &Progress, tags: usize) -> Diagnostic {
     let done = progress.done.load(Ordering::SeqCst);
-    let mut all = Diagnostic::new(
-        Kind::Incomplete,
-        "the publication is incomplete, and every tag points at whole content",
-    )
-    .because(format!("{done} of {tags} tags are where they should be"))
-    .because(&problem.message);
-    all.causes.extend(problem.causes);
-    all.hints = problem.hints;
-    all.hint("run the same command again: it does what is missing")
+    let what = "the publication is incomplete, and every tag points at whole content";
+    Diagnostic::new(Kind::Incomplete, what)
+        .because(format!("{done} of {tags} tags are where they should be"))
+        .again()
+        .because_of(&problem)
 }
+
+#[cfg(test)]
+mod tests;

@@ -615,7 +615,7 @@ impl Store for Seen {
             return self.write(repository, document, tags, Terms { content, ..terms.clone() }).await;
         }
         for tag in tags {
-            let terms = Terms { tags: Condition::Any, content };
+            let terms = Terms { tags: Condition::Any, content, ..terms.clone() };
             self.write(repository, document, std::slice::from_ref(tag), terms).await?;
         }
         Ok(())

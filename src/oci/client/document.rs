@@ -54,7 +54,7 @@ impl Client {
             if !by_name && !self.takes_tags_together(some, &terms.tags) {
                 continue;
             }
-            let written = self.put(repository, document, &by_digest, some, &terms.tags).await?;
+            let written = self.put(repository, document, &by_digest, some, terms).await?;
             let moved: Vec<&Tag> =
                 some.iter().filter(|tag| written.tags.iter().any(|moved| moved == tag.as_str())).collect();
             self.connection.known.learn_tags_together(moved.len() == some.len());
@@ -62,11 +62,11 @@ impl Client {
             lists_referrers &= written.lists_referrers;
         }
         if tags.is_empty() {
-            let written = self.put(repository, document, &by_digest, &[], &Condition::Any).await?;
+            let written = self.put(repository, document, &by_digest, &[], &Terms::default()).await?;
             lists_referrers &= written.lists_referrers;
         }
         for tag in left {
-            let written = self.put(repository, document, &tag.into(), &[], &terms.tags).await?;
+            let written = self.put(repository, document, &tag.into(), &[], terms).await?;
             lists_referrers &= written.lists_referrers;
         }
         if !lists_referrers {
@@ -83,14 +83,14 @@ impl Client {
         tags.len() > 1 && known.tags_together().unwrap_or(unheard)
     }
 
-    /// PUT a document under a pointer, until the registry has it; `tags` are to be moved by the same request.
+    /// PUT a document under a pointer, until the registry has it or, where it is to be tried once, once; `tags` are to be moved by the same request.
     pub(super) async fn put(
         &self,
         repository: &Repository,
         document: &Document,
         pointer: &Pointer,
         tags: &[Tag],
-        condition: &Condition,
+        terms: &Terms,
     ) -> Result<Written, Error> {
         let connection = &*self.connection;
         let doing = format!("write manifest {pointer} of {repository}");
@@ -104,7 +104,7 @@ impl Client {
             .ask(Method::PUT, repository, &format!("manifests/{pointer}"), "pull,push", &doing)?
             .header(CONTENT_TYPE, document.media_type())
             .body(document.bytes().clone());
-        let mut ask = on_condition(ask, condition);
+        let mut ask = on_condition(ask, &terms.tags);
         for tag in tags {
             ask.url.query_pairs_mut().append_pair("tag", tag.as_str());
         }
@@ -140,6 +140,9 @@ impl Client {
             // What was refused with 429 was not looked at, and what was said of tags and referrers is not known.
             let looks =
                 !matches!(trouble.again, Again::Later(429, _)) && tags.is_empty() && !has_subject(document);
+            if terms.once {
+                return Err(tries.given_back(trouble));
+            }
             tries.again(trouble).await?;
             if looks && self.all_stand(repository, document, std::slice::from_ref(pointer)).await? {
                 connection.known.wrote(repository, pointer);

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::{Client, list};
 use crate::oci::document::texts;
 use crate::oci::{
-    Condition, Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Pointer, Repository,
-    Store, Tag,
+    Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Pointer, Repository, Store, Tag,
+    Terms,
 };
 
 /// How many pages of referrers are read.
@@ -99,7 +99,7 @@ impl Client {
         manifests.sort_by(|one, other| one.digest.cmp(&other.digest));
         let index = Document::of_index(&ImageIndex::new(manifests));
         let tag = Pointer::Tag(schema_tag(&subject.digest)?);
-        self.put(repository, &index, &tag, &[], &Condition::Any).await.map(drop)
+        self.put(repository, &index, &tag, &[], &Terms::default()).await.map(drop)
     }
 }
 

@@ -71,6 +71,18 @@ impl<'a> Tries<'a> {
         *self = Self::new(self.connection);
     }
 
+    /// There is no other try. What the registry said about when to come back holds for other requests.
+    pub(super) fn given_back(&self, trouble: Trouble) -> Error {
+        let Connection { options, gate, .. } = self.connection;
+        if let Again::Later(_, after) = trouble.again {
+            gate.answered();
+            let after = after.filter(|after| !after.is_zero() && *after <= options.patience);
+            let usual = options.pauses.after(self.made, self.since.elapsed());
+            gate.trouble(after.unwrap_or(usual), after.is_some());
+        }
+        trouble.error
+    }
+
     /// Wait for the next try, or give up.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ async fn put(
     pointer: &Pointer,
 ) -> Result<Answer, Refusal> {
     let tags = tags(&request.head, pointer)?;
-    let terms = Terms { tags: condition(&request.head, !tags.is_empty())?, content };
+    let terms = Terms { tags: condition(&request.head, !tags.is_empty())?, content, once: false };
     let bytes = body(request).await?;
     let shape: Shape = serde_json::from_slice(&bytes).map_err(|error| {
         Refusal::invalid(Code::ManifestInvalid, format!("the manifest is no JSON object: {error}"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use polyarch::oci::{
     Client, ClientOptions, Credentials, Digest, DockerConfig, Document, Error, ErrorKind, Fixed, Login,
-    MediaType, Pauses, Pointer, Repository, Secret, Store,
+    MediaType, Pauses, Pointer, Repository, Secret, Store, Terms,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -213,6 +213,21 @@ async fn f_r1_retry_after_is_waited_for_and_bounded() {
     let error = patient(&server).blob_size(&repository(), &digest).await.unwrap_err();
     assert_eq!((error.kind(), server.seen().len()), (ErrorKind::Passing, 1));
     assert!(error.to_string().contains("1000000000 s"), "{error}");
+}
+
+#[tokio::test]
+async fn f_r1_what_is_to_be_tried_once_is_sent_once() {
+    let document = Document::new(MediaType::MANIFEST, r#"{"schemaVersion":2}"#);
+    for status in [429, 503] {
+        let server = Server::start(move |_, _| reply(status).with("retry-after", "1")).await;
+        let client = server.client_with(|options| options.patience = Duration::from_secs(60));
+        let terms = Terms { once: true, ..Terms::default() };
+        let tags = ["list".parse().unwrap()];
+        let written = client.write_document_on(&repository(), &document, &tags, &terms).await;
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::Passing);
+        let puts = server.seen().iter().filter(|seen| seen.method == "PUT").count();
+        assert_eq!(puts, 1, "{status}");
+    }
 }
 
 #[tokio::test]
