@@ -1,4 +1,4 @@
-//! Publications carried out one after the other at a target: statements, content, tags.
+//! Publications carried out one after the other at a target: content, statements, tags.
 
 use std::collections::BTreeMap;
 
@@ -56,13 +56,14 @@ impl Carrying<'_> {
         target: &Target,
     ) -> Result<()> {
         let (planning, release, records) = (self.planning, publication.release(), &self.records);
-        // A statement may stand before what it is about: no tag leads to either yet.
-        if let Some(signing) = &self.signing {
-            let saying = signing.attach(context, planning, release, records, target);
-            context.signals.unless_stopped(saying).await?;
-        }
-        let stop = context.signals.stop();
-        let work = publication.carry_out(source, target.towards(), &self.publisher, stop, self.show);
+        let saying = async {
+            match &self.signing {
+                Some(signing) => signing.attach(context, planning, release, records, target).await,
+                None => Ok(()),
+            }
+        };
+        let (stop, towards) = (context.signals.stop(), target.towards());
+        let work = publication.carry_out_saying(source, towards, &self.publisher, saying, stop, self.show);
         let _: Published = watched(context, publication.bytes_at_most(), &target.name, work).await?;
         if let Some(signing) = &self.signing {
             let saying = signing.attach_by_cosign(context, planning, release, records, target);

@@ -39,16 +39,33 @@ pub(crate) struct Published {
 }
 
 impl Publication {
-    /// Does every step at the target, in order, until it is done or `stop` comes, with what it then ends with.
-    ///
-    /// # Errors
-    /// Where source or target fails, a policy refuses it, or it is stopped: of kind [`Kind::Incomplete`] once a tag was
-    /// begun.
+    /// [`Self::carry_out_saying`] nothing.
+    #[cfg(test)]
     pub(crate) async fn carry_out(
         &self,
         source: &Source<'_>,
         target: Target<'_>,
         publisher: &Publisher<'_>,
+        stop: impl Future<Output = Diagnostic>,
+        listener: Listener<'_>,
+    ) -> Result<Published> {
+        let nothing = std::future::ready(Ok(()));
+        self.carry_out_saying(source, target, publisher, nothing, stop, listener).await
+    }
+
+    /// Does every step at the target, in order, until it is done or `stop` comes, with what it then ends with. `saying`
+    /// attaches what is said of the images: once their content is there, and before the journal is written, so that
+    /// whoever completes the publication finds it.
+    ///
+    /// # Errors
+    /// Where source or target fails, a policy refuses it, or it is stopped: of kind [`Kind::Incomplete`] once a tag was
+    /// begun.
+    pub(crate) async fn carry_out_saying(
+        &self,
+        source: &Source<'_>,
+        target: Target<'_>,
+        publisher: &Publisher<'_>,
+        saying: impl Future<Output = Result<()>>,
         stop: impl Future<Output = Diagnostic>,
         listener: Listener<'_>,
     ) -> Result<Published> {
@@ -59,7 +76,7 @@ impl Publication {
         let transaction = Transaction::new(target, home, publisher, listener);
         let ended = tokio::select! {
             biased;
-            done = self.every_step(source, &transaction, &progress) => done,
+            done = self.every_step(source, &transaction, saying, &progress) => done,
             stopped = stop => Err(stopped_after(stopped, &progress, self.tags.len()).into()),
         };
         if ended.is_err() {
@@ -72,6 +89,7 @@ impl Publication {
         &self,
         source: &Source<'_>,
         transaction: &Transaction<'_>,
+        saying: impl Future<Output = Result<()>>,
         progress: &Progress,
     ) -> Result<Published> {
         let Transaction { target, listener, .. } = *transaction;
@@ -85,6 +103,7 @@ impl Publication {
         let page = transaction.look(&draft).await?;
         self.stands_on_published(target, &page, Open::Counts, &[]).await?;
         let bytes = self.bring_content(source, target, listener).await?;
+        saying.await?;
         let policy =
             |moves: &[Move]| Problems::check(immutable_violations(&self.release, target.registry, moves));
         // What was open before may have been put back.

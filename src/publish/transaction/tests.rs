@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::family::Divergence;
+use crate::oci::watched::Watched;
 use crate::oci::{Document, Memory, Store};
 use crate::publish::fickle::{Fault, Fickle};
 use crate::publish::fixture::{AMD, Fixture, SCOPE, homes, publisher};
@@ -164,6 +165,32 @@ async fn f_r15_i_p10_a_registry_that_shows_tags_late_is_asked_again_for_a_while(
         assert_eq!(done.is_ok(), shows, "{hides}: {done:?}");
         let code = done.err().map_or(0, |problems| problems.exit_code());
         assert_eq!(code, if shows { 0 } else { 5 });
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_images_comes_after_their_content_and_before_any_tag() {
+    let (fixture, store) = (base().await, Watched::new(Memory::new()));
+    let scope: Repository = SCOPE.parse().expect("scope");
+    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let release = fixture.assemble().expect("a release");
+    let publication = Publication::prepare(release, &homes(), &source).await.expect("a publication");
+    let target = Target { store: &store, fresh: &store, registry: "r.io" };
+    for (generation, is_said) in [(2, true), (1, false)] {
+        let before = Mutex::new(None);
+        let saying = async {
+            *before.lock().expect("writes") = Some(store.writes());
+            Ok(())
+        };
+        let never = std::future::pending();
+        let publisher = publisher(generation);
+        let done = publication.carry_out_saying(&source, target, &publisher, saying, never, &|_| {}).await;
+        let before = before.into_inner().expect("writes");
+        assert_eq!((done.is_ok(), before.is_some()), (is_said, is_said), "what is refused is not said");
+        let of_content = |writes: Vec<String>| {
+            writes.contains(&"index o/base".to_owned()) && !writes.iter().any(|one| one.starts_with("tag "))
+        };
+        assert!(before.is_none_or(of_content), "{:?}", store.writes());
     }
 }
 
