@@ -10,6 +10,7 @@ mod environment;
 mod export;
 mod fleet;
 mod gc;
+mod imagined;
 mod init;
 mod inspect;
 mod load;
@@ -30,6 +31,7 @@ mod secrets;
 mod serve;
 mod sign;
 mod signals;
+mod simulate;
 mod verify;
 mod why;
 mod workshop;
@@ -115,6 +117,7 @@ enum Command {
     Init(init::Options),
     Plan(plan::Options),
     Why(why::Options),
+    Simulate(simulate::Options),
     Build(build::Options),
     Publish(publish::Options),
     Publications(publications::Options),
@@ -245,6 +248,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         Command::Init(options) => init::run(context, &options),
         Command::Plan(options) => signals.unless_stopped(plan::run(context, &options)).await,
         Command::Why(options) => signals.unless_stopped(why::run(context, &options)).await,
+        Command::Simulate(options) => signals.unless_stopped(simulate::run(context, &options)).await,
         Command::Verify(options) => {
             let ended = signals.unless_stopped(verify::run(context, &options)).await;
             registries::tell_traffic(context);

@@ -50,6 +50,18 @@ impl Estimates {
         known.get(job).copied().unwrap_or(Estimate { milliseconds: UNKNOWN, assumed: true })
     }
 
+    /// A job takes so long, whatever was measured: natively and so many times as long by emulation, or by emulation.
+    pub(crate) fn say(&mut self, job: &JobId, emulated: bool, time: Estimate) {
+        let by_emulation = match emulated {
+            true => time,
+            false => {
+                self.native.insert(job.clone(), time);
+                Estimate { milliseconds: time.milliseconds.saturating_mul(EMULATION), assumed: true }
+            }
+        };
+        self.emulated.insert(job.clone(), by_emulation);
+    }
+
     /// Whether anything was measured at all.
     pub(crate) fn are_informed(&self) -> bool {
         self.informed

@@ -2,6 +2,7 @@
 
 mod json;
 mod plan;
+mod simulation;
 mod terminal;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::event::EVENT_VERSION;
 use crate::event::{Amount, Event, EventKind, Outcome};
 
 pub(crate) use plan::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+pub(crate) use simulation::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
 pub(crate) use terminal::{duration, size, traffic_line};
 
 /// The version of the format of reports.

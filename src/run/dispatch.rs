@@ -147,7 +147,7 @@ fn machine(builder: &Builder, emulation: Emulation) -> Machine {
 }
 
 /// The jobs by their places in the list.
-fn scheduled(jobs: &[JobId], plan: &Plan, estimates: &Estimates) -> Vec<schedule::Job> {
+pub(crate) fn scheduled(jobs: &[JobId], plan: &Plan, estimates: &Estimates) -> Vec<schedule::Job> {
     let places: BTreeMap<&JobId, usize> = jobs.iter().enumerate().map(|(at, job)| (job, at)).collect();
     let mut images = BTreeMap::new();
     let mut products = BTreeMap::new();

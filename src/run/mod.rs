@@ -43,6 +43,7 @@ use crate::survey::Registries;
 
 pub(crate) use builder::Builder;
 pub(crate) use check::HostTests;
+pub(crate) use dispatch::scheduled;
 pub(crate) use leftovers::sweep_tags;
 
 use bases::Bases;

@@ -111,9 +111,7 @@ impl Model<'_> {
                 self.expect(on == *gone, || {
                     format!("machine {machine} was lost with {on:?}, told as {gone:?}")
                 });
-                for ticket in on {
-                    self.running.remove(&ticket);
-                }
+                self.running.retain(|_, start| start.machine != *machine);
             }
             Step::Returned(machine) => drop(self.lost.remove(machine)),
             Step::Cancelled(job) => {
@@ -279,8 +277,8 @@ impl Model<'_> {
 mod planted {
     use std::sync::Arc;
 
-    use super::super::{Job, Rules, Scheduler};
     use super::*;
+    use crate::schedule::{Job, Rules, Scheduler};
 
     /// `b` on `a`, and `c` alone, on one machine of two slots and one that is of another platform.
     fn problem() -> Arc<Problem> {

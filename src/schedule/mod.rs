@@ -6,6 +6,7 @@
 mod faults;
 mod fleet;
 mod graph;
+mod outlook;
 mod problem;
 mod ready;
 pub(crate) mod rehearsal;
@@ -23,6 +24,7 @@ use std::collections::BTreeSet;
 
 use crate::oci::Platform;
 
+pub(crate) use outlook::{Kind, Outlook, fleets, foresee, smallest};
 pub(crate) use problem::Problem;
 pub(crate) use scheduler::{Fallen, Scheduler, Start, Ticket};
 pub(crate) use search::priorities;

@@ -16,5 +16,6 @@ mod publication;
 mod served;
 mod server;
 mod signals;
+mod simulate;
 mod store;
 mod twins;

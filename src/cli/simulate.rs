@@ -1,0 +1,225 @@
+//! `polyarch simulate`: how long, and at what cost, a plan would take on such builders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::diag::{Diagnostic, Place, Result, count, did_you_mean};
+use crate::family::{Emulation, JobId};
+use crate::oci::Platform;
+use crate::plan::{Estimate, Estimates, Plan};
+use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
+use crate::run::scheduled;
+use crate::schedule::{Job, Kind, Outlook, Rules, fleets, foresee, smallest};
+
+use super::imagined::{BuilderArgument, DurationsFile, NamedKind, Said, from_configuration, from_file};
+use super::plan::{Planning, What};
+use super::{Context, Ended, Format};
+
+/// Tell how long, and at what cost, a plan would take on such builders
+///
+/// Nothing is built and no engine is asked. Times are what jobs took in earlier runs, or what a file says; what is
+/// not known is assumed from its neighbours and marked so.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch simulate --no-reuse           everything, on one builder a platform
+  polyarch simulate --builder linux/amd64,slots=4 --builder linux/arm64,slots=2
+  polyarch simulate --builder linux/amd64,count=3,price=0.016 --builder linux/arm64,price=0.010,speed=80
+  polyarch simulate --builder linux/amd64,emulates=linux/arm64 --emulate allow
+  polyarch simulate --durations times.toml --fleets 8
+  polyarch simulate --format json | jq .outlook.milliseconds")]
+pub(super) struct Options {
+    #[command(flatten)]
+    what: What,
+    /// Builders, as `PLATFORM[+PLATFORM][,slots=N][,count=N][,price=A MINUTE][,speed=PERCENT][,emulates=PLATFORM]`;
+    /// those of polyarch.toml that state their platforms, or one for each platform, where there is none
+    #[arg(long, value_name = "BUILDER")]
+    builder: Vec<BuilderArgument>,
+    /// A file of builders: `[builder.NAME]` with the same words
+    #[arg(long, value_name = "FILE", conflicts_with = "builder")]
+    builders: Option<PathBuf>,
+    /// A file of times: `[known]`, `[assumed]` and `[emulated]` with lines such as `"image:variant@platform" = "90s"`
+    #[arg(long, value_name = "FILE")]
+    durations: Option<PathBuf>,
+    /// What stands on an image waits for all platforms of it
+    #[arg(long)]
+    barrier: bool,
+    /// Compare fleets of 1 to so many of each builder
+    #[arg(long, value_name = "NUMBER", default_value = "6", value_parser = clap::value_parser!(u16).range(0..=64))]
+    fleets: u16,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let planning = Planning::make(context, &options.what).await?;
+    let plan = &planning.plan;
+    if plan.to_build() + plan.to_check() == 0 {
+        context.ui.note(
+            "records stand for everything; to simulate a build of it all: polyarch simulate --no-reuse",
+        );
+    }
+    let mut estimates = Estimates::new(plan, &planning.facts.durations);
+    if let Some(file) = &options.durations {
+        say(&mut estimates, plan, file)?;
+    }
+    let named = builders(options, &planning)?;
+    let mut kinds: Vec<Kind> = named.iter().map(|named| named.kind.clone()).collect();
+    if planning.request.emulation == Emulation::Refused {
+        kinds.iter_mut().for_each(|kind| kind.machine.emulated.clear());
+    }
+    let order: Vec<JobId> = plan.order.clone();
+    let jobs = scheduled(&order, plan, &estimates);
+    fitting(&order, &jobs, &kinds)?;
+    let rules = Rules { barrier: options.barrier, ..Rules::default() };
+    let outlook = foresee(&jobs, &kinds, &rules);
+    let fleets = fleets(&jobs, &kinds, usize::from(options.fleets), &rules);
+    let smallest = smallest(&jobs, &kinds, &fleets, &rules);
+    let times = Times { order: &order, jobs: &jobs, estimates: &estimates };
+    let simulation = times.simulation(&named, &outlook, &fleets, smallest.as_ref());
+    context.ui.data(&match options.format {
+        Format::Text => simulation.to_text(),
+        Format::Json => simulation.to_json(),
+    });
+    Ok(Ended::Well)
+}
+
+fn builders(options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
+    let mut kinds: Vec<NamedKind> = match &options.builders {
+        Some(file) => from_file(file)?,
+        None => options.builder.iter().map(|BuilderArgument(kind)| kind.clone()).collect(),
+    };
+    if kinds.is_empty() {
+        let platforms: BTreeSet<Platform> =
+            planning.plan.order.iter().map(|job| job.platform.clone()).collect();
+        kinds = from_configuration(&planning.workspace.builders, &platforms);
+    }
+    let mut names = BTreeMap::<String, usize>::new();
+    for kind in &mut kinds {
+        let seen = names.entry(kind.name.clone()).or_default();
+        *seen += 1;
+        if *seen > 1 {
+            kind.name = format!("{}.{seen}", kind.name);
+        }
+    }
+    Ok(kinds)
+}
+
+/// Times that a file says go before those that were measured.
+fn say(estimates: &mut Estimates, plan: &Plan, file: &Path) -> Result<()> {
+    let said = DurationsFile::read(file)?;
+    let unknown = said.iter().find(|said| !plan.order.iter().any(|job| is_named(job, &said.name)));
+    if let Some(Said { name, .. }) = unknown {
+        let names: Vec<String> = plan.order.iter().map(|job| job.unit.to_string()).collect();
+        let problem = Diagnostic::request(format!("`{name}` is no image or job of this plan"));
+        let hint = did_you_mean(name, names.iter().map(String::as_str));
+        let hint = hint.unwrap_or_else(|| "see what there is: polyarch plan".to_owned());
+        return Err(problem.at(Place::file(file)).hint(hint).into());
+    }
+    for (job, emulated) in plan.order.iter().flat_map(|job| [(job, false), (job, true)]) {
+        // What names the platform too goes before what names the image.
+        let fits = said.iter().filter(|said| said.emulated == emulated && is_named(job, &said.name));
+        if let Some(Said { milliseconds, assumed, .. }) = fits.max_by_key(|said| said.name.contains('@')) {
+            estimates.say(job, emulated, Estimate { milliseconds: *milliseconds, assumed: *assumed });
+        }
+    }
+    Ok(())
+}
+
+fn is_named(job: &JobId, name: &str) -> bool {
+    name == job.to_string() || name == job.unit.to_string()
+}
+
+/// Every job must have a builder.
+fn fitting(order: &[JobId], jobs: &[Job], kinds: &[Kind]) -> Result<()> {
+    let has_builder = |platform: &Platform| {
+        kinds
+            .iter()
+            .any(|kind| kind.machine.native.contains(platform) || kind.machine.emulated.contains(platform))
+    };
+    let mut lacking = BTreeMap::<&Platform, usize>::new();
+    for (job, _) in
+        order.iter().zip(jobs).filter(|(job, needs)| needs.needs.is_some() && !has_builder(&job.platform))
+    {
+        *lacking.entry(&job.platform).or_default() += 1;
+    }
+    let problems = lacking.into_iter().map(|(platform, number)| {
+        let need = if number == 1 { "needs" } else { "need" };
+        let problem =
+            format!("no builder runs {platform}, which {} of the plan {need}", count(number, "job"));
+        Diagnostic::request(problem).hint(format!("think of one: --builder {platform}")).hint(format!(
+            "or of one that emulates it: --builder linux/amd64,emulates={platform} --emulate allow"
+        ))
+    });
+    crate::diag::Problems::check(problems.collect::<Vec<_>>())
+}
+
+/// The jobs by name, with their times.
+struct Times<'a> {
+    order: &'a [JobId],
+    jobs: &'a [Job],
+    estimates: &'a Estimates,
+}
+
+impl Times<'_> {
+    fn simulation(
+        &self,
+        named: &[NamedKind],
+        outlook: &Outlook,
+        fleets: &[Outlook],
+        smallest: Option<&Outlook>,
+    ) -> Simulation {
+        let at_work: Vec<usize> = (0..self.jobs.len()).filter(|at| self.jobs[*at].needs.is_some()).collect();
+        let is_assumed = |at: &&usize| self.estimates.of(&self.order[**at], false).assumed;
+        let names = machine_names(named);
+        let spans = outlook.spans.iter().map(|span| SpanView {
+            job: self.order[span.job].to_string(),
+            builder: names[span.machine].clone(),
+            emulated: span.emulated,
+            assumed: self.estimates.of(&self.order[span.job], span.emulated).assumed,
+            begin: span.begin,
+            end: span.end,
+        });
+        Simulation {
+            version: SIMULATION_VERSION,
+            jobs: at_work.len(),
+            assumed: at_work.iter().filter(is_assumed).count(),
+            work_milliseconds: at_work.iter().map(|at| self.jobs[*at].native).fold(0, u64::saturating_add),
+            builders: named.iter().map(view).collect(),
+            outlook: outlook_view(outlook),
+            timeline: spans.collect(),
+            fleets: fleets.iter().map(outlook_view).collect(),
+            smallest: smallest.map(outlook_view),
+        }
+    }
+}
+
+/// The name of each machine: numbered where there are several of a kind.
+fn machine_names(named: &[NamedKind]) -> Vec<String> {
+    let names = named.iter().flat_map(|NamedKind { name, kind }| {
+        (1..=kind.count).map(move |number| match kind.count {
+            1 => name.clone(),
+            _ => format!("{name}-{number}"),
+        })
+    });
+    names.collect()
+}
+
+fn view(NamedKind { name, kind }: &NamedKind) -> BuilderView {
+    let names = |platforms: &BTreeSet<Platform>| platforms.iter().map(ToString::to_string).collect();
+    BuilderView {
+        name: name.clone(),
+        platforms: names(&kind.machine.native),
+        emulates: names(&kind.machine.emulated),
+        count: kind.count,
+        slots: kind.machine.slots,
+        price: kind.price,
+        speed: kind.machine.speed,
+    }
+}
+
+fn outlook_view(outlook: &Outlook) -> OutlookView {
+    OutlookView { counts: outlook.counts.clone(), milliseconds: outlook.makespan, cost: outlook.cost }
+}

@@ -1,0 +1,249 @@
+//! `polyarch simulate`: the three real families with the times that are published of them, fleets, and bad input.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::Place;
+
+/// A Dockerfile for each of some images, after others.
+fn family(images: &[(&str, &[&str])], config: &str) -> Place {
+    let place = Place::with(&[("polyarch.toml", config)]);
+    for (folder, parents) in images {
+        let mut text = match parents.first() {
+            None => "FROM scratch\n".to_owned(),
+            Some(parent) => format!("FROM {parent}\n"),
+        };
+        for parent in parents.iter().skip(1) {
+            text.push_str(&format!("COPY --from={parent} /a /b\n"));
+        }
+        text.push_str(&format!("LABEL folder={folder}\n"));
+        place.write(&format!("{folder}/Dockerfile"), &text);
+    }
+    place
+}
+
+const TWO: &str = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+
+fn docker_stacks() -> Place {
+    family(
+        &[
+            ("docker-stacks-foundation", &[]),
+            ("base-notebook", &["docker-stacks-foundation"]),
+            ("minimal-notebook", &["base-notebook"]),
+            ("scipy-notebook", &["minimal-notebook"]),
+            ("r-notebook", &["minimal-notebook"]),
+            ("julia-notebook", &["minimal-notebook"]),
+            ("tensorflow-notebook", &["scipy-notebook"]),
+            ("tensorflow-notebook/cuda", &["scipy-notebook"]),
+            ("pytorch-notebook", &["scipy-notebook"]),
+            ("pytorch-notebook/cuda12", &["scipy-notebook"]),
+            ("pytorch-notebook/cuda13", &["scipy-notebook"]),
+            ("datascience-notebook", &["scipy-notebook"]),
+            ("pyspark-notebook", &["scipy-notebook"]),
+            ("all-spark-notebook", &["pyspark-notebook"]),
+        ],
+        TWO,
+    )
+}
+
+fn hysds() -> Place {
+    family(
+        &[
+            ("base", &[]),
+            ("cuda-base", &["base"]),
+            ("dev", &["base"]),
+            ("redis", &["base"]),
+            ("cuda-dev", &["cuda-base"]),
+            ("pge-base", &["base", "dev"]),
+            ("verdi", &["pge-base"]),
+            ("cuda-pge-base", &["cuda-base", "cuda-dev"]),
+            ("mozart", &["base", "dev"]),
+            ("metrics", &["base", "dev"]),
+            ("grq", &["base", "dev"]),
+            ("cont_int", &["base", "dev"]),
+        ],
+        TWO,
+    )
+}
+
+fn airflow() -> Place {
+    let pythons = ["py310", "py311", "py312", "py313", "py314"];
+    let ci = pythons.map(|python| format!("ci/{python}"));
+    let prod = pythons.map(|python| (format!("prod/{python}"), format!("ci/{python}")));
+    let place = Place::with(&[("polyarch.toml", TWO)]);
+    for folder in ci {
+        place.write(&format!("{folder}/Dockerfile"), &format!("FROM scratch\nLABEL folder={folder}\n"));
+    }
+    for (folder, parent) in prod {
+        place.write(&format!("{folder}/Dockerfile"), &format!("FROM {parent}\nLABEL folder={folder}\n"));
+    }
+    place
+}
+
+fn times(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/times").join(name);
+    file.to_str().expect("a text").to_owned()
+}
+
+fn simulate(place: &Place, arguments: &[&str]) -> Value {
+    let arguments = [&["simulate", "--format", "json"], arguments].concat();
+    serde_json::from_str(&place.run(&arguments).well().stdout).expect("JSON")
+}
+
+/// When a job ends, in seconds.
+fn end(simulation: &Value, job: &str) -> u64 {
+    let timeline = simulation["timeline"].as_array().expect("a timeline");
+    let span = timeline.iter().find(|span| span["job"] == job);
+    span.unwrap_or_else(|| panic!("{job} is not in the timeline"))["end"].as_u64().unwrap() / 1000
+}
+
+const MANY: [&str; 4] = ["--builder", "linux/amd64,slots=14", "--builder", "linux/arm64,slots=14"];
+
+#[test]
+fn docker_stacks_takes_the_published_time_of_each_level() {
+    let times = times("docker-stacks.toml");
+    let simulation =
+        simulate(&docker_stacks(), &[&["--durations", &times, "--fleets", "0"], &MANY[..]].concat());
+    assert_eq!(simulation["jobs"], 28);
+    // 1:21, 2:52, 3:39, 6:06, 6:03 and 7:32, one after another.
+    let levels = [
+        ("docker-stacks-foundation", 81),
+        ("base-notebook", 253),
+        ("minimal-notebook", 472),
+        ("scipy-notebook", 838),
+        ("pyspark-notebook", 1201),
+        ("all-spark-notebook", 27 * 60 + 33),
+    ];
+    for (image, seconds) in levels {
+        assert_eq!(end(&simulation, &format!("{image}@linux/amd64")), seconds, "{image}");
+    }
+    let timeline = simulation["timeline"].as_array().unwrap();
+    let known = timeline.iter().filter(|span| span["assumed"] == false).count();
+    assert_eq!((known, &simulation["assumed"]), (6, &Value::from(22)), "all others are marked");
+}
+
+#[test]
+fn hysds_takes_the_published_time_split_and_emulated() {
+    let (place, times) = (hysds(), times("hysds.toml"));
+    let base = [("--builder", "linux/amd64"), ("--builder", "linux/arm64")];
+    let split: Vec<&str> = base.iter().flat_map(|(option, value)| [*option, *value]).collect();
+    let whole = ["--durations", &times, "--fleets", "0"];
+    let simulation = simulate(&place, &[&whole[..], &split].concat());
+    assert_eq!(end(&simulation, "base@linux/amd64"), 600);
+    assert_eq!(end(&simulation, "base@linux/arm64"), 720);
+    let emulated = ["--builder", "linux/amd64,emulates=linux/arm64", "--emulate", "allow"];
+    let rest = ["--durations", &times, "--fleets", "0"];
+    let simulation = simulate(&place, &[&rest[..], &emulated].concat());
+    let last = end(&simulation, "base@linux/arm64").max(end(&simulation, "base@linux/amd64"));
+    assert!(last >= 1800, "about half an hour for both, and not before: {last}");
+    let emulated_ones =
+        simulation["timeline"].as_array().unwrap().iter().filter(|span| span["emulated"] == true);
+    assert_eq!(emulated_ones.count(), 12);
+    // The barrier of a level: with it nothing on amd64 begins before arm64 has its parent.
+    let (free, barrier) = (simulate(&place, &[&whole[..], &MANY].concat()), {
+        let whole = [&whole[..], &MANY, &["--barrier"]].concat();
+        simulate(&place, &whole)
+    });
+    assert_eq!((end(&free, "dev@linux/amd64"), end(&barrier, "dev@linux/amd64")), (1020, 1140));
+}
+
+#[test]
+fn airflow_takes_the_published_time_of_its_ci_images() {
+    let times = times("airflow.toml");
+    let simulation = simulate(&airflow(), &[&["--durations", &times], &MANY[..]].concat());
+    assert_eq!(simulation["jobs"], 20);
+    assert_eq!(end(&simulation, "ci/py314@linux/arm64"), 720);
+    assert_eq!(simulation["outlook"]["milliseconds"], 19 * 60 * 1000);
+}
+
+#[test]
+fn the_smallest_fleet_is_within_five_percent_of_the_best() {
+    let times = times("docker-stacks.toml");
+    let simulation = simulate(&docker_stacks(), &["--durations", &times]);
+    let fleets = simulation["fleets"].as_array().unwrap();
+    assert_eq!(fleets.len(), 6);
+    let best = fleets.iter().map(|fleet| fleet["milliseconds"].as_u64().unwrap()).min().unwrap();
+    let smallest = &simulation["smallest"];
+    let time = smallest["milliseconds"].as_u64().unwrap();
+    assert!(time * 100 <= best * 105, "{smallest}");
+    let all =
+        |value: &Value| value.as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
+    assert!(all(&smallest["counts"]) < 12, "{smallest}");
+    assert_eq!(simulation["outlook"]["counts"], serde_json::json!([1, 1]));
+}
+
+#[test]
+fn the_picture_of_a_small_family() {
+    let images: [(&str, &[&str]); 4] =
+        [("base", &[]), ("left", &["base"]), ("right", &["base"]), ("top", &["left"])];
+    let place = family(&images, TWO);
+    place.write(
+        "times.toml",
+        "[known]\nbase = \"60s\"\n\"left@linux/amd64\" = \"5m\"\n[assumed]\nleft = \"6m\"\n",
+    );
+    let arm = "linux/arm64,slots=2,price=0.01,speed=50";
+    let options = ["--builder", "linux/amd64,count=2,price=0.02", "--builder", arm, "--fleets", "2"];
+    let answer = place.run(&[&["simulate", "--durations", "times.toml"], &options[..]].concat()).well();
+    expect_test::expect![[r#"
+        8 jobs, 17 min 0 s of work; the time of 5 jobs is assumed
+        2 × amd64 with 1 slot, 1 × arm64 with 2 slots: 16 min 0 s, costs 0.32
+             0:00    2:00  arm64    base@linux/arm64   |#####                                   |
+             0:00    1:00  amd64-1  base@linux/amd64   |##                                      |
+             1:00    6:00  amd64-1  left@linux/amd64   |  #############                         |
+             1:00    2:00  amd64-2  right@linux/amd64  |  ###                                   |  assumed
+             2:00   14:00  arm64    left@linux/arm64   |     ##############################     |  assumed
+             2:00    4:00  arm64    right@linux/arm64  |     #####                              |  assumed
+             6:00    7:00  amd64-1  top@linux/amd64    |               ##                       |  assumed
+            14:00   16:00  arm64    top@linux/arm64    |                                   #####|  assumed
+
+        other fleets
+            1 of each  16 min 0 s, costs 0.32
+            2 of each  16 min 0 s, costs 0.32
+        the smallest within 5 % of the best: 1 × amd64 with 1 slot, 1 × arm64 with 2 slots: 16 min 0 s, costs 0.32
+    "#]].assert_eq(&answer.stdout);
+    place.write("fleet.toml", "[builder.big]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\nslots = 8\n");
+    let answer = place.run(&["simulate", "--builders", "fleet.toml", "--fleets", "1"]).well();
+    expect_test::expect![[r#"
+        8 jobs, 8 min 0 s of work; the time of 8 jobs is assumed
+        1 × big with 8 slots: 3 min 0 s
+             0:00    1:00  big  base@linux/amd64   |#############                           |  assumed
+             0:00    1:00  big  base@linux/arm64   |#############                           |  assumed
+             1:00    2:00  big  left@linux/amd64   |             #############              |  assumed
+             1:00    2:00  big  left@linux/arm64   |             #############              |  assumed
+             1:00    2:00  big  right@linux/amd64  |             #############              |  assumed
+             1:00    2:00  big  right@linux/arm64  |             #############              |  assumed
+             2:00    3:00  big  top@linux/amd64    |                          ##############|  assumed
+             2:00    3:00  big  top@linux/arm64    |                          ##############|  assumed
+
+        other fleets
+            1 of each  3 min 0 s
+        the smallest within 5 % of the best: 1 × big with 8 slots: 3 min 0 s
+    "#]]
+    .assert_eq(&answer.stdout);
+}
+
+#[test]
+fn bad_input_is_told_with_what_mends_it() {
+    let place = family(&[("base", &[])], TWO);
+    place.write("times.toml", "[known]\nbsae = \"1m\"\n");
+    place.write("never.toml", "[known]\nbase = \"soon\"\n");
+    place.write("other.toml", "[builder.a]\nplatforms = [\"linux/amd64\"]\nslot = 3\n");
+    place.write("none.toml", "[builder.a]\nslots = 3\n");
+    let cases: [(&[&str], &str); 9] = [
+        (&["--builder", "linux/amd64"], "no builder runs linux/arm64, which 1 job of the plan needs"),
+        (&["--builder", "linux/amd64,slot=3"], "`slot` is not known"),
+        (&["--builder", "linux/amd64,slots=0"], "`slots` is not between 1 and 1024"),
+        (&["--builder", "linux/amd64,price=NaN"], "`price` is no amount of money a minute"),
+        (&["--builder", "linux//"], "error"),
+        (&["--durations", "times.toml"], "`bsae` is no image or job of this plan"),
+        (&["--durations", "never.toml"], "`soon` is no span of time"),
+        (&["--builders", "other.toml"], "unknown field `slot`"),
+        (&["--builders", "none.toml"], "a builder without a platform builds nothing"),
+    ];
+    for (arguments, told) in cases {
+        let answer = place.run(&[&["simulate"], arguments].concat());
+        assert_eq!(answer.code, Some(2), "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains(told), "{arguments:?}: {}", answer.stderr);
+    }
+}
