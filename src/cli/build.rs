@@ -158,7 +158,9 @@ async fn build_and_publish(
     for changed in planning.workspace.changed() {
         context.ui.warning(&changed);
     }
-    let failures = Problems::check(ran.problems());
+    let family = &planning.workspace.family;
+    ran.warnings(family).iter().for_each(|warning| context.ui.warning(warning));
+    let failures = Problems::check(ran.problems(family));
     if !ran.cancelled.is_empty()
         && let Err(stopped) = context.signals.check()
     {

@@ -313,10 +313,12 @@ async fn released(
     Ok(release)
 }
 
-/// The units that are published: those selected, or all.
+/// The units that are published: those selected, or all; never those that only try others out.
 pub(super) fn selected_units(planning: &Planning) -> BTreeSet<Unit> {
-    match planning.request.selected.is_empty() {
-        true => planning.workspace.family.recipes().map(|recipe| recipe.unit.clone()).collect(),
+    let family = &planning.workspace.family;
+    let units: Vec<Unit> = match planning.request.selected.is_empty() {
+        true => family.recipes().map(|recipe| recipe.unit.clone()).collect(),
         false => planning.request.selected.iter().map(|job| job.unit.clone()).collect(),
-    }
+    };
+    units.into_iter().filter(|unit| !family.is_downstream(unit)).collect()
 }

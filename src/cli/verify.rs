@@ -106,6 +106,7 @@ fn missing(planning: &Planning, publication: &Publication) -> Vec<Diagnostic> {
     let selected = &planning.request.selected;
     let order = planning.plan.order.iter().filter(|_| selected.is_empty());
     let missing = selected.iter().chain(order);
+    let missing = missing.filter(|job| !planning.workspace.family.is_downstream(&job.unit));
     let missing = missing.filter(|job| !matches!(planning.plan.jobs[*job].decision, Decision::Reuse(_)));
     let missing = missing.map(|job| match refused.contains(job) {
         true => {

@@ -102,6 +102,7 @@ impl Reading {
             tags: self.taggers(&mut section),
             describe: self.descriptions(&mut section),
             time_limit: section.parsed("time-limit"),
+            downstream: self.truth(&mut section, "downstream"),
             repository: section.parsed("repository"),
             variants: BTreeMap::new(),
         };

@@ -189,6 +189,8 @@ pub(crate) struct ImageSetting {
     /// How long its build may take: `90s`, `30m`, `2h`.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) time_limit: Option<Written<Seconds>>,
+    /// It only tries out what it stands on: it is built and tested, never published, and its failure fails no run.
+    pub(crate) downstream: Option<Written<bool>>,
     /// The repository that it is published in, without the registry.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) repository: Option<Written<Repository>>,

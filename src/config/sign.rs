@@ -36,9 +36,9 @@ impl Reading {
         let settings = SignSettings {
             key: section.value("key").and_then(|key| self.key(key)),
             public_key: section.parsed("public-key"),
-            keyless: self.truth(&mut section, "keyless"),
-            sbom: self.truth(&mut section, "sbom"),
-            provenance: self.truth(&mut section, "provenance"),
+            keyless: self.truth(&mut section, "keyless").map(|said| said.value),
+            sbom: self.truth(&mut section, "sbom").map(|said| said.value),
+            provenance: self.truth(&mut section, "provenance").map(|said| said.value),
         };
         let span = section.span.clone();
         section.finish();
@@ -71,10 +71,11 @@ impl Reading {
         }
     }
 
-    fn truth(&self, section: &mut Section<'_, '_>, key: &'static str) -> Option<bool> {
+    /// True or false, and where it stands.
+    pub(super) fn truth(&self, section: &mut Section<'_, '_>, key: &'static str) -> Option<Written<bool>> {
         let value = section.value(key)?;
         if let DeValue::Boolean(truth) = value.get_ref() {
-            return Some(*truth);
+            return Some(Written { value: *truth, span: value.span() });
         }
         let problem = Diagnostic::request(format!("`{key}` wants true or false"));
         self.wrong(&value.span(), problem.hint(format!("write `{key} = true`")));

@@ -51,6 +51,11 @@ impl Draft<'_> {
         named.unwrap_or_else(|| Place::file(&self.dockerfile))
     }
 
+    /// Whether its failure fails nothing, and where that is written.
+    pub(super) fn downstream(&self) -> Option<&Written<bool>> {
+        self.said(|setting| setting.downstream.as_ref()).filter(|said| said.value)
+    }
+
     pub(super) fn time_limit_seconds(&self) -> u64 {
         self.said(|setting| setting.time_limit.as_ref())
             .map_or(BUILD_LIMIT_SECONDS, |Written { value: Seconds(n), .. }| *n)

@@ -5,6 +5,7 @@
 mod checks;
 mod clash;
 pub(crate) mod discover;
+mod downstream;
 mod draft;
 mod immutable;
 mod exports;
@@ -91,6 +92,11 @@ impl Family {
         builds.flat_map(Build::parents).collect()
     }
 
+    /// Whether a unit only tries out what it stands on.
+    pub(crate) fn is_downstream(&self, unit: &Unit) -> bool {
+        self.recipe(unit).is_some_and(|recipe| recipe.downstream)
+    }
+
     /// A unit and all that stand on it, parents before children.
     pub(crate) fn with_descendants(&self, unit: &Unit) -> Vec<&Unit> {
         let mut found = BTreeSet::from([unit]);
@@ -137,6 +143,8 @@ pub(crate) struct Recipe {
     pub(crate) checks: Vec<Check>,
     /// Templates of the tags that every platform's image and the merged image get: `latest`, `{commit}`.
     pub(crate) common_tags: Vec<String>,
+    /// It only tries out what it stands on: it is never published, and its failure fails no run.
+    pub(crate) downstream: bool,
     /// How long a build of it may take, in seconds.
     pub(crate) time_limit_seconds: u64,
     /// What [`Recipe::tag_prefix`] gives.

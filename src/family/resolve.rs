@@ -8,7 +8,7 @@ use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
     Build, Divergence, Emulation, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks,
-    clash, exports, mirror, mirror_registries, remote, tag_length, unused,
+    clash, downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
 };
 use crate::config::{
     DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
@@ -71,6 +71,7 @@ impl Family {
         Problems::check(unique(std::mem::take(&mut problems)))?;
         let recipes = recipes(&order, &drafts, read, builds, sources, &mut warnings, &mut problems);
         problems.extend(clash::clashes(&recipes, &mirrors, &drafts, &tags, file));
+        problems.extend(downstream::stood_upon(&recipes, &drafts, file));
         problems.extend(tag_length::too_long(&recipes, &drafts, &tags, file));
         problems.extend(mirror_registries::too_deep(&recipes, &mirrors, &drafts, file));
         let (registries, found) = mirror_registries::mirrors(&recipes, &mirrors, file);
@@ -410,6 +411,7 @@ fn recipes(
             platforms,
             checks: all,
             common_tags: common.iter().map(|tag| checks::with_names(tag, unit, problems)).collect(),
+            downstream: draft.downstream().is_some(),
             time_limit_seconds: draft.time_limit_seconds(),
             tag_prefix: draft.tag_prefix.clone(),
         };

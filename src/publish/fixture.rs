@@ -243,6 +243,7 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         platforms,
         checks: vec![Check { declared_by: unit.clone(), kind: tagger, time_limit_seconds: 60 }],
         common_tags: vec!["latest".to_owned()],
+        downstream: false,
         time_limit_seconds: 60,
         tag_prefix: unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-")),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::family::{Emulation, JobId};
+use crate::family::{Emulation, Family, JobId};
 use crate::plan::{Decision, Estimates, Plan};
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
@@ -38,14 +38,18 @@ impl<'a> Dispatch<'a> {
     /// Of the jobs of a plan those that are left to do, parents before children.
     pub(super) fn new(
         jobs: Vec<JobId>,
+        family: &Family,
         plan: &Plan,
         estimates: &Estimates,
         builders: &'a [Builder],
         options: &Options,
     ) -> Self {
         let machines = builders.iter().map(|builder| machine(builder, options.emulation)).collect();
-        let rules = Rules { fail_fast: options.fail_fast, ..Rules::default() };
-        let problem = Problem::new(scheduled(&jobs, plan, estimates), machines, rules);
+        let scheduled = scheduled(&jobs, plan, estimates);
+        let harmless = jobs.iter().zip(&scheduled).filter(|(job, _)| family.is_downstream(&job.unit));
+        let harmless = harmless.map(|(_, job)| job.image).collect();
+        let rules = Rules { fail_fast: options.fail_fast, harmless, ..Rules::default() };
+        let problem = Problem::new(scheduled, machines, rules);
         // Where nothing is known of times, a search would look for the best order of nothing.
         let priorities = match estimates.are_informed() {
             true => schedule::priorities(&problem),

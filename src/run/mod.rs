@@ -214,7 +214,8 @@ impl<'a> State<'a> {
         }
         let to_do = plan.order.iter().filter(|job| !ran.passed.contains_key(job)).cloned().collect();
         let estimates = Estimates::new(plan, &session.facts.durations);
-        let dispatch = Dispatch::new(to_do, plan, &estimates, session.builders, &session.options);
+        let dispatch =
+            Dispatch::new(to_do, session.family, plan, &estimates, session.builders, &session.options);
         Self {
             session,
             plan,
@@ -386,10 +387,22 @@ fn reuse(session: &Session<'_>, ran: &mut Ran, job: &JobId, passed: &Passed) {
 }
 
 impl Ran {
-    /// The failures as problems, for the end of a command.
-    pub(crate) fn problems(&self) -> Vec<Diagnostic> {
-        let failed = self.failed.values().cloned();
+    /// The failures of images that only try out others, as warnings.
+    pub(crate) fn warnings(&self, family: &Family) -> Vec<Diagnostic> {
+        let failed = self.failed.iter().filter(|(job, _)| family.is_downstream(&job.unit));
+        let told = failed.map(|(job, problem)| {
+            let warning =
+                Diagnostic::warning(format!("{job} has failed, which is downstream and stops nothing"));
+            warning.because(&problem.message)
+        });
+        told.collect()
+    }
+
+    /// The failures as problems, for the end of a command: those of images that are published.
+    pub(crate) fn problems(&self, family: &Family) -> Vec<Diagnostic> {
+        let failed = self.failed.iter().filter(|(job, _)| !family.is_downstream(&job.unit));
         failed
+            .map(|(_, problem)| problem.clone())
             .map(|problem| {
                 if problem.kind == Kind::Request {
                     Diagnostic { kind: Kind::Failed, ..problem }

@@ -350,3 +350,22 @@ async fn what_is_not_known_of_a_job_is_assumed_from_its_neighbours() {
     assert_eq!(of(&durations, "b@linux/amd64"), (9_000, true), "a tenth of what emulation took");
     assert_eq!(of(&durations, "c@linux/amd64"), (7_000, true), "the median of all");
 }
+
+#[tokio::test(start_paused = true)]
+async fn s4_28_what_is_downstream_fails_alone_even_where_the_run_is_to_fail_fast() {
+    let table = [("a", "FROM scratch\nRUN a\n"), ("b", "FROM scratch\nRUN b\n"), ("c", "FROM a\n")];
+    let failing = |config: &'static str| async move {
+        let site = site(config, &table.map(|(name, text)| (name, text))).await;
+        let act = |job: &str, _: usize| if job.starts_with('a') { Act::FailStep } else { Act::Build(1) };
+        let builder = site.scripted(1, Arc::new(act), Arc::new(|_, _| Look::Pass));
+        let plan = site.plan().await;
+        let options = Options { fail_fast: true, ..PLAIN };
+        let (ran, _) = site.run(&plan, &[builder], options, std::future::pending()).await;
+        let ran = ran.unwrap();
+        let told = (ran.problems(&site.family).len(), ran.warnings(&site.family).len());
+        (told, ran.passed.len(), ran.skipped.len(), ran.cancelled.len())
+    };
+    assert_eq!(failing("").await, ((1, 0), 0, 1, 1));
+    let downstream = "[image.a]\ndownstream = true\n[image.c]\ndownstream = true\n";
+    assert_eq!(failing(downstream).await, ((0, 1), 1, 1, 0));
+}

@@ -81,6 +81,8 @@ pub(crate) struct Rules {
     pub(crate) barrier: bool,
     /// After a failure nothing new begins.
     pub(crate) fail_fast: bool,
+    /// Images whose failures stop nothing but what stands on them.
+    pub(crate) harmless: BTreeSet<usize>,
     /// After a failure of one of these images nothing new begins of its other platforms.
     pub(crate) fail_fast_images: BTreeSet<usize>,
 }

@@ -233,7 +233,8 @@ impl Scheduler {
 
     pub(super) fn fall(&mut self, job: usize) -> Fallen {
         let problem = self.problem.clone();
-        self.closed |= problem.rules.fail_fast;
+        let harmless = problem.rules.harmless.contains(&problem.jobs[job].image);
+        self.closed |= problem.rules.fail_fast && !harmless;
         let mut fallen = Fallen { skipped: self.graph.fell(job), cancelled: Vec::new() };
         let fast = problem.rules.fail_fast_images.contains(&problem.jobs[job].image);
         for sibling in problem.siblings[job].iter().copied().filter(|_| fast) {

@@ -126,6 +126,7 @@ impl World {
         let rules = Rules {
             barrier: dice.percent(30),
             fail_fast: dice.percent(10),
+            harmless: dice.some(&images, 10).into_iter().collect(),
             fail_fast_images: if dice.percent(20) {
                 dice.some(&images, 30).into_iter().collect()
             } else {

@@ -291,6 +291,16 @@ fn f_c6_command() {
 }
 
 #[test]
+fn downstream_stood_upon() {
+    case("downstream-stood-upon");
+}
+
+#[test]
+fn downstream_no_truth() {
+    case("downstream-no-truth");
+}
+
+#[test]
 fn f_c6_image() {
     case("f-c6-image");
 }

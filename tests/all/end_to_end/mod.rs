@@ -1,6 +1,7 @@
 //! The whole, on real engines and real registries.
 
 mod broken_platform;
+mod downstream;
 pub(crate) mod engines;
 mod exports;
 mod foreign_registry;
