@@ -53,6 +53,9 @@ pub(super) struct Options {
     /// Do not use the engine's build cache
     #[arg(long)]
     no_cache: bool,
+    /// What stands on an image waits for all platforms of it, as where each level is joined before the next begins
+    #[arg(long)]
+    barrier: bool,
     /// After a failure begin nothing new
     #[arg(long, conflicts_with = "keep_going")]
     fail_fast: bool,
@@ -278,6 +281,7 @@ fn session<'a>(
         folder,
         options: run::Options {
             fail_fast: options.fail_fast,
+            barrier: options.barrier,
             no_cache: options.no_cache,
             emulation: planning.request.emulation,
         },

@@ -103,6 +103,7 @@ impl Reading {
             describe: self.descriptions(&mut section),
             time_limit: section.parsed("time-limit"),
             downstream: self.truth(&mut section, "downstream"),
+            fail_fast: self.truth(&mut section, "fail-fast"),
             repository: section.parsed("repository"),
             variants: BTreeMap::new(),
         };

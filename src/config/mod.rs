@@ -191,6 +191,8 @@ pub(crate) struct ImageSetting {
     pub(crate) time_limit: Option<Written<Seconds>>,
     /// It only tries out what it stands on: it is built and tested, never published, and its failure fails no run.
     pub(crate) downstream: Option<Written<bool>>,
+    /// After a failure on one platform nothing of it begins on another.
+    pub(crate) fail_fast: Option<Written<bool>>,
     /// The repository that it is published in, without the registry.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) repository: Option<Written<Repository>>,

@@ -56,6 +56,11 @@ impl Draft<'_> {
         self.said(|setting| setting.downstream.as_ref()).filter(|said| said.value)
     }
 
+    /// Whether after a failure on one platform nothing of it begins on another.
+    pub(super) fn fails_fast(&self) -> bool {
+        self.said(|setting| setting.fail_fast.as_ref()).is_some_and(|said| said.value)
+    }
+
     pub(super) fn time_limit_seconds(&self) -> u64 {
         self.said(|setting| setting.time_limit.as_ref())
             .map_or(BUILD_LIMIT_SECONDS, |Written { value: Seconds(n), .. }| *n)

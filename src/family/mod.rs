@@ -145,6 +145,8 @@ pub(crate) struct Recipe {
     pub(crate) common_tags: Vec<String>,
     /// It only tries out what it stands on: it is never published, and its failure fails no run.
     pub(crate) downstream: bool,
+    /// After a failure on one platform nothing of it begins on another.
+    pub(crate) fail_fast: bool,
     /// How long a build of it may take, in seconds.
     pub(crate) time_limit_seconds: u64,
     /// What [`Recipe::tag_prefix`] gives.

@@ -412,6 +412,7 @@ fn recipes(
             checks: all,
             common_tags: common.iter().map(|tag| checks::with_names(tag, unit, problems)).collect(),
             downstream: draft.downstream().is_some(),
+            fail_fast: draft.fails_fast(),
             time_limit_seconds: draft.time_limit_seconds(),
             tag_prefix: draft.tag_prefix.clone(),
         };

@@ -244,6 +244,7 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         checks: vec![Check { declared_by: unit.clone(), kind: tagger, time_limit_seconds: 60 }],
         common_tags: vec!["latest".to_owned()],
         downstream: false,
+        fail_fast: false,
         time_limit_seconds: 60,
         tag_prefix: unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-")),
     }

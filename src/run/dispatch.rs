@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::family::{Emulation, Family, JobId};
+use crate::family::{Emulation, Family, JobId, Recipe};
 use crate::plan::{Decision, Estimates, Plan};
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
@@ -46,9 +46,20 @@ impl<'a> Dispatch<'a> {
     ) -> Self {
         let machines = builders.iter().map(|builder| machine(builder, options.emulation)).collect();
         let scheduled = scheduled(&jobs, plan, estimates);
-        let harmless = jobs.iter().zip(&scheduled).filter(|(job, _)| family.is_downstream(&job.unit));
-        let harmless = harmless.map(|(_, job)| job.image).collect();
-        let rules = Rules { fail_fast: options.fail_fast, harmless, ..Rules::default() };
+        let images = |which: fn(&Recipe) -> bool| {
+            let recipe = |job: &JobId| family.recipe(&job.unit).is_some_and(which);
+            jobs.iter()
+                .zip(&scheduled)
+                .filter(move |(job, _)| recipe(job))
+                .map(|(_, job)| job.image)
+                .collect()
+        };
+        let rules = Rules {
+            barrier: options.barrier,
+            fail_fast: options.fail_fast,
+            harmless: images(|recipe| recipe.downstream),
+            fail_fast_images: images(|recipe| recipe.fail_fast),
+        };
         let problem = Problem::new(scheduled, machines, rules);
         // Where nothing is known of times, a search would look for the best order of nothing.
         let priorities = match estimates.are_informed() {

@@ -454,7 +454,7 @@ impl Site {
 
 /// Everything goes on, the cache is used, nothing is emulated.
 pub(super) const PLAIN: Options =
-    Options { fail_fast: false, no_cache: false, emulation: Emulation::Refused };
+    Options { fail_fast: false, barrier: false, no_cache: false, emulation: Emulation::Refused };
 
 /// A family of a configuration and Dockerfiles.
 pub(super) fn family(config: Option<&str>, dockerfiles: &[(String, String)]) -> Family {

@@ -70,6 +70,8 @@ pub(crate) struct RunFolder {
 pub(crate) struct Options {
     /// After a failure nothing new begins.
     pub(crate) fail_fast: bool,
+    /// What stands on an image waits for all platforms of it.
+    pub(crate) barrier: bool,
     /// The engine's cache is not used.
     pub(crate) no_cache: bool,
     /// Whether platforms may be emulated.

@@ -369,3 +369,33 @@ async fn s4_28_what_is_downstream_fails_alone_even_where_the_run_is_to_fail_fast
     let downstream = "[image.a]\ndownstream = true\n[image.c]\ndownstream = true\n";
     assert_eq!(failing(downstream).await, ((0, 1), 1, 1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn s3_15_fail_fast_and_s2_3_the_barrier_are_by_image_and_by_run() {
+    let table = [("a", "FROM scratch\nRUN a\n"), ("b", "FROM a\n"), ("c", "FROM scratch\nRUN c\n")];
+    let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
+    let run = |config: &'static str, barrier| {
+        let both = both.clone();
+        async move {
+            let config = format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\n{config}");
+            let site = Site::new(Some(&config), &files(&table), &both).await;
+            let act = |job: &str, _: usize| match job {
+                "a@linux/amd64" => Act::FailStep,
+                _ => Act::Build(1),
+            };
+            let builder = site.scripted(1, Arc::new(act), Arc::new(|_, _| Look::Pass));
+            let plan = site.plan().await;
+            let options = Options { barrier, ..PLAIN };
+            let (ran, _) = site.run(&plan, &[builder], options, std::future::pending()).await;
+            let ran = ran.unwrap();
+            [ran.passed.len(), ran.failed.len(), ran.skipped.len(), ran.cancelled.len()]
+        }
+    };
+    assert_eq!(run("", false).await, [4, 1, 1, 0]);
+    assert_eq!(
+        run("[image.a]\nfail-fast = true\n", false).await,
+        [2, 1, 1, 2],
+        "a and b on arm64 never begin"
+    );
+    assert_eq!(run("", true).await, [3, 1, 2, 0], "b stands on all platforms of a");
+}
