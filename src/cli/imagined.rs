@@ -9,6 +9,8 @@ use serde::Deserialize;
 use crate::config::{BuilderSetting, Seconds};
 use crate::diag::{Diagnostic, Place, Result, did_you_mean};
 use crate::oci::Platform;
+use crate::plan::speed;
+use crate::record::Durations;
 use crate::schedule::{Kind, Machine};
 
 /// How long such a file may be, in bytes.
@@ -128,23 +130,25 @@ pub(super) fn from_file(file: &Path) -> Result<Vec<NamedKind>> {
 /// The builders of a configuration, as far as it says their platforms; else one for each platform.
 pub(super) fn from_configuration(
     builders: &BTreeMap<String, BuilderSetting>,
+    durations: &Durations,
     platforms: &BTreeSet<Platform>,
 ) -> Vec<NamedKind> {
-    let kind = |native: BTreeSet<Platform>, slots: usize| {
+    let kind = |native: BTreeSet<Platform>, slots: usize, name: &str, price: f64| {
         let machine = Machine {
             native,
             emulated: BTreeSet::new(),
             slots,
             labels: BTreeSet::new(),
             disk: None,
-            speed: 100,
+            speed: speed(durations, name),
         };
-        Kind { machine, count: 1, price: 0.0 }
+        Kind { machine, count: 1, price }
     };
     let said = builders.iter().filter_map(|(name, setting)| {
         let native = setting.platforms.as_ref()?.iter().map(|one| one.value.clone()).collect();
+        let price = setting.price.as_ref().map_or(0.0, |price| price.value);
         let slots = setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok());
-        Some(NamedKind { name: name.clone(), kind: kind(native, slots.unwrap_or(1)) })
+        Some(NamedKind { name: name.clone(), kind: kind(native, slots.unwrap_or(1), name, price) })
     });
     let said: Vec<NamedKind> = said.collect();
     if !said.is_empty() {
@@ -152,7 +156,7 @@ pub(super) fn from_configuration(
     }
     let one = |platform: &Platform| NamedKind {
         name: platform.slug().trim_start_matches("linux-").to_owned(),
-        kind: kind(BTreeSet::from([platform.clone()]), 1),
+        kind: kind(BTreeSet::from([platform.clone()]), 1, "", 0.0),
     };
     platforms.iter().map(one).collect()
 }

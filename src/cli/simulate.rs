@@ -94,7 +94,7 @@ fn builders(options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
     if kinds.is_empty() {
         let platforms: BTreeSet<Platform> =
             planning.plan.order.iter().map(|job| job.platform.clone()).collect();
-        kinds = from_configuration(&planning.workspace.builders, &platforms);
+        kinds = from_configuration(&planning.workspace.builders, &planning.facts.durations, &platforms);
     }
     let mut names = BTreeMap::<String, usize>::new();
     for kind in &mut kinds {

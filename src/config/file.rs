@@ -178,6 +178,7 @@ fn builders(reading: &Reading, whole: &mut Section<'_, '_>) -> BTreeMap<String, 
             certificates: section.text("certificates"),
             slots: section.value("slots").and_then(|slots| reading.number("slots", slots, 1..=SLOTS_LIMIT)),
             platforms: reading.platforms(&mut section),
+            price: section.value("price").and_then(|price| reading.amount("price", price)),
         };
         section.finish();
         check_certificates(reading, &builder);

@@ -287,6 +287,8 @@ pub(crate) struct BuilderSetting {
     /// The platforms that it is given; all that it has where it is not said.
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub(crate) platforms: Option<Vec<Written<Platform>>>,
+    /// What it costs a minute, for `polyarch simulate`.
+    pub(crate) price: Option<Written<f64>>,
 }
 
 /// Images that are written into files, one for each platform.

@@ -124,6 +124,23 @@ impl Reading {
         }
     }
 
+    /// An amount of money.
+    pub(super) fn amount(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Option<Written<f64>> {
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => "",
+        };
+        match text.parse::<f64>() {
+            Ok(amount) if amount.is_finite() && amount >= 0.0 => Some(Written::new(amount, value.span())),
+            _ => {
+                let problem = Diagnostic::request(format!("`{name}` wants an amount of money"));
+                self.wrong(&value.span(), problem.hint(format!("write `{name} = 0.016`")));
+                None
+            }
+        }
+    }
+
     /// The values of a list.
     pub(super) fn list<'a, 'i>(
         &self,

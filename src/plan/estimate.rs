@@ -14,6 +14,9 @@ const EMULATION: u64 = 10;
 /// How much shorter checks alone are than the build and the checks, where that was not measured.
 const CHECKS: u64 = 4;
 
+/// How fast a builder may be, in percent.
+const FASTEST: u32 = 10_000;
+
 /// How long one job may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Estimate {
@@ -65,6 +68,27 @@ impl Estimates {
     /// Whether anything was measured at all.
     pub(crate) fn are_informed(&self) -> bool {
         self.informed
+    }
+}
+
+/// How fast a builder is, in percent of all that have done the same jobs. Small differences are none: they come and go.
+pub(crate) fn speed(durations: &Durations, builder: &str) -> u32 {
+    let (mut own, mut all) = (0_u64, 0_u64);
+    for taken in durations.by_job() {
+        let Some(here) = taken.iter().find(|one| one.builder == builder && !one.checks_only) else {
+            continue;
+        };
+        let same = |one: &&Taken| (one.emulated, one.checks_only) == (here.emulated, here.checks_only);
+        let times: Vec<u64> = taken.iter().filter(same).map(Taken::average).collect();
+        if times.len() > 1 {
+            own = own.saturating_add(here.average());
+            all = all.saturating_add(mean(times.into_iter()).unwrap_or_default());
+        }
+    }
+    let percent = all.saturating_mul(100).checked_div(own).unwrap_or(100);
+    match u32::try_from(percent).unwrap_or(FASTEST).clamp(1, FASTEST) {
+        67..=150 => 100,
+        percent => percent,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::record::{CheckRecord, Durations, ImageRecord, Passed};
 
 pub(crate) use bases::{unfit_bases, unknown_frontends};
 pub(crate) use decide::Reason;
-pub(crate) use estimate::{Estimate, Estimates};
+pub(crate) use estimate::{Estimate, Estimates, speed};
 pub(crate) use key::{Inputs, check_key};
 
 /// What is true now, as far as a plan depends on it. `survey` fills it in.

@@ -63,6 +63,11 @@ impl Durations {
         self.jobs.values().flatten()
     }
 
+    /// What is known of each job.
+    pub(crate) fn by_job(&self) -> impl Iterator<Item = &[Taken]> {
+        self.jobs.values().map(Vec::as_slice)
+    }
+
     /// Remember one more time.
     pub(crate) fn add(&mut self, job: &JobId, newest: Taken) {
         let known = self.jobs.entry(job.to_string()).or_default();

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::family::{Emulation, Family, JobId, Recipe};
-use crate::plan::{Decision, Estimates, Plan};
+use crate::plan::{Decision, Estimates, Plan, speed};
+use crate::record::Durations;
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
 use super::Options;
@@ -40,12 +41,17 @@ impl<'a> Dispatch<'a> {
         jobs: Vec<JobId>,
         family: &Family,
         plan: &Plan,
-        estimates: &Estimates,
+        durations: &Durations,
         builders: &'a [Builder],
         options: &Options,
     ) -> Self {
-        let machines = builders.iter().map(|builder| machine(builder, options.emulation)).collect();
-        let scheduled = scheduled(&jobs, plan, estimates);
+        let estimates = Estimates::new(plan, durations);
+        let machine = |builder: &Builder| Machine {
+            speed: speed(durations, &builder.name),
+            ..machine(builder, options.emulation)
+        };
+        let machines = builders.iter().map(machine).collect();
+        let scheduled = scheduled(&jobs, plan, &estimates);
         let images = |which: fn(&Recipe) -> bool| {
             let recipe = |job: &JobId| family.recipe(&job.unit).is_some_and(which);
             jobs.iter()

@@ -36,7 +36,7 @@ use crate::engine::{Redactor, RunId};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Emulation, Family, JobId, Unit};
 use crate::oci::Digest;
-use crate::plan::{Decision, Estimates, Facts, Plan, Planned};
+use crate::plan::{Decision, Facts, Plan, Planned};
 use crate::record::{ImageRecord, Passed, Records, Taken};
 use crate::schedule::Ticket;
 use crate::survey::Registries;
@@ -215,9 +215,14 @@ impl<'a> State<'a> {
             }
         }
         let to_do = plan.order.iter().filter(|job| !ran.passed.contains_key(job)).cloned().collect();
-        let estimates = Estimates::new(plan, &session.facts.durations);
-        let dispatch =
-            Dispatch::new(to_do, session.family, plan, &estimates, session.builders, &session.options);
+        let dispatch = Dispatch::new(
+            to_do,
+            session.family,
+            plan,
+            &session.facts.durations,
+            session.builders,
+            &session.options,
+        );
         Self {
             session,
             plan,

@@ -7,7 +7,7 @@ use super::{Options, Ran};
 use crate::event::{EventKind, Outcome};
 use crate::oci::watched::Watched;
 use crate::oci::{Memory, Platform, Store, Tag};
-use crate::plan::{Decision, Estimate, Estimates, Plan, Request};
+use crate::plan::{Decision, Estimate, Estimates, Plan, Request, speed};
 use crate::record::{Durations, Taken};
 
 fn amd64() -> Platform {
@@ -398,4 +398,30 @@ async fn s3_15_fail_fast_and_s2_3_the_barrier_are_by_image_and_by_run() {
         "a and b on arm64 never begin"
     );
     assert_eq!(run("", true).await, [3, 1, 2, 0], "b stands on all platforms of a");
+}
+
+#[test]
+fn f_g14_how_fast_a_builder_is_shows_by_what_others_took_for_the_same_jobs() {
+    let mut durations = Durations::default();
+    let mut took = |job: &str, builder: &str, checks_only, milliseconds| {
+        let (builder, milliseconds) = (builder.to_owned(), vec![milliseconds]);
+        let taken = Taken { builder, emulated: false, checks_only, milliseconds };
+        durations.add(&job.parse().unwrap(), taken);
+    };
+    for (job, time) in [("a@linux/amd64", 10_000), ("b@linux/amd64", 20_000)] {
+        took(job, "fast", false, time);
+        took(job, "fair", false, time + 1_000);
+        took(job, "slow", false, 100 * time);
+        took(job, "slow", true, 1);
+    }
+    took("alone@linux/amd64", "lonely", false, 1);
+    let speeds = ["fast", "fair", "slow", "lonely", "unknown"].map(|builder| speed(&durations, builder));
+    assert_eq!(speeds, [3402, 3189, 34, 100, 100]);
+    let mut alike = Durations::default();
+    let job = "a@linux/amd64".parse().unwrap();
+    for (builder, time) in [("one", 10_000), ("two", 13_000)] {
+        let (builder, milliseconds) = (builder.to_owned(), vec![time]);
+        alike.add(&job, Taken { builder, emulated: false, checks_only: false, milliseconds });
+    }
+    assert_eq!(["one", "two"].map(|builder| speed(&alike, builder)), [100, 100], "as fast as each other");
 }
