@@ -312,6 +312,15 @@ pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'
         .map(|(_, word)| format!("did you mean `{word}`?"))
 }
 
+/// A size as a person reads it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10)),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// A number and its noun: `1 job`, `2 jobs`, `2 indexes`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     let ending = match number {

@@ -283,7 +283,6 @@ fn session<'a>(
             fail_fast: options.fail_fast,
             barrier: options.barrier,
             no_cache: options.no_cache,
-            emulation: planning.request.emulation,
         },
         clock: Arc::new(recorder::now),
         show: Arc::new(move |kind| show.show(kind)),

@@ -107,7 +107,12 @@ async fn builder(
     keep_to(setting, name, &mut facts)?;
     let own = setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok());
     let slots = slots.or(own).unwrap_or(facts.processors).max(1);
-    Ok(Builder { name: name.to_owned(), engine, facts, store, slots })
+    let labels = setting.labels.iter().map(|label| label.value.clone()).collect();
+    let room = match &setting.disk {
+        Some(disk) => Some(disk.value.0),
+        None => engine.room().await,
+    };
+    Ok(Builder { name: name.to_owned(), engine, facts, store, slots, labels, room })
 }
 
 /// The builders that are asked for, by name.

@@ -3,6 +3,7 @@
 mod access;
 mod build;
 mod carrying;
+mod clean;
 mod commit;
 mod delete;
 mod doctor;
@@ -132,6 +133,7 @@ enum Command {
     Serve(serve::Options),
     Gc(gc::Options),
     Doctor(doctor::Options),
+    Clean(clean::Options),
 }
 
 /// What a command works in.
@@ -259,6 +261,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         Command::Sbom(options) => signals.unless_stopped(sbom::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
         Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,
+        Command::Clean(options) => clean::run(context, &options).await,
     }
 }
 

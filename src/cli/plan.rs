@@ -57,6 +57,7 @@ pub(super) struct What {
 pub(super) enum Emulate {
     Allow,
     Refuse,
+    Always,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -105,11 +106,11 @@ impl Planning {
         for warning in &warnings {
             context.ui.warning(warning);
         }
-        let emulation = match what.emulate {
-            None => workspace.family.emulation,
-            Some(Emulate::Allow) => Emulation::Allowed,
-            Some(Emulate::Refuse) => Emulation::Refused,
-        };
+        let emulation = what.emulate.map(|said| match said {
+            Emulate::Allow => Emulation::Allowed,
+            Emulate::Refuse => Emulation::Refused,
+            Emulate::Always => Emulation::Always,
+        });
         let request = Request { selected, no_reuse, emulation };
         let plan = Plan::new(&workspace.family, &facts, &request);
         for warning in made_by_emulation(&plan).into_iter().chain(unknown_frontends(&facts, &plan)) {

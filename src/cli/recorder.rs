@@ -92,6 +92,11 @@ impl Recorder {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
+    /// Remove all of the run: it has built nothing that anybody would look at.
+    pub(super) fn discard(&self) {
+        remove(&self.folder);
+    }
+
     /// Remove the files of its jobs.
     pub(super) fn clean(&self) {
         remove(&self.folder.join("tmp"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::diag::{Diagnostic, Place, Result, count, did_you_mean};
-use crate::family::{Emulation, JobId};
+use crate::family::JobId;
 use crate::oci::Platform;
 use crate::plan::{Estimate, Estimates, Plan};
 use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
@@ -66,10 +66,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         say(&mut estimates, plan, file)?;
     }
     let named = builders(options, &planning)?;
-    let mut kinds: Vec<Kind> = named.iter().map(|named| named.kind.clone()).collect();
-    if planning.request.emulation == Emulation::Refused {
-        kinds.iter_mut().for_each(|kind| kind.machine.emulated.clear());
-    }
+    let kinds: Vec<Kind> = named.iter().map(|named| named.kind.clone()).collect();
     let order: Vec<JobId> = plan.order.clone();
     let jobs = scheduled(&order, plan, &estimates);
     fitting(&order, &jobs, &kinds)?;

@@ -58,8 +58,7 @@ impl FamilyFile {
         self.tags = whole.value("tags").and_then(|tags| tag_settings(reading, tags)).unwrap_or_default();
         self.publish = publish_settings(reading, whole);
         self.replace = replacements(reading, whole);
-        self.emulate =
-            reading.choice(whole, "emulate", &[("allow", Emulate::Allow), ("refuse", Emulate::Refuse)]);
+        self.emulate = reading.choice(whole, "emulate", &Emulate::WORDS);
         self.image = reading.images(whole);
         self.builder = builders(reading, whole);
         self.limits = limits(reading, whole);
@@ -176,6 +175,8 @@ fn builders(reading: &Reading, whole: &mut Section<'_, '_>) -> BTreeMap<String, 
         let builder = BuilderSetting {
             engine: section.value("engine").and_then(|value| reading.parsed("engine", value)),
             certificates: section.text("certificates"),
+            labels: section.list("labels").unwrap_or_default(),
+            disk: section.parsed("disk"),
             slots: section.value("slots").and_then(|slots| reading.number("slots", slots, 1..=SLOTS_LIMIT)),
             platforms: reading.platforms(&mut section),
             price: section.value("price").and_then(|price| reading.amount("price", price)),

@@ -10,7 +10,7 @@ use crate::diag::Diagnostic;
 use crate::oci::Reference;
 
 /// What is said of images that are built, and means nothing to a copy.
-const OF_BUILDS: [&str; 11] = [
+const OF_BUILDS: [&str; 15] = [
     "folder",
     "dockerfile",
     "target",
@@ -22,6 +22,10 @@ const OF_BUILDS: [&str; 11] = [
     "tests",
     "describe",
     "time-limit",
+    "disk",
+    "needs",
+    "emulate",
+    "on",
 ];
 
 impl Reading {

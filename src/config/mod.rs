@@ -15,6 +15,7 @@ mod sign;
 mod syntax;
 mod tag_pattern;
 mod template;
+mod terms;
 mod value;
 mod written;
 #[cfg(test)]
@@ -31,7 +32,8 @@ pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
 pub(crate) use sign::SignSettings;
 pub(crate) use tag_pattern::TagPattern;
-pub(crate) use value::{Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
+pub(crate) use terms::{Emulate, TermsSetting};
+pub(crate) use value::{Bytes, Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
 pub(crate) use written::{Source, Written};
 
 /// How long a configuration file may be.
@@ -98,16 +100,6 @@ pub(crate) struct FamilyFile {
     pub(crate) export: Vec<ExportSetting>,
     /// How what is published is signed.
     pub(crate) sign: SignSettings,
-}
-
-/// Whether emulation is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
-pub(crate) enum Emulate {
-    /// It is, and every report says so.
-    Allow,
-    /// It is not: a platform without a native builder is an error before anything is built.
-    Refuse,
 }
 
 /// How tags are made of values.
@@ -186,9 +178,12 @@ pub(crate) struct ImageSetting {
     pub(crate) mirror_tags: Option<Vec<Written<String>>>,
     /// Descriptions of it and of every image upon it.
     pub(crate) describe: Vec<DescriptionSetting>,
-    /// How long its build may take: `90s`, `30m`, `2h`.
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
-    pub(crate) time_limit: Option<Written<Seconds>>,
+    /// What a build of it takes of its builder.
+    #[cfg_attr(test, schemars(flatten))]
+    pub(crate) terms: TermsSetting,
+    /// What of that differs on single platforms.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, TermsSetting>"))]
+    pub(crate) on: BTreeMap<Platform, TermsSetting>,
     /// It only tries out what it stands on: it is built and tested, never published, and its failure fails no run.
     pub(crate) downstream: Option<Written<bool>>,
     /// After a failure on one platform nothing of it begins on another.
@@ -287,6 +282,11 @@ pub(crate) struct BuilderSetting {
     /// The platforms that it is given; all that it has where it is not said.
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub(crate) platforms: Option<Vec<Written<Platform>>>,
+    /// What else it has that images may need, such as `gpu`.
+    pub(crate) labels: Vec<Written<String>>,
+    /// How much room jobs may fill where it keeps images; what is free there where it is not said.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) disk: Option<Written<Bytes>>,
     /// What it costs a minute, for `polyarch simulate`.
     pub(crate) price: Option<Written<f64>>,
 }

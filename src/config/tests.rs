@@ -70,7 +70,7 @@ slots  = 4
     assert_eq!((foundation.tags.len(), foundation.tests.len(), foundation.describe.len()), (2, 2, 1));
     let cuda = &file.image[&"tensorflow-notebook".parse::<Repository>().expect("name")].variants;
     assert_eq!(
-        cuda.values().next().and_then(|cuda| cuda.time_limit.clone()).expect("limit").value,
+        cuda.values().next().and_then(|cuda| cuda.terms.time_limit.clone()).expect("limit").value,
         Seconds(7200)
     );
     assert!(file.images[0].value.matches("images/a") && !file.images[0].value.matches("images/a/b"));
@@ -156,7 +156,7 @@ fn f_c6_unknown_keys_come_together_with_what_may_be_meant() {
             polyarch.toml:4:1: there is no setting `zebra` in `image.a`
               | zebra = 1
               | ^^^^^
-              hint: use one of `mirror`, `folder`, `dockerfile`, `target`, `platforms`, `args`, `labels`, `secrets`, `ssh`, `tests`, `tags`, `describe`, `time-limit`, `downstream`, `fail-fast`, `repository`, `variants`
+              hint: use one of `mirror`, `folder`, `dockerfile`, `target`, `platforms`, `args`, `labels`, `secrets`, `ssh`, `tests`, `tags`, `describe`, `time-limit`, `disk`, `needs`, `emulate`, `on`, `downstream`, `fail-fast`, `repository`, `variants`
             polyarch.toml:6:14: `divergence` cannot be `with-hold`
               | divergence = "with-hold"
               |              ^^^^^^^^^^^
@@ -490,5 +490,38 @@ fn schema_and_reader_know_the_same_settings() {
         let written: BTreeSet<&str> =
             properties.as_object().expect("properties").keys().map(String::as_str).collect();
         assert_eq!(read, written, "{text}");
+    }
+}
+
+#[test]
+fn what_a_build_takes_of_its_builder_is_said_for_an_image_and_for_its_platforms() {
+    let file = parse(
+        r#"
+        [image.big]
+        time-limit = "1h"
+        disk = "30GB"
+        needs = ["gpu"]
+        emulate = "always"
+        on."linux/arm64" = { time-limit = "2h", disk = "1TB" }
+
+        [builder.one]
+        labels = ["gpu"]
+        disk = "500MB"
+        "#,
+    )
+    .expect("read");
+    let big = file.image.values().next().expect("an image");
+    assert_eq!(big.terms.disk.as_ref().map(|disk| disk.value.0), Some(30_000_000_000));
+    assert_eq!(big.terms.emulate, Some(Emulate::Always));
+    let arm64 = big.on.values().next().expect("a platform");
+    assert_eq!(arm64.time_limit.as_ref().map(|limit| limit.value.0), Some(7200));
+    assert_eq!(arm64.disk.as_ref().map(|disk| disk.value.0), Some(1_000_000_000_000));
+    let one = &file.builder["one"];
+    assert_eq!(
+        (one.labels[0].value.as_str(), one.disk.as_ref().map(|disk| disk.value.0)),
+        ("gpu", Some(500_000_000))
+    );
+    for wrong in ["30", "GB", "-1GB", "3 elephants", "99999999999TB"] {
+        assert!(wrong.parse::<Bytes>().is_err(), "{wrong}");
     }
 }

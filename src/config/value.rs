@@ -162,6 +162,23 @@ impl FromStr for Seconds {
     }
 }
 
+/// An amount of bytes: `500MB`, `30GB`, `2TB`, each step a thousand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl FromStr for Bytes {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let factors = [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
+        let read = factors.into_iter().find_map(|(unit, factor)| {
+            text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(factor)
+        });
+        let refused = || Refused(format!("`{text}` is no amount of bytes; write one as `500MB` or `30GB`"));
+        read.map(Self).ok_or_else(refused)
+    }
+}
+
 /// Where a family is published: `host[:port]`, and what stands before its images' names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {

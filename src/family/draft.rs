@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::discover::{self, Discovered, given};
-use super::{ImageName, SCOPES, Sources, Unit, VariantName};
-use crate::config::{FamilyFile, Glob, ImageSetting, Inside, Seconds, Target, Written};
+use super::{Emulation, ImageName, SCOPES, Sources, Terms, Unit, VariantName};
+use crate::config::{Emulate, FamilyFile, Glob, ImageSetting, Inside, Target, TermsSetting, Written};
 use crate::diag::{Diagnostic, Place, did_you_mean};
 use crate::oci::{Platform, Repository};
 
 /// How long a build may take where nobody says: six hours, as CI services have it.
-const BUILD_LIMIT_SECONDS: u64 = 6 * 3600;
+pub(super) const BUILD_LIMIT_SECONDS: u64 = 6 * 3600;
 
 /// A unit with its files and everything that is configured for it.
 pub(super) struct Draft<'a> {
@@ -61,9 +61,35 @@ impl Draft<'_> {
         self.said(|setting| setting.fail_fast.as_ref()).is_some_and(|said| said.value)
     }
 
-    pub(super) fn time_limit_seconds(&self) -> u64 {
-        self.said(|setting| setting.time_limit.as_ref())
-            .map_or(BUILD_LIMIT_SECONDS, |Written { value: Seconds(n), .. }| *n)
+    /// What it takes of its builder on a platform: what is said of that, else of it, else of its image, else of the
+    /// family.
+    pub(super) fn terms(&self, platform: &Platform, file: Option<&FamilyFile>) -> Terms {
+        let emulate = self.term(platform, |terms| terms.emulate.as_ref()).copied();
+        Terms {
+            time_limit_seconds: self
+                .term(platform, |terms| terms.time_limit.as_ref())
+                .map_or(BUILD_LIMIT_SECONDS, |said| said.value.0),
+            disk_bytes: self.term(platform, |terms| terms.disk.as_ref()).map_or(0, |said| said.value.0),
+            labels: self
+                .term(platform, |terms| terms.needs.as_ref())
+                .map(|said| said.iter().map(|label| label.value.clone()).collect())
+                .unwrap_or_default(),
+            emulation: emulation(emulate.or(file.and_then(|file| file.emulate))),
+        }
+    }
+
+    fn term<T>(&self, platform: &Platform, what: impl Fn(&'_ TermsSetting) -> Option<&'_ T>) -> Option<&T> {
+        let on = self.said(|setting| setting.on.get(platform).and_then(&what));
+        on.or_else(|| self.said(|setting| what(&setting.terms)))
+    }
+}
+
+/// What a word of the configuration means; without one emulation is refused.
+pub(super) fn emulation(said: Option<Emulate>) -> Emulation {
+    match said {
+        Some(Emulate::Allow) => Emulation::Allowed,
+        Some(Emulate::Always) => Emulation::Always,
+        Some(Emulate::Refuse) | None => Emulation::Refused,
     }
 }
 

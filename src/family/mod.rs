@@ -147,8 +147,8 @@ pub(crate) struct Recipe {
     pub(crate) downstream: bool,
     /// After a failure on one platform nothing of it begins on another.
     pub(crate) fail_fast: bool,
-    /// How long a build of it may take, in seconds.
-    pub(crate) time_limit_seconds: u64,
+    /// What a build takes of its builder, on each platform.
+    pub(crate) terms: BTreeMap<Platform, Terms>,
     /// What [`Recipe::tag_prefix`] gives.
     pub(crate) tag_prefix: String,
 }
@@ -357,6 +357,26 @@ pub(crate) enum Divergence {
     Partial,
 }
 
+/// What a build takes of its builder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// How long it may take, in seconds.
+    pub(crate) time_limit_seconds: u64,
+    /// How much room it wants where the builder keeps images, in bytes.
+    pub(crate) disk_bytes: u64,
+    /// What the builder must have.
+    pub(crate) labels: BTreeSet<String>,
+    /// Whether it may be built by emulation.
+    pub(crate) emulation: Emulation,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let (time_limit_seconds, labels) = (draft::BUILD_LIMIT_SECONDS, BTreeSet::new());
+        Self { time_limit_seconds, disk_bytes: 0, labels, emulation: Emulation::Refused }
+    }
+}
+
 /// Whether a platform may be built on a machine of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Emulation {
@@ -365,4 +385,13 @@ pub(crate) enum Emulation {
     /// Never: a platform without a native builder is an error before anything is built.
     #[default]
     Refused,
+    /// Wherever one builder is to build all platforms of an image.
+    Always,
+}
+
+impl Emulation {
+    /// Whether what was made by emulation may stand.
+    pub(crate) fn is_allowed(self) -> bool {
+        self != Self::Refused
+    }
 }

@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::draft::{Draft, drafts, family_name};
+use super::draft::{self, Draft, drafts, family_name};
 use super::meaning::Names;
 use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
-    Build, Divergence, Emulation, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks,
-    clash, downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
+    Build, Divergence, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
+    downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
 };
-use crate::config::{
-    DivergenceSetting, Emulate, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret,
-};
+use crate::config::{DivergenceSetting, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret};
 use crate::diag::{Diagnostic, Kind, Place, Problems, Result, Severity};
 use crate::dockerfile::{BaseOfTarget, How, Needs};
 use crate::oci::{Platform, Reference};
@@ -81,10 +79,7 @@ impl Family {
         warnings.extend(unused::unused(&recipes, &mirrors, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));
         let platform_assumed = recipes.keys().any(|unit| assumed(&drafts[unit], file));
-        let emulation = match file.and_then(|file| file.emulate) {
-            Some(Emulate::Allow) => Emulation::Allowed,
-            _ => Emulation::Refused,
-        };
+        let emulation = draft::emulation(file.and_then(|file| file.emulate));
         Ok(Self {
             name: family_name(sources),
             registry: file
@@ -408,12 +403,12 @@ fn recipes(
                 .flat_map(|setting| &setting.ssh)
                 .map(|ssh| ssh.value.clone())
                 .collect(),
+            terms: platforms.keys().map(|on| (on.clone(), draft.terms(on, file))).collect(),
             platforms,
             checks: all,
             common_tags: common.iter().map(|tag| checks::with_names(tag, unit, problems)).collect(),
             downstream: draft.downstream().is_some(),
             fail_fast: draft.fails_fast(),
-            time_limit_seconds: draft.time_limit_seconds(),
             tag_prefix: draft.tag_prefix.clone(),
         };
         for problem in problems.iter_mut().skip(told).filter(|problem| problem.place.is_none()) {

@@ -7,7 +7,7 @@ use crate::family::{Emulation, Family, JobId};
 use crate::oci::Digest;
 use crate::record::{ImageRecord, Passed};
 
-use super::{Base, Decision, Facts, Frontend, Inputs, Keyed, Planned, Request, check_key};
+use super::{Base, Decision, Facts, Frontend, Inputs, Keyed, Planned, check_key};
 
 /// One reason for a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(super) fn decide(
     job: &JobId,
     keyed: &Keyed,
     before: &BTreeMap<JobId, Planned>,
-    request: &Request,
+    emulation: Emulation,
     forced: bool,
 ) -> Decision {
     let mut reasons = Vec::new();
@@ -132,7 +132,7 @@ pub(super) fn decide(
     let record = facts.images.get(&keyed.key);
     let missing = record.and_then(|record| facts.missing.get(&record.image));
     reasons.extend(missing.cloned().map(Reason::ContentMissing));
-    let refused = request.emulation == Emulation::Refused && record.is_some_and(|record| record.emulated);
+    let refused = !emulation.is_allowed() && record.is_some_and(|record| record.emulated);
     reasons.extend(refused.then_some(Reason::MadeByEmulation));
     reasons.extend(keyed.parents.iter().filter_map(|parent| parent_reason(parent, before, record)));
     match record {

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::Written;
-use crate::family::{Build, Emulation, Family, JobId, Recipe, Unit, Use};
+use crate::family::{Build, Emulation, Family, JobId, Recipe, Terms, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, Durations, ImageRecord, Passed};
 
@@ -136,6 +136,8 @@ pub(crate) struct Planned {
     pub(crate) parents: BTreeSet<JobId>,
     /// The files that its tests read on this machine, and the state of each.
     pub(crate) check_files: BTreeMap<String, String>,
+    /// What it takes of its builder.
+    pub(crate) terms: Terms,
     /// What will be done, and why.
     pub(crate) decision: Decision,
 }
@@ -158,8 +160,15 @@ pub(crate) struct Request {
     pub(crate) selected: BTreeSet<JobId>,
     /// The selected jobs are built although records stand.
     pub(crate) no_reuse: bool,
-    /// Whether records made by emulation stand.
-    pub(crate) emulation: Emulation,
+    /// Whether platforms may be emulated and records that were made so stand, whatever the family says.
+    pub(crate) emulation: Option<Emulation>,
+}
+
+/// What a job takes of its builder, by the family and by what was asked for.
+fn terms(family: &Family, job: &JobId, request: &Request) -> Terms {
+    let said = family.recipe(&job.unit).and_then(|recipe| recipe.terms.get(&job.platform));
+    let terms = said.cloned().unwrap_or_default();
+    Terms { emulation: request.emulation.unwrap_or(terms.emulation), ..terms }
 }
 
 impl Plan {
@@ -172,10 +181,11 @@ impl Plan {
         for job in &order {
             let keyed = &keyed[job];
             let forced = request.no_reuse && (request.selected.is_empty() || request.selected.contains(job));
-            let decision = decide::decide(family, facts, job, keyed, &jobs, request, forced);
+            let terms = terms(family, job, request);
+            let decision = decide::decide(family, facts, job, keyed, &jobs, terms.emulation, forced);
             let Keyed { key, inputs, parents } = keyed.clone();
             let check_files = facts.files_of_checks(&job.unit).clone();
-            jobs.insert(job.clone(), Planned { key, inputs, parents, check_files, decision });
+            jobs.insert(job.clone(), Planned { key, inputs, parents, check_files, terms, decision });
         }
         Self { order, jobs }
     }

@@ -245,7 +245,7 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         common_tags: vec!["latest".to_owned()],
         downstream: false,
         fail_fast: false,
-        time_limit_seconds: 60,
+        terms: BTreeMap::new(),
         tag_prefix: unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-")),
     }
 }

@@ -15,9 +15,10 @@ use crate::diag::{Diagnostic, Place, Result};
 use crate::event::EVENT_VERSION;
 use crate::event::{Amount, Event, EventKind, Outcome};
 
+pub(crate) use crate::diag::size;
 pub(crate) use plan::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
 pub(crate) use simulation::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
-pub(crate) use terminal::{duration, size, traffic_line};
+pub(crate) use terminal::{duration, traffic_line};
 
 /// The version of the format of reports.
 pub(crate) const REPORT_VERSION: u32 = 1;

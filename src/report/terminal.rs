@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::diag::count;
+use crate::diag::{count, size};
 use crate::event::{Amount, Outcome};
 
 use super::{Counts, JobReport, JobResult, PublicationReport, Report};
@@ -163,14 +163,5 @@ pub(crate) fn duration(milliseconds: u64) -> String {
         1_000..60_000 => format!("{seconds}.{} s", milliseconds % 1000 / 100),
         60_000..3_600_000 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
-/// A size as a person reads it.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10)),
-        None => format!("{bytes} bytes"),
     }
 }

@@ -1,9 +1,9 @@
 //! Builders: engines with their platforms and slots, and which of them takes a job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::diag::{Diagnostic, Place, Problems};
+use crate::diag::{Diagnostic, Place, Problems, count, size};
 use crate::dockerfile::Dockerfile;
 use crate::engine::{Engine, EngineFacts, StoreAddress};
 use crate::family::{Emulation, Family, JobId};
@@ -23,6 +23,10 @@ pub(crate) struct Builder {
     pub(crate) store: StoreAddress,
     /// How many jobs it takes at once; at least 1.
     pub(crate) slots: usize,
+    /// What else it has, such as `gpu`.
+    pub(crate) labels: BTreeSet<String>,
+    /// How many bytes jobs may fill where it keeps images; `None` where that is not known and counts as enough.
+    pub(crate) room: Option<u64>,
 }
 
 /// How a builder fits a platform. Native is better.
@@ -40,36 +44,29 @@ impl Builder {
         if self.facts.native.contains(platform) {
             return Some(Fit::Native);
         }
-        (emulation == Emulation::Allowed && self.facts.emulated.contains(platform)).then_some(Fit::Emulated)
+        (emulation.is_allowed() && self.facts.emulated.contains(platform)).then_some(Fit::Emulated)
     }
 }
 
 /// What builders must have for a plan, before anything is built; all that they lack together.
-pub(super) fn check(
-    family: &Family,
-    plan: &Plan,
-    builders: &[Builder],
-    emulation: Emulation,
-) -> Result<(), Problems> {
-    let mut problems = check_platforms(plan, builders, emulation);
-    problems.extend(check_frontends(family, plan, builders, emulation));
+pub(super) fn check(family: &Family, plan: &Plan, builders: &[Builder]) -> Result<(), Problems> {
+    let mut problems = check_platforms(plan, builders);
+    problems.extend(check_terms(family, plan, builders));
+    problems.extend(check_frontends(family, plan, builders));
     Problems::check(problems)
 }
 
 /// What a Dockerfile asks for and the frontends of its builders do not have, unless it names a frontend itself.
-fn check_frontends(
-    family: &Family,
-    plan: &Plan,
-    builders: &[Builder],
-    emulation: Emulation,
-) -> Vec<Diagnostic> {
+fn check_frontends(family: &Family, plan: &Plan, builders: &[Builder]) -> Vec<Diagnostic> {
     let mut lacking = BTreeMap::<(Place, String), String>::new();
     for (job, planned) in &plan.jobs {
         let (Decision::Build(_), Some(recipe)) = (&planned.decision, family.recipe(&job.unit)) else {
             continue;
         };
-        let fitting: Vec<_> =
-            builders.iter().filter(|builder| builder.fit(&job.platform, emulation).is_some()).collect();
+        let fitting: Vec<_> = builders
+            .iter()
+            .filter(|builder| builder.fit(&job.platform, planned.terms.emulation).is_some())
+            .collect();
         let old = fitting.iter().all(|builder| !builder.facts.has_new_frontend());
         let Some(first) = fitting.first().filter(|_| old) else { continue };
         let named =
@@ -94,18 +91,20 @@ fn check_frontends(
 }
 
 /// F-G15: every job that has something to do must have a builder, before anything is built.
-fn check_platforms(plan: &Plan, builders: &[Builder], emulation: Emulation) -> Vec<Diagnostic> {
+fn check_platforms(plan: &Plan, builders: &[Builder]) -> Vec<Diagnostic> {
     let mut lacking = BTreeMap::<&Platform, Vec<&JobId>>::new();
     for (job, planned) in &plan.jobs {
         let idle = matches!(planned.decision, Decision::Reuse(_));
-        if !idle && !builders.iter().any(|builder| builder.fit(&job.platform, emulation).is_some()) {
+        if !idle
+            && !builders.iter().any(|builder| builder.fit(&job.platform, planned.terms.emulation).is_some())
+        {
             lacking.entry(&job.platform).or_default().push(job);
         }
     }
     let problems = lacking.into_iter().map(|(platform, jobs)| {
         let problem = Diagnostic::surroundings(format!(
             "no builder runs {platform}, which {} of the plan {}",
-            crate::diag::count(jobs.len(), "job"),
+            count(jobs.len(), "job"),
             if jobs.len() == 1 { "needs" } else { "need" },
         ));
         let emulated = builders.iter().any(|builder| builder.facts.emulated.contains(platform));
@@ -117,6 +116,58 @@ fn check_platforms(plan: &Plan, builders: &[Builder], emulation: Emulation) -> V
         }
     });
     problems.collect()
+}
+
+/// What images want of a builder beside its platform, and what none of those has that run the platform.
+fn check_terms(family: &Family, plan: &Plan, builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    for (job, planned) in &plan.jobs {
+        let terms = &planned.terms;
+        let fits = |builder: &&Builder| builder.fit(&job.platform, terms.emulation).is_some();
+        let fitting: Vec<&Builder> = builders.iter().filter(fits).collect();
+        if matches!(planned.decision, Decision::Reuse(_)) || fitting.is_empty() {
+            continue;
+        }
+        let labelled: Vec<&&Builder> =
+            fitting.iter().filter(|builder| terms.labels.is_subset(&builder.labels)).collect();
+        let has_room = |builder: &&&Builder| builder.room.is_none_or(|room| room >= terms.disk_bytes);
+        let runs_all = |builder: &&&Builder| {
+            family.recipe(&job.unit).is_some_and(|recipe| {
+                recipe.platforms.keys().all(|platform| builder.fit(platform, Emulation::Always).is_some())
+            })
+        };
+        let labels: Vec<&str> = terms.labels.iter().map(String::as_str).collect();
+        if labelled.is_empty() {
+            let problem = format!(
+                "no builder of {} has the labels that {job} needs: {}",
+                job.platform,
+                labels.join(", ")
+            );
+            problems
+                .push(Diagnostic::surroundings(problem).hint("say which has them: `labels` of [builder.X]"));
+        } else if !labelled.iter().any(|builder| has_room(builder)) {
+            let known = labelled
+                .iter()
+                .filter_map(|builder| Some((&builder.name, builder.room?, &builder.facts.root)));
+            let known = known.map(|(name, room, root)| {
+                let root = root.as_ref().map_or_else(String::new, |root| format!(" in {}", root.display()));
+                format!("builder {name} has {}{root}", size(room))
+            });
+            let problem = format!("no builder has room for {job}, which wants {}", size(terms.disk_bytes));
+            let problem = known.fold(Diagnostic::surroundings(problem), Diagnostic::because);
+            problems.push(problem.hint(
+                "see what fills it: docker system df; and free the cache of builds: docker builder prune",
+            ));
+        } else if terms.emulation == Emulation::Always && !labelled.iter().any(runs_all) {
+            let problem =
+                format!("no builder runs all platforms of {}, which are to be built on one", job.unit);
+            problems
+                .push(Diagnostic::surroundings(problem).hint(
+                    "let a builder emulate them: sudo apt-get install qemu-user-static binfmt-support",
+                ));
+        }
+    }
+    problems
 }
 
 fn others(builders: &[Builder]) -> String {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::family::{Emulation, Family, JobId, Recipe};
+use crate::family::{Emulation, Family, JobId, Recipe, Terms, Unit};
+use crate::oci::Platform;
 use crate::plan::{Decision, Estimates, Plan, speed};
 use crate::record::Durations;
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
@@ -48,7 +49,7 @@ impl<'a> Dispatch<'a> {
         let estimates = Estimates::new(plan, durations);
         let machine = |builder: &Builder| Machine {
             speed: speed(durations, &builder.name),
-            ..machine(builder, options.emulation)
+            ..machine(builder, family)
         };
         let machines = builders.iter().map(machine).collect();
         let scheduled = scheduled(&jobs, plan, &estimates);
@@ -152,19 +153,34 @@ impl<'a> Dispatch<'a> {
     }
 }
 
-fn machine(builder: &Builder, emulation: Emulation) -> Machine {
-    let emulated = match emulation {
-        Emulation::Allowed => builder.facts.emulated.clone(),
-        Emulation::Refused => Default::default(),
+/// A builder that runs all platforms of an image has a label more, which those jobs need that are to be done on one.
+fn machine(builder: &Builder, family: &Family) -> Machine {
+    let runs = |platform: &Platform| {
+        builder.facts.native.contains(platform) || builder.facts.emulated.contains(platform)
     };
+    let whole = family.recipes().filter(|recipe| recipe.platforms.keys().all(runs));
     Machine {
         native: builder.facts.native.clone(),
-        emulated,
+        emulated: builder.facts.emulated.clone(),
         slots: builder.slots,
-        labels: Default::default(),
-        disk: None,
+        labels: builder.labels.iter().cloned().chain(whole.map(|recipe| whole_label(&recipe.unit))).collect(),
+        disk: builder.room,
         speed: 100,
     }
+}
+
+/// No label that a person can write.
+fn whole_label(unit: &Unit) -> String {
+    format!("all platforms of {unit}")
+}
+
+fn needs(job: &JobId, terms: &Terms) -> Needs {
+    let mut labels = terms.labels.clone();
+    if terms.emulation == Emulation::Always {
+        labels.insert(whole_label(&job.unit));
+    }
+    let may_emulate = terms.emulation.is_allowed();
+    Needs { platform: job.platform.clone(), labels, disk: terms.disk_bytes, may_emulate }
 }
 
 /// The jobs by their places in the list.
@@ -175,13 +191,12 @@ pub(crate) fn scheduled(jobs: &[JobId], plan: &Plan, estimates: &Estimates) -> V
     let scheduled = jobs.iter().enumerate().map(|(at, job)| {
         let planned = &plan.jobs[job];
         let reused = matches!(planned.decision, Decision::Reuse(_));
-        let needs = Needs { platform: job.platform.clone(), labels: Default::default(), disk: 0 };
         schedule::Job {
             parents: planned.parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),
             image: *images.entry(&job.unit).or_insert(at),
             // What a record stands for makes nothing.
             product: if reused { at } else { *products.entry(&planned.key).or_insert(at) },
-            needs: (!reused).then_some(needs),
+            needs: (!reused).then(|| needs(job, &planned.terms)),
             native: estimates.of(job, false).milliseconds,
             emulated: estimates.of(job, true).milliseconds,
         }

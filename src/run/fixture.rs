@@ -379,7 +379,15 @@ impl Site {
             user: "polyarch".to_owned(),
             password: Secret::new("password"),
         };
-        Builder { name: name.to_owned(), engine: Arc::new(engine), facts, store, slots }
+        Builder {
+            name: name.to_owned(),
+            engine: Arc::new(engine),
+            facts,
+            store,
+            slots,
+            labels: BTreeSet::new(),
+            room: None,
+        }
     }
 
     /// A builder that is native to all and builds everything.
@@ -401,6 +409,15 @@ impl Site {
 
     /// The facts, and the plan where emulation is allowed or refused.
     pub(super) async fn plan_where(&self, emulation: Emulation) -> (Facts, Plan) {
+        self.plan_with(Some(emulation)).await
+    }
+
+    /// The facts, and the plan as the configuration has it.
+    pub(super) async fn plan_as_configured(&self) -> (Facts, Plan) {
+        self.plan_with(None).await
+    }
+
+    async fn plan_with(&self, emulation: Option<Emulation>) -> (Facts, Plan) {
         let surveyed = survey(&self.family, self.folder.path(), &*self.registries, &self.records).await;
         let (facts, _) = surveyed.expect("the survey goes through");
         let plan = Plan::new(&self.family, &facts, &Request { emulation, ..Request::default() });
@@ -453,8 +470,7 @@ impl Site {
 }
 
 /// Everything goes on, the cache is used, nothing is emulated.
-pub(super) const PLAIN: Options =
-    Options { fail_fast: false, barrier: false, no_cache: false, emulation: Emulation::Refused };
+pub(super) const PLAIN: Options = Options { fail_fast: false, barrier: false, no_cache: false };
 
 /// A family of a configuration and Dockerfiles.
 pub(super) fn family(config: Option<&str>, dockerfiles: &[(String, String)]) -> Family {

@@ -182,7 +182,8 @@ impl Seen<'_> {
                 found.push(format!("{job} begins on {builder}, which is lost"));
             }
             let platform = self.job(job).platform;
-            let fit = |builder: &Builder| builder.fit(&platform, self.options.emulation);
+            let fit =
+                |builder: &Builder| builder.fit(&platform, self.plan.jobs[&self.job(job)].terms.emulation);
             let there = self.builders.iter().filter(|builder| !lost.contains(&builder.name));
             let best = there.filter_map(fit).min();
             let own = self.builders.iter().find(|one| one.name == *builder).and_then(fit);

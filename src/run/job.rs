@@ -184,7 +184,7 @@ impl Work<'_> {
             tag: tag.clone(),
             log: self.log(),
             scratch: scratch.to_owned(),
-            time_limit: Duration::from_secs(self.recipe.time_limit_seconds),
+            time_limit: Duration::from_secs(self.planned.terms.time_limit_seconds),
         }
     }
 

@@ -102,7 +102,7 @@ impl State<'_> {
         let (job, own) = (&work.job, &work.builder.name);
         let tried = self.losses.tried.entry(job.clone()).or_default();
         tried.insert(own.clone());
-        let emulation = self.session.options.emulation;
+        let emulation = work.planned.terms.emulation;
         let fits = |at: &usize| {
             let builder = &self.session.builders[*at];
             !tried.contains(&builder.name) && builder.fit(&job.platform, emulation) == Some(work.fit)

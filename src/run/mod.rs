@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use crate::diag::{Diagnostic, Kind, Problems};
 use crate::engine::{Redactor, RunId};
 use crate::event::{EventKind, Outcome};
-use crate::family::{Emulation, Family, JobId, Unit};
+use crate::family::{Family, JobId, Unit};
 use crate::oci::Digest;
 use crate::plan::{Decision, Facts, Plan, Planned};
 use crate::record::{ImageRecord, Passed, Records, Taken};
@@ -74,8 +74,6 @@ pub(crate) struct Options {
     pub(crate) barrier: bool,
     /// The engine's cache is not used.
     pub(crate) no_cache: bool,
-    /// Whether platforms may be emulated.
-    pub(crate) emulation: Emulation,
 }
 
 /// All that a run works with.
@@ -132,7 +130,7 @@ pub(crate) async fn run(
     plan: &Plan,
     stop: impl Future<Output = ()>,
 ) -> Result<Ran, Problems> {
-    builder::check(session.family, plan, session.builders, session.options.emulation)?;
+    builder::check(session.family, plan, session.builders)?;
     let bases =
         Bases::new(session.records.store.clone(), session.records.scope.clone(), session.registries.clone());
     let mut state = State::new(session, plan);

@@ -120,7 +120,7 @@ fn builders(dice: &mut Dice, site: &Site, platforms: &[Platform], seed: u64) -> 
             native = platforms.iter().collect();
         }
         let emulated: Vec<&Platform> = chosen(dice).into_iter().filter(|one| !native.contains(one)).collect();
-        let absence = dice.percent(15).then(|| {
+        let absence = dice.percent(25).then(|| {
             let from = Duration::from_secs(dice.next() % 200);
             let until = dice.percent(50).then(|| from + Duration::from_secs(dice.next() % 300));
             Absence { from, until, is_silent: dice.percent(50) }
@@ -155,7 +155,7 @@ async fn watched(
     let running = tokio::time::timeout(FOR_EVER, site.run(plan, builders, options, stopping)).await;
     let Ok((ran, steps)) = running else { panic!("seed {seed}, {name} run: it never ends") };
     let lacks = plan.1.jobs.iter().any(|(job, planned)| {
-        let fits = |builder: &Builder| builder.fit(&job.platform, options.emulation).is_some();
+        let fits = |builder: &Builder| builder.fit(&job.platform, planned.terms.emulation).is_some();
         !matches!(planned.decision, Decision::Reuse(_)) && !builders.iter().any(fits)
     });
     let Ok(ran) = ran else {
@@ -194,7 +194,7 @@ async fn simulate(seed: u64) -> [usize; 8] {
     let site = Site::new(Some(&config), &files, &platforms).await;
     let builders = builders(&mut dice, &site, &platforms, seed);
     let emulation = if dice.percent(50) { Emulation::Allowed } else { Emulation::Refused };
-    let options = Options { fail_fast: dice.percent(15), emulation, ..PLAIN };
+    let options = Options { fail_fast: dice.percent(15), ..PLAIN };
     let stop = dice.percent(25).then(|| Duration::from_millis(dice.next() % 300_000));
 
     let plan = site.plan_where(emulation).await;
@@ -311,11 +311,11 @@ mod planted {
         let files = files.map(|(name, text)| (format!("{name}/Dockerfile"), text.to_owned()));
         in_virtual_time(async {
             let site = Site::new(None, &files, std::slice::from_ref(&amd64)).await;
-            let (_, plan) = site.plan().await;
+            let (_, plan) = site.plan_where(Emulation::Allowed).await;
             let native = site.builder("one", &[&amd64], &[], 1, Script::healthy());
             let emulating = site.builder("two", &[], &[&amd64], 1, Script::healthy());
             let builders = [native, emulating];
-            let options = Options { emulation: Emulation::Allowed, ..PLAIN };
+            let options = PLAIN;
             let seen = Seen { plan: &plan, builders: &builders, options, stopped: false, steps };
             let found = seen.violations();
             assert_eq!(found.first().map_or("", String::as_str), expected, "{found:#?}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fixture::{Act, BASE, Look, PLAIN, Site, Step, base_image};
+use super::fixture::{Act, BASE, Look, PLAIN, Script, Site, Step, base_image};
 use super::{Options, Ran};
 use crate::event::{EventKind, Outcome};
 use crate::oci::watched::Watched;
@@ -424,4 +424,61 @@ fn f_g14_how_fast_a_builder_is_shows_by_what_others_took_for_the_same_jobs() {
         alike.add(&job, Taken { builder, emulated: false, checks_only: false, milliseconds });
     }
     assert_eq!(["one", "two"].map(|builder| speed(&alike, builder)), [100, 100], "as fast as each other");
+}
+
+/// The builder of each job, and what was refused, of a run on three builders: one native to each platform, and one that
+/// is native to amd64 and emulates arm64.
+async fn on_three_builders(config: &str) -> Result<Vec<(String, String)>, String> {
+    let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
+    let config = format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\n{config}");
+    let site = Site::new(Some(&config), &files(&[("a", "FROM scratch\n")]), &both).await;
+    let builder = |name, native: &[&Platform], emulated: &[&Platform]| {
+        site.builder(name, native, emulated, 1, Script::healthy())
+    };
+    let mut builders = [
+        builder("amd", &[&both[0]], &[]),
+        builder("arm", &[&both[1]], &[]),
+        builder("all", &[&both[0]], &[&both[1]]),
+    ];
+    builders[2].labels.insert("gpu".to_owned());
+    builders[1].room = Some(1_000_000_000);
+    let plan = site.plan_as_configured().await;
+    let (ran, steps) = site.run(&plan, &builders, PLAIN, std::future::pending()).await;
+    ran.map_err(|problems| problems.to_string())?;
+    let started = steps.into_iter().filter_map(|step| match step {
+        Step::Event(EventKind::JobStarted { job, builder, .. }) => Some((job, builder)),
+        _ => None,
+    });
+    let mut started: Vec<_> = started.collect();
+    started.sort();
+    Ok(started)
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_23_s4_2_jobs_go_where_their_image_and_platform_say() {
+    let on = |amd64: &str, arm64: &str| {
+        Ok([("a@linux/amd64", amd64), ("a@linux/arm64", arm64)]
+            .map(|(job, builder)| (job.to_owned(), builder.to_owned()))
+            .to_vec())
+    };
+    assert_eq!(on_three_builders("").await, on("amd", "arm"));
+    assert_eq!(
+        on_three_builders("[image.a]\nemulate = \"allow\"\n").await,
+        on("amd", "arm"),
+        "native goes first"
+    );
+    // One setting switches between builders of each platform and one that emulates.
+    assert_eq!(on_three_builders("[image.a]\nemulate = \"always\"\n").await, on("all", "all"));
+    let needs = "[image.a]\non.\"linux/amd64\" = { needs = [\"gpu\"] }\n";
+    assert_eq!(on_three_builders(needs).await, on("all", "arm"));
+    let told = |answer: Result<_, String>| answer.expect_err("it is refused before anything is built");
+    let needs = told(on_three_builders("[image.a]\nneeds = [\"gpu\"]\n").await);
+    assert!(
+        needs.contains("no builder of linux/arm64 has the labels that a@linux/arm64 needs: gpu"),
+        "{needs}"
+    );
+    let disk = told(on_three_builders("[image.a]\ndisk = \"2GB\"\n").await);
+    assert!(disk.contains("no builder has room for a@linux/arm64, which wants 2.0 GB"), "{disk}");
+    let emulated = "[image.a]\ndisk = \"2GB\"\nemulate = \"allow\"\n";
+    assert_eq!(on_three_builders(emulated).await, on("amd", "all"), "it goes where there is room");
 }

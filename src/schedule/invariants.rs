@@ -286,7 +286,12 @@ mod planted {
             parents: parents.to_vec(),
             image: at,
             product: at,
-            needs: Some(Needs { platform: "linux/amd64".parse().unwrap(), labels: BTreeSet::new(), disk: 4 }),
+            needs: Some(Needs {
+                platform: "linux/amd64".parse().unwrap(),
+                labels: BTreeSet::new(),
+                disk: 4,
+                may_emulate: true,
+            }),
             native: 5,
             emulated: 50,
         };

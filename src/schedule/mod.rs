@@ -55,6 +55,8 @@ pub(crate) struct Needs {
     pub(crate) labels: BTreeSet<String>,
     /// So many bytes of disk, as long as the job is at work.
     pub(crate) disk: u64,
+    /// A machine of another platform may emulate it.
+    pub(crate) may_emulate: bool,
 }
 
 /// What jobs are done on.

@@ -99,7 +99,8 @@ impl Problem {
                 .filter(|(needs, _)| **needs == Some(at))
                 .fold(0, |sum, (_, time)| sum.saturating_add(*time));
             let fits = self.machines.iter().filter(|machine| {
-                machine.native.contains(&needs.platform) || machine.emulated.contains(&needs.platform)
+                machine.native.contains(&needs.platform)
+                    || needs.may_emulate && machine.emulated.contains(&needs.platform)
             });
             work.div_ceil(fits.map(|machine| machine.slots.max(1) as u64).sum::<u64>().max(1))
         });
@@ -113,7 +114,8 @@ impl Problem {
             let speeds = fits.filter_map(|at| {
                 let machine = &self.machines[at];
                 let platforms = if emulated { &machine.emulated } else { &machine.native };
-                platforms.contains(&needs.platform).then_some(machine.speed.max(1))
+                let may = !emulated || needs.may_emulate;
+                (may && platforms.contains(&needs.platform)).then_some(machine.speed.max(1))
             });
             speeds.max()
         };

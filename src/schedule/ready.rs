@@ -148,7 +148,8 @@ impl Ready {
         let fits = |at: &usize| !fleet.is_lost(*at) && self.problem.has_room(*at, needs);
         let fits: Vec<usize> = (0..self.problem.machines.len()).filter(fits).collect();
         let native = |at: &usize| fleet.machine(*at).native.contains(&needs.platform);
-        let emulating = |at: &usize| fleet.machine(*at).emulated.contains(&needs.platform);
+        let emulating =
+            |at: &usize| needs.may_emulate && fleet.machine(*at).emulated.contains(&needs.platform);
         let native: Vec<usize> = fits.iter().copied().filter(native).collect();
         class.emulated = native.is_empty();
         let all = if native.is_empty() { fits.into_iter().filter(emulating).collect() } else { native };

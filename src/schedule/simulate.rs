@@ -58,7 +58,7 @@ fn jobs(dice: &mut Dice) -> Vec<Job> {
             let product =
                 if image > 0 && dice.percent(8) { dice.below(image) * platforms + at } else { jobs.len() };
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-            let needs = Needs { platform: platform.parse().unwrap(), labels, disk };
+            let needs = Needs { platform: platform.parse().unwrap(), labels, disk, may_emulate: true };
             jobs.push(Job {
                 parents: parents.iter().map(|parent| parent * platforms + at).collect(),
                 image,

@@ -11,7 +11,7 @@ fn platform(name: &str) -> crate::oci::Platform {
 
 /// A job of an image on a platform, after others, that takes so long natively and ten times as long by emulation.
 fn job(image: usize, on: &str, parents: &[usize], native: u64) -> Job {
-    let needs = Needs { platform: platform(on), labels: BTreeSet::new(), disk: 0 };
+    let needs = Needs { platform: platform(on), labels: BTreeSet::new(), disk: 0, may_emulate: true };
     Job {
         parents: parents.to_vec(),
         image,

@@ -250,7 +250,7 @@ fn law_3_a_record_made_by_emulation_is_not_reused_where_emulation_is_refused() {
     check(
         &family,
         &facts,
-        &Request { emulation: Emulation::Allowed, ..Request::default() },
+        &Request { emulation: Some(Emulation::Allowed), ..Request::default() },
         &expect![[r#"
             a@linux/amd64: reuse
             b@linux/amd64: check
