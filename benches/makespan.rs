@@ -30,6 +30,8 @@ const FAMILIES: u64 = 1_000;
 const SLOTS: [usize; 6] = [1, 2, 3, 4, 6, 14];
 const RANDOM_ORDERS: usize = 10_000;
 const EXHAUSTIVE_JOBS: usize = 10;
+/// How often the cost of decisions is measured, of which the least counts: the machine may have other work.
+const RUNS: usize = 20;
 
 fn jobs(shape: &Shape) -> Vec<Job> {
     let needs =
@@ -244,9 +246,13 @@ fn cost() {
         });
         let problem = Problem::new(jobs(&shape), machines.collect(), Rules::default());
         let order: Arc<[u64]> = problem.longest_paths().into();
-        let begun = Instant::now();
-        let spans = rehearse(&problem, order);
-        let each = begun.elapsed().as_nanos() as f64 / 1000.0 / spans.len() as f64;
+        let timed = |_| {
+            let begun = Instant::now();
+            let spans = rehearse(&problem, order.clone());
+            (begun.elapsed().as_nanos(), spans)
+        };
+        let (nanoseconds, spans) = (0..RUNS).map(timed).min_by_key(|(nanoseconds, _)| *nanoseconds).unwrap();
+        let each = nanoseconds as f64 / 1000.0 / spans.len() as f64;
         let begun = Instant::now();
         let found = priorities(&problem);
         let searched = begun.elapsed().as_millis();

@@ -32,6 +32,9 @@ use super::{Context, Ended, Format};
 pub(super) struct Options {
     #[command(flatten)]
     what: What,
+    /// As if no record stood for the chosen images
+    #[arg(long)]
+    no_reuse: bool,
     /// Builders, as `PLATFORM[+PLATFORM][,slots=N][,count=N][,price=A MINUTE][,speed=PERCENT][,emulates=PLATFORM]`;
     /// those of polyarch.toml that state their platforms, or one for each platform, where there is none
     #[arg(long, value_name = "BUILDER")]
@@ -54,7 +57,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make(context, &options.what).await?;
+    let planning = Planning::make_anew(context, &options.what, options.no_reuse).await?;
     let plan = &planning.plan;
     if plan.to_build() + plan.to_check() == 0 {
         context.ui.note(

@@ -1,7 +1,7 @@
 //! The state of a run, as far as it decides what starts next.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Problem;
@@ -184,11 +184,11 @@ impl Scheduler {
     fn job_for(&self, class: &Class, speed: u32, now: u64) -> Result<usize, Option<u64>> {
         let jobs = class.jobs.iter().map(|(_, job)| *job);
         let is_faster = |at: usize| self.fleet.machine(at).speed > speed && !self.fleet.is_suspect(at);
-        let faster: BTreeSet<usize> = class.machines.iter().copied().filter(|at| is_faster(*at)).collect();
-        if faster.is_empty() {
+        if !class.machines.iter().any(|at| is_faster(*at)) {
             return { jobs }.next().ok_or(None);
         }
-        let slots = self.running.values().filter(|running| faster.contains(&running.start.machine));
+        let is_waited_for = |at: usize| is_faster(at) && class.machines.binary_search(&at).is_ok();
+        let slots = self.running.values().filter(|running| is_waited_for(running.start.machine));
         let slots = slots
             .map(|running| (expected_end(running.end, now), self.fleet.machine(running.start.machine).speed));
         let time = |job: usize| {

@@ -8,7 +8,9 @@ use super::rehearsal::{Span, makespan, rehearse};
 /// How many orders are tried at most.
 const TRIES: usize = 400;
 /// How many jobs are put in place in all tries together, whatever their number: so that large families cost no more.
-const PLACINGS: usize = 40_000;
+const PLACINGS: usize = 20_000;
+/// So many times as dear is a job where machines are of different speeds.
+const SPEEDS: usize = 4;
 /// Where the numbers begin that the search takes its steps by.
 const SEED: u64 = 0x706f_6c79_6172_6368;
 
@@ -34,7 +36,9 @@ impl<'a> Search<'a> {
     fn new(problem: &'a Arc<Problem>) -> Self {
         let best = by_value(&problem.longest_paths());
         let spans = rehearse(problem, ranks(&best));
-        let tries_left = (PLACINGS / problem.len().max(1)).min(TRIES);
+        let mixed = problem.machines.windows(2).any(|pair| pair[0].speed != pair[1].speed);
+        let placings = if mixed { PLACINGS / SPEEDS } else { PLACINGS };
+        let tries_left = (placings / problem.len().max(1)).min(TRIES);
         Self { tries_left, best, worth: worth(&spans), spans, dice: SEED, problem }
     }
 

@@ -247,3 +247,27 @@ fn bad_input_is_told_with_what_mends_it() {
         assert!(answer.stderr.contains(told), "{arguments:?}: {}", answer.stderr);
     }
 }
+
+#[test]
+fn every_command_of_the_page_does_as_written() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/simulate.md")).unwrap();
+    let block = |head: &str| {
+        let from = page.find(head).unwrap_or_else(|| panic!("no {head} on the page"));
+        page[from..].split("```").next().unwrap().to_owned()
+    };
+    let place = docker_stacks();
+    place.write("times.toml", &block("[known]"));
+    place.write("fleet.toml", &block("[builder.graviton]"));
+    let commands = page.lines().filter_map(|line| line.strip_prefix("    polyarch simulate"));
+    let commands: Vec<Vec<&str>> =
+        commands.map(|line| line.split('|').next().unwrap().split_whitespace().collect()).collect();
+    assert!(commands.len() >= 7, "{commands:?}");
+    for command in commands {
+        let answer = place.run(&[&["simulate"], &command[..]].concat()).well();
+        assert!(!answer.stdout.is_empty(), "{command:?}");
+    }
+    let arm = ["simulate", "--builders", "fleet.toml", "--platform", "linux/arm64", "--fleets", "2"];
+    let answer = place.run(&arm).well();
+    assert!(answer.stdout.contains("2 × graviton with 4 slots"), "{}", answer.stdout);
+}
