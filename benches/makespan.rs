@@ -34,8 +34,12 @@ const EXHAUSTIVE_JOBS: usize = 10;
 const RUNS: usize = 20;
 
 fn jobs(shape: &Shape) -> Vec<Job> {
-    let needs =
-        |platform: &str| Needs { platform: platform.parse().unwrap(), labels: BTreeSet::new(), disk: 0 };
+    let needs = |platform: &str| Needs {
+        platform: platform.parse().unwrap(),
+        labels: BTreeSet::new(),
+        disk: 0,
+        may_emulate: true,
+    };
     let jobs = shape.jobs.iter().enumerate().map(|(at, job)| Job {
         parents: job.parents.clone(),
         image: job.unit,

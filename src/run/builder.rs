@@ -128,10 +128,10 @@ fn check_terms(family: &Family, plan: &Plan, builders: &[Builder]) -> Vec<Diagno
         if matches!(planned.decision, Decision::Reuse(_)) || fitting.is_empty() {
             continue;
         }
-        let labelled: Vec<&&Builder> =
-            fitting.iter().filter(|builder| terms.labels.is_subset(&builder.labels)).collect();
-        let has_room = |builder: &&&Builder| builder.room.is_none_or(|room| room >= terms.disk_bytes);
-        let runs_all = |builder: &&&Builder| {
+        let labelled: Vec<&Builder> =
+            fitting.iter().copied().filter(|builder| terms.labels.is_subset(&builder.labels)).collect();
+        let has_room = |builder: &&Builder| builder.room.is_none_or(|room| room >= terms.disk_bytes);
+        let runs_all = |builder: &&Builder| {
             family.recipe(&job.unit).is_some_and(|recipe| {
                 recipe.platforms.keys().all(|platform| builder.fit(platform, Emulation::Always).is_some())
             })
@@ -145,7 +145,7 @@ fn check_terms(family: &Family, plan: &Plan, builders: &[Builder]) -> Vec<Diagno
             );
             problems
                 .push(Diagnostic::surroundings(problem).hint("say which has them: `labels` of [builder.X]"));
-        } else if !labelled.iter().any(|builder| has_room(builder)) {
+        } else if !labelled.iter().any(has_room) {
             let known = labelled
                 .iter()
                 .filter_map(|builder| Some((&builder.name, builder.room?, &builder.facts.root)));
