@@ -10,7 +10,7 @@ use crate::event::{Event, EventKind};
 use crate::publish::{Listed, Rollback, State, publications};
 
 use super::publish::{settled_homes, target};
-use super::publisher::{Moment, publisher};
+use super::publisher::{Moment, is_cut_off, publisher};
 use super::workshop::{Shelf, Target};
 use super::workspace::Workspace;
 use super::{Context, Ended, Format, recorder};
@@ -92,6 +92,10 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
     if found.is_empty() {
         let what = format!("there is no publication `{}` at {}", options.publication, target.name);
         return Err(Diagnostic::request(what).hint("see which there are: polyarch publications").into());
+    }
+    if found.iter().all(|rollback| rollback.is_done) {
+        context.ui.note(&format!("{} was taken back before: nothing is left to do", options.publication));
+        return Ok(Ended::Well);
     }
     if options.dry_run {
         let steps: Vec<String> = found.iter().flat_map(Rollback::steps).collect();
@@ -176,6 +180,7 @@ fn line(several: &Several) -> String {
 
 fn state_words(state: &State) -> String {
     match state {
+        State::Open { until_seconds, holder } if is_cut_off(*until_seconds, holder) => "cut off".to_owned(),
         State::Open { .. } => "under way, or cut off".to_owned(),
         State::Done => "published".to_owned(),
         State::Undone => "refused, nothing was published".to_owned(),

@@ -109,6 +109,11 @@ fn holder() -> String {
     }
 }
 
+/// Whether it is known of an open publication that nobody works on it any more.
+pub(super) fn is_cut_off(until_seconds: u64, holder: &str) -> bool {
+    until_seconds <= recorder::now() / 1_000 || is_gone(holder)
+}
+
 /// Whether a process is known to be gone. One of another system, or another namespace, may be alive.
 fn is_gone(holder: &str) -> bool {
     is_gone_by(holder, begun)

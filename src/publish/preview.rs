@@ -212,14 +212,22 @@ impl Publication {
 impl Preview<'_> {
     /// What is there of it already.
     pub(crate) fn there(&self) -> Count {
-        let tags = self.tags.iter().filter(|one| stands(one)).count();
-        Count { tags, ..self.there }
+        let moving = self.moving();
+        let tags = self.tags.iter().filter(|one| !moving.contains(&(&one.repository, &one.tag)));
+        Count { tags: tags.count(), ..self.there }
     }
 
     /// What there is to do.
     pub(crate) fn to_do(&self) -> Count {
         let content = self.lacking.iter().fold(Count::default(), |sum, step| sum.and_step(step));
-        Count { tags: self.tags.iter().filter(|one| !stands(one)).count(), ..content }
+        Count { tags: self.moving().len(), ..content }
+    }
+
+    /// Tags that are moved, each once: by the publication that comes first, and by this one.
+    fn moving(&self) -> BTreeSet<(&Repository, &Tag)> {
+        let first = self.first.iter().flat_map(|first| &first.tags);
+        let moved = first.chain(self.tags.iter().filter(|one| !stands(one)));
+        moved.map(|one| (&one.repository, &one.tag)).collect()
     }
 
     /// What is brought before any tag moves, a line each.

@@ -37,8 +37,10 @@ pub(crate) struct Rollback {
     tags: Vec<Move>,
     /// Tags that it has moved and that are declared immutable.
     immutable: Vec<Move>,
+    /// Another that is open, and comes first.
+    first: Option<String>,
     /// It was taken back before, and no more can be done.
-    is_done: bool,
+    pub(crate) is_done: bool,
 }
 
 /// What was done.
@@ -88,8 +90,9 @@ impl Rollback {
             .collect();
         let homes = homes.all().into_iter().cloned().collect();
         let generation = listed.generation;
+        let first = page.journal.open().map(|(open, _)| open.id.clone());
         let (home, is_done) = (home.clone(), false);
-        let mut rollback = Self { entry, generation, home, homes, tags, immutable, is_done };
+        let mut rollback = Self { entry, generation, home, homes, tags, immutable, first, is_done };
         let found = rollback.found(target).await?;
         if matches!(listed.state, State::RolledBack(_)) {
             // What stayed then may go now.
@@ -112,7 +115,11 @@ impl Rollback {
 
     /// Every step in its order, for `--dry-run`.
     pub(crate) fn steps(&self) -> Vec<String> {
-        let steps = self.tags.iter().map(|one| Step(one).to_string());
+        let first = self.first.iter().filter(|_| !self.is_done);
+        let first = first.map(|id| {
+            format!("first     wait for the publication {id}, or complete it where it was cut off")
+        });
+        let steps = first.chain(self.tags.iter().map(|one| Step(one).to_string()));
         let stay = self.immutable.iter().filter(|_| !self.is_done);
         let stay = stay.map(|one| format!("keep      {}:{}, which is immutable", one.repository, one.tag));
         steps.chain(stay).collect()

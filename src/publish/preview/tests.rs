@@ -110,6 +110,9 @@ async fn a_publication_that_was_cut_off_is_said_to_be_completed_first() {
         // Completed first, then all of them go back: twelve tags.
         let back = text.split_once("journal").expect("a journal").1;
         assert_eq!(lines(back, "tag").len(), 12, "{text}");
+        // What only has to be completed is something to do all the same.
+        let (text, there, to_do, _) = said(&other, &watched, &publisher(3)).await;
+        assert_eq!((lines(&text, "tag").len(), to_do.tags + there.tags), (to_do.tags, 12), "{text}");
     }
     assert!(first, "none was left open");
 }

@@ -82,6 +82,7 @@ impl Rollback {
             )
             .because(place)
             .hint("take back what came after it first: polyarch publications")
+            .hint("where no publication has moved it, move it back first by what did")
         });
         Problems::check(refused.collect())
     }

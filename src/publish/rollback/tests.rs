@@ -183,6 +183,11 @@ async fn f_p1_a_rollback_cut_off_at_every_call_is_completed_by_the_next_command(
             let watched = Watched::failing(target.clone(), at, failure);
             let first = roll_back(&watched, "p2", "r").await;
             assert!(first.is_err() || !states(&target).await.is_empty(), "{name}");
+            let is_open = states(&target).await.iter().any(|(_, state)| matches!(state, State::Open { .. }));
+            let again = Rollback::prepare(towards(&target), &homes(), &home(), "p2").await.expect(&name);
+            let says_so =
+                again.is_some_and(|again| again.steps().iter().any(|one| one.starts_with("first ")));
+            assert_eq!(says_so, is_open, "{name}");
             // Either it had not begun, or what is open is completed; tags that it made go at the second try.
             roll_back(&target, "p2", "again").await.expect(&name);
             assert_eq!(tags_of(&target).await, before, "{name}");
