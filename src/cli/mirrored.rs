@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Result};
 use crate::family::Mirror;
 use crate::oci::{Beside, Digest, Error, Origin, Store, Tree};
-use crate::publish::{Release, RunFacts, Withheld, failure};
+use crate::publish::{self, Release, RunFacts, Withheld, failure};
 use crate::survey::Registries;
 
 use super::plan::Planning;
@@ -30,7 +30,10 @@ pub(super) async fn add(
     for mirror in mirrors {
         let withheld = release.withheld.len();
         match tree(planning, mirror, &*registries).await {
-            Ok(tree) => release.add_mirror(mirror, tree, &planning.workspace.family.tags, facts)?,
+            Ok(tree) => {
+                publish::lost(&tree).for_each(|warning| context.ui.warning(&warning));
+                release.add_mirror(mirror, tree, &planning.workspace.family.tags, facts)?;
+            }
             Err(reason) => release.withheld.push(Withheld { unit: mirror.unit.clone(), reason }),
         }
         if let Some(withheld) = release.withheld.get(withheld) {
@@ -49,7 +52,7 @@ async fn tree(planning: &Planning, mirror: &Mirror, registries: &Registries) -> 
         let store = registries(source.registry())?;
         let digest: Digest = digest.clone();
         let root = store.read_document(source.repository(), &digest.into()).await?;
-        Tree::read(&Origin { store: &*store, repository: source.repository() }, &root, false).await
+        Tree::read(&Origin { store: &*store, repository: source.repository() }, &root, true).await
     };
     read().await.map_err(|error| {
         let problem = failure(format!("{source} cannot be read"), source.registry(), &error);

@@ -107,6 +107,16 @@ impl Tree {
         self.attached
     }
 
+    /// The documents that the root leads to, children before parents.
+    pub fn own(&self) -> &[Document] {
+        &self.documents[..self.documents.len() - self.attached]
+    }
+
+    /// The documents that are about others, with what they name; each after what it is about.
+    pub fn about(&self) -> &[Document] {
+        &self.documents[self.documents.len() - self.attached..]
+    }
+
     /// Every blob once, in the order of the digests.
     pub fn blobs(&self) -> &[Descriptor] {
         &self.blobs

@@ -169,7 +169,8 @@ impl Publication {
         }
     }
 
-    /// Blobs, manifests and indexes; then every document is asked for once more. Returns bytes that moved.
+    /// Blobs, manifests and indexes; then every document is asked for once more, and what is about them comes. Returns
+    /// bytes that moved.
     async fn bring_content(
         &self,
         source: &Source<'_>,
@@ -198,6 +199,7 @@ impl Publication {
         every(&self.indexes, |step| bring_document(step, source, target, &|_, _| false)).await?;
         every(&self.manifests, |step| confirm_document(step, target)).await?;
         every(&self.indexes, |step| confirm_document(step, target)).await?;
+        self.bring_about(source, target, listener).await?;
         let total = bytes.values().sum();
         for image in &self.release.images {
             listener(EventKind::ContentPublished {
@@ -251,7 +253,7 @@ async fn unbrought(
     }
 }
 
-async fn bring_document(
+pub(super) async fn bring_document(
     step: &Step,
     source: &Source<'_>,
     target: Target<'_>,

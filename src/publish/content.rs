@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diag::Result;
-use crate::oci::{Descriptor, Digest, Document};
+use crate::oci::{Descriptor, Digest, Document, Tag};
 
 use super::publication::blobs_of;
 use super::release::ReleaseImage;
@@ -16,6 +16,10 @@ pub(super) struct Content<'a> {
     pub(super) manifests: Vec<&'a Document>,
     /// Indexes.
     pub(super) indexes: Vec<&'a Document>,
+    /// What is about a copy, in the order in which it is brought.
+    pub(super) about: &'a [Document],
+    /// The tags by which cosign finds some of that.
+    pub(super) about_tags: Vec<(&'a Tag, &'a Document)>,
 }
 
 impl ReleaseImage {
@@ -26,9 +30,12 @@ impl ReleaseImage {
     pub(super) fn content<'a>(&'a self, manifests: &'a BTreeMap<Digest, Document>) -> Result<Content<'a>> {
         if let Some(elsewhere) = &self.copy_of {
             // Layers with addresses of their own stay where they are, and are not among the blobs of a tree.
-            let documents = elsewhere.tree.documents().iter();
-            let (indexes, manifests) = documents.partition(|document| document.is_index());
-            return Ok(Content { blobs: elsewhere.tree.blobs().to_vec(), manifests, indexes });
+            let tree = &elsewhere.tree;
+            let (indexes, manifests) = tree.own().iter().partition(|document| document.is_index());
+            let about_tags = tree.tags().iter();
+            let about_tags = about_tags.filter_map(|(tag, digest)| Some((tag, tree.document(digest)?)));
+            let (blobs, about_tags) = (tree.blobs().to_vec(), about_tags.collect());
+            return Ok(Content { blobs, manifests, indexes, about: tree.about(), about_tags });
         }
         let platforms = self.platforms.values();
         let manifests: Vec<&Document> =
@@ -37,6 +44,7 @@ impl ReleaseImage {
         for document in &manifests {
             blobs.extend(blobs_of(document)?);
         }
-        Ok(Content { blobs, manifests, indexes: std::iter::once(&self.index).chain(&self.partial).collect() })
+        let indexes = std::iter::once(&self.index).chain(&self.partial).collect();
+        Ok(Content { blobs, manifests, indexes, about: &[], about_tags: Vec::new() })
     }
 }

@@ -132,11 +132,7 @@ impl Mirroring {
             Diagnostic::warning(format!("{reference} stays where it is: it is another than at the source"))
                 .hint(format!("see what there is: polyarch inspect {reference}"))
         });
-        let lost = self.tree.lost().iter().map(|lost| {
-            let message = format!("{} is listed as being about the image and is not there", lost.digest);
-            Diagnostic::warning(message).because("it is left out")
-        });
-        left.chain(lost).collect()
+        left.chain(lost(&self.tree)).collect()
     }
 
     /// Exactly what would be done, a line each: what is at the target already is not among it.
@@ -300,6 +296,14 @@ impl Mirroring {
             .again()
             .because_of(&problem)
     }
+}
+
+/// What is said to be about an image and is not where that is, in words.
+pub(crate) fn lost(tree: &Tree) -> impl Iterator<Item = Diagnostic> {
+    tree.lost().iter().map(|lost| {
+        let message = format!("{} is listed as being about the image and is not there", lost.digest);
+        Diagnostic::warning(message).because("it is left out")
+    })
 }
 
 /// What an index of the source names and the source does not have.

@@ -91,7 +91,7 @@ fn not_copied(tree: &Tree) -> Option<String> {
             missing.digest
         ));
     }
-    let nested = tree.documents().iter().filter(|document| document.is_index()).count() > 1;
+    let nested = tree.own().iter().filter(|document| document.is_index()).count() > 1;
     nested.then(|| format!("{} is an index of indexes, which `polyarch mirror` copies", tree.root().digest()))
 }
 
@@ -107,7 +107,10 @@ fn render(mirror: &Mirror, template: &str, facts: &RunFacts) -> Result<Tag> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::event::EventKind;
     use crate::family::{Divergence, Together};
     use crate::oci::watched::{Failure, Watched};
     use crate::oci::{
@@ -115,13 +118,16 @@ mod tests {
     };
     use crate::publish::desk::Desk;
     use crate::publish::fixture::{AMD, ARM, Fixture, SCOPE, facts, homes, publisher};
-    use crate::publish::{Homes, Publication, Published, Source, Target, units, verify};
+    use crate::publish::{Count, Homes, Publication, Published, Source, Target, units, verify};
 
-    /// An image elsewhere, of two platforms, with an attestation.
+    /// An image elsewhere, of two platforms, with an attestation, something that is about it, what is about that, and a
+    /// signature by an old cosign.
     struct Upstream {
         store: Memory,
         repository: Repository,
         index: Document,
+        about: [Document; 2],
+        by_cosign: String,
     }
 
     impl Upstream {
@@ -137,12 +143,27 @@ mod tests {
                 ..ImageIndex::new(entries)
             });
             let index = oci::fixture::keep(&store, &repository, index, &[]).await;
-            Self { store, repository, index }
+            let sbom = oci::fixture::artifact(&store, &repository, "sbom", &index).await;
+            let signed = oci::fixture::artifact(&store, &repository, "signed", &sbom).await;
+            let by_cosign = format!("sha256-{}.sig", index.digest().hex());
+            oci::fixture::image(&store, &repository, "{}", "signature", &[&by_cosign]).await;
+            Self { store, repository, index, about: [sbom, signed], by_cosign }
+        }
+
+        /// Whether what is about it is listed there.
+        async fn is_all_attached(&self, store: &dyn Store, repository: &Repository) -> bool {
+            for (about, subject) in self.about.iter().zip([&self.index, &self.about[0]]) {
+                let listed = store.referrers(repository, subject.digest()).await.expect("a list");
+                if !listed.iter().any(|one| one.digest == *about.digest()) {
+                    return false;
+                }
+            }
+            true
         }
 
         async fn tree(&self) -> Tree {
             let origin = Origin { store: &self.store, repository: &self.repository };
-            Tree::read(&origin, &self.index, false).await.expect("a tree")
+            Tree::read(&origin, &self.index, true).await.expect("a tree")
         }
     }
 
@@ -218,6 +239,7 @@ mod tests {
                 for found in found.iter().flatten() {
                     assert_eq!(found, upstream.index.digest(), "{name}: not the source's digest");
                     assert_eq!(held.lacking(&to, &repository).await.expect(&name), None, "{name}");
+                    assert!(upstream.is_all_attached(&to, &repository).await, "{name}: what is about it");
                 }
                 carry_out(&publication, &store, &to).await.expect(&name);
                 assert_eq!(at(&to, "o/search", "7").await.as_ref(), Some(upstream.index.digest()), "{name}");
@@ -227,6 +249,42 @@ mod tests {
         }
         let totals = Publication::totals(&[publication]);
         assert_eq!((totals.images, totals.platforms, totals.indexes), (2, 2, 2));
+    }
+
+    #[tokio::test]
+    async fn what_is_about_a_mirror_goes_along_and_signatures_of_others_stay() {
+        let (upstream, fixture) = (Upstream::new().await, base().await);
+        let (store, repository) = (beside(&upstream, &fixture).await, "o/search".parse().expect("name"));
+        let publication = prepared(release(&upstream, &fixture).await, &homes(), &store).await;
+        for is_theirs in [false, true] {
+            let (to, told) = (Memory::new(), Mutex::new(Vec::new()));
+            let mut expected = at(&upstream.store, "library/search", &upstream.by_cosign).await;
+            if is_theirs {
+                let tags = [upstream.by_cosign.as_str()];
+                let theirs = oci::fixture::image(&to, &repository, "{}", "theirs", &tags).await;
+                expected = Some(theirs.digest().clone());
+            }
+            let before = publication.preview(target(&to), &publisher(1), &[]).await.expect("a look");
+            let (scope, publisher) = (scope(), publisher(1));
+            let source = Source { store: &store, repository: &scope, within_target: false };
+            let tell = |kind: EventKind| told.lock().expect("events").push(kind);
+            let never = std::future::pending();
+            let done = publication.carry_out(&source, target(&to), &publisher, never, &tell).await;
+            done.expect("published");
+            assert!(upstream.is_all_attached(&to, &repository).await);
+            assert_eq!(at(&to, "o/search", &upstream.by_cosign).await, expected, "{is_theirs}");
+            let is_said = |kind: &EventKind| matches!(kind, EventKind::TagWithheld { reference, .. } if reference.ends_with(&upstream.by_cosign));
+            assert_eq!(told.lock().expect("events").iter().any(is_said), is_theirs);
+            let lines = before.content();
+            assert_eq!(lines.contains(&format!("tag       o/search:{} to ", upstream.by_cosign)), !is_theirs);
+            for about in &upstream.about {
+                assert!(lines.contains(&format!("manifest  {} to o/search\n", about.digest())), "{lines}");
+            }
+            let rows = verify(&publication, target(&to)).await.expect("a look");
+            assert!(rows.iter().all(|row| row.is_equal()), "{rows:?}");
+            let after = publication.preview(target(&to), &publisher, &[]).await.expect("a look");
+            assert_eq!((after.content(), after.to_do()), (String::new(), Count::default()));
+        }
     }
 
     #[tokio::test]

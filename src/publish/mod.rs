@@ -13,6 +13,7 @@
 //! only once everything that can be reached from it is known to be in the tag's own repository. Killed anywhere,
 //! the same command does what is missing.
 
+mod about;
 mod carry_out;
 mod content;
 mod desk;
@@ -47,7 +48,7 @@ pub(crate) use fit::of_other_keys;
 pub(crate) use generation::Generation;
 pub(crate) use journal::{Listed, RESERVED_TAG, State};
 pub(crate) use mend::{OWN, failure, is_here};
-pub(crate) use mirror::{MirrorSource, MirrorWish, Mirroring};
+pub(crate) use mirror::{MirrorSource, MirrorWish, Mirroring, lost};
 pub(crate) use preview::{Count, Preview};
 pub(crate) use publication::{Homes, Publication, Source, Target, Totals};
 pub(crate) use release::{PlatformImage, Release, Withheld, assemble, index_of, platform_image};

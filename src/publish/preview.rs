@@ -10,10 +10,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::diag::{Diagnostic, Problems, Result};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Repository, Tag};
 
-use super::carry_out::{has_document, problem};
+use super::about::is_attached;
+use super::carry_out::problem;
 use super::draft::Draft;
 use super::immutable::immutable_violations;
 use super::journal::{Entry, Listed, Move, RESERVED_TAG};
+use super::look::digest_at;
 use super::moves::places;
 use super::publication::{CONCURRENCY, Publication, Step, Target};
 use super::release::ReleaseImage;
@@ -189,12 +191,14 @@ impl Publication {
         target: Target<'_>,
         unseen: &mut BTreeSet<Repository>,
     ) -> Result<(Vec<&Step>, Count)> {
-        let content = [&self.blobs, &self.mounts, &self.manifests, &self.indexes].into_iter().flatten();
-        let looks: Vec<_> = content.map(|step| async move { (step, is_there(step, target).await) }).collect();
+        let looks: Vec<_> =
+            self.content().map(|step| async move { (step, is_there(step, target).await) }).collect();
         let mut found = stream::iter(looks).buffered(CONCURRENCY);
         let (mut lacking, mut there) = (Vec::new(), Count::default());
         while let Some((step, is_there)) = found.next().await {
-            let (Step::Blob { repository, .. } | Step::Document { repository, .. }) = step else { continue };
+            let (Step::Blob { repository, .. }
+            | Step::Document { repository, .. }
+            | Step::Tag { repository, .. }) = step;
             let failed = |error| problem(&format!("look into {repository}"), target, error);
             match seen(is_there).map_err(failed)? {
                 Some(true) => there = there.and_step(step),
@@ -214,13 +218,13 @@ impl Preview<'_> {
     pub(crate) fn there(&self) -> Count {
         let moving = self.moving();
         let tags = self.tags.iter().filter(|one| !moving.contains(&(&one.repository, &one.tag)));
-        Count { tags: tags.count(), ..self.there }
+        Count { tags: self.there.tags + tags.count(), ..self.there }
     }
 
     /// What there is to do.
     pub(crate) fn to_do(&self) -> Count {
         let content = self.lacking.iter().fold(Count::default(), |sum, step| sum.and_step(step));
-        Count { tags: self.moving().len(), ..content }
+        Count { tags: content.tags + self.moving().len(), ..content }
     }
 
     /// Tags that are moved, each once: by the publication that comes first, and by this one.
@@ -283,8 +287,11 @@ async fn is_there(step: &Step, target: Target<'_>) -> Result<bool, Error> {
             let size = target.store.blob_size(repository, &blob.digest).await?;
             Ok(size == Some(blob.size))
         }
-        Step::Document { repository, document } => has_document(target.store, repository, document).await,
-        Step::Tag { .. } => Ok(false),
+        Step::Document { repository, document } => is_attached(target.store, repository, document).await,
+        // One that is elsewhere stays there.
+        Step::Tag { repository, tag, .. } => {
+            Ok(digest_at(target.store, repository, tag.clone()).await?.is_some())
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A release as an ordered list of steps, each of which can be printed before any is carried out.
 //!
 //! Phases, in this order: blobs into the first repository that needs them; the same blobs mounted into the others;
-//! manifests; indexes; tags. Steps of one phase do not depend on each other, and every phase only on those before.
+//! manifests; indexes; what is about copies; tags. Steps of one phase do not depend on each other, but what is about
+//! copies goes in its order, and every phase depends only on those before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -192,6 +193,8 @@ pub(crate) struct Publication {
     pub(super) manifests: Vec<Step>,
     /// Indexes.
     pub(super) indexes: Vec<Step>,
+    /// What is about copies, one after the other, and the tags by which cosign finds it.
+    pub(super) about: Vec<Step>,
     /// Tags.
     pub(super) tags: Vec<Step>,
 }
@@ -259,14 +262,18 @@ impl Publication {
             .collect();
         let images = || all.iter().flat_map(|one| &one.release.images);
         let platforms: BTreeSet<&Platform> = images().flat_map(|image| image.platforms.keys()).collect();
-        let sum = |part: fn(&Self) -> &Vec<Step>| all.iter().map(|one| part(one).len()).sum();
+        let sum = |part: fn(&Self) -> &Vec<Step>| all.iter().map(|one| part(one).len()).sum::<usize>();
+        let about = |is_index: bool| {
+            let is_such = |step: &&Step| matches!(step, Step::Document { document, .. } if document.is_index() == is_index);
+            all.iter().flat_map(|one| &one.about).filter(is_such).count()
+        };
         Totals {
             images: images().count(),
             platforms: platforms.len(),
             blobs: blobs.len(),
             bytes: blobs.values().sum(),
-            manifests: sum(|one| &one.manifests),
-            indexes: sum(|one| &one.indexes),
+            manifests: sum(|one| &one.manifests) + about(false),
+            indexes: sum(|one| &one.indexes) + about(true),
             tags: sum(|one| &one.tags),
         }
     }
@@ -277,9 +284,14 @@ impl Publication {
         self.blobs.iter().map(size).sum()
     }
 
-    /// Every step in its order, for `--dry-run`.
+    /// Everything that is brought before a tag of an image moves, in its order.
+    pub(super) fn content(&self) -> impl Iterator<Item = &Step> {
+        [&self.blobs, &self.mounts, &self.manifests, &self.indexes, &self.about].into_iter().flatten()
+    }
+
+    /// All that is at the target where it is published. Tags of what is about copies are not: others may have them.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
-        [&self.blobs, &self.mounts, &self.manifests, &self.indexes, &self.tags].into_iter().flatten()
+        self.content().filter(|step| !matches!(step, Step::Tag { .. })).chain(&self.tags)
     }
 
     fn ordered(
@@ -297,6 +309,7 @@ impl Publication {
             mounts: Vec::new(),
             manifests: Vec::new(),
             indexes: Vec::new(),
+            about: Vec::new(),
             tags: Vec::new(),
         };
         let mut seen: BTreeSet<(Repository, Digest)> = BTreeSet::new();
@@ -319,6 +332,19 @@ impl Publication {
                 if seen.insert((repository.clone(), document.digest().clone())) {
                     let phase = if document.is_index() { &mut all.indexes } else { &mut all.manifests };
                     phase.push(Step::Document { repository: repository.clone(), document: document.clone() });
+                }
+            }
+            for document in content.about {
+                if seen.insert((repository.clone(), document.digest().clone())) {
+                    let (repository, document) = (repository.clone(), document.clone());
+                    all.about.push(Step::Document { repository, document });
+                }
+            }
+            for (tag, document) in content.about_tags {
+                let (repository, tag) = (repository.clone(), tag.clone());
+                let step = Step::Tag { repository, tag, document: document.clone() };
+                if !all.about.contains(&step) {
+                    all.about.push(step);
                 }
             }
             for (tag, digest) in &image.tags {
