@@ -2,8 +2,8 @@
 //!
 //! The rule that most others follow from: a public tag moves only as the one open journal of its home says, from the
 //! place named there to the new one, or back. Where a registry passes over conditions, a change that was under way for
-//! longer than the others wait, or that comes from a publisher that was silent for longer than its lease, may break
-//! that: it is counted, and is the only exception.
+//! longer than the others wait, or that comes from a publisher that was silent for longer than its lease, and a tag that
+//! one moves who is gone meanwhile, may break that: it is counted, and is the only exception.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) type Known = BTreeMap<Digest, Content>;
 pub(super) struct Writer {
     pub(super) name: String,
     /// More time passed than the others wait: since he read the list that he writes, or since he sent the request for a
-    /// tag, or said that he is alive.
+    /// tag, or said that he is alive. Or he is gone, and the others do not wait at all.
     pub(super) is_late: bool,
 }
 
@@ -54,9 +54,10 @@ impl Writer {
         Self { name: name.to_owned(), is_late: read >= WAITED }
     }
 
-    /// Who moves a tag by a request that was under way for so long, and was not heard of for so long.
-    pub(super) fn of_tag(name: &str, under_way: Duration, silent: Duration) -> Self {
-        Self { name: name.to_owned(), is_late: under_way >= WAITED || silent + SKEW >= LEASE }
+    /// Who moves a tag by a request that was under way for so long, and was not heard of for so long, or is gone.
+    pub(super) fn of_tag(name: &str, under_way: Duration, silent: Duration, is_gone: bool) -> Self {
+        let is_late = is_gone || under_way >= WAITED || silent + SKEW >= LEASE;
+        Self { name: name.to_owned(), is_late }
     }
 }
 

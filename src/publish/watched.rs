@@ -352,11 +352,11 @@ impl Process {
         }
     }
 
-    fn writer(&self, sent: Instant, change: &Change) -> Writer {
+    fn writer(&self, sent: Instant, change: &Change, is_gone: bool) -> Writer {
         let since = |at: &Mutex<Instant>| at.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         match change.is_of_list() {
             true => Writer::of_list(&self.name, since(&self.read)),
-            false => Writer::of_tag(&self.name, sent.elapsed(), since(&self.wrote)),
+            false => Writer::of_tag(&self.name, sent.elapsed(), since(&self.wrote), is_gone),
         }
     }
 }
@@ -447,7 +447,8 @@ impl Seen {
             } else if let Some(kind) = world.refusal(&change) {
                 Err(Error::new(kind, "the registry answered 400"))
             } else {
-                act(&world, &process.writer(sent, &change))
+                let is_gone = world.is_gone(&process.name);
+                act(&world, &process.writer(sent, &change, is_gone))
             };
             let is_lost = loses == Some(true);
             world.note(|| {
@@ -679,3 +680,5 @@ impl Upload for SeenUpload {
         seen.call(move || format!("sends {}", digest.short()), Change::Content, act).await
     }
 }
+
+mod tests;
