@@ -1,9 +1,12 @@
 //! What builds and runs containers: one file an engine, behind one trait.
 
+mod building;
 pub(crate) mod docker;
 mod emulation;
+mod failure;
 pub(crate) mod host;
 mod lines;
+mod login;
 mod order;
 mod private;
 pub(crate) mod process;

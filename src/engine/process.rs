@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long what a process has started may hold its output open once it has ended itself.
 const STRAGGLERS: Duration = Duration::from_secs(1);
 
+/// How much is read of what a program says that nobody hears.
+const LAST_WORDS: usize = 4 << 10;
+
 /// Which of its two outputs a process has written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -263,6 +266,38 @@ impl Program {
 
     fn failure(&self, doing: &str, error: &std::io::Error) -> Diagnostic {
         Diagnostic::surroundings(format!("{doing} `{}`", self.path.display())).because(error)
+    }
+}
+
+/// A program that runs even where nobody waits any more for what comes before it.
+pub(super) struct AtLast(Option<Program>);
+
+impl AtLast {
+    /// One to run at last.
+    pub(super) fn new(program: Program) -> Self {
+        Self(Some(program))
+    }
+
+    /// Run it now, and wait for it.
+    pub(super) async fn now(mut self, limit: usize) -> Result<(), Diagnostic> {
+        match self.0.take() {
+            Some(program) => program.capture(limit).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// It is not needed.
+    pub(super) fn never(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AtLast {
+    fn drop(&mut self) {
+        // Without a runtime there is nothing to wait with; the next sweep removes what is left.
+        if let (Some(program), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(program.capture(LAST_WORDS));
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{ANSWER_BYTES, CALL, Docker, RUN_LABEL};
 use crate::diag::Diagnostic;
 use crate::engine::lines::plain;
-use crate::engine::process::{Output, Program};
-use crate::engine::{ContainerOrder, Finished, RunId, StoreAddress};
+use crate::engine::process::{AtLast, Output};
+use crate::engine::{ContainerOrder, Finished, RunId, StoreAddress, login};
 
 /// How much of each output of a command is kept.
 const OUTPUT_BYTES: usize = 1 << 20;
@@ -34,7 +34,7 @@ pub(super) async fn run(docker: &Docker, order: &ContainerOrder) -> Result<Finis
     if output.ended.code == Some(NOT_RUN) && complaint.starts_with("docker: ") || is_missing_image(&output) {
         return Err(docker.refused(format!("run a container of {}", order.store.at(&order.image)), &output));
     }
-    let redactor = super::redactor(&order.store, []);
+    let redactor = login::redactor(&order.store, []);
     let text = |bytes: &[u8]| redactor.text(&plain(&String::from_utf8_lossy(bytes)));
     Ok(Finished {
         code: output.ended.code,
@@ -49,8 +49,8 @@ async fn attempt(docker: &Docker, order: &ContainerOrder) -> Result<Output, Diag
     let name = format!("polyarch-{}-{number}", order.run);
     let config = docker.config(None).await?;
     let client = &docker.client().await?.path;
-    let mut removal =
-        Removal(Some(docker.program(client, &config, CALL).arguments(["rm", "--force", "--volumes", &name])));
+    let removal =
+        AtLast::new(docker.program(client, &config, CALL).arguments(["rm", "--force", "--volumes", &name]));
     let (program, arguments) = order.command.split_first().ok_or_else(|| {
         Diagnostic::request(format!("run nothing in a container of {}", order.store.at(&order.image)))
     })?;
@@ -67,8 +67,9 @@ async fn attempt(docker: &Docker, order: &ContainerOrder) -> Result<Output, Diag
         .capture(OUTPUT_BYTES)
         .await?;
     // One that ended by itself has removed itself.
-    if let (None, Some(removal)) = (output.ended.code, removal.0.take()) {
-        removal.capture(ANSWER_BYTES).await?;
+    match output.ended.code {
+        None => removal.now(ANSWER_BYTES).await?,
+        Some(_) => removal.never(),
     }
     Ok(output)
 }
@@ -77,18 +78,6 @@ fn is_missing_image(output: &Output) -> bool {
     let complaint = output.complaint();
     output.ended.code == Some(NOT_RUN)
         && (complaint.contains("No such image") || complaint.contains("Unable to find image"))
-}
-
-/// Removes a container whose end nobody waits for.
-struct Removal(Option<Program>);
-
-impl Drop for Removal {
-    fn drop(&mut self) {
-        // Without a runtime there is nothing to wait with; the next sweep removes it.
-        if let (Some(program), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(program.capture(ANSWER_BYTES));
-        }
-    }
 }
 
 /// Remove the containers of a run and the names of images that it gave; without a run, of every run that is over.

@@ -25,14 +25,13 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine as _;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::process::{Output, Program};
 use super::ssh::Ssh;
 use super::{
-    BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, Redactor,
-    RunId, StoreAddress, private_folder,
+    BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, RunId,
+    StoreAddress, login, private_folder,
 };
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
@@ -198,7 +197,7 @@ impl Docker {
     /// A configuration folder, with the password of a store where one is needed.
     async fn config(&self, store: Option<&StoreAddress>) -> Result<PathBuf, Diagnostic> {
         let address = store.map(|store| store.registry.clone()).unwrap_or_default();
-        let text = config_text(store);
+        let text = login::text(store);
         let mut logins = self.logins.lock().await;
         if let Some(login) = logins.get(&address).filter(|login| login.text == text) {
             return Ok(login.folder.clone());
@@ -235,29 +234,6 @@ impl Docker {
         }
         Ok(())
     }
-}
-
-fn config_text(store: Option<&StoreAddress>) -> String {
-    let auths: serde_json::Map<_, _> = store
-        .map(|store| {
-            let login = base64::engine::general_purpose::STANDARD.encode(pair(store));
-            (store.registry.clone(), serde_json::json!({ "auth": login }))
-        })
-        .into_iter()
-        .collect();
-    serde_json::json!({ "auths": auths }).to_string()
-}
-
-/// User and password as HTTP's basic authentication has them.
-fn pair(store: &StoreAddress) -> String {
-    format!("{}:{}", store.user, store.password.expose())
-}
-
-/// Hides the password of a store, in both forms that a client may show.
-fn redactor(store: &StoreAddress, secrets: impl IntoIterator<Item = Vec<u8>>) -> Redactor {
-    let login = base64::engine::general_purpose::STANDARD.encode(pair(store));
-    let own = [store.password.expose().as_bytes().to_vec(), login.into_bytes()];
-    Redactor::new(own.into_iter().chain(secrets))
 }
 
 #[async_trait]

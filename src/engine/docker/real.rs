@@ -3,6 +3,7 @@
 //!
 //! The store is Debian's docker-registry with a password, the root file system is busybox.
 
+use base64::Engine as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::Ordering;

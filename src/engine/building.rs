@@ -1,0 +1,226 @@
+//! What every build has: its files, arguments and log, whichever engine carries it out.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::failure::surroundings;
+use super::process::{Ended, Program};
+use super::{BuildFailure, BuildOrder, Progress, Redactor};
+use crate::diag::{Diagnostic, Kind};
+use crate::oci::Platform;
+
+/// How much of a build's output its log file keeps.
+const LOG_BYTES: usize = 256 << 20;
+
+/// How much of a file is read to know a secret's value; BuildKit mounts no larger one.
+const SECRET_BYTES: u64 = 500 << 10;
+
+/// Variables that mean something to the client or to what runs it: arguments of these names go by the command line.
+const CLIENT_VARIABLES: &[&str] = &[
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "DOCKER_",
+    "BUILDKIT_",
+    "BUILDX_",
+    "BUILDAH_",
+    "CONTAINERS_",
+    "STORAGE_",
+    "REGISTRY_AUTH_FILE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "FTP_PROXY",
+    "LD_",
+    "GO",
+    "SSH_",
+    "SSL_",
+    "OTEL_",
+    "COMPOSE_",
+    "XDG_",
+    "SOURCE_DATE_EPOCH",
+];
+
+/// The files that a build is given beside its context.
+pub(super) struct Files {
+    /// The Dockerfile; the ignore file that counts stands beside it, as `Dockerfile.dockerignore`.
+    pub(super) dockerfile: PathBuf,
+    /// The values of the secrets, so that they can be hidden.
+    pub(super) secrets: Vec<Vec<u8>>,
+}
+
+impl Files {
+    /// Write them into the folder of the build; those of a try before are replaced.
+    ///
+    /// # Errors
+    /// Where they cannot be written, or a secret cannot be read.
+    pub(super) fn write(order: &BuildOrder) -> Result<Self, Diagnostic> {
+        let dockerfile = order.scratch.join("Dockerfile");
+        write_new(&dockerfile, order.dockerfile.as_bytes())?;
+        let ignore = order.scratch.join("Dockerfile.dockerignore");
+        match &order.ignore {
+            Some(text) => write_new(&ignore, text.as_bytes())?,
+            None => drop(std::fs::remove_file(&ignore)),
+        }
+        let secrets =
+            order.secrets.iter().map(|secret| read_secret(&secret.file)).collect::<Result<_, _>>()?;
+        Ok(Self { dockerfile, secrets })
+    }
+}
+
+/// Run a build, write its log, and tell the steps that its lines begin.
+///
+/// # Errors
+/// Where it cannot be started, or its log cannot be written.
+pub(super) async fn follow(
+    program: Program,
+    order: &BuildOrder,
+    redactor: &Redactor,
+    mut step_of: impl FnMut(&str) -> Option<String> + Send,
+    progress: &Progress<'_>,
+) -> Result<Ended, BuildFailure> {
+    let mut file = File::options().create(true).append(true).open(&order.log).map_err(|error| {
+        surroundings(Diagnostic::surroundings(format!("open the log {}", order.log.display())).because(error))
+    })?;
+    let mut room = LOG_BYTES;
+    let hear = |_, line: &str| {
+        if room > line.len() {
+            room -= line.len() + 1;
+            // A full disk must not end a build that may succeed: its message still has the last lines.
+            let _ = writeln!(file, "{line}");
+        }
+        if let Some(step) = step_of(line) {
+            progress(step);
+        }
+    };
+    program.lines(redactor, hear).await.map_err(surroundings)
+}
+
+/// A line of our own in the log.
+pub(super) fn note(order: &BuildOrder, redactor: &Redactor, line: &str) {
+    let line = redactor.text(&format!("polyarch: {line}\n"));
+    let file = File::options().append(true).open(&order.log);
+    let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+}
+
+/// See that an engine has built for the platform that it was asked for.
+///
+/// # Errors
+/// Where it has not.
+pub(super) fn check_platform(order: &BuildOrder, engine: &str, found: &Platform) -> Result<(), BuildFailure> {
+    let asked = &order.platform;
+    if is_meant(asked, found) {
+        return Ok(());
+    }
+    let problem = Diagnostic::new(Kind::Failed, format!("{engine} returned {found} for {asked}"))
+        .because(format!("building {}", order.title))
+        .hint(format!("see that every base in the Dockerfile has an image for {asked}"));
+    Err(BuildFailure::Step { problem })
+}
+
+/// Whether what was found is what was asked for.
+pub(super) fn is_meant(asked: &Platform, found: &Platform) -> bool {
+    // Many images do not say their variant; where both do, it counts.
+    let variants = asked.variant().zip(found.variant()).is_none_or(|(asked, found)| asked == found);
+    (asked.os(), asked.architecture()) == (found.os(), found.architecture()) && variants
+}
+
+/// The build arguments, and those that tell a Dockerfile about the machine that builds it: always the platform
+/// of the job, so that one key means the same on every builder.
+pub(super) fn arguments(order: &BuildOrder) -> impl Iterator<Item = (String, String)> {
+    let platform = &order.platform;
+    let own = [
+        ("BUILDPLATFORM", platform.to_string()),
+        ("BUILDOS", platform.os().to_owned()),
+        ("BUILDARCH", platform.architecture().to_owned()),
+        ("BUILDVARIANT", platform.variant().unwrap_or_default().to_owned()),
+    ];
+    let mut all: std::collections::BTreeMap<_, _> =
+        own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    all.extend(order.args.clone());
+    all.into_iter()
+}
+
+/// Whether a variable of that name means something to a client.
+pub(super) fn is_clients(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    CLIENT_VARIABLES.iter().any(|own| match own.ends_with('_') || *own == "GO" {
+        true => name.starts_with(own),
+        false => name == *own,
+    })
+}
+
+/// A field of a comma-separated value, quoted where it must be.
+pub(super) fn csv_field(key: &str, value: &Path) -> OsString {
+    let mut field = OsString::from(key);
+    field.push(value);
+    match field.to_str() {
+        Some(text) if text.contains([',', '"']) => format!("\"{}\"", text.replace('"', "\"\"")).into(),
+        _ => field,
+    }
+}
+
+fn write_new(file: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
+    std::fs::write(file, bytes).map_err(|error| {
+        Diagnostic::surroundings(format!("write {}", file.display()))
+            .because(error)
+            .hint("free some disk space, or point TMPDIR at a folder that can be written")
+    })
+}
+
+fn read_secret(file: &Path) -> Result<Vec<u8>, Diagnostic> {
+    use std::io::Read;
+    let mut value = Vec::new();
+    File::open(file)
+        .and_then(|open| open.take(SECRET_BYTES).read_to_end(&mut value))
+        .map_err(|error| Diagnostic::request(format!("read the secret {}", file.display())).because(error))?;
+    Ok(value)
+}
+
+/// What an engine says of an image, as far as it matters here: `os`, `architecture` and `variant`, in either case.
+#[derive(Deserialize)]
+pub(super) struct BuiltImage {
+    #[serde(default, alias = "Os")]
+    os: String,
+    #[serde(default, alias = "Architecture")]
+    architecture: String,
+    #[serde(default, alias = "Variant")]
+    variant: Option<String>,
+}
+
+impl BuiltImage {
+    /// Its platform.
+    pub(super) fn platform(&self) -> Platform {
+        Platform::from_fields(
+            &self.os,
+            &self.architecture,
+            self.variant.as_deref().filter(|text| !text.is_empty()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_the_client_would_take_for_itself_do_not_reach_its_environment() {
+        for name in ["PATH", "DOCKER_HOST", "http_proxy", "HTTPS_PROXY", "LD_PRELOAD", "GODEBUG"] {
+            assert!(is_clients(name), "{name}");
+        }
+        for name in ["REGISTRY", "PYTHON_VERSION", "OWNER", "BUILDPLATFORM"] {
+            assert!(!is_clients(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_with_a_comma_stays_one_field() {
+        assert_eq!(csv_field("src=", Path::new("/a/b")), "src=/a/b");
+        assert_eq!(csv_field("src=", Path::new("/a,\"b")), "\"src=/a,\"\"b\"");
+    }
+}

@@ -1,0 +1,151 @@
+//! Whether another try of a build that failed may pass, by what an engine says; the same for every engine.
+
+use crate::diag::{Diagnostic, Kind};
+
+use super::process::Ended;
+use super::{BuildFailure, BuildOrder};
+
+/// What an engine says, in whole words, where a network or a server failed; in lower case.
+const PASSING: &[&str] = &[
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "broken pipe",
+    "i/o timeout",
+    "tls handshake timeout",
+    "no route to host",
+    "network is unreachable",
+    "temporary failure in name resolution",
+    "could not resolve host",
+    "no such host",
+    "unexpected eof",
+    "error reading from server: eof",
+    "transport is closing",
+    // BuildKit shares one look-up between builds that run side by side, and it ends with the session that began it.
+    "no active sessions",
+    "code = unavailable",
+    "too many requests",
+    "toomanyrequests",
+    "status code 429",
+    "status: 429",
+    "500 internal server error",
+    "502 bad gateway",
+    "503 service unavailable",
+    "504 gateway timeout",
+    "504 gateway time-out",
+    "bad gateway",
+    "service unavailable",
+    "cannot connect to the docker daemon",
+    "error during connect",
+    "status code 500",
+    "status code 502",
+    "status code 503",
+    "status code 504",
+];
+
+/// The failure whose problem is known, by the words of the engine that it came with. Where those say that the
+/// surroundings failed, it is of that kind, however often it is tried.
+pub(super) fn by_words(problem: Diagnostic, words: &str, disk: DiskHints) -> BuildFailure {
+    if is_full_disk(words) {
+        return full_disk(problem, disk);
+    }
+    let words = words.to_ascii_lowercase();
+    match PASSING.iter().any(|passing| has_words(&words, passing)) {
+        true => BuildFailure::Passing { problem: Diagnostic { kind: Kind::Surroundings, ..problem } },
+        false => BuildFailure::Step { problem },
+    }
+}
+
+/// Whether a text has these words, and not as parts of others.
+fn has_words(text: &str, words: &str) -> bool {
+    let apart = |next: Option<char>| next.is_none_or(|next| !next.is_alphanumeric());
+    text.match_indices(words).any(|(at, found)| {
+        apart(text[..at].chars().next_back()) && apart(text[at + found.len()..].chars().next())
+    })
+}
+
+pub(super) fn is_full_disk(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("no space left on device")
+}
+
+/// What to do where the disk of an engine is full.
+pub(super) type DiskHints = &'static [&'static str];
+
+/// The disk of the engine is full.
+pub(super) fn full_disk(problem: Diagnostic, hints: DiskHints) -> BuildFailure {
+    let problem = Diagnostic { kind: Kind::Surroundings, ..problem };
+    BuildFailure::Step { problem: hints.iter().fold(problem, |problem, hint| problem.hint(*hint)) }
+}
+
+/// The surroundings of a build failed before it could begin.
+pub(super) fn surroundings(problem: Diagnostic) -> BuildFailure {
+    match problem.kind {
+        Kind::Surroundings => BuildFailure::Passing { problem },
+        _ => BuildFailure::Step { problem },
+    }
+}
+
+/// The time of an order is over.
+pub(super) fn too_long(order: &BuildOrder) -> BuildFailure {
+    let seconds = order.time_limit.as_secs();
+    let problem =
+        Diagnostic::new(Kind::Failed, format!("build {}: it took longer than {seconds} s", order.title));
+    BuildFailure::Step { problem: problem.hint(see(order)) }
+}
+
+/// The engine's machine runs no programs of that platform.
+pub(super) fn not_emulated(order: &BuildOrder, problem: Diagnostic) -> BuildFailure {
+    let hint = format!(
+        "the engine's machine does not run programs of {}; let it emulate them: sudo apt-get install qemu-user-static",
+        order.platform
+    );
+    let problem = Diagnostic { kind: Kind::Surroundings, ..problem }
+        .hint(hint)
+        .hint("then look again: polyarch doctor");
+    BuildFailure::Step { problem }
+}
+
+/// Where the whole output is.
+pub(super) fn see(order: &BuildOrder) -> String {
+    format!("see the whole output: less {}", order.log.display())
+}
+
+/// What is known of an end of which no step tells.
+pub(super) fn what(ended: Ended, last_words: &[&str]) -> String {
+    last_words.first().map_or_else(|| ended.to_string(), |line| (*line).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(failure: BuildFailure) -> (&'static str, Kind) {
+        match failure {
+            BuildFailure::Step { problem } => ("step", problem.kind),
+            BuildFailure::Passing { problem } => ("passing", problem.kind),
+        }
+    }
+
+    #[test]
+    fn f_g3_f_g6_f_g20_what_may_pass_is_tried_again_and_a_full_disk_is_not() {
+        let passing = ("passing", Kind::Surroundings);
+        let table = [
+            ("process \"x\" did not complete successfully: exit code: 1", ("step", Kind::Failed)),
+            ("write /a: no space left on device, connection reset", ("step", Kind::Surroundings)),
+            ("failed to do request: dial tcp 127.0.0.1:1: connect: connection refused", passing),
+            ("unexpected status code 503 Service Unavailable", passing),
+            ("received unexpected HTTP status: 502 Bad Gateway", passing),
+            ("unexpected status code https://r.io/v2/a/manifests/1: 429 Too Many Requests", passing),
+            ("toomanyrequests: You have reached your pull rate limit", passing),
+            ("failed to compute cache key: \"/nothing\" not found: not found", ("step", Kind::Failed)),
+            ("rpc error: code = Unavailable desc = error reading from server: EOF", passing),
+            ("httpReadSeeker: failed open: no active sessions", passing),
+            ("\"/no-such-hosts\": not found", ("step", Kind::Failed)),
+            ("\"/no such hosts\": not found", ("step", Kind::Failed)),
+            ("layer of 429 bytes is broken", ("step", Kind::Failed)),
+        ];
+        for (words, expected) in table {
+            assert_eq!(class(by_words(Diagnostic::new(Kind::Failed, "x"), words, &[])), expected, "{words}");
+        }
+    }
+}
