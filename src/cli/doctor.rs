@@ -158,17 +158,17 @@ async fn builders(
 /// What a builder is and can do.
 fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
     let facts = &builder.facts;
-    let store = match facts.image_store {
-        ImageStore::Classic => "classic image store",
-        ImageStore::Containerd => "containerd image store",
+    let buildx = match (&facts.buildx, facts.image_store) {
+        (Some(version), _) => format!(", buildx {version}"),
+        (None, ImageStore::Containers { .. }) => String::new(),
+        (None, _) => ", no buildx".to_owned(),
     };
-    let buildx =
-        facts.buildx.as_ref().map_or_else(|| "no buildx".to_owned(), |version| format!("buildx {version}"));
     found.well(format!(
-        "{}: {}, {}, {store}, {buildx}, {}, {}",
+        "{}: {}, {}, {}{buildx}, {}, {}",
         builder.name,
         builder.engine.name(),
         facts.version,
+        facts.image_store,
         count(facts.processors, "processor"),
         count(builder.slots, "slot"),
     ));

@@ -50,6 +50,22 @@ impl Environment {
         passed.collect()
     }
 
+    /// What Podman and Buildah are given: as [`Self::passed_on`], and how the person has set up storage and isolation.
+    pub(super) fn of_containers(&self) -> BTreeMap<OsString, OsString> {
+        const NAMES: &[&str] = &[
+            "BUILDAH_ISOLATION",
+            "CONTAINERS_CONF",
+            "CONTAINERS_STORAGE_CONF",
+            "STORAGE_DRIVER",
+            "STORAGE_OPTS",
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+            "_BUILDAH_STARTED_IN_USERNS",
+        ];
+        let own = NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?)));
+        self.passed_on().into_iter().chain(own).collect()
+    }
+
     /// The whole environment, for tests that a person runs on this machine.
     pub(super) fn whole(&self) -> BTreeMap<OsString, OsString> {
         self.variables.clone()

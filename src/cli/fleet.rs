@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use crate::config::{BuilderSetting, EngineAddress, Written};
 use crate::diag::{Diagnostic, Problems, Result, did_you_mean};
 use crate::engine::docker::{Docker, DockerEnvironment, context as contexts};
+use crate::engine::podman::{Podman, PodmanEnvironment, Tool};
 use crate::engine::ssh::{Ssh, SshEnvironment};
 use crate::engine::{Engine, EngineFacts, RunId, StoreAddress};
 use crate::oci::Platform;
@@ -217,6 +218,8 @@ impl Site<'_> {
                 let store = brought(&line, store).await?;
                 Ok((Arc::new(Docker::over_ssh(self.environment(None, None), Arc::new(line), &socket)), store))
             }
+            EngineAddress::Podman => Ok((self.podman(Tool::Podman), store.clone())),
+            EngineAddress::Buildah => Ok((self.podman(Tool::Buildah), store.clone())),
             other => Err(Diagnostic::surroundings(format!("{other} is no builder yet"))
                 .hint("name a Docker Engine: engine = \"docker\", or \"ssh://build@arm-1.example\"")),
         }
@@ -248,6 +251,19 @@ impl Site<'_> {
         let endpoint = contexts::find(&folder, name)?;
         *certificates = endpoint.certificates;
         address_of(&format!("context {name}"), &endpoint.host)
+    }
+
+    /// The engine without a daemon that is worked with by a program.
+    fn podman(&self, tool: Tool) -> Arc<dyn Engine> {
+        let environment = &self.context.environment;
+        Arc::new(Podman::new(
+            tool,
+            PodmanEnvironment {
+                search_path: environment.search_path(),
+                variables: environment.of_containers(),
+                scratch: self.ground.scratch.join(format!("builder-{}", self.number)),
+            },
+        ))
     }
 
     fn environment(&self, host: Option<String>, certificates: Option<PathBuf>) -> DockerEnvironment {

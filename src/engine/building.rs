@@ -165,7 +165,11 @@ pub(super) fn csv_field(key: &str, value: &Path) -> OsString {
     }
 }
 
-fn write_new(file: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
+/// Write a file of a build; one of a try before is replaced.
+///
+/// # Errors
+/// Where it cannot be written.
+pub(super) fn write_new(file: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     std::fs::write(file, bytes).map_err(|error| {
         Diagnostic::surroundings(format!("write {}", file.display()))
             .because(error)
@@ -201,6 +205,35 @@ impl BuiltImage {
             &self.architecture,
             self.variant.as_deref().filter(|text| !text.is_empty()),
         )
+    }
+}
+
+/// An order of nothing in particular.
+#[cfg(test)]
+pub(super) fn order_for_tests() -> BuildOrder {
+    let folder = PathBuf::from("/nowhere");
+    BuildOrder {
+        title: "a@linux/amd64".to_owned(),
+        platform: Platform::from_fields("linux", "amd64", None),
+        context: folder.clone(),
+        dockerfile: String::new(),
+        ignore: None,
+        target: None,
+        args: std::collections::BTreeMap::new(),
+        labels: std::collections::BTreeMap::new(),
+        secrets: Vec::new(),
+        ssh: Vec::new(),
+        no_cache: false,
+        store: super::StoreAddress {
+            registry: "127.0.0.1:1".to_owned(),
+            repository: "scopes/trusted".parse().expect("a repository"),
+            user: String::new(),
+            password: crate::oci::Secret::new(String::new()),
+        },
+        tag: "build".parse().expect("a tag"),
+        log: folder.clone(),
+        scratch: folder,
+        time_limit: std::time::Duration::from_secs(1),
     }
 }
 

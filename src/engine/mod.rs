@@ -8,6 +8,7 @@ pub(crate) mod host;
 mod lines;
 mod login;
 mod order;
+pub(crate) mod podman;
 mod private;
 pub(crate) mod process;
 mod redact;

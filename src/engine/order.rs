@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::podman::dialect;
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform, Repository, Tag};
 
@@ -75,13 +76,25 @@ impl fmt::Display for RunId {
     }
 }
 
-/// How an engine keeps images.
+/// How an engine keeps images, and with that what reads Dockerfiles for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ImageStore {
     /// Docker's own graph drivers: the layers of a pull lose their compressed form.
     Classic,
     /// containerd's content store: layers are kept as they came.
     Containerd,
+    /// The storage of Podman and Buildah: Dockerfiles are read by Buildah of this version, major and minor.
+    Containers { buildah: (u32, u32) },
+}
+
+impl fmt::Display for ImageStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Classic => f.write_str("classic image store"),
+            Self::Containerd => f.write_str("containerd image store"),
+            Self::Containers { buildah: (major, minor) } => write!(f, "builds by Buildah {major}.{minor}"),
+        }
+    }
 }
 
 /// What an engine is and can do.
@@ -108,8 +121,26 @@ pub(crate) struct EngineFacts {
 }
 
 impl EngineFacts {
+    /// Whether it understands a newer form of a Dockerfile, whose `# syntax` line may name a frontend.
+    pub(crate) fn understands(&self, feature: &str, frontend: Option<&str>) -> bool {
+        match self.image_store {
+            ImageStore::Containers { buildah } => dialect::understands(buildah, feature),
+            ImageStore::Classic | ImageStore::Containerd => frontend.is_some() || self.has_new_frontend(),
+        }
+    }
+
+    /// Whether it reads what a frontend reads: by fetching it, or since it has no more than known forms.
+    pub(crate) fn reads_as(&self, frontend: &str) -> bool {
+        self.fetches_frontends() || dialect::knows_frontend(frontend)
+    }
+
+    /// Whether it fetches the frontend that a `# syntax` line names; Buildah has its own and no other.
+    pub(crate) fn fetches_frontends(&self) -> bool {
+        !matches!(self.image_store, ImageStore::Containers { .. })
+    }
+
     /// Whether it understands heredocs, `COPY --link` and other newer forms without a `# syntax` line.
-    pub(crate) fn has_new_frontend(&self) -> bool {
+    fn has_new_frontend(&self) -> bool {
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         self.buildx.is_some() && self.image_store == ImageStore::Containerd
             || major.is_some_and(|major| major >= 23)

@@ -56,38 +56,56 @@ pub(super) fn check(family: &Family, plan: &Plan, builders: &[Builder]) -> Resul
     Problems::check(problems)
 }
 
-/// What a Dockerfile asks for and the frontends of its builders do not have, unless it names a frontend itself.
+/// What a Dockerfile asks for and a builder that may be given it does not understand.
 fn check_frontends(family: &Family, plan: &Plan, builders: &[Builder]) -> Vec<Diagnostic> {
-    let mut lacking = BTreeMap::<(Place, String), String>::new();
+    let mut lacking = BTreeMap::<(Place, String), &Builder>::new();
     for (job, planned) in &plan.jobs {
         let (Decision::Build(_), Some(recipe)) = (&planned.decision, family.recipe(&job.unit)) else {
             continue;
         };
-        let fitting: Vec<_> = builders
-            .iter()
-            .filter(|builder| builder.fit(&job.platform, planned.terms.emulation).is_some())
+        let file = Dockerfile::parse(&recipe.dockerfile, &recipe.text).ok();
+        let frontend = file.and_then(|file| file.syntax());
+        let named = frontend.as_ref().map(|frontend| &*frontend.text);
+        let newer: Vec<_> = recipe
+            .platforms
+            .get(&job.platform)
+            .into_iter()
+            .flat_map(|build| &build.needs.needs_newer)
             .collect();
-        let old = fitting.iter().all(|builder| !builder.facts.has_new_frontend());
-        let Some(first) = fitting.first().filter(|_| old) else { continue };
-        let named =
-            Dockerfile::parse(&recipe.dockerfile, &recipe.text).is_ok_and(|file| file.syntax().is_some());
-        let newer =
-            recipe.platforms.get(&job.platform).into_iter().flat_map(|build| &build.needs.needs_newer);
-        for newer in newer.filter(|_| !named) {
-            let key = (newer.place.clone(), newer.feature.clone());
-            lacking.entry(key).or_insert_with(|| format!("{} {}", first.engine.name(), first.facts.version));
+        let fits = |builder: &&Builder| builder.fit(&job.platform, planned.terms.emulation).is_some();
+        for builder in builders.iter().filter(fits) {
+            for newer in newer.iter().filter(|newer| !builder.facts.understands(&newer.feature, named)) {
+                lacking.entry((newer.place.clone(), newer.feature.clone())).or_insert(builder);
+            }
+            if let Some(unread) = frontend.as_ref().filter(|frontend| !builder.facts.reads_as(&frontend.text))
+            {
+                let feature = format!("what the frontend {} reads", unread.text);
+                lacking.entry((unread.place.clone(), feature)).or_insert(builder);
+            }
         }
     }
-    let told = lacking.into_iter().map(|((place, feature), engine)| {
-        let file = place.file.display().to_string();
-        Diagnostic::surroundings(format!("{engine} does not understand {feature}"))
-            .at(place)
+    lacking.into_iter().map(|((place, feature), builder)| not_understood(place, &feature, builder)).collect()
+}
+
+fn not_understood(place: Place, feature: &str, builder: &Builder) -> Diagnostic {
+    let file = place.file.display().to_string();
+    let facts = &builder.facts;
+    let problem = Diagnostic::surroundings(format!(
+        "{} {} does not understand {feature}",
+        builder.engine.name(),
+        facts.version
+    ))
+    .at(place);
+    match facts.fetches_frontends() {
+        true => problem
             .hint(format!(
                 "let it fetch a frontend that does: sed -i '1i # syntax=docker/dockerfile:1' {file}"
             ))
-            .hint("or update Docker Engine to 23 or newer; see what is there: polyarch doctor")
-    });
-    told.collect()
+            .hint("or update Docker Engine to 23 or newer; see what is there: polyarch doctor"),
+        false => problem
+            .hint("let a Docker Engine build it: polyarch build --builder docker")
+            .hint("or write it in an older form; heredocs want Buildah 1.33 or newer"),
+    }
 }
 
 /// F-G15: every job that has something to do must have a builder, before anything is built.

@@ -248,11 +248,12 @@ impl Work<'_> {
         let platform = BuildPlatform::from(&self.job.platform);
         let request =
             Request { target: self.recipe.target.as_deref(), args: &self.recipe.args, platform: &platform };
+        let fetched = self.builder.facts.fetches_frontends();
         let frontend = match self.session.facts.frontends.get(&self.recipe.unit) {
-            Some(frontend) => {
+            Some(frontend) if fetched => {
                 self.bases.frontend(frontend, &self.builder.facts.native, &self.builder.store).await?
             }
-            None => None,
+            _ => None,
         };
         let pin = |written: &str| pinned.get(written).cloned();
         Ok(dockerfile.with_references(&request, frontend.as_deref(), &pin))

@@ -31,7 +31,7 @@ pub(super) async fn build(
     let call = Call::prepare(docker, order).await.map_err(surroundings)?;
     match facts.image_store {
         ImageStore::Containerd => with_containerd(&call, progress).await,
-        ImageStore::Classic => with_classic(&call, progress).await,
+        _ => with_classic(&call, progress).await,
     }
 }
 

@@ -102,29 +102,7 @@ mod tests {
             variables: BTreeMap::new(),
             scratch: folder.clone(),
         });
-        let order = BuildOrder {
-            title: "a@linux/amd64".to_owned(),
-            platform: "linux/amd64".parse().unwrap(),
-            context: folder.clone(),
-            dockerfile: String::new(),
-            ignore: None,
-            target: None,
-            args: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            secrets: Vec::new(),
-            ssh: Vec::new(),
-            no_cache: false,
-            store: crate::engine::StoreAddress {
-                registry: "127.0.0.1:1".to_owned(),
-                repository: "scopes/trusted".parse().unwrap(),
-                user: String::new(),
-                password: crate::oci::Secret::new(String::new()),
-            },
-            tag: "build".parse().unwrap(),
-            log: folder.clone(),
-            scratch: folder,
-            time_limit: std::time::Duration::from_secs(1),
-        };
+        let order = crate::engine::building::order_for_tests();
         let mut log = BuildLog::default();
         text.lines().for_each(|line| drop(log.line(line)));
         of_build(&docker, &order, &log, Ended { code: Some(1), timed_out: false })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use polyarch::oci::{Layout, Store as _};
 use serde_json::Value;
 
-use crate::program::{Place, skip, variable};
+use crate::program::{Place, program, skip, variable};
 
 /// One real engine.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,10 @@ pub(crate) enum Engine {
     Classic,
     /// Docker with the containerd image store.
     Containerd,
+    /// Podman, with a storage of its own.
+    Podman,
+    /// Buildah, with a storage of its own.
+    Buildah,
 }
 
 impl Engine {
@@ -24,6 +28,8 @@ impl Engine {
         let name = match self {
             Self::Classic => "POLYARCH_TEST_CLASSIC",
             Self::Containerd => "POLYARCH_TEST_CONTAINERD",
+            Self::Podman => return without_daemon(test, place, "podman"),
+            Self::Buildah => return without_daemon(test, place, "buildah"),
         };
         let Some(address) = variable(name) else {
             skip(test, &format!("{name} names no engine"));
@@ -41,6 +47,23 @@ impl Engine {
         }
         true
     }
+}
+
+/// Have a place build by a program without a daemon, in a storage within the place.
+fn without_daemon(test: &str, place: &mut Place, tool: &str) -> bool {
+    if let Err(error) = program(tool).arg("--version").output() {
+        skip(test, &format!("no {tool}: {error}"));
+        return false;
+    }
+    let folder = place.folder().join("storage");
+    std::fs::create_dir_all(&folder).expect("a folder for a storage");
+    let configuration = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
+        folder.display()
+    );
+    std::fs::write(folder.join("storage.conf"), configuration).expect("a configuration of a storage");
+    place.set("CONTAINERS_STORAGE_CONF", folder.join("storage.conf"));
+    true
 }
 
 /// A statically linked busybox of an architecture, as OCI names it; `None`, having said why, where there is none.

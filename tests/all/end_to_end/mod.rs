@@ -2,6 +2,7 @@
 
 mod broken_platform;
 mod downstream;
+mod daemonless;
 pub(crate) mod engines;
 mod exports;
 mod foreign_registry;

@@ -1,0 +1,47 @@
+//! Why a build of Buildah failed, and whether another try may pass.
+
+use super::output::BuildLog;
+use crate::diag::{Diagnostic, Kind};
+use crate::engine::failure::{
+    DiskHints, by_words, full_disk, is_full_disk, not_emulated, see, too_long, what,
+};
+use crate::engine::process::Ended;
+use crate::engine::{BuildFailure, BuildOrder};
+
+/// What to do where the storage's disk is full.
+pub(super) const DISK: DiskHints = &[
+    "the disk of the images is full; see where it is: polyarch doctor",
+    "and free the cache of builds: buildah rmi --prune, or podman image prune",
+];
+
+/// The failure of a build, by what its output says.
+pub(super) fn of_build(order: &BuildOrder, log: &BuildLog, ended: Ended) -> BuildFailure {
+    if ended.timed_out {
+        return too_long(order);
+    }
+    let tail = log.tail();
+    let Some(failed) = log.failure() else {
+        let problem = Diagnostic::new(Kind::Failed, format!("build {}: {}", order.title, what(ended, &[])));
+        let problem = tail.iter().fold(problem, |problem, line| problem.because(line));
+        return by_words(problem.hint(see(order)), &tail.join("\n"), DISK);
+    };
+    let reason = &failed.reason;
+    let problem = match failed.step {
+        Some(step) => Diagnostic::new(Kind::Failed, format!("build {}: step {step} failed", order.title)),
+        None => Diagnostic::new(Kind::Failed, format!("build {}: it could not be carried out", order.title)),
+    };
+    let problem = tail.iter().fold(problem.because(reason), |problem, line| problem.because(line));
+    let problem = problem.hint(see(order));
+    let all = format!("{reason}\n{}", tail.join("\n"));
+    if all.to_ascii_lowercase().contains("exec format error") {
+        return not_emulated(order, problem);
+    }
+    if is_full_disk(&all) {
+        return full_disk(problem, DISK);
+    }
+    let problem = match log.is_killed() || reason.ends_with("exit status 137") {
+        true => problem.hint("killed is mostly a lack of memory; see: sudo dmesg | grep -i 'out of memory'"),
+        false => problem,
+    };
+    by_words(problem, reason, DISK)
+}

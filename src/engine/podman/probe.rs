@@ -1,0 +1,285 @@
+//! What Podman or Buildah is and can do here, and how commands run in containers: found by trying, once.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
+use serde_json::Value;
+
+use super::container::restrictions;
+use super::{ANSWER_BYTES, CALL, Podman, Tool};
+use crate::diag::Diagnostic;
+use crate::engine::process::Output;
+use crate::engine::{EngineFacts, ImageStore, emulation, private_folder};
+
+/// The oldest Buildah that this was tried with; Podman has it in it from 4.3 on.
+const OLDEST: (u32, u32) = (1, 28);
+
+/// Folders of this machine whose programs are borrowed to try a container; those that are not there are left out.
+const BORROWED: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
+
+/// How the commands of a build are kept apart from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    /// By a runtime, in namespaces of their own.
+    Oci,
+    /// By `chroot` alone, which works within containers too.
+    Chroot,
+}
+
+impl Isolation {
+    /// As `--isolation` has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Oci => "oci",
+            Self::Chroot => "chroot",
+        }
+    }
+}
+
+/// How checks run.
+#[derive(Clone, Debug)]
+pub(super) enum Checks {
+    /// By `podman run`, with these limits: Podman's own are more than it may give in some containers.
+    Podman { path: PathBuf, limits: Vec<String> },
+    /// By `buildah run`, behind `unshare --net` where a `chroot` alone would leave the network open.
+    Buildah { path: PathBuf, isolation: Isolation, unshare: Option<PathBuf> },
+    /// Not at all.
+    Impossible(Diagnostic),
+}
+
+/// All that is known of an engine.
+pub(super) struct Known {
+    pub(super) facts: EngineFacts,
+    pub(super) isolation: Isolation,
+    pub(super) checks: Checks,
+}
+
+/// Ask what it is, and try what it can do.
+pub(super) async fn probe(podman: &Podman) -> Result<Known, Diagnostic> {
+    private_folder(&podman.environment.scratch).map_err(|error| {
+        Diagnostic::surroundings(format!("make the folder {}", podman.environment.scratch.display()))
+            .because(error)
+    })?;
+    let mut facts = facts(podman).await?;
+    let isolation = isolation(podman).await?;
+    let checks = checks(podman, isolation).await?;
+    facts.notes.extend(notes(podman.tool, isolation, &checks));
+    let emulated = emulation::of_this_machine();
+    facts.emulated = emulated.platforms.difference(&facts.native).cloned().collect();
+    Ok(Known { facts, isolation, checks })
+}
+
+async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
+    let name = podman.tool.name();
+    let info: &[&str] = match podman.tool {
+        Tool::Podman => &["info", "--format", "json"],
+        Tool::Buildah => &["info"],
+    };
+    let info: Value = serde_json::from_str(&podman.answer(info).await?)
+        .map_err(|error| Diagnostic::surroundings(format!("read what `{name} info` says")).because(error))?;
+    let said = podman.answer(&["--version"]).await?;
+    let version = said.split_whitespace().nth(2).unwrap_or_default().to_owned();
+    let within = info["host"]["buildahVersion"].as_str();
+    let buildah = major_minor(within.unwrap_or(&version)).unwrap_or_default();
+    if buildah < OLDEST {
+        return Err(Diagnostic::surroundings(format!("{name} {version} is too old"))
+            .because(format!("it builds by Buildah {}.{}; 1.28 or newer is needed", buildah.0, buildah.1))
+            .hint("update it: sudo apt-get update && sudo apt-get install buildah podman"));
+    }
+    let root = info["store"]["GraphRoot"].as_str().or_else(|| info["store"]["graphRoot"].as_str());
+    let processors = info["host"]["cpus"].as_u64().and_then(|count| usize::try_from(count).ok());
+    Ok(EngineFacts {
+        version,
+        image_store: ImageStore::Containers { buildah },
+        buildx: None,
+        native: emulation::native("linux", info["host"]["arch"].as_str().unwrap_or("amd64")),
+        emulated: std::collections::BTreeSet::new(),
+        processors: processors.unwrap_or(1).max(1),
+        // One storage is one engine, whichever program works with it.
+        id: root.map(|root| format!("containers-storage:{root}")),
+        root: root.map(PathBuf::from),
+        notes: Vec::new(),
+    })
+}
+
+fn major_minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-', '+']).map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.next().unwrap_or(0)))
+}
+
+/// The first isolation in which a build can run a program of this machine.
+async fn isolation(podman: &Podman) -> Result<Isolation, Diagnostic> {
+    let chosen = podman.environment.variables.get(std::ffi::OsStr::new("BUILDAH_ISOLATION"));
+    let is_chosen = chosen.is_some_and(|name| name == "chroot");
+    let mut refusals = Vec::new();
+    for isolation in [Isolation::Oci, Isolation::Chroot] {
+        if isolation == Isolation::Oci && is_chosen {
+            continue;
+        }
+        let output = build_on_trial(podman, isolation).await?;
+        if output.ended.success() {
+            // The image that was made on trial has no name and nothing in it.
+            podman.ask(&["rmi", &output.text()]).await?;
+            return Ok(isolation);
+        }
+        let complaint = output.complaint();
+        let last = complaint.lines().last().unwrap_or("it says nothing");
+        refusals.push(format!("with --isolation={}: {last}", isolation.name()));
+    }
+    let name = podman.tool.name();
+    let problem =
+        Diagnostic::surroundings(format!("{name} cannot run a program in a build here", name = name));
+    Err(refusals.into_iter().fold(problem, Diagnostic::because).hint(
+        "within a container of a CI service, allow it user namespaces or run it as root with CAP_SYS_ADMIN, as for docker run --privileged",
+    ))
+}
+
+async fn build_on_trial(podman: &Podman, isolation: Isolation) -> Result<Output, Diagnostic> {
+    let folder = podman.environment.scratch.join("trial");
+    let file = folder.join("Dockerfile");
+    private_folder(&folder)
+        .and_then(|()| std::fs::write(&file, "FROM scratch\nRUN [\"/bin/true\"]\n"))
+        .map_err(|error| Diagnostic::surroundings(format!("write {}", file.display())).because(error))?;
+    let login = podman.login(None).await?;
+    let command = if podman.tool == Tool::Podman { "build" } else { "bud" };
+    podman
+        .program(podman.path()?, &login, CALL)
+        .arguments([command, "--quiet", "--no-cache", "--layers=false", "--force-rm", "--isolation"])
+        .arguments([isolation.name()])
+        .arguments(borrowed())
+        .argument("--file")
+        .argument(&file)
+        .argument(&folder)
+        .capture(ANSWER_BYTES)
+        .await
+}
+
+fn borrowed() -> impl Iterator<Item = String> {
+    let there = BORROWED.iter().filter(|folder| Path::new(folder).is_dir());
+    there.map(|folder| format!("--volume={folder}:{folder}:ro"))
+}
+
+/// `podman run` where it works, else `buildah run` with as little network as can be had.
+async fn checks(podman: &Podman, isolation: Isolation) -> Result<Checks, Diagnostic> {
+    if podman.tool == Tool::Podman {
+        let limits = limits();
+        let output = run_on_trial(podman, &limits).await?;
+        if output.ended.success() {
+            return Ok(Checks::Podman { path: podman.path()?, limits });
+        }
+        if podman.find("buildah").is_none() {
+            let problem = Diagnostic::surroundings("`podman run` does not work here, so no check can run")
+                .because(output.complaint())
+                .hint("let buildah run them: sudo apt-get install buildah");
+            return Ok(Checks::Impossible(problem));
+        }
+    }
+    let path = podman.find("buildah").map_or_else(|| podman.path(), Ok)?;
+    let unshare = match isolation {
+        Isolation::Oci => None,
+        Isolation::Chroot => without_network(podman).await?,
+    };
+    Ok(Checks::Buildah { path, isolation, unshare })
+}
+
+async fn run_on_trial(podman: &Podman, limits: &[String]) -> Result<Output, Diagnostic> {
+    let root = podman.environment.scratch.join("trial-root");
+    private_folder(&root)
+        .map_err(|error| Diagnostic::surroundings(format!("make {}", root.display())).because(error))?;
+    let login = podman.login(None).await?;
+    podman
+        .program(podman.path()?, &login, CALL)
+        .arguments(["run", "--rm"])
+        .arguments(restrictions(limits))
+        .arguments(borrowed())
+        .argument("--rootfs")
+        .argument(&root)
+        .argument("/bin/true")
+        .capture(ANSWER_BYTES)
+        .await
+}
+
+/// `unshare`, where it can start a program without a network.
+async fn without_network(podman: &Podman) -> Result<Option<PathBuf>, Diagnostic> {
+    let Some(unshare) = podman.find("unshare") else { return Ok(None) };
+    let login = podman.login(None).await?;
+    let output = podman
+        .program(&unshare, &login, CALL)
+        .arguments(["--net", "--"])
+        .argument(podman.find("buildah").map_or_else(|| podman.path(), Ok)?)
+        .argument("--version")
+        .capture(ANSWER_BYTES)
+        .await?;
+    Ok(output.ended.success().then_some(unshare))
+}
+
+/// The limits of this very process, which nobody may forbid it to pass on.
+fn limits() -> Vec<String> {
+    let of = |name: &str, resource: Resource| {
+        let limit = getrlimit(resource);
+        let number = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
+        format!("{name}={}:{}", number(limit.current), number(limit.maximum))
+    };
+    vec![of("nofile", Resource::Nofile), of("nproc", Resource::Nproc)]
+}
+
+/// What a person should know of the ways that were found.
+fn notes(tool: Tool, isolation: Isolation, checks: &Checks) -> Vec<Diagnostic> {
+    let mut notes = Vec::new();
+    if isolation == Isolation::Chroot {
+        notes.push(Diagnostic::warning(
+            "builds run with --isolation=chroot, since no other works here: they see this machine's processes and network",
+        ));
+    }
+    let how = match checks {
+        Checks::Podman { .. } => "checks run by `podman run`, without a network".to_owned(),
+        Checks::Impossible(problem) => problem.message.clone(),
+        Checks::Buildah { isolation, unshare, .. } => {
+            let why = if tool == Tool::Podman { ", since `podman run` does not work here" } else { "" };
+            let network = match (isolation, unshare) {
+                (Isolation::Chroot, None) => "with this machine's network",
+                _ => "without a network",
+            };
+            format!("checks run by `buildah run --isolation={}`{why}, {network}", isolation.name())
+        }
+    };
+    notes.push(Diagnostic::warning(how));
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        let table = [("1.28.2", Some((1, 28))), ("1.9-dev", Some((1, 9))), ("1", Some((1, 0))), ("x", None)];
+        for (text, expected) in table {
+            assert_eq!(major_minor(text), expected, "{text}");
+        }
+        assert!(major_minor("1.9") < Some(OLDEST) && major_minor("1.100") > Some(OLDEST));
+    }
+
+    #[test]
+    fn what_was_chosen_is_said_with_its_reason() {
+        let buildah = |isolation, unshare: Option<&str>| Checks::Buildah {
+            path: "/usr/bin/buildah".into(),
+            isolation,
+            unshare: unshare.map(PathBuf::from),
+        };
+        let said = |tool, isolation, checks: Checks| {
+            let notes = notes(tool, isolation, &checks);
+            notes.into_iter().map(|note| note.message).collect::<Vec<_>>().join("; ")
+        };
+        let oci = said(Tool::Buildah, Isolation::Oci, buildah(Isolation::Oci, None));
+        assert_eq!(oci, "checks run by `buildah run --isolation=oci`, without a network");
+        let open = said(Tool::Podman, Isolation::Chroot, buildah(Isolation::Chroot, None));
+        assert!(
+            open.contains("since `podman run` does not work here, with this machine's network"),
+            "{open}"
+        );
+        let closed =
+            said(Tool::Buildah, Isolation::Chroot, buildah(Isolation::Chroot, Some("/usr/bin/unshare")));
+        assert!(closed.ends_with("--isolation=chroot`, without a network"), "{closed}");
+    }
+}

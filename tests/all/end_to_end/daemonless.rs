@@ -1,0 +1,106 @@
+//! Podman and Buildah, which have no daemon: what a Docker Engine does, they do, and leave as little behind.
+
+use std::process::Command;
+
+use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, root_file_systems};
+use crate::program::{Place, program};
+
+const CONFIGURATION: &str = r#"
+name = "two"
+platforms = ["linux/amd64", "linux/386"]
+
+[tags]
+common = ["latest"]
+
+[image.parent]
+tests = [{ run = "id -u", stdout = "0" }, { run = "sh -c \"ip -o link | grep -vc ' lo: ' || true\"", stdout = "0" }]
+tags = [{ tag = "busybox-{0}", run = "busybox", match = 'BusyBox v(\S+)' }]
+"#;
+
+/// A parent and a child for two platforms, or `None`, having said why.
+fn family(test: &str, engine: Engine) -> Option<Place> {
+    let mut place = Place::with(&[
+        ("polyarch.toml", CONFIGURATION),
+        ("parent/Dockerfile", &format!("{FOUNDATION}SHELL [\"/bin/sh\", \"-c\"]\nHEALTHCHECK CMD true\n")),
+        ("child/Dockerfile", "FROM parent\nRUN echo of the child > /word\n"),
+    ]);
+    (engine.equip(test, &mut place) && root_file_systems(test, &place, "parent", &["amd64", "386"]))
+        .then_some(place)
+}
+
+fn builder(engine: Engine) -> String {
+    format!("--builder={engine:?}").to_lowercase()
+}
+
+/// What a program of the storage says.
+#[track_caller]
+fn said(place: &Place, tool: &str, arguments: &[&str]) -> String {
+    let mut command: Command = program(tool);
+    command.env("CONTAINERS_STORAGE_CONF", place.folder().join("storage/storage.conf"));
+    let output = command.args(arguments).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Nothing is left but the cache of builds: no container, and no image with a name.
+#[track_caller]
+fn nothing_is_left(place: &Place, engine: Engine) {
+    match engine {
+        Engine::Podman => {
+            assert_eq!(said(place, "podman", &["ps", "--all", "--external", "--quiet"]), "");
+            let names = said(place, "podman", &["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+            assert!(names.lines().all(|name| name == "<none>:<none>"), "{names}");
+        }
+        _ => {
+            assert_eq!(said(place, "buildah", &["containers", "--quiet"]), "");
+            let names = said(place, "buildah", &["images", "--format", "{{.Name}}:{{.Tag}}"]);
+            assert!(names.lines().all(|name| name == "<none>:<none>"), "{names}");
+        }
+    }
+}
+
+fn published_and_read_back(test: &str, engine: Engine) {
+    let Some(place) = family(test, engine) else { return };
+    let answer = place.run(&["build", "--publish", &builder(engine)]).well();
+    assert!(answer.stderr.contains("4 built"), "{}", answer.stderr);
+    let parent = inspected(&place, "two/parent:latest");
+    let child = inspected(&place, "two/child:latest");
+    for (number, platform) in ["linux/386", "linux/amd64"].iter().enumerate() {
+        let [parent, child] = [&parent, &child].map(|image| &image["images"][number]);
+        assert_eq!(parent["platform"], *platform);
+        let layers = |image: &serde_json::Value| image["layers"].as_array().expect("layers").clone();
+        assert_eq!(layers(child)[..layers(parent).len()], layers(parent)[..], "its parent's very layers");
+    }
+    nothing_is_left(&place, engine);
+    let again = place.run(&["build", "--publish", &builder(engine)]).well();
+    assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
+    let described = place.run(&["doctor", &builder(engine)]);
+    assert!(described.stdout.contains("builds by Buildah 1."), "{}", described.stdout);
+    assert!(described.stdout.contains("note  checks run by"), "{}", described.stdout);
+}
+
+#[test]
+fn podman_builds_checks_and_publishes() {
+    published_and_read_back("daemonless::podman_builds_checks_and_publishes", Engine::Podman);
+}
+
+#[test]
+fn buildah_builds_checks_and_publishes() {
+    published_and_read_back("daemonless::buildah_builds_checks_and_publishes", Engine::Buildah);
+}
+
+/// F-G17: what one engine has built, another one reuses.
+#[test]
+fn f_g17_the_same_key_is_built_once_whichever_engine_there_is() {
+    let test = "daemonless::f_g17_the_same_key_is_built_once_whichever_engine_there_is";
+    let Some(mut place) = family(test, Engine::Buildah) else { return };
+    if !Engine::Classic.equip(test, &mut place) {
+        return;
+    }
+    let _ = place.run(&["build", "--builder=docker", "--platform=linux/amd64"]).well();
+    let before = jobs("parent@linux/amd64 child@linux/amd64");
+    assert_eq!(ended(&place, "built"), before);
+    let _ = place.run(&["build", "--builder=buildah"]).well();
+    assert_eq!(ended(&place, "reused"), before, "one truth");
+    assert_eq!(ended(&place, "built"), jobs("parent@linux/386 child@linux/386"));
+}
