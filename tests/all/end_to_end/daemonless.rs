@@ -104,3 +104,92 @@ fn f_g17_the_same_key_is_built_once_whichever_engine_there_is() {
     assert_eq!(ended(&place, "reused"), before, "one truth");
     assert_eq!(ended(&place, "built"), jobs("parent@linux/386 child@linux/386"));
 }
+
+const ALONE: &str = "name = \"one\"\nplatforms = [\"linux/amd64\"]\n";
+
+/// One image that stands on a busybox, with more lines of its Dockerfile.
+fn alone(test: &str, engine: Engine, configuration: &str, more: &str) -> Option<Place> {
+    let mut place = Place::with(&[
+        ("polyarch.toml", &format!("{ALONE}{configuration}")),
+        ("only/Dockerfile", &format!("{FOUNDATION}{more}")),
+    ]);
+    (engine.equip(test, &mut place) && root_file_systems(test, &place, "only", &["amd64"])).then_some(place)
+}
+
+fn failures_are_told(test: &str, engine: Engine) {
+    let Some(place) = alone(test, engine, "", "RUN echo 'connection refused'; exit 7\n") else { return };
+    let answer = place.run(&["build", &builder(engine)]);
+    assert_eq!(answer.code, Some(1), "{}", answer.stderr);
+    let step = "step [6/6] RUN echo 'connection refused'; exit 7 failed";
+    assert!(answer.stderr.contains(step), "{}", answer.stderr);
+    assert!(answer.stderr.contains("exit status 7"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("caused by: connection refused"), "{}", answer.stderr);
+    let retried = place.events().iter().filter(|event| event["event"] == "job-retried").count();
+    assert_eq!(retried, 0, "what a command prints is no failure of a network");
+    nothing_is_left(&place, engine);
+
+    place.write("only/Dockerfile", FOUNDATION);
+    let tests = "[image.only]\ntests = [{ run = \"sh -c 'echo of the test; echo oh >&2; exit 5'\" }]\n";
+    place.write("polyarch.toml", &format!("{ALONE}{tests}"));
+    let answer = place.run(&["build", &builder(engine)]);
+    assert_eq!(answer.code, Some(1), "{}", answer.stderr);
+    assert!(answer.stderr.contains("ended with exit code 5"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("caused by: of the test"), "{}", answer.stderr);
+    assert!(!answer.stderr.contains("exit status 5"), "{}", answer.stderr);
+
+    let tests = "[image.only]\ntests = [{ run = \"sleep 60\", time-limit = \"2s\" }]\n";
+    place.write("polyarch.toml", &format!("{ALONE}{tests}"));
+    let answer = place.run(&["build", &builder(engine)]);
+    assert!(answer.stderr.contains("took longer than 2 s"), "{}", answer.stderr);
+    nothing_is_left(&place, engine);
+}
+
+#[test]
+fn podman_tells_failures() {
+    failures_are_told("daemonless::podman_tells_failures", Engine::Podman);
+}
+
+#[test]
+fn buildah_tells_failures() {
+    failures_are_told("daemonless::buildah_tells_failures", Engine::Buildah);
+}
+
+/// TM18: a secret is used, and is nowhere afterwards.
+#[test]
+fn tm18_a_secret_leaves_no_trace() {
+    let test = "daemonless::tm18_a_secret_leaves_no_trace";
+    const SECRET: &str = "canary-71c0ffee-5ec4e7";
+    for engine in [Engine::Podman, Engine::Buildah] {
+        let more = "RUN --mount=type=secret,id=key cat /run/secrets/key; wc -c < /run/secrets/key > /sum\n";
+        let secrets = "[image.only]\nsecrets = { key = { env = \"POLYARCH_CANARY\" } }\n";
+        let Some(mut place) = alone(test, engine, secrets, more) else { return };
+        place.set("POLYARCH_CANARY", SECRET);
+        let _ = place.run(&["build", &builder(engine)]).well();
+        let found = program("grep")
+            .args(["--recursive", "--files-with-matches", SECRET])
+            .arg(place.folder())
+            .output();
+        let found = found.expect("grep runs");
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{engine:?}");
+        nothing_is_left(&place, engine);
+    }
+}
+
+/// What Buildah does not understand is refused before anything is built, with the line.
+#[test]
+fn newer_forms_are_refused_in_the_plan() {
+    let test = "daemonless::newer_forms_are_refused_in_the_plan";
+    let more = "COPY --link rootfs /x\n";
+    let Some(place) = alone(test, Engine::Buildah, "", more) else { return };
+    let version = said(&place, "buildah", &["--version"]);
+    if !version.contains(" 1.28.") {
+        return crate::program::skip(test, &format!("not the version that was tried: {version}"));
+    }
+    let answer = place.run(&["build", "--builder=buildah"]);
+    assert_eq!(answer.code, Some(3), "{}", answer.stderr);
+    assert!(answer.stderr.contains("only/Dockerfile:6"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("does not understand COPY --link"), "{}", answer.stderr);
+    place.write("only/Dockerfile", &format!("# syntax=registry.example/own:1\n{FOUNDATION}"));
+    let answer = place.run(&["build", "--builder=buildah"]);
+    assert!(answer.stderr.contains("what the frontend registry.example/own:1 reads"), "{}", answer.stderr);
+}
