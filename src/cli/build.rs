@@ -245,7 +245,8 @@ async fn builders(
     store: &StoreAddress,
 ) -> Result<Vec<Builder>> {
     let scratch = recorder.run_folder().scratch;
-    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch };
+    let stock = planning.shelf.stock();
+    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock };
     let builders = fleet::connect(context, &planning.workspace, &options.fleet, &ground, store).await?;
     let sweeps = builders.iter().map(async |builder| {
         builder.engine.sweep(None).await?;

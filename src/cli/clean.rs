@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     })?;
     let recorder = recorder::Recorder::begin(&shelf.folder, context.ui.clone())?;
     let scratch = recorder.run_folder().scratch;
-    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch };
+    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock() };
     let served = shelf.serve().await?;
     let cleaning = async {
         let builders = fleet::connect(context, &workspace, &options.fleet, &ground, &served.address).await?;

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result, count};
-use crate::engine::{ImageStore, RunId, StoreAddress};
+use crate::engine::{Delivery, ImageStore, RunId, Stock, StoreAddress};
 use crate::family::Emulation;
-use crate::oci::Platform;
+use crate::oci::{Memory, Platform};
 use crate::publish;
 use crate::report::size;
 use crate::run::Builder;
@@ -109,9 +110,8 @@ fn platforms(workspace: &Workspace, builders: &[Builder], found: &mut Findings) 
 }
 
 /// Where engines find the store while they are looked at: nowhere, where there is none to serve.
-async fn served(context: &Context, workspace: Option<&Workspace>) -> (StoreAddress, Option<Served>) {
-    let shelf = workspace.and_then(|workspace| Shelf::open(context, workspace).ok());
-    let served = match &shelf {
+async fn served(shelf: Option<&Shelf>) -> (StoreAddress, Option<Served>) {
+    let served = match shelf {
         Some(shelf) => shelf.serve().await.ok(),
         None => None,
     };
@@ -132,11 +132,14 @@ async fn builders(
         }
     };
     let run = RunId::of_this_process("doctor");
-    let ground = fleet::Ground { run: &run, scratch: scratch.path() };
+    let shelf = workspace.and_then(|workspace| Shelf::open(context, workspace).ok());
+    let nothing = || Stock::new(Arc::new(Memory::new()), scratch.path().to_owned());
+    let stock = shelf.as_ref().map_or_else(nothing, Shelf::stock);
+    let ground = fleet::Ground { run: &run, scratch: scratch.path(), stock };
     let (none, here) = (BTreeMap::new(), context.common.directory.clone());
     let configured = workspace.map_or(&none, |workspace| &workspace.builders);
     let root = workspace.map_or(&*here, |workspace| &workspace.root);
-    let (address, _served) = served(context, workspace).await;
+    let (address, _served) = served(shelf.as_ref()).await;
     let mut builders = Vec::new();
     match fleet::each(context, root, configured, &options.fleet, &ground, &address).await {
         Ok(all) => {
@@ -182,6 +185,11 @@ fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
             "nothing is emulated; for other platforms: sudo apt-get install qemu-user-static binfmt-support",
         ),
     }
+    found.more(match builder.engine.delivery() {
+        Delivery::Registry => "content: pulled from the store and pushed to it",
+        Delivery::Session => "content: through the session of each build, since it does not reach the store",
+        Delivery::Archives => "content: loaded and saved as archives, since it does not reach the store",
+    });
     match (&facts.root, room) {
         (Some(root), Some(room)) => found.more(format!("images in {}: {} free", root.display(), size(room))),
         (Some(root), None) => {

@@ -11,7 +11,7 @@ use crate::diag::{Diagnostic, Problems, Result, did_you_mean};
 use crate::engine::docker::{Docker, DockerEnvironment, context as contexts};
 use crate::engine::podman::{Podman, PodmanEnvironment, Tool};
 use crate::engine::ssh::{Ssh, SshEnvironment};
-use crate::engine::{Engine, EngineFacts, RunId, StoreAddress};
+use crate::engine::{Delivery, Engine, EngineFacts, RunId, Stock, StoreAddress};
 use crate::oci::Platform;
 use crate::run::Builder;
 
@@ -40,6 +40,8 @@ pub(super) struct Ground<'a> {
     pub(super) run: &'a RunId,
     /// A folder of this run alone, removed with it.
     pub(super) scratch: &'a Path,
+    /// What engines are fed from that do not reach the store.
+    pub(super) stock: Stock,
 }
 
 /// Connect the builders, each of which finds the store that is served on this machine's loopback.
@@ -214,14 +216,55 @@ impl Site<'_> {
             }
             EngineAddress::Ssh(address) => {
                 let line = Ssh::connect(&address, self.ssh_environment()?).await?;
-                let socket = line.reach(&socket_there(&line).await?).await?;
-                let store = brought(&line, store).await?;
-                Ok((Arc::new(Docker::over_ssh(self.environment(None, None), Arc::new(line), &socket)), store))
+                match brought(&line, store).await {
+                    Ok(store) => {
+                        let socket = line.reach(&socket_there(&line).await?).await?;
+                        let host = format!("unix://{}", socket.display());
+                        let environment = self.environment(Some(host), None);
+                        Ok((Arc::new(Docker::over_ssh(environment, Arc::new(line))), store))
+                    }
+                    // The client gets to the engine by a command there, for which nothing is forwarded.
+                    Err(closed) => {
+                        let environment = self.environment(Some(address.to_string()), None);
+                        let docker = Docker::over_ssh(environment, Arc::new(line));
+                        Ok((self.apart(docker, closed).await?, store.clone()))
+                    }
+                }
+            }
+            EngineAddress::Tcp(address) => {
+                let host = format!("tcp://{address}");
+                self.guarded(&host, certificates.as_deref())?;
+                let docker = Docker::local(self.environment(Some(host.clone()), certificates));
+                let closed = Diagnostic::surroundings(format!("the engine at {host} does not reach the store"))
+                    .because("its image store is the classic one, which builds nothing from what it is handed")
+                    .hint("let it keep images in containerd: {\"features\": {\"containerd-snapshotter\": true}} in its /etc/docker/daemon.json")
+                    .hint("or reach it by ssh, which leads the store to it: engine = \"ssh://build@arm-1.example\"");
+                Ok((self.apart(docker, closed).await?, store.clone()))
             }
             EngineAddress::Podman => Ok((self.podman(Tool::Podman), store.clone())),
             EngineAddress::Buildah => Ok((self.podman(Tool::Buildah), store.clone())),
             other => Err(Diagnostic::surroundings(format!("{other} is no builder yet"))
                 .hint("name a Docker Engine: engine = \"docker\", or \"ssh://build@arm-1.example\"")),
+        }
+    }
+
+    /// An engine that does not reach the store, where it can be fed in another way; else what is wrong with that.
+    async fn apart(&self, docker: Docker, closed: Diagnostic) -> Result<Arc<dyn Engine>, Diagnostic> {
+        let docker = docker.apart(self.ground.stock.clone());
+        docker.probe().await?;
+        match docker.delivery() {
+            Delivery::Registry | Delivery::Session => Ok(Arc::new(docker)),
+            Delivery::Archives => Err(closed),
+        }
+    }
+
+    /// Whoever may speak to an engine is root on its machine: over TCP never without certificates.
+    fn guarded(&self, host: &str, certificates: Option<&Path>) -> Result<(), Diagnostic> {
+        match certificates.is_some() || self.context.environment.value("DOCKER_TLS_VERIFY").is_some() {
+            true => Ok(()),
+            false => Err(Diagnostic::request(format!("{host} wants certificates on both sides"))
+                .hint("name the folder of ca.pem, cert.pem and key.pem in polyarch.toml: certificates = \"./certificates\"")
+                .hint("or in the environment: export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=./certificates")),
         }
     }
 

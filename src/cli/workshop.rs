@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::diag::{Diagnostic, Result};
 use crate::engine::docker::{Docker, DockerEnvironment};
-use crate::engine::{Engine, StoreAddress};
+use crate::engine::{Engine, Stock, StoreAddress};
 use crate::family::SCOPES;
 use crate::oci::server::{self, Access, Rights, User};
 use crate::oci::{Digest, Error, Layout, Lease, Repository, Secret, Store};
@@ -96,6 +96,11 @@ impl Shelf {
     /// The records of the trusted scope.
     pub(super) fn records(&self) -> Records {
         Records { store: self.store.clone(), scope: trusted() }
+    }
+
+    /// The store as engines are fed from it that do not reach it.
+    pub(super) fn stock(&self) -> Stock {
+        Stock::new(self.store.clone(), self.folder.clone())
     }
 
     /// Serve the store on loopback, with a password of this run alone, until the result is dropped.

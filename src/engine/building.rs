@@ -217,6 +217,7 @@ pub(super) fn order_for_tests() -> BuildOrder {
         platform: Platform::from_fields("linux", "amd64", None),
         context: folder.clone(),
         dockerfile: String::new(),
+        images: Default::default(),
         ignore: None,
         target: None,
         args: std::collections::BTreeMap::new(),

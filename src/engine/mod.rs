@@ -13,6 +13,7 @@ mod private;
 pub(crate) mod process;
 mod redact;
 pub(crate) mod ssh;
+mod stock;
 
 use async_trait::async_trait;
 
@@ -24,6 +25,7 @@ pub(crate) use order::{
 pub(crate) use private::private_folder;
 pub(crate) use process::{Program, find_all};
 pub(crate) use redact::Redactor;
+pub(crate) use stock::{Delivery, Stock};
 
 use crate::diag::Diagnostic;
 
@@ -81,6 +83,11 @@ pub(crate) trait Engine: Send + Sync {
     /// Comes back once an engine that was lost answers again; an engine that is never lost never does.
     async fn returned(&self) {
         std::future::pending().await
+    }
+
+    /// How content comes to it and back, once it was asked what it is.
+    fn delivery(&self) -> Delivery {
+        Delivery::Registry
     }
 
     /// How many bytes are free where it keeps images; `None` where that cannot be seen from here.

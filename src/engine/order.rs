@@ -187,6 +187,8 @@ pub(crate) struct BuildOrder {
     pub(crate) context: PathBuf,
     /// The Dockerfile to send: every image in it is pinned to a digest of the store.
     pub(crate) dockerfile: String,
+    /// Those images of the store, each of which the Dockerfile names as [`StoreAddress::at`] does.
+    pub(crate) images: BTreeSet<Digest>,
     /// The text of the ignore file that counts for it, to be honoured although the Dockerfile sent is a copy.
     pub(crate) ignore: Option<String>,
     /// The stage to build.

@@ -51,8 +51,8 @@ impl Bases {
     }
 
     /// What an engine is to fetch a frontend by, so that it is the one whose digest the key holds: its manifest in the
-    /// scope for one of the platforms that the engine's machine runs itself; where there is none, the whole at its
-    /// registry. None where it is unknown, so that what is written stays.
+    /// scope for one of the platforms that the engine's machine runs itself; where there is none, or the engine does not
+    /// reach the store, the whole at its registry. None where it is unknown, so that what is written stays.
     ///
     /// # Errors
     /// As [`Self::ensure`].
@@ -60,11 +60,12 @@ impl Bases {
         &self,
         frontend: &Frontend,
         native: &BTreeSet<Platform>,
-        store: &StoreAddress,
+        store: Option<&StoreAddress>,
     ) -> Result<Option<String>, Diagnostic> {
         let Frontend::Found { reference, platforms } = frontend else { return Ok(None) };
         // The wider architecture of a machine stands behind its narrower one: amd64 behind 386.
-        let Some(image) = native.iter().rev().find_map(|platform| platforms.get(platform)) else {
+        let image = native.iter().rev().find_map(|platform| platforms.get(platform));
+        let Some((image, store)) = image.zip(store) else {
             return Ok(Some(reference.to_string()));
         };
         self.ensure(reference, image).await?;

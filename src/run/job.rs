@@ -1,6 +1,6 @@
 //! One job from its slot to its records: pin, build, adopt, keep, check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::diag::{Diagnostic, Kind};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
-use crate::engine::{BuildFailure, BuildOrder, Built, SecretFile, private_folder};
+use crate::engine::{BuildFailure, BuildOrder, Built, Delivery, SecretFile, private_folder};
 use crate::event::EventKind;
 use crate::family::{JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Tag};
@@ -104,10 +104,10 @@ impl Work<'_> {
     async fn image(&self) -> Result<ImageRecord, Diagnostic> {
         let started = (self.session.clock)();
         let tag = self.tag()?;
-        let dockerfile = self.pinned_dockerfile().await?;
+        let pinned = self.pinned_dockerfile().await?;
         let scratch = self.session.folder.scratch.join(tag.as_str());
         create_private(&scratch)?;
-        let order = self.order(dockerfile, &tag, &scratch);
+        let order = self.order(pinned, &tag, &scratch);
         let built = self.build(&order).await;
         let emptied = std::fs::remove_dir_all(&scratch);
         let adopted = match &built {
@@ -159,7 +159,12 @@ impl Work<'_> {
         named.map_err(|error| Diagnostic::new(Kind::Bug, "name a build").caused_by(&error))
     }
 
-    fn order(&self, dockerfile: String, tag: &Tag, scratch: &std::path::Path) -> BuildOrder {
+    fn order(
+        &self,
+        (dockerfile, images): (String, BTreeSet<Digest>),
+        tag: &Tag,
+        scratch: &std::path::Path,
+    ) -> BuildOrder {
         let session = self.session;
         let needs = &self.recipe.platforms[&self.job.platform].needs;
         let secrets = needs.secrets.iter().filter_map(|id| {
@@ -173,6 +178,7 @@ impl Work<'_> {
             platform: self.job.platform.clone(),
             context: session.root.join(&self.recipe.context),
             dockerfile,
+            images,
             ignore: session.facts.ignores.get(&self.recipe.unit).cloned(),
             target: self.recipe.target.clone(),
             args: self.recipe.args.clone(),
@@ -225,8 +231,8 @@ impl Work<'_> {
         BuildFailure::Step { problem }
     }
 
-    /// The Dockerfile with every image in it at its digest in the store: law 5, and TM6.
-    async fn pinned_dockerfile(&self) -> Result<String, Diagnostic> {
+    /// The Dockerfile with every image in it at its digest in the store, and those images: law 5, and TM6.
+    async fn pinned_dockerfile(&self) -> Result<(String, BTreeSet<Digest>), Diagnostic> {
         let build = &self.recipe.platforms[&self.job.platform];
         let mut pinned = BTreeMap::new();
         for (written, meant) in &build.uses {
@@ -241,22 +247,26 @@ impl Work<'_> {
                     digest
                 }
             };
-            pinned.insert(written.clone(), self.builder.store.at(&digest));
+            pinned.insert(written.clone(), digest);
         }
         let dockerfile = Dockerfile::parse(&self.recipe.dockerfile, &self.recipe.text)
             .map_err(|problems| Diagnostic::new(Kind::Bug, "read a Dockerfile again").because(problems))?;
         let platform = BuildPlatform::from(&self.job.platform);
         let request =
             Request { target: self.recipe.target.as_deref(), args: &self.recipe.args, platform: &platform };
+        // An engine that does not reach the store fetches a frontend, at its digest, where that comes from.
+        let reaches = self.builder.engine.delivery() == Delivery::Registry;
+        let store = reaches.then_some(&self.builder.store);
         let fetched = self.builder.facts.fetches_frontends();
         let frontend = match self.session.facts.frontends.get(&self.recipe.unit) {
             Some(frontend) if fetched => {
-                self.bases.frontend(frontend, &self.builder.facts.native, &self.builder.store).await?
+                self.bases.frontend(frontend, &self.builder.facts.native, store).await?
             }
             _ => None,
         };
-        let pin = |written: &str| pinned.get(written).cloned();
-        Ok(dockerfile.with_references(&request, frontend.as_deref(), &pin))
+        let pin = |written: &str| Some(self.builder.store.at(pinned.get(written)?));
+        let text = dockerfile.with_references(&request, frontend.as_deref(), &pin);
+        Ok((text, pinned.into_values().collect()))
     }
 
     /// The image from outside that it stands on.

@@ -18,7 +18,10 @@ use crate::engine::building::{self, BuiltImage, Files, arguments, csv_field, is_
 use crate::engine::failure::{by_words, surroundings, too_long};
 use crate::engine::login;
 use crate::engine::process::Program;
-use crate::engine::{BuildFailure, BuildOrder, Built, Engine as _, ImageStore, Progress, Redactor};
+use crate::engine::stock::session_arguments;
+use crate::engine::{
+    BuildFailure, BuildOrder, Built, Delivery, Engine as _, ImageStore, Progress, Redactor, Stock,
+};
 use crate::oci::{Digest, MediaType, Platform};
 
 /// Build an order's image and push it.
@@ -29,8 +32,9 @@ pub(super) async fn build(
 ) -> Result<Built, BuildFailure> {
     let facts = docker.facts().await.map_err(surroundings)?;
     let call = Call::prepare(docker, order).await.map_err(surroundings)?;
-    match facts.image_store {
-        ImageStore::Containerd => with_containerd(&call, progress).await,
+    match (&docker.stock, docker.delivery(), facts.image_store) {
+        (Some(stock), Delivery::Session, _) => by_session(&call, stock, progress).await,
+        (_, _, ImageStore::Containerd) => with_containerd(&call, progress).await,
         _ => with_classic(&call, progress).await,
     }
 }
@@ -69,6 +73,17 @@ async fn with_containerd(call: &Call<'_>, progress: &Progress<'_>) -> Result<Bui
         }
     }
     Ok(Built { config: pushed.config })
+}
+
+/// An engine that does not reach the store is given what it reads, and returns what it has built.
+async fn by_session(call: &Call<'_>, stock: &Stock, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
+    stock.lay_out(call.order).await.map_err(surroundings)?;
+    let program = call
+        .program(["buildx", "build", "--builder", "default", "--provenance=false", "--sbom=false"])
+        .arguments(session_arguments(call.order))
+        .folder(&call.order.scratch);
+    call.watch(program, progress).await?;
+    stock.take_in(call.order).await.map_err(surroundings)
 }
 
 async fn with_classic(call: &Call<'_>, progress: &Progress<'_>) -> Result<Built, BuildFailure> {

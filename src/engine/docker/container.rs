@@ -26,7 +26,7 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn run(docker: &Docker, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
     let mut output = attempt(docker, order).await?;
     if is_missing_image(&output) {
-        docker.pull(&order.store, &order.image, Some(&order.platform)).await?;
+        docker.fetch(&order.store, &order.image, Some(&order.platform)).await?;
         output = attempt(docker, order).await?;
     }
     // A command may end with that code too, but then it is not the client that complains.

@@ -21,7 +21,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,8 +30,8 @@ use tokio::sync::{Mutex, OnceCell};
 use super::process::{Output, Program};
 use super::ssh::Ssh;
 use super::{
-    BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, RunId,
-    StoreAddress, login, private_folder,
+    BuildFailure, BuildOrder, Built, ContainerOrder, Delivery, Engine, EngineFacts, Finished, ImageStore,
+    Progress, RunId, Stock, StoreAddress, login, private_folder,
 };
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
@@ -68,8 +68,10 @@ pub(crate) struct DockerEnvironment {
 /// One Docker Engine.
 pub(crate) struct Docker {
     environment: DockerEnvironment,
-    /// The connection to its machine, where that is another; `host` is then the near end of its socket.
+    /// The connection to its machine, where that is another.
     line: Option<Arc<Ssh>>,
+    /// What it is fed from, where it does not reach the store.
+    stock: Option<Stock>,
     client: OnceCell<client::Client>,
     facts: OnceCell<EngineFacts>,
     logins: Mutex<BTreeMap<String, Login>>,
@@ -90,22 +92,27 @@ impl Docker {
         Self::new(environment, None)
     }
 
-    /// The engine of another machine, at the near end of its socket.
-    pub(crate) fn over_ssh(environment: DockerEnvironment, line: Arc<Ssh>, socket: &Path) -> Self {
-        let host = Some(format!("unix://{}", socket.display()));
-        Self::new(DockerEnvironment { host, ..environment }, Some(line))
+    /// The engine of another machine, to which a connection stands.
+    pub(crate) fn over_ssh(environment: DockerEnvironment, line: Arc<Ssh>) -> Self {
+        Self::new(environment, Some(line))
     }
 
     fn new(environment: DockerEnvironment, line: Option<Arc<Ssh>>) -> Self {
         Self {
             environment,
             line,
+            stock: None,
             client: OnceCell::new(),
             facts: OnceCell::new(),
             logins: Mutex::default(),
             containers: AtomicUsize::new(0),
             pulled: Mutex::default(),
         }
+    }
+
+    /// The same engine, which does not reach the store.
+    pub(crate) fn apart(self, stock: Stock) -> Self {
+        Self { stock: Some(stock), ..self }
     }
 
     /// Where it is, in words.
@@ -159,7 +166,44 @@ impl Docker {
         self.program(client, &config, CALL).arguments(arguments).capture(ANSWER_BYTES).await
     }
 
-    /// Pull an image of the store.
+    /// Have an image of the store in the engine, by its digest.
+    async fn fetch(
+        &self,
+        store: &StoreAddress,
+        image: &Digest,
+        platform: Option<&Platform>,
+    ) -> Result<(), Diagnostic> {
+        match &self.stock {
+            None => self.pull(store, image, platform).await,
+            Some(stock) => self.load_archive(stock, store, image).await,
+        }
+    }
+
+    async fn load_archive(
+        &self,
+        stock: &Stock,
+        store: &StoreAddress,
+        image: &Digest,
+    ) -> Result<(), Diagnostic> {
+        let reference = store.at(image);
+        let number = self.containers.fetch_add(1, Ordering::Relaxed);
+        let file = self.environment.scratch.join(format!("image-{number}.tar"));
+        stock.archive(&store.repository, image, &reference, &file).await?;
+        let config = self.config(None).await?;
+        let client = &self.client().await?.path;
+        let loading = self.program(client, &config, TRANSFER).arguments(["load", "--quiet", "--input"]);
+        let output = loading.argument(&file).capture(ANSWER_BYTES).await;
+        let _ = std::fs::remove_file(&file);
+        let output = output?;
+        match output.ended.success() {
+            true => {
+                self.pulled.lock().await.insert(reference);
+                Ok(())
+            }
+            false => Err(self.refused(format!("load {reference}"), &output)),
+        }
+    }
+
     async fn pull(
         &self,
         store: &StoreAddress,
@@ -255,7 +299,7 @@ impl Engine for Docker {
     }
 
     async fn load(&self, store: &StoreAddress, image: &Digest, name: &str) -> Result<(), Diagnostic> {
-        self.pull(store, image, None).await?;
+        self.fetch(store, image, None).await?;
         let reference = store.at(image);
         let output = self.ask(&["tag", &reference, name]).await?;
         match output.ended.success() {
@@ -270,6 +314,14 @@ impl Engine for Docker {
 
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
         container::sweep_pulled(self, store).await
+    }
+
+    fn delivery(&self) -> Delivery {
+        match (&self.stock, self.facts.get()) {
+            (None, _) => Delivery::Registry,
+            (Some(_), Some(facts)) if facts.image_store == ImageStore::Containerd => Delivery::Session,
+            (Some(_), _) => Delivery::Archives,
+        }
     }
 
     async fn answers(&self) -> bool {

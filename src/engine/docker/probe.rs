@@ -122,6 +122,14 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
             "the Docker Engine at {address} is newer than its client can speak to"
         ))
         .hint("install a newer client: sudo apt-get install docker-cli docker-buildx")
+    } else if has("tls: ") || has("x509: ") || has("/ca.pem") || has("/cert.pem") || has("/key.pem") {
+        let folder = match &docker.environment.certificates {
+            Some(folder) => folder.display().to_string(),
+            None => "$DOCKER_CERT_PATH".to_owned(),
+        };
+        Diagnostic::surroundings(format!("the certificates for {address} do not hold"))
+            .hint(format!("see what {folder} has: ca.pem that signed the engine's, cert.pem and key.pem that the engine's signed"))
+            .hint(format!("then try them by hand: docker --tlsverify --tlscacert {folder}/ca.pem --tlscert {folder}/cert.pem --tlskey {folder}/key.pem --host {address} version"))
     } else if has("Cannot connect to the Docker daemon")
         || has("error during connect")
         || has("failed to connect to the docker API")

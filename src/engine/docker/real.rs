@@ -106,6 +106,7 @@ impl Bench {
             platform: "linux/amd64".parse().unwrap(),
             context,
             dockerfile: dockerfile.to_owned(),
+            images: Default::default(),
             ignore: Some("hidden\n".to_owned()),
             target: None,
             args: BTreeMap::new(),

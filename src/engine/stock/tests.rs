@@ -1,0 +1,156 @@
+//! What engines are handed out of the store, and what is taken from them.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use super::*;
+use crate::engine::StoreAddress;
+use crate::oci::{Descriptor, ImageIndex, Layout, Manifest, MediaType, Pointer, Repository, Secret, fixture};
+
+/// A store with a parent in it, and the order for a child.
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Layout,
+    scope: Repository,
+    parent: Document,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Layout::open(folder.path().join("store")).unwrap();
+        let scope: Repository = "scopes/trusted".parse().unwrap();
+        let config = fixture::blob(&store, &scope, MediaType::CONFIG, "{}").await;
+        let layer = fixture::blob(&store, &scope, MediaType::LAYER_GZIP, "a layer").await;
+        let parent = Document::of_manifest(&Manifest::new(config, vec![layer]));
+        let parent = fixture::keep(&store, &scope, parent, &[]).await;
+        Self { folder, store, scope, parent }
+    }
+
+    fn stock(&self) -> Stock {
+        Stock::new(Arc::new(self.store.clone()), self.store.root().to_owned())
+    }
+
+    fn order(&self) -> BuildOrder {
+        let scratch = self.folder.path().join("build");
+        std::fs::create_dir_all(&scratch).unwrap();
+        BuildOrder {
+            title: "leaf@linux/amd64".to_owned(),
+            platform: "linux/amd64".parse().unwrap(),
+            context: scratch.clone(),
+            dockerfile: String::new(),
+            images: [self.parent.digest().clone()].into(),
+            ignore: None,
+            target: None,
+            args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            no_cache: false,
+            store: StoreAddress {
+                registry: "127.0.0.1:1".to_owned(),
+                repository: self.scope.clone(),
+                user: String::new(),
+                password: Secret::new(String::new()),
+            },
+            tag: "build".parse().unwrap(),
+            log: scratch.join("log"),
+            scratch,
+            time_limit: std::time::Duration::from_secs(1),
+        }
+    }
+
+    /// What a build would have returned: the parent's layer, and one that says this.
+    fn returns(&self, order: &BuildOrder, layer: &str, said: &str) {
+        let result = order.scratch.join(RESULT);
+        let keep = |media_type: &str, said: &[u8], bytes: &[u8]| {
+            let descriptor = Descriptor::of(media_type, said);
+            let file = blob(&result, &descriptor.digest);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, bytes).unwrap();
+            descriptor
+        };
+        let config = keep(MediaType::CONFIG, b"{\"os\":\"linux\"}", b"{\"os\":\"linux\"}");
+        let new = keep(MediaType::LAYER_GZIP, said.as_bytes(), layer.as_bytes());
+        let layers = self.parent.manifest().unwrap().layers.into_iter().chain([new]).collect();
+        let manifest = Document::of_manifest(&Manifest::new(config, layers));
+        let top = keep(MediaType::MANIFEST, manifest.bytes(), manifest.bytes());
+        let index = Document::of_index(&ImageIndex::new(vec![top]));
+        std::fs::write(result.join("index.json"), index.bytes()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_build_reads_the_store_and_its_result_is_taken_in_by_digest() {
+    let bench = Bench::new().await;
+    let (stock, order) = (bench.stock(), bench.order());
+    let arguments = session_arguments(&order).join(" ");
+    let name = order.store.at(bench.parent.digest());
+    let expected = format!("--build-context {name}=oci-layout://store@{} --output", bench.parent.digest());
+    assert!(arguments.starts_with(&expected), "{arguments}");
+    for _ in 0..2 {
+        stock.lay_out(&order).await.unwrap();
+    }
+    let parent = std::fs::read(blob(&order.scratch.join(STORE), bench.parent.digest())).unwrap();
+    assert_eq!(parent, bench.parent.bytes().to_vec());
+    let layer = &bench.parent.manifest().unwrap().layers[0];
+    let there = std::fs::read_to_string(blob(&order.scratch.join(RESULT), &layer.digest)).unwrap();
+    assert_eq!(there, "a layer", "what it stands on need not be sent back");
+
+    bench.returns(&order, "a new layer", "a new layer");
+    let built = stock.take_in(&order).await.unwrap();
+    assert_eq!(built.config, Digest::of(b"{\"os\":\"linux\"}"));
+    let kept = bench.store.read_document(&bench.scope, &Pointer::Tag(order.tag.clone())).await.unwrap();
+    assert_eq!(kept.manifest().unwrap().layers[1].digest, Digest::of(b"a new layer"));
+    let client = order.scratch.join(STORE).join("ingest");
+    std::fs::create_dir(&client).unwrap();
+    assert!(!bench.store.root().join("ingest").exists(), "what a client makes is not made in the store");
+}
+
+#[tokio::test]
+async fn f_g4_what_is_not_what_it_says_is_not_taken_in() {
+    let bench = Bench::new().await;
+    let (stock, order) = (bench.stock(), bench.order());
+    stock.lay_out(&order).await.unwrap();
+    let nothing = stock.take_in(&order).await.expect_err("no result");
+    assert!(nothing.to_string().contains("index.json"), "{nothing}");
+    for layer in ["another bytes", "shorter"] {
+        bench.returns(&order, layer, "a new layers.");
+        let wrong = stock.take_in(&order).await.expect_err("a layer of other bytes");
+        assert!(wrong.causes.iter().any(|cause| cause.contains("blob sha256:")), "{wrong}");
+        let digest = Digest::of(b"a new layers.");
+        assert_eq!(bench.store.blob_size(&bench.scope, &digest).await.unwrap(), None);
+    }
+    let two = ImageIndex::new(vec![bench.parent.descriptor(), bench.parent.descriptor()]);
+    std::fs::write(order.scratch.join(RESULT).join("index.json"), Document::of_index(&two).bytes()).unwrap();
+    let two = stock.take_in(&order).await.expect_err("two images");
+    assert!(two.causes.iter().any(|cause| cause.contains("2 images where one")), "{two}");
+    let pointer = Pointer::Tag(order.tag.clone());
+    assert!(bench.store.resolve(&bench.scope, &pointer).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_archive_is_read_by_engines_of_both_image_stores() {
+    let bench = Bench::new().await;
+    let file = bench.folder.path().join("image.tar");
+    for name in ["127.0.0.1:1/scopes/trusted:loaded", &*bench.order().store.at(bench.parent.digest())] {
+        bench.stock().archive(&bench.scope, bench.parent.digest(), name, &file).await.unwrap();
+        let mut files = BTreeMap::new();
+        let mut archive = tar::Archive::new(std::fs::File::open(&file).unwrap());
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let (path, mut text) = (entry.path().unwrap().display().to_string(), String::new());
+            entry.read_to_string(&mut text).unwrap();
+            files.insert(path, text);
+        }
+        let json = |path: &str| serde_json::from_str::<serde_json::Value>(&files[path]).unwrap();
+        let top = &json("index.json")["manifests"][0];
+        assert_eq!(top["annotations"]["io.containerd.image.name"], name);
+        assert_eq!(top["digest"], bench.parent.digest().to_string());
+        let docker = &json("manifest.json")[0];
+        assert_eq!(files[docker["Layers"][0].as_str().unwrap()], "a layer");
+        assert_eq!(files[docker["Config"].as_str().unwrap()], "{}");
+        let tags = docker["RepoTags"].as_array().unwrap().len();
+        assert_eq!(tags, usize::from(!name.contains('@')));
+    }
+}
