@@ -166,12 +166,15 @@ fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
         (None, ImageStore::Containers { .. }) => String::new(),
         (None, _) => ", no buildx".to_owned(),
     };
+    let store = match builder.engine.runs_containers() {
+        true => facts.image_store.to_string(),
+        false => "only builds".to_owned(),
+    };
     found.well(format!(
-        "{}: {}, {}, {}{buildx}, {}, {}",
+        "{}: {}, {}, {store}{buildx}, {}, {}",
         builder.name,
         builder.engine.name(),
         facts.version,
-        facts.image_store,
         count(facts.processors, "processor"),
         count(builder.slots, "slot"),
     ));

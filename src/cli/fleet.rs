@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use crate::config::{BuilderSetting, EngineAddress, Written};
 use crate::diag::{Diagnostic, Problems, Result, did_you_mean};
-use crate::engine::docker::{Docker, DockerEnvironment, context as contexts};
+use crate::engine::docker::{Buildx, Docker, DockerEnvironment, context as contexts};
 use crate::engine::podman::{Podman, PodmanEnvironment, Tool};
 use crate::engine::ssh::{Ssh, SshEnvironment};
 use crate::engine::{Delivery, Engine, EngineFacts, RunId, Stock, StoreAddress};
@@ -243,6 +243,12 @@ impl Site<'_> {
             }
             EngineAddress::Podman => Ok((self.podman(Tool::Podman), store.clone())),
             EngineAddress::Buildah => Ok((self.podman(Tool::Buildah), store.clone())),
+            EngineAddress::Buildx(name) => {
+                let host = self.context.environment.text("DOCKER_HOST").filter(|host| !host.is_empty());
+                let stock = self.ground.stock.clone();
+                let buildx = Buildx::new(self.environment(host, None), &name, self.buildx_folder(), stock);
+                Ok((Arc::new(buildx), store.clone()))
+            }
             other => Err(Diagnostic::surroundings(format!("{other} is no builder yet"))
                 .hint("name a Docker Engine: engine = \"docker\", or \"ssh://build@arm-1.example\"")),
         }
@@ -266,6 +272,14 @@ impl Site<'_> {
                 .hint("name the folder of ca.pem, cert.pem and key.pem in polyarch.toml: certificates = \"./certificates\"")
                 .hint("or in the environment: export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=./certificates")),
         }
+    }
+
+    /// Where the person's buildx keeps its builders.
+    fn buildx_folder(&self) -> PathBuf {
+        let environment = &self.context.environment;
+        let own = environment.value("BUILDX_CONFIG").map(PathBuf::from);
+        let folder = own.unwrap_or_else(|| environment.docker_folder().unwrap_or_default().join("buildx"));
+        std::path::absolute(&folder).unwrap_or(folder)
     }
 
     /// The engine that a docker client would speak to.

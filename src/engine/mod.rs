@@ -44,7 +44,7 @@ pub(crate) trait Engine: Send + Sync {
     /// Build one image for one platform and push it to the store, as a tag of the order's.
     async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure>;
 
-    /// Run a command in a fresh container of an image of the store, and wait for it.
+    /// Run a command in a fresh container of an image of the store, or upon it as a build does, and wait for it.
     ///
     /// # Errors
     /// Where the engine failed; a command that fails is a [`Finished`] with its exit code.
@@ -88,6 +88,11 @@ pub(crate) trait Engine: Send + Sync {
     /// How content comes to it and back, once it was asked what it is.
     fn delivery(&self) -> Delivery {
         Delivery::Registry
+    }
+
+    /// Whether it runs containers, and keeps images for others to use; one that only builds does neither.
+    fn runs_containers(&self) -> bool {
+        true
     }
 
     /// How many bytes are free where it keeps images; `None` where that cannot be seen from here.

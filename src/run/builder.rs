@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Place, Problems, count, size};
 use crate::dockerfile::Dockerfile;
 use crate::engine::{Engine, EngineFacts, StoreAddress};
-use crate::family::{Emulation, Family, JobId};
+use crate::family::{Action, Check, CheckKind, Emulation, Family, JobId, Recipe};
 use crate::oci::Platform;
 use crate::plan::{Decision, Plan};
 
@@ -53,6 +53,7 @@ pub(super) fn check(family: &Family, plan: &Plan, builders: &[Builder]) -> Resul
     let mut problems = check_platforms(plan, builders);
     problems.extend(check_terms(family, plan, builders));
     problems.extend(check_frontends(family, plan, builders));
+    problems.extend(check_host_tests(family, plan, builders));
     Problems::check(problems)
 }
 
@@ -106,6 +107,42 @@ fn not_understood(place: Place, feature: &str, builder: &Builder) -> Diagnostic 
             .hint("let a Docker Engine build it: polyarch build --builder docker")
             .hint("or write it in an older form; heredocs want Buildah 1.33 or newer"),
     }
+}
+
+/// Whether a recipe has tests on this machine, which want the image in an engine.
+pub(super) fn has_host_tests(recipe: &Recipe) -> bool {
+    let is_on_host =
+        |check: &Check| matches!(check.kind, CheckKind::Test { action: Action::Host { .. }, .. });
+    recipe.checks.iter().any(is_on_host)
+}
+
+/// Tests on this machine of jobs that only builders take which keep no images.
+fn check_host_tests(family: &Family, plan: &Plan, builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut lacking = BTreeMap::<&Platform, Vec<&JobId>>::new();
+    for (job, planned) in &plan.jobs {
+        let is_idle = matches!(planned.decision, Decision::Reuse(_));
+        if is_idle || !family.recipe(&job.unit).is_some_and(has_host_tests) {
+            continue;
+        }
+        let fits = |builder: &&Builder| builder.fit(&job.platform, planned.terms.emulation).is_some();
+        let mut fitting = builders.iter().filter(fits).peekable();
+        if fitting.peek().is_some() && fitting.all(|builder| !builder.engine.runs_containers()) {
+            lacking.entry(&job.platform).or_default().push(job);
+        }
+    }
+    let problems = lacking.into_iter().map(|(platform, jobs)| {
+        Diagnostic::surroundings(format!(
+            "{} of the plan {} tests on this machine, and every builder for {platform} only builds",
+            count(jobs.len(), "job"),
+            if jobs.len() == 1 { "has" } else { "have" },
+        ))
+        .because(format!("one is {}", jobs[0]))
+        .hint(format!(
+            "add an engine that runs {platform}, as in: polyarch build --builder docker --builder buildx:NAME"
+        ))
+        .hint("or let the tests run in the image: { run = \"…\" } in place of { host = \"…\" }")
+    });
+    problems.collect()
 }
 
 /// F-G15: every job that has something to do must have a builder, before anything is built.

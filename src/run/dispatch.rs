@@ -9,7 +9,10 @@ use crate::record::Durations;
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
 use super::Options;
-use super::builder::{Builder, Fit};
+use super::builder::{Builder, Fit, has_host_tests};
+
+/// The label of builders that keep images, for tests on this machine: no label of a person has a blank in it.
+const KEEPS_IMAGES: &str = "keeps images";
 
 /// Which job starts next, and where.
 pub(super) struct Dispatch<'a> {
@@ -52,7 +55,13 @@ impl<'a> Dispatch<'a> {
             ..machine(builder, family)
         };
         let machines = builders.iter().map(machine).collect();
-        let scheduled = scheduled(&jobs, plan, &estimates);
+        let mut scheduled = scheduled(&jobs, plan, &estimates);
+        for (job, one) in jobs.iter().zip(&mut scheduled) {
+            let hosted = family.recipe(&job.unit).is_some_and(has_host_tests);
+            if let Some(needs) = one.needs.as_mut().filter(|_| hosted) {
+                needs.labels.insert(KEEPS_IMAGES.to_owned());
+            }
+        }
         let images = |which: fn(&Recipe) -> bool| {
             let recipe = |job: &JobId| family.recipe(&job.unit).is_some_and(which);
             jobs.iter()
@@ -163,7 +172,10 @@ fn machine(builder: &Builder, family: &Family) -> Machine {
         native: builder.facts.native.clone(),
         emulated: builder.facts.emulated.clone(),
         slots: builder.slots,
-        labels: builder.labels.iter().cloned().chain(whole.map(|recipe| whole_label(&recipe.unit))).collect(),
+        labels: { builder.labels.iter().cloned() }
+            .chain(whole.map(|recipe| whole_label(&recipe.unit)))
+            .chain(builder.engine.runs_containers().then(|| KEEPS_IMAGES.to_owned()))
+            .collect(),
         disk: builder.room,
         speed: 100,
     }

@@ -31,10 +31,12 @@ pub(super) async fn build(
     progress: &Progress<'_>,
 ) -> Result<Built, BuildFailure> {
     let facts = docker.facts().await.map_err(surroundings)?;
+    if let (Some(stock), Delivery::Session) = (&docker.stock, docker.delivery()) {
+        return by_session(docker, "default", stock, order, progress).await;
+    }
     let call = Call::prepare(docker, order).await.map_err(surroundings)?;
-    match (&docker.stock, docker.delivery(), facts.image_store) {
-        (Some(stock), Delivery::Session, _) => by_session(&call, stock, progress).await,
-        (_, _, ImageStore::Containerd) => with_containerd(&call, progress).await,
+    match facts.image_store {
+        ImageStore::Containerd => with_containerd(&call, progress).await,
         _ => with_classic(&call, progress).await,
     }
 }
@@ -75,15 +77,22 @@ async fn with_containerd(call: &Call<'_>, progress: &Progress<'_>) -> Result<Bui
     Ok(Built { config: pushed.config })
 }
 
-/// An engine that does not reach the store is given what it reads, and returns what it has built.
-async fn by_session(call: &Call<'_>, stock: &Stock, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
-    stock.lay_out(call.order).await.map_err(surroundings)?;
+/// Build with a builder that does not reach the store: it is given what it reads, and returns what it has built.
+pub(super) async fn by_session(
+    docker: &Docker,
+    builder: &str,
+    stock: &Stock,
+    order: &BuildOrder,
+    progress: &Progress<'_>,
+) -> Result<Built, BuildFailure> {
+    let call = Call::prepare(docker, order).await.map_err(surroundings)?;
+    stock.lay_out(order).await.map_err(surroundings)?;
     let program = call
-        .program(["buildx", "build", "--builder", "default", "--provenance=false", "--sbom=false"])
-        .arguments(session_arguments(call.order))
-        .folder(&call.order.scratch);
+        .program(["buildx", "build", "--builder", builder, "--provenance=false", "--sbom=false"])
+        .arguments(session_arguments(order))
+        .folder(&order.scratch);
     call.watch(program, progress).await?;
-    stock.take_in(call.order).await.map_err(surroundings)
+    stock.take_in(order).await.map_err(surroundings)
 }
 
 async fn with_classic(call: &Call<'_>, progress: &Progress<'_>) -> Result<Built, BuildFailure> {

@@ -10,7 +10,7 @@ use crate::engine::process::{AtLast, Output};
 use crate::engine::{ContainerOrder, Finished, RunId, StoreAddress, login};
 
 /// How much of each output of a command is kept.
-const OUTPUT_BYTES: usize = 1 << 20;
+pub(super) const OUTPUT_BYTES: usize = 1 << 20;
 
 /// The exit code with which the client says that no container ran.
 const NOT_RUN: i32 = 125;

@@ -51,7 +51,7 @@ pub(super) fn of_build(docker: &Docker, order: &BuildOrder, log: &BuildLog, ende
 
 /// Why a step failed, in the engine's own words: without the command, which says what it likes. What the command
 /// printed is none of the engine's words at all.
-fn reason(error: &str) -> &str {
+pub(super) fn reason(error: &str) -> &str {
     let of_process = error.rsplit_once("did not complete successfully: ");
     let of_executor = || error.strip_prefix("executor failed running [")?.rsplit_once("]: ");
     of_process.or_else(of_executor).map_or(error, |(_, reason)| reason)

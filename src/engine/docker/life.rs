@@ -9,7 +9,7 @@ use crate::engine::emulation::{self, Emulated};
 /// How long an engine is not asked after it has answered.
 const PAUSE: Duration = Duration::from_secs(4);
 /// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(6);
+pub(super) const PATIENCE: Duration = Duration::from_secs(6);
 /// How often in a row it may stay silent. It is lost at most `PAUSE + SILENCES * PATIENCE` after its last answer: 16 s.
 const SILENCES: usize = 2;
 
@@ -18,17 +18,21 @@ pub(super) async fn lost(docker: &Docker) -> Diagnostic {
     match &docker.line {
         Some(line) => tokio::select! {
             problem = line.lost() => problem,
-            problem = silent(docker) => problem,
+            problem = silent(|| pulse(docker)) => problem,
         },
-        None => silent(docker).await,
+        None => silent(|| pulse(docker)).await,
     }
 }
 
-async fn silent(docker: &Docker) -> Diagnostic {
+/// Comes back once there is no sign of life any more.
+pub(super) async fn silent<P>(pulse: impl Fn() -> P) -> Diagnostic
+where
+    P: Future<Output = Result<(), Diagnostic>>,
+{
     let mut silences = 0;
     loop {
         tokio::time::sleep(if silences == 0 { PAUSE } else { Duration::ZERO }).await;
-        match pulse(docker).await {
+        match pulse().await {
             Ok(()) => silences = 0,
             Err(_) if silences + 1 < SILENCES => silences += 1,
             Err(problem) => return problem,

@@ -1,10 +1,11 @@
 //! Docker Engine 20.10 and newer, with the classic or the containerd image store, driven through its command line.
 //!
-//! The client sees nothing of the user's configuration but plugins: its configuration folder is our own, so that
+//! The client sees nothing of the user's configuration but plugins and contexts: its configuration folder is our own, so that
 //! the password of a run reaches it by a file with mode 0600 and never by an argument, and so that no proxy,
 //! default builder or credential helper of the user's changes what is built.
 
 mod build;
+mod buildx;
 mod client;
 mod container;
 pub(crate) mod context;
@@ -26,6 +27,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OnceCell};
+
+pub(crate) use buildx::Buildx;
 
 use super::process::{Output, Program};
 use super::ssh::Ssh;
@@ -269,9 +272,10 @@ impl Docker {
             .open(&new)?
             .write_all(text.as_bytes())?;
         std::fs::rename(&new, folder.join("config.json"))?;
-        let plugins = self.environment.user_config.as_ref().map(|user| user.join("cli-plugins"));
-        if let Some(plugins) = plugins.filter(|plugins| plugins.is_dir()) {
-            match std::os::unix::fs::symlink(plugins, folder.join("cli-plugins")) {
+        let Some(user) = &self.environment.user_config else { return Ok(()) };
+        // A builder of buildx may lead to an engine by the name of a context.
+        for shared in ["cli-plugins", "contexts"] {
+            match std::os::unix::fs::symlink(user.join(shared), folder.join(shared)) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }

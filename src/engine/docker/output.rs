@@ -96,7 +96,7 @@ fn is_seconds(text: &str) -> bool {
 
 /// Whether a step is one that a person wrote, or the export at the end; the rest is BuildKit's own business.
 fn is_of_the_dockerfile(name: &str) -> bool {
-    !["[internal]", "[auth]", "resolve ", "building with ", "importing ", "preparing "]
+    !["[internal]", "[auth]", "[context ", "resolve ", "building with ", "importing ", "preparing "]
         .iter()
         .any(|own| name.starts_with(own))
         && !name.starts_with("resolving provenance")

@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::BuildOrder;
+use super::{BuildOrder, StoreAddress};
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Document, Error, Store};
 
@@ -66,15 +66,16 @@ impl Stock {
     }
 
     fn links(&self, scratch: &Path, layers: &[Digest]) -> std::io::Result<()> {
-        // A try before may have left them. The client makes a folder of its own beside `blobs`: never in the store.
-        let [view, result] = [STORE, RESULT].map(|name| scratch.join(name));
-        for folder in [&view, &result] {
-            match std::fs::remove_dir_all(folder) {
+        // A try before may have left them.
+        for name in [STORE, RESULT] {
+            match std::fs::remove_dir_all(scratch.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => std::fs::create_dir_all(folder)?,
+                _ => {}
             }
         }
-        symlink(self.folder.join("blobs"), view.join("blobs"))?;
+        self.show_in(scratch)?;
+        let result = scratch.join(RESULT);
+        std::fs::create_dir(&result)?;
         for layer in layers {
             let link = blob(&result, layer);
             std::fs::create_dir_all(link.parent().unwrap_or(&result))?;
@@ -85,12 +86,24 @@ impl Stock {
         }
         Ok(())
     }
+
+    /// Let a folder have the store in it, for a client to read.
+    pub(super) fn show_in(&self, folder: &Path) -> std::io::Result<()> {
+        // The client makes a folder of its own beside `blobs`: not in the store.
+        let view = folder.join(STORE);
+        std::fs::create_dir(&view)?;
+        symlink(self.folder.join("blobs"), view.join("blobs"))
+    }
+}
+
+/// The arguments by which a client gives a build an image, in a folder that the store is shown in.
+pub(super) fn session_image(store: &StoreAddress, image: &Digest) -> [String; 2] {
+    ["--build-context".to_owned(), format!("{}=oci-layout://{STORE}@{image}", store.at(image))]
 }
 
 /// The arguments by which a client gives a build its images, and takes its result; they hold in the folder of the build.
 pub(super) fn session_arguments(order: &BuildOrder) -> Vec<String> {
-    let context = |image: &Digest| format!("{}=oci-layout://{STORE}@{image}", order.store.at(image));
-    let contexts = order.images.iter().flat_map(|image| ["--build-context".to_owned(), context(image)]);
+    let contexts = order.images.iter().flat_map(|image| session_image(&order.store, image));
     let output = format!("type=oci,dest={RESULT},tar=false,oci-mediatypes=true");
     contexts.chain(["--output".to_owned(), output]).collect()
 }

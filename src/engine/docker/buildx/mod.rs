@@ -1,0 +1,165 @@
+//! A builder of buildx: a BuildKit in a container, on Kubernetes or at an address of its own.
+//!
+//! It builds, and nothing else: content goes through the session of each build, and a command runs as a step of one.
+
+mod command;
+mod nodes;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::{ANSWER_BYTES, Docker, DockerEnvironment, build, life};
+use crate::diag::Diagnostic;
+use crate::engine::{
+    BuildFailure, BuildOrder, Built, ContainerOrder, Delivery, Engine, EngineFacts, Finished, ImageStore,
+    Progress, RunId, Stock, StoreAddress,
+};
+use crate::oci::Digest;
+
+use nodes::Nodes;
+
+/// How long its nodes may take to start: their program may have to be fetched first.
+const START: Duration = Duration::from_secs(10 * 60);
+
+/// A builder that `docker buildx ls` shows.
+pub(crate) struct Buildx {
+    /// The client; the engine behind it counts for nothing.
+    docker: Docker,
+    name: String,
+    stock: Stock,
+    facts: OnceCell<EngineFacts>,
+    commands: AtomicUsize,
+    /// Images that it has unpacked for a command.
+    unpacked: Mutex<BTreeSet<Digest>>,
+}
+
+impl Buildx {
+    /// The builder of a name, among those that a person's buildx keeps in a folder.
+    pub(crate) fn new(mut environment: DockerEnvironment, name: &str, state: PathBuf, stock: Stock) -> Self {
+        environment.variables.insert("BUILDX_CONFIG".into(), state.into());
+        Self {
+            docker: Docker::local(environment),
+            name: name.to_owned(),
+            stock,
+            facts: OnceCell::new(),
+            commands: AtomicUsize::new(0),
+            unpacked: Mutex::default(),
+        }
+    }
+
+    async fn inspect(&self, more: Option<&str>, time_limit: Duration) -> Result<Nodes, Diagnostic> {
+        let config = self.docker.config(None).await?;
+        let client = &self.docker.client().await?.path;
+        let output = self
+            .docker
+            .program(client, &config, time_limit)
+            .arguments(["buildx", "inspect", &self.name])
+            .arguments(more)
+            .capture(ANSWER_BYTES)
+            .await?;
+        if output.ended.success() {
+            return Ok(Nodes::read(&output.text()));
+        }
+        let complaint = output.complaint();
+        if complaint.contains("no builder") {
+            return Err(Diagnostic::request(format!("buildx has no builder `{}`", self.name))
+                .hint("see what there is: docker buildx ls"));
+        }
+        let reason = complaint.lines().rfind(|line| line.starts_with("ERROR: "));
+        let ended = output.ended.to_string();
+        Err(self.no_answer(reason.map_or(&*ended, |line| line.trim_start_matches("ERROR: "))))
+    }
+
+    fn no_answer(&self, reason: &str) -> Diagnostic {
+        Diagnostic::surroundings(format!("builder {} of buildx does not answer", self.name))
+            .because(reason)
+            .hint(format!("see what it says: docker buildx inspect {} --bootstrap", self.name))
+            .hint("where it is reached by TLS, see that the certificates of its driver options hold")
+    }
+
+    async fn ask(&self) -> Result<EngineFacts, Diagnostic> {
+        let client = self.docker.client().await?;
+        let Some(buildx) = client.buildx.clone() else {
+            return Err(Diagnostic::surroundings(format!("{} has no buildx", client.path.display()))
+                .hint("install it: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
+        };
+        let nodes = self.inspect(Some("--bootstrap"), START).await?;
+        if nodes.driver == "docker" {
+            return Err(Diagnostic::request(format!("builder {} of buildx is a Docker Engine", self.name))
+                .hint("name that: engine = \"docker\", or \"context:NAME\" where it is another machine's"));
+        }
+        let running = nodes.running();
+        if running == 0 {
+            return Err(self.no_answer("none of its nodes runs"));
+        }
+        let (native, emulated) = nodes.platforms();
+        Ok(EngineFacts {
+            version: nodes.version().to_owned(),
+            image_store: ImageStore::Containerd,
+            buildx: Some(buildx),
+            native,
+            emulated,
+            processors: running,
+            id: Some(format!("buildx:{}", self.name)),
+            root: None,
+            notes: client.notes.clone(),
+        })
+    }
+
+    async fn pulse(&self) -> Result<(), Diagnostic> {
+        match self.inspect(None, life::PATIENCE).await?.running() {
+            0 => Err(self.no_answer("none of its nodes runs")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Buildx {
+    fn name(&self) -> String {
+        format!("buildx:{}", self.name)
+    }
+
+    async fn probe(&self) -> Result<EngineFacts, Diagnostic> {
+        self.facts.get_or_try_init(|| self.ask()).await.cloned()
+    }
+
+    async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
+        build::by_session(&self.docker, &self.name, &self.stock, order, progress).await
+    }
+
+    async fn run(&self, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
+        command::run(self, order).await
+    }
+
+    async fn load(&self, _: &StoreAddress, _: &Digest, name: &str) -> Result<(), Diagnostic> {
+        Err(Diagnostic::surroundings(format!("{} only builds, and keeps no {name}", self.name()))
+            .hint("use an engine for that: --builder docker"))
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::Session
+    }
+
+    fn runs_containers(&self) -> bool {
+        false
+    }
+
+    async fn sweep(&self, _: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
+        // A build leaves nothing in a BuildKit but its cache.
+        Ok(Vec::new())
+    }
+
+    async fn sweep_pulled(&self, _: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        Ok(Vec::new())
+    }
+
+    async fn lost(&self) -> Diagnostic {
+        life::silent(|| self.pulse()).await
+    }
+}
