@@ -32,6 +32,7 @@ pub(super) async fn show(
     let signed = prepared.iter().map(|one| sign::steps(&planning.workspace, wanted, one.release()));
     let mut text = lines(&previews, &signed.collect::<String>());
     let (mut there, mut to_do) = counts(&previews);
+    let mut writes_list = previews.iter().any(Preview::writes_list);
     let mut problems = refused(&previews);
     let mirrors = mirror_registries::mirrors(planning, wanted.to.as_deref());
     text.push_str(&mirror_registries::steps(mirrors, prepared));
@@ -41,6 +42,7 @@ pub(super) async fn show(
             let preparing = mirror_registries::prepared(context, planning, store, prepared, mirror);
             let (target, prepared) = preparing.await?;
             let previews = looked(context, &prepared, &target, &publisher).await?;
+            writes_list |= previews.iter().any(Preview::writes_list);
             Ok((lines(&previews, ""), counts(&previews), refused(&previews)))
         };
         let told = match looking.await {
@@ -54,7 +56,7 @@ pub(super) async fn show(
         let told = told.map(|told| mirror_registries::incomplete(mirror, &told));
         problems = problems.into_iter().chain(told).reduce(Problems::and);
     }
-    text.push_str(&summary(there, to_do));
+    text.push_str(&summary(there, to_do, writes_list));
     text.push_str(&total(Publication::totals(prepared)));
     context.ui.data(&text);
     problems.map_or(Ok(()), Err)
@@ -110,14 +112,18 @@ fn refused(previews: &[Preview<'_>]) -> Option<Problems> {
 }
 
 /// What is there and what is to do, a line each.
-fn summary(there: Count, to_do: Count) -> String {
+fn summary(there: Count, to_do: Count, writes_list: bool) -> String {
     let blobs = there.blobs + there.mounts;
     let there = listed([(blobs, count(blobs, "blob"))], there).unwrap_or_else(|| "nothing".to_owned());
     let blobs = [
         (to_do.blobs, format!("{} to send ({})", count(to_do.blobs, "blob"), size(to_do.bytes))),
         (to_do.mounts, format!("{} to mount", count(to_do.mounts, "blob"))),
     ];
-    let to_do = listed(blobs, to_do).unwrap_or_else(|| "nothing: all of it is there".to_owned());
+    let nothing = match writes_list {
+        true => "nothing but the list of publications: all of it is there",
+        false => "nothing: all of it is there",
+    };
+    let to_do = listed(blobs, to_do).unwrap_or_else(|| nothing.to_owned());
     format!("there     {there}\nto do     {to_do}\n")
 }
 

@@ -227,6 +227,11 @@ impl Preview<'_> {
         Count { tags: content.tags + self.moving().len(), ..content }
     }
 
+    /// Whether the list of publications is written: it is too where nothing else is to do, for what is newer.
+    pub(crate) fn writes_list(&self) -> bool {
+        self.journal.is_some()
+    }
+
     /// Tags that are moved, each once: by the publication that comes first, and by this one.
     fn moving(&self) -> BTreeSet<(&Repository, &Tag)> {
         let first = self.first.iter().flat_map(|first| &first.tags);
