@@ -48,20 +48,21 @@ impl Nodes {
 
     /// The version of the first BuildKit that says it.
     pub(super) fn version(&self) -> &str {
-        let versions = self.nodes.iter().map(|node| &*node.version);
-        versions.filter(|version| !version.is_empty()).next().unwrap_or("unknown")
+        let mut versions = self.nodes.iter().map(|node| &*node.version);
+        versions.find(|version| !version.is_empty()).unwrap_or("unknown")
     }
 
     /// What its nodes run themselves, and what they emulate.
     ///
-    /// BuildKit names its machine's own platform first, and tells nothing of the others. What people have written
-    /// comes before that, and is only where BuildKit sends what nobody else takes.
+    /// BuildKit names its machine's own platform first, and tells nothing of the others. Where people have written which
+    /// platforms a node is for, it is for those.
     pub(super) fn platforms(&self) -> (BTreeSet<Platform>, BTreeSet<Platform>) {
         let (mut native, mut all) = (BTreeSet::new(), BTreeSet::new());
         for node in self.nodes.iter().filter(|node| node.is_running()) {
-            let own = node.platforms.iter().find(|(_, is_written)| !is_written).or(node.platforms.first());
-            native
-                .extend(own.into_iter().flat_map(|(own, _)| emulation::native(own.os(), own.architecture())));
+            let written = node.platforms.iter().filter(|(_, is_written)| *is_written).count();
+            for (own, _) in node.platforms.iter().take(written.max(1)) {
+                native.extend(emulation::native(own.os(), own.architecture()));
+            }
             all.extend(node.platforms.iter().map(|(platform, _)| platform.clone()));
         }
         let is_own = |platform: &Platform| {
@@ -109,7 +110,9 @@ mod tests {
     fn its_machines_own_platform_is_told_from_what_it_emulates() {
         let table = [
             ("linux/amd64, linux/amd64/v2, linux/arm64, linux/386", "linux/386 linux/amd64", "linux/arm64"),
-            ("linux/arm64*, linux/386*, linux/amd64", "linux/386 linux/amd64", "linux/arm64"),
+            ("linux/amd64*, linux/amd64/v2, linux/arm64", "linux/amd64", "linux/arm64"),
+            ("linux/arm64*, linux/arm/v7, linux/amd64", "linux/arm64", "linux/amd64 linux/arm/v7"),
+            ("linux/arm64*, linux/amd64*, linux/386", "linux/386 linux/amd64 linux/arm64", ""),
             ("linux/arm64", "linux/arm64", ""),
             ("linux/arm64*", "linux/arm64", ""),
             ("linux/arm64, linux/arm/v7, linux/arm/v6", "linux/arm64", "linux/arm/v6 linux/arm/v7"),
