@@ -13,7 +13,7 @@ use crate::program::{Answer, Place, skip, variable};
 static HOSTS: Mutex<()> = Mutex::new(());
 
 /// Two hosts, for one test.
-struct Hosts {
+pub(super) struct Hosts {
     folder: PathBuf,
     sockets: PathBuf,
     _alone: MutexGuard<'static, ()>,
@@ -21,7 +21,7 @@ struct Hosts {
 
 impl Hosts {
     /// Have a place reach the hosts by its `ssh`; none, having said why, where they are not there.
-    fn reached_from(test: &str, place: &mut Place) -> Option<Self> {
+    pub(super) fn reached_from(test: &str, place: &mut Place) -> Option<Self> {
         let (Some(folder), Some(sockets)) =
             (variable("POLYARCH_TEST_HOSTS"), variable("POLYARCH_TEST_HOSTS_RUN"))
         else {
@@ -44,6 +44,18 @@ impl Hosts {
         Some(hosts)
     }
 
+    /// The address that the engine of a host is reached at by TLS.
+    pub(super) fn engine(&self, host: &str) -> String {
+        let text = std::fs::read(self.folder.join(host).with_extension("json")).expect("its configuration");
+        let configuration: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        configuration["hosts"][1].as_str().expect("an address").to_owned()
+    }
+
+    /// The certificates of the client, or of a stranger.
+    pub(super) fn certificates(&self, whose: &str) -> PathBuf {
+        self.folder.join("tls").join(whose)
+    }
+
     /// What a docker client says on a host.
     fn docker(&self, place: &Place, host: &str, arguments: &[&str]) -> String {
         let socket = format!("unix://{}", self.sockets.join(host).join("docker.sock").display());
@@ -51,7 +63,7 @@ impl Hosts {
     }
 
     /// Every container and image name that a host has.
-    fn everything(&self, place: &Place, host: &str) -> String {
+    pub(super) fn everything(&self, place: &Place, host: &str) -> String {
         let images = self.docker(
             place,
             host,
@@ -91,7 +103,7 @@ fn family(test: &str, configuration: &str) -> Option<(Place, Hosts)> {
 }
 
 /// Who built each job of the newest run.
-fn builders(place: &Place) -> BTreeMap<String, String> {
+pub(super) fn builders(place: &Place) -> BTreeMap<String, String> {
     let started = place.events().into_iter().filter(|event| event["event"] == "job-started");
     let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
     started.map(|event| (text(&event["job"]), text(&event["builder"]))).collect()

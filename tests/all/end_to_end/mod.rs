@@ -1,5 +1,6 @@
 //! The whole, on real engines and real registries.
 
+mod apart;
 mod broken_platform;
 mod downstream;
 mod daemonless;

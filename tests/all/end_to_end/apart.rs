@@ -1,0 +1,160 @@
+//! Builders that do not reach the store, on hosts of their own: fed through the session of each build.
+
+use super::engines::{FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags};
+use super::hosts::{Hosts, builders};
+use crate::program::{Place, skip, variable};
+
+const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/386";
+
+/// A family, and the hosts.
+fn family(test: &str, configuration: &str) -> Option<(Place, Hosts)> {
+    let leaf = "FROM root\nCOPY --from=root /made /copied\nRUN --mount=from=root,target=/root \
+                cat /root/made /copied >> /made && mkdir -p /etc && \
+                touch /etc/passwd /etc/group\nUSER 1000\n";
+    let mut place = Place::with(&[
+        ("polyarch.toml", configuration),
+        ("root/Dockerfile", &format!("{FOUNDATION}RUN echo well > /made\n")),
+        ("leaf/Dockerfile", leaf),
+    ]);
+    let hosts = Hosts::reached_from(test, &mut place)?;
+    root_file_systems(test, &place, "root", &["amd64", "386"]).then_some((place, hosts))
+}
+
+/// The configuration of a builder at the address of a host.
+fn over_tcp(place: &Place, hosts: &Hosts, host: &str, whose: &str) -> String {
+    let certificates = place.family().join(whose);
+    if !certificates.exists() {
+        std::os::unix::fs::symlink(hosts.certificates(whose), &certificates).expect("a link");
+    }
+    format!("\n[builder.{host}]\nengine = \"{}\"\ncertificates = \"{whose}\"\n", hosts.engine(host))
+}
+
+/// A builder of buildx at the BuildKit of a host without an engine; `None`, having said why, where there is none.
+fn buildx(test: &str, place: &mut Place, hosts: &Hosts) -> Option<()> {
+    let Some(address) = variable("POLYARCH_TEST_BUILDKIT").and_then(|address| address.into_string().ok())
+    else {
+        skip(test, "POLYARCH_TEST_BUILDKIT names no BuildKit");
+        return None;
+    };
+    place.set("BUILDX_CONFIG", place.folder().join("buildx"));
+    let file = |name: &str| hosts.certificates("client").join(name).display().to_string();
+    let options = format!("cacert={},cert={},key={}", file("ca.pem"), file("cert.pem"), file("key.pem"));
+    place.ask(
+        "docker",
+        &["buildx", "create", "--name", "north", "--driver", "remote", "--driver-opt", &options, &address],
+    );
+    Some(())
+}
+
+const FAMILY: &str = r#"
+name = "apart"
+platforms = ["linux/amd64", "linux/386"]
+tags.common = ["latest"]
+tests = [{ run = "cat /made", stdout = "well" }]
+
+[image.leaf]
+tags = [{ tag = "user-{0}", run = "id -u" }]
+describe = [{ title = "Words", run = "cat <<END\nit is\t\"$(cat /made | wc -l)\" lines\nEND" }]
+"#;
+
+/// The family is built and published whole: each image on the very layers of its parent, its checks as it says.
+#[track_caller]
+fn is_whole(place: &Place) {
+    assert_eq!(ended(place, "built"), jobs(ALL));
+    let (root, leaf) = (inspected(place, "apart/root:latest"), inspected(place, "apart/leaf:latest"));
+    for platform in ["linux/amd64", "linux/386"] {
+        let (root, leaf) = (layers(&root, platform), layers(&leaf, platform));
+        assert_eq!(leaf[..root.len()], root, "a child has the very layers of its parent");
+        assert_eq!(leaf.len(), root.len() + 2);
+    }
+    assert!(tags(place, "apart/leaf").keys().any(|tag| tag.contains("user-1000")));
+    let log = place.newest_run().expect("a run").join("logs/leaf.linux-386.log");
+    let log = std::fs::read_to_string(log).expect("the log of the leaf");
+    assert!(log.contains("it is\t\"3\" lines"), "{log}");
+    let folders: Vec<_> = std::fs::read_dir(place.store()).expect("a store").flatten().collect();
+    assert!(folders.iter().all(|folder| folder.file_name() != "ingest"), "clients make nothing in the store");
+}
+
+#[test]
+fn an_engine_over_tcp_is_fed_through_the_session_of_each_build() {
+    let test = "an_engine_over_tcp_is_fed_through_the_session_of_each_build";
+    let Some((place, hosts)) = family(test, FAMILY) else { return };
+    place.write("polyarch.toml", &(FAMILY.to_owned() + &over_tcp(&place, &hosts, "east", "client")));
+    let before = hosts.everything(&place, "east");
+    let _ = place.run(&["build", "--publish"]).well();
+    is_whole(&place);
+    assert_eq!(hosts.everything(&place, "east"), before, "I-X1, I-X2");
+    let doctor = place.run(&["doctor"]).well();
+    assert!(doctor.stdout.contains("content: through the session of each build"), "{}", doctor.stdout);
+}
+
+#[test]
+fn an_ssh_server_that_forwards_nothing_is_no_hindrance() {
+    let test = "an_ssh_server_that_forwards_nothing_is_no_hindrance";
+    let Some((place, hosts)) = family(test, FAMILY) else { return };
+    let before = hosts.everything(&place, "east");
+    let _ = place.run(&["build", "--publish", "--builder", "east=ssh://closed-east"]).well();
+    is_whole(&place);
+    assert_eq!(hosts.everything(&place, "east"), before, "I-X1, I-X2");
+}
+
+#[test]
+fn a_builder_of_buildx_builds_and_checks_without_containers() {
+    let test = "a_builder_of_buildx_builds_and_checks_without_containers";
+    let Some((mut place, hosts)) = family(test, FAMILY) else { return };
+    let Some(()) = buildx(test, &mut place, &hosts) else { return };
+    let north = ["--builder", "north=buildx:north", "--slots", "2"];
+    let _ = place.run(&[&["build", "--publish"], &north[..]].concat()).well();
+    is_whole(&place);
+
+    // What a check says is what it says, and nothing of this machine.
+    std::fs::write(place.folder().join("canary"), "canary-9c1e").expect("a canary");
+    let link = format!("ln -sf {} /.polyarch/stdout", place.folder().join("canary").display());
+    let table = [
+        ("{ run = \"echo it is; exit 7\" }".to_owned(), 1, "ended with exit code 7"),
+        ("{ run = \"kill -9 $$\" }".to_owned(), 1, "ended with exit code 137"),
+        ("{ run = \"sleep 60\", time-limit = \"3s\" }".to_owned(), 1, "took longer than 3 s"),
+        (format!("{{ run = \"{link}\" }}"), 3, "what a command said"),
+    ];
+    for (check, code, problem) in table {
+        place.write(
+            "polyarch.toml",
+            &format!("{FAMILY}tests = [{check}]\n").replace("[image.leaf]", "[image.root]"),
+        );
+        let answer = place.run(&[&["build", "root@linux/amd64"], &north[..]].concat()).ended(code);
+        assert!(answer.stderr.contains(problem), "{check}: {}", answer.stderr);
+        assert!(!answer.stderr.contains("canary-9c1e"), "{}", answer.stderr);
+    }
+
+    place.write("polyarch.toml", &format!("{FAMILY}tests = [{{ host = \"true\" }}]\n"));
+    let answer = place.run(&[&["build"], &north[..]].concat()).ended(3);
+    assert!(answer.stderr.contains("tests on this machine, and every builder"), "{}", answer.stderr);
+    assert!(builders(&place).is_empty(), "before anything is built");
+    let _ = place.run(&[&["build", "--builder", "east=ssh://east"], &north[..]].concat()).well();
+    let hosted: Vec<_> = builders(&place).into_iter().filter(|(job, _)| job.starts_with("leaf")).collect();
+    assert!(!hosted.is_empty() && hosted.iter().all(|(_, builder)| builder == "east"), "{hosted:?}");
+}
+
+#[test]
+fn what_keeps_content_from_a_builder_is_told_before_anything_is_built() {
+    let test = "what_keeps_content_from_a_builder_is_told_before_anything_is_built";
+    let Some((mut place, hosts)) = family(test, FAMILY) else { return };
+    place.set("BUILDX_CONFIG", place.folder().join("buildx"));
+    let table = [
+        (over_tcp(&place, &hosts, "east", "stranger"), "do not hold", "docker --tlsverify"),
+        (over_tcp(&place, &hosts, "west", "client"), "does not reach the store", "containerd-snapshotter"),
+        ("[builder.x]\nengine = \"buildx:nowhere\"".to_owned(), "no builder `nowhere`", "docker buildx ls"),
+    ];
+    for (builder, problem, hint) in table {
+        place.write("polyarch.toml", &(FAMILY.to_owned() + &builder));
+        let answer = place.run(&["build"]);
+        assert!(matches!(answer.code, Some(2 | 3)), "{builder}: {answer:?}");
+        for text in [problem, hint] {
+            assert!(answer.stderr.contains(text), "{builder}: {}", answer.stderr);
+        }
+        assert!(builders(&place).is_empty(), "{builder}");
+    }
+    let open = format!("x={}", hosts.engine("east"));
+    let answer = place.run(&["build", "--builder", &open]).ended(2);
+    assert!(answer.stderr.contains("wants certificates on both sides"), "{}", answer.stderr);
+}
