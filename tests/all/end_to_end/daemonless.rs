@@ -193,3 +193,21 @@ fn newer_forms_are_refused_in_the_plan() {
     let answer = place.run(&["build", "--builder=buildah"]);
     assert!(answer.stderr.contains("what the frontend registry.example/own:1 reads"), "{}", answer.stderr);
 }
+
+/// Buildah's cache does not tell platforms apart where there is no base: the image must be of the right one all the same.
+#[test]
+fn f_g4_an_image_without_a_base_is_of_the_platform_that_was_asked_for() {
+    let test = "daemonless::f_g4_an_image_without_a_base_is_of_the_platform_that_was_asked_for";
+    let mut place = Place::with(&[
+        ("polyarch.toml", "name = \"data\"\nplatforms = [\"linux/amd64\", \"linux/386\"]\n"),
+        ("only/Dockerfile", "FROM scratch\nCOPY word /word\n"),
+        ("only/word", "the same for all\n"),
+    ]);
+    if !Engine::Buildah.equip(test, &mut place) {
+        return;
+    }
+    for platform in ["linux/amd64", "linux/386"] {
+        let _ = place.run(&["build", "--builder=buildah", "--platform", platform]).well();
+        assert_eq!(ended(&place, "built"), jobs(&format!("only@{platform}")));
+    }
+}
