@@ -316,28 +316,32 @@ pub(super) fn repository(
     }
 }
 
-/// The problem with a repository among those where the family's own store keeps its records, if it is published there.
+/// The problem with a repository among those where a store keeps its records, if an image is published there. That is so
+/// at every registry: the one that is named may be this store, served, or the store of another family.
 pub(super) fn reserved(
     sources: &Sources,
     repository: &Repository,
     settings: &[&ImageSetting],
     place: Place,
 ) -> Option<Diagnostic> {
-    let file = sources.file.as_ref();
-    let elsewhere = file.is_some_and(|file| file.registry.is_some());
-    if elsewhere || !repository.as_str().starts_with(SCOPES) {
+    if !repository.as_str().starts_with(SCOPES) {
         return None;
     }
+    let file = sources.file.as_ref();
     let problem = Diagnostic::request(format!(
-        "the image would be published as `{repository}`, but under `{SCOPES}` the store keeps its records"
+        "the image would be published as `{repository}`, but under `{SCOPES}` a store keeps its records"
     ));
+    let other_name = match file.is_some_and(|file| file.registry.is_some()) {
+        true => "or another owner, as in: `registry = \"HOST/OWNER\"`",
+        false => "or another name for the family, as in: `name = \"stacks\"`",
+    };
     let said = settings.iter().rev().find_map(|setting| setting.repository.as_ref());
     let written = file.zip(said).map(|(file, said)| file.place(said));
     Some(
         problem
             .at(written.unwrap_or(place))
             .hint("choose another repository, as in: `repository = \"stacks/base\"`")
-            .hint("or another name for the family, as in: `name = \"stacks\"`"),
+            .hint(other_name),
     )
 }
 

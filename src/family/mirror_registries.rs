@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::{Mirror, Recipe, Unit};
-use crate::config::{FamilyFile, Target, Written};
+use crate::config::{FamilyFile, SCOPES, Target, Written};
 use crate::diag::Diagnostic;
 use crate::oci::Repository;
 
@@ -69,6 +69,12 @@ fn names(
         if mirror.has_two_levels() && levels(&there) != 2 {
             return Err(format!(
                 "{repository} would be {there} at {}, where an image is named owner/image",
+                mirror.registry
+            ));
+        }
+        if there.as_str().starts_with(SCOPES) {
+            return Err(format!(
+                "{repository} would be {there} at {}, but under `{SCOPES}` a store keeps its records",
                 mirror.registry
             ));
         }
@@ -186,6 +192,10 @@ mod tests {
             (
                 "registry = \"a.io/b\"\n[publish]\nmirrors = [\"docker.io/o/p\"]",
                 "b/base would be o/p/base at docker.io, where an image is named owner/image",
+            ),
+            (
+                "registry = \"a.io/b\"\n[publish]\nmirrors = [\"c.io\", \"127.0.0.1:6615/scopes\"]",
+                "polyarch.toml:3:20: b/base would be scopes/base at 127.0.0.1:6615, but under `scopes/` a store keeps",
             ),
         ];
         for (config, told) in table {

@@ -316,7 +316,7 @@ fn no_image_is_published_among_the_records_of_the_store() {
         Some("[image.a]\nrepository = \"scopes/trusted\"\n"),
         &[("a/Dockerfile", "FROM x")],
         &expect![[r#"
-            polyarch.toml:2:14: the image would be published as `scopes/trusted`, but under `scopes/` the store keeps its records
+            polyarch.toml:2:14: the image would be published as `scopes/trusted`, but under `scopes/` a store keeps its records
               hint: choose another repository, as in: `repository = "stacks/base"`
               hint: or another name for the family, as in: `name = "stacks"`
         "#]],
@@ -325,14 +325,32 @@ fn no_image_is_published_among_the_records_of_the_store() {
         Some("name = \"scopes\"\n"),
         &[("trusted/Dockerfile", "FROM x")],
         &expect![[r#"
-        trusted/Dockerfile: the image would be published as `scopes/trusted`, but under `scopes/` the store keeps its records
+        trusted/Dockerfile: the image would be published as `scopes/trusted`, but under `scopes/` a store keeps its records
           hint: choose another repository, as in: `repository = "stacks/base"`
           hint: or another name for the family, as in: `name = "stacks"`
     "#]],
     );
-    let elsewhere = "registry = \"registry.example\"\n[image.a]\nrepository = \"scopes/trusted\"\n";
-    let family = Family::resolve(&sources(Some(elsewhere), &[("a/Dockerfile", "FROM x")]));
-    assert!(family.is_ok(), "another registry keeps no records of ours");
+    check(
+        Some("registry = \"registry.example\"\n[image.a]\nrepository = \"scopes/trusted\"\n"),
+        &[("a/Dockerfile", "FROM x")],
+        &expect![[r#"
+            polyarch.toml:3:14: the image would be published as `scopes/trusted`, but under `scopes/` a store keeps its records
+              hint: choose another repository, as in: `repository = "stacks/base"`
+              hint: or another owner, as in: `registry = "HOST/OWNER"`
+        "#]],
+    );
+    check(
+        Some("registry = \"registry.example/scopes\"\n[image.copy]\nmirror = \"r.io/library/search:7\"\n"),
+        &[("a/Dockerfile", "FROM x")],
+        &expect![[r#"
+            a/Dockerfile: the image would be published as `scopes/a`, but under `scopes/` a store keeps its records
+              hint: choose another repository, as in: `repository = "stacks/base"`
+              hint: or another owner, as in: `registry = "HOST/OWNER"`
+            polyarch.toml:2:8: the image would be published as `scopes/copy`, but under `scopes/` a store keeps its records
+              hint: choose another repository, as in: `repository = "stacks/base"`
+              hint: or another owner, as in: `registry = "HOST/OWNER"`
+        "#]],
+    );
 }
 
 #[test]
