@@ -32,6 +32,7 @@ pub(crate) use buildx::Buildx;
 
 use super::process::{Output, Program};
 use super::ssh::Ssh;
+use super::stock::Layers;
 use super::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Delivery, Engine, EngineFacts, Finished, ImageStore,
     Progress, RunId, Stock, StoreAddress, login, private_folder,
@@ -182,6 +183,7 @@ impl Docker {
         }
     }
 
+    /// Load an image out of the stock: without its layers first, which an engine that has built it has.
     async fn load_archive(
         &self,
         stock: &Stock,
@@ -189,22 +191,35 @@ impl Docker {
         image: &Digest,
     ) -> Result<(), Diagnostic> {
         let reference = store.at(image);
+        // One that it could not unpack may have left its name.
+        self.pulled.lock().await.insert(reference.clone());
+        let mut output = self.load_with(Layers::Found, stock, store, image).await?;
+        if !output.ended.success() {
+            output = self.load_with(Layers::Brought, stock, store, image).await?;
+        }
+        match output.ended.success() {
+            true => Ok(()),
+            false => Err(self.refused(format!("load {reference}"), &output)),
+        }
+    }
+
+    async fn load_with(
+        &self,
+        layers: Layers,
+        stock: &Stock,
+        store: &StoreAddress,
+        image: &Digest,
+    ) -> Result<Output, Diagnostic> {
         let number = self.containers.fetch_add(1, Ordering::Relaxed);
         let file = self.environment.scratch.join(format!("image-{number}.tar"));
-        stock.archive(&store.repository, image, &reference, &file).await?;
+        stock.archive(&store.repository, image, &store.at(image), layers, &file).await?;
         let config = self.config(None).await?;
         let client = &self.client().await?.path;
         let loading = self.program(client, &config, TRANSFER).arguments(["load", "--quiet", "--input"]);
         let output = loading.argument(&file).capture(ANSWER_BYTES).await;
+        // What cannot be removed goes with the run.
         let _ = std::fs::remove_file(&file);
-        let output = output?;
-        match output.ended.success() {
-            true => {
-                self.pulled.lock().await.insert(reference);
-                Ok(())
-            }
-            false => Err(self.refused(format!("load {reference}"), &output)),
-        }
+        output
     }
 
     async fn pull(

@@ -14,6 +14,15 @@ use super::{Stock, blob};
 use crate::diag::Diagnostic;
 use crate::oci::{Descriptor, Digest, Document, Error, Manifest, Repository};
 
+/// Whether an archive has the layers of its image in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Layers {
+    /// All of them.
+    Brought,
+    /// None: an engine with the containerd image store finds those that it has built or built upon.
+    Found,
+}
+
 impl Stock {
     /// Write an image of the store into a file, for an engine to load it under a name.
     ///
@@ -24,6 +33,7 @@ impl Stock {
         scope: &Repository,
         image: &Digest,
         name: &str,
+        layers: Layers,
         file: &Path,
     ) -> Result<(), Diagnostic> {
         let document = self.store.read_document(scope, &image.clone().into()).await;
@@ -39,19 +49,27 @@ impl Stock {
                 .hint("free some disk space, or choose a folder on a larger disk: --store DIR")
         };
         let (layout, path, name) = (self.folder.clone(), file.to_owned(), name.to_owned());
-        let writing = tokio::task::spawn_blocking(move || write(&layout, &document, &manifest, &name, &path));
+        let writing =
+            tokio::task::spawn_blocking(move || write(&layout, &document, &manifest, &name, layers, &path));
         writing.await.map_err(io::Error::other).and_then(|written| written).map_err(failed)
     }
 }
 
-fn write(layout: &Path, document: &Document, manifest: &Manifest, name: &str, file: &Path) -> io::Result<()> {
+fn write(
+    layout: &Path,
+    document: &Document,
+    manifest: &Manifest,
+    name: &str,
+    layers: Layers,
+    file: &Path,
+) -> io::Result<()> {
     let mut top = document.descriptor();
     top.annotations.insert("io.containerd.image.name".to_owned(), name.to_owned());
     let index = json!({"schemaVersion": 2, "manifests": [top]});
-    let layers: Vec<String> = manifest.layers.iter().map(entry).collect();
+    let names: Vec<String> = manifest.layers.iter().map(entry).collect();
     // The classic image store knows names with a tag only.
     let tags: Vec<&str> = Some(name).filter(|name| !name.contains('@')).into_iter().collect();
-    let docker = json!([{"Config": entry(&manifest.config), "RepoTags": tags, "Layers": layers}]);
+    let docker = json!([{"Config": entry(&manifest.config), "RepoTags": tags, "Layers": names}]);
 
     let mut archive = Builder::new(io::BufWriter::new(File::create(file)?));
     let texts = [
@@ -64,7 +82,8 @@ fn write(layout: &Path, document: &Document, manifest: &Manifest, name: &str, fi
         append(&mut archive, &path, text.len() as u64, &*text)?;
     }
     let mut there = std::collections::BTreeSet::new();
-    for content in std::iter::once(&manifest.config).chain(&manifest.layers) {
+    let brought = if layers == Layers::Brought { &*manifest.layers } else { &[] };
+    for content in std::iter::once(&manifest.config).chain(brought) {
         if there.insert(&content.digest) {
             append(&mut archive, &entry(content), content.size, File::open(blob(layout, &content.digest))?)?;
         }

@@ -6,6 +6,8 @@ mod result;
 #[cfg(test)]
 mod tests;
 
+pub(super) use archive::Layers;
+
 use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -134,7 +134,8 @@ async fn an_archive_is_read_by_engines_of_both_image_stores() {
     let bench = Bench::new().await;
     let file = bench.folder.path().join("image.tar");
     for name in ["127.0.0.1:1/scopes/trusted:loaded", &*bench.order().store.at(bench.parent.digest())] {
-        bench.stock().archive(&bench.scope, bench.parent.digest(), name, &file).await.unwrap();
+        let (stock, image) = (bench.stock(), bench.parent.digest());
+        stock.archive(&bench.scope, image, name, Layers::Brought, &file).await.unwrap();
         let mut files = BTreeMap::new();
         let mut archive = tar::Archive::new(std::fs::File::open(&file).unwrap());
         for entry in archive.entries().unwrap() {
@@ -153,4 +154,9 @@ async fn an_archive_is_read_by_engines_of_both_image_stores() {
         let tags = docker["RepoTags"].as_array().unwrap().len();
         assert_eq!(tags, usize::from(!name.contains('@')));
     }
+    let size = || std::fs::metadata(&file).unwrap().len();
+    let whole = size();
+    let (stock, image) = (bench.stock(), bench.parent.digest());
+    stock.archive(&bench.scope, image, "name", Layers::Found, &file).await.unwrap();
+    assert!(size() < whole, "layers that the engine has are not in it");
 }
