@@ -213,14 +213,19 @@ async fn without_network(podman: &Podman) -> Result<Option<PathBuf>, Diagnostic>
     Ok(output.ended.success().then_some(unshare))
 }
 
-/// The limits of this very process, which nobody may forbid it to pass on.
+/// How many files a command may have open at most.
+const FILES: u64 = 1 << 20;
+/// How many processes a command may have at most: Buildah's own limit, so that checks meet what builds do.
+const PROCESSES: u64 = 32_768;
+
+/// Limits that this process may give to others: those of its own, where they are not more than is asked for anyway.
 fn limits() -> Vec<String> {
-    let of = |name: &str, resource: Resource| {
+    let of = |name: &str, resource: Resource, most: u64| {
         let limit = getrlimit(resource);
-        let number = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
+        let number = |limit: Option<u64>| limit.map_or(most, |limit| limit.min(most));
         format!("{name}={}:{}", number(limit.current), number(limit.maximum))
     };
-    vec![of("nofile", Resource::Nofile), of("nproc", Resource::Nproc)]
+    vec![of("nofile", Resource::Nofile, FILES), of("nproc", Resource::Nproc, PROCESSES)]
 }
 
 /// What a person should know of the ways that were found.

@@ -1,6 +1,9 @@
 //! Clear away what runs leave in the storage: containers of checks by their names, names of images by their tags, and
 //! what was made of the images of a store by its address.
 
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use super::{Podman, Tool};
@@ -9,6 +12,11 @@ use crate::engine::{RunId, StoreAddress};
 
 /// What stands before the names of our containers.
 const PREFIX: &str = "polyarch-";
+
+/// How often it is seen whether processes have ended, how often before they are made to, and how long apart: 6 s in all.
+const ROUNDS: u32 = 30;
+const POLITE_ROUNDS: u32 = 25;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The name of a container of a run.
 pub(super) fn container_name(run: &RunId, number: usize) -> String {
@@ -52,7 +60,8 @@ struct Image {
 pub(super) async fn sweep(podman: &Podman, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
     let is_meant = |of: &RunId| run.map_or_else(|| of.is_over(true), |run| run == of);
     let ours = |container: &Container| run_of(container.name()).is_some_and(|of| is_meant(&of));
-    let mut removed = remove_containers(podman, ours).await?;
+    let mut removed = end_orphans(&is_meant).await;
+    removed.extend(remove_containers(podman, ours).await?);
     let tagged = |name: &str| {
         let tag = name.rsplit(':').next().unwrap_or_default();
         RunId::of_build_tag(tag).is_some_and(|of| is_meant(&of))
@@ -67,6 +76,49 @@ pub(super) async fn sweep(podman: &Podman, run: Option<&RunId>) -> Result<Vec<St
         podman.pulled.lock().await.clear();
     }
     Ok(removed)
+}
+
+/// End what goes on although the run that began it was killed: there is no daemon that would. Asked to end, a build
+/// removes its own containers.
+async fn end_orphans(is_meant: &(dyn Fn(&RunId) -> bool + Sync)) -> Vec<String> {
+    let mut ended = Vec::new();
+    for round in 0..ROUNDS {
+        let orphans = orphans(is_meant);
+        if orphans.is_empty() {
+            break;
+        }
+        let signal = if round < POLITE_ROUNDS { Signal::TERM } else { Signal::KILL };
+        for process in orphans {
+            // Asked once; one that has ended meanwhile is as good as ended, another user's is not ours.
+            if (round == 0 || round == POLITE_ROUNDS) && kill_process(process, signal).is_ok() && round == 0 {
+                ended.push(format!("process {}", process.as_raw_nonzero()));
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    ended
+}
+
+/// The processes of our programs that work for a run, by what stands in their arguments.
+fn orphans(is_meant: &dyn Fn(&RunId) -> bool) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let works_for_it = |entry: std::fs::DirEntry| {
+        let process = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        run_of_arguments(&String::from_utf8_lossy(&line)).is_some_and(|run| is_meant(&run)).then_some(process)
+    };
+    entries.filter_map(works_for_it).collect()
+}
+
+/// The run that a program works for: its check's container is an argument of it, or its build's folder is part of one.
+fn run_of_arguments(line: &str) -> Option<RunId> {
+    let mut arguments = line.split('\0');
+    let program = arguments.next()?.rsplit('/').next()?;
+    if !["buildah", "podman"].contains(&program) {
+        return None;
+    }
+    arguments
+        .find_map(|argument| run_of(argument).or_else(|| argument.split('/').find_map(RunId::of_build_tag)))
 }
 
 /// Remove what was made of the images of a store, and the names that those have.
@@ -130,6 +182,20 @@ mod tests {
         assert_eq!(run_of(&container_name(&run, 7)), Some(run));
         for other in ["polyarch-", "polyarch-a", "polyarch-x-y", "my-polyarch-a-1", "working-container"] {
             assert_eq!(run_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn i_x1_processes_are_known_by_their_program_and_the_run_in_their_arguments() {
+        let table = [
+            ("/usr/bin/buildah\0run\0polyarch-r-1-2-3-7\0--\0sleep\09", Some("r-1-2-3")),
+            ("podman\0build\0--iidfile\0/t/build-r-1-2-3-7/image-id\0/c", Some("r-1-2-3")),
+            ("vi\0/t/build-r-1-2-3-7/image-id", None),
+            ("/usr/bin/buildah\0run\0mine\0--\0sleep\09", None),
+            ("", None),
+        ];
+        for (line, expected) in table {
+            assert_eq!(run_of_arguments(line).map(|run| run.0).as_deref(), expected, "{line}");
         }
     }
 
