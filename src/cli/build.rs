@@ -133,7 +133,7 @@ async fn dry_publication(context: &Context, options: &Options, planning: &Planni
     }
     let target = publish::target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
     context.ui.data(&preview::foreseen(planning, &target)?);
-    Ok(Ended::Well)
+    sign::Signing::wanted(context, &planning.workspace, &wanted).map(|_| Ended::Well)
 }
 
 /// What can be seen to fail before anything is built, all of it together: images from outside that are not there or

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::family::JobId;
 use crate::oci::Store;
-use crate::publish::{self, Count, Preview, Publication, Publisher, Totals};
+use crate::publish::{self, Count, Preview, Publication, Publisher, Release, Totals};
 use crate::report::size;
 
 use super::plan::Planning;
@@ -15,7 +15,12 @@ use super::publisher::publisher;
 use super::workshop::Target;
 use super::{Context, mirror_registries, sign};
 
-/// Says what would be done, and fails as the real thing would.
+/// The images that stay away, a line each.
+pub(super) fn withheld(release: &Release) -> String {
+    release.withheld.iter().map(|one| format!("withheld  {}: {}\n", one.unit, one.reason)).collect()
+}
+
+/// Says what would be done, after what is withheld, and fails as the real thing would.
 ///
 /// # Errors
 /// What would refuse it; where a registry fails. What is known of it is said before.
@@ -25,12 +30,13 @@ pub(super) async fn show(
     wanted: &Wanted,
     store: &dyn Store,
     prepared: &[Publication],
+    withheld: &str,
     target: &Target,
 ) -> Result<()> {
     let publisher = publisher(&planning.moment, wanted.allow_rollback)?;
     let previews = looked(context, prepared, target, &publisher).await?;
     let signed = prepared.iter().map(|one| sign::steps(&planning.workspace, wanted, one.release()));
-    let mut text = lines(&previews, &signed.collect::<String>());
+    let mut text = [withheld, &lines(&previews, &signed.collect::<String>())].concat();
     let (mut there, mut to_do) = counts(&previews);
     let mut writes_list = previews.iter().any(Preview::writes_list);
     let mut problems = refused(&previews);
@@ -56,7 +62,14 @@ pub(super) async fn show(
         let told = told.map(|told| mirror_registries::incomplete(mirror, &told));
         problems = problems.into_iter().chain(told).reduce(Problems::and);
     }
-    text.push_str(&summary(there, to_do, writes_list));
+    let what = if writes_list { "nothing but the list of publications" } else { "nothing" };
+    let why = match (prepared.is_empty(), withheld.is_empty()) {
+        (true, true) => "",
+        (true, false) => ": all of it is withheld",
+        (false, true) => ": all of it is there",
+        (false, false) => ": all that is not withheld is there",
+    };
+    text.push_str(&summary(there, to_do, &format!("{what}{why}")));
     text.push_str(&total(Publication::totals(prepared)));
     context.ui.data(&text);
     problems.map_or(Ok(()), Err)
@@ -111,18 +124,14 @@ fn refused(previews: &[Preview<'_>]) -> Option<Problems> {
     Some(problems.and(problem.because(before).into()))
 }
 
-/// What is there and what is to do, a line each.
-fn summary(there: Count, to_do: Count, writes_list: bool) -> String {
+/// What is there and what is to do, a line each; `nothing` says why there is nothing to do.
+fn summary(there: Count, to_do: Count, nothing: &str) -> String {
     let blobs = there.blobs + there.mounts;
     let there = listed([(blobs, count(blobs, "blob"))], there).unwrap_or_else(|| "nothing".to_owned());
     let blobs = [
         (to_do.blobs, format!("{} to send ({})", count(to_do.blobs, "blob"), size(to_do.bytes))),
         (to_do.mounts, format!("{} to mount", count(to_do.mounts, "blob"))),
     ];
-    let nothing = match writes_list {
-        true => "nothing but the list of publications: all of it is there",
-        false => "nothing: all of it is there",
-    };
     let to_do = listed(blobs, to_do).unwrap_or_else(|| nothing.to_owned());
     format!("there     {there}\nto do     {to_do}\n")
 }

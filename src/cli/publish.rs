@@ -150,9 +150,11 @@ pub(super) async fn publish(
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
-    let signing = match wanted.dry_run {
-        true => None,
-        false => Signing::wanted(context, &planning.workspace, wanted)?,
+    let signing = Signing::wanted(context, &planning.workspace, wanted);
+    // Whoever may only look learns what would be done before what it would fail by.
+    let (signing, unsigned) = match signing {
+        Err(problems) if wanted.dry_run => (None, Err(problems)),
+        signing => (signing?, Ok(())),
     };
     let records = signing.iter().flat_map(|_| with_those_beside(planning, &passed)).collect();
     let release = context.signals.unless_stopped(released(context, planning, passed)).await?;
@@ -162,6 +164,7 @@ pub(super) async fn publish(
         show(EventKind::VersionsDiffer { image, what, versions: versions.collect() });
     }
     let (complete, nothing) = (release.withheld.is_empty(), release.images.is_empty());
+    let withheld = preview::withheld(&release);
     let family = &planning.workspace.family;
     let store = mirrored::beside(context, &planning.shelf, &release)?;
     let units = units(release, family.publish.together);
@@ -180,8 +183,8 @@ pub(super) async fn publish(
     // Told above, each with its reason; what can be published is.
     let ended = if complete { Ended::Well } else { Ended::With(1) };
     if wanted.dry_run {
-        preview::show(context, planning, wanted, &*store, &prepared, &target).await?;
-        return Ok(ended);
+        preview::show(context, planning, wanted, &*store, &prepared, &withheld, &target).await?;
+        return unsigned.map(|()| ended);
     }
     if nothing {
         context.ui.note("nothing to publish");

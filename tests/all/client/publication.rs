@@ -323,6 +323,13 @@ async fn a_dry_run_of_a_build_names_what_would_be_published() {
     ] {
         assert!(dry.lines().any(|one| one == line), "{line}: {dry}");
     }
+    // What the real run would fail by fails the dry one, once it has said what would be done.
+    for command in [&["build", "--publish"][..], &["publish"]] {
+        let with_key = [command, &["--sign-key", "nowhere.key"]].concat();
+        let (real, dry) = (place.run(&with_key), place.run(&[&with_key[..], &["--dry-run"]].concat()));
+        assert_eq!(dry.code, real.code, "{command:?}: {}", dry.stderr);
+        assert!(dry.stderr.contains("nowhere.key"), "{command:?}: {}", dry.stderr);
+    }
     let one = place.run(&["build", "--publish", "--dry-run", "--platform", "linux/386"]).well().stdout;
     assert!(one.contains("withheld  tool: linux/amd64 not selected, and no record stands for it"), "{one}");
 }
