@@ -36,7 +36,7 @@ pub(super) struct Options {
 /// Move the tags of a publication back to where they were before it
 ///
 /// All of them go back, or none: where a tag was moved since, nothing is done. Tags that were not there before are
-/// removed where the registry allows that, and named where it does not.
+/// removed where the registry allows that; where it does not they are named, and the exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   polyarch publications                            which there are
@@ -100,6 +100,12 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
     if options.dry_run {
         let steps: Vec<String> = found.iter().flat_map(Rollback::steps).collect();
         context.ui.data(&steps.iter().map(|step| format!("{step}\n")).collect::<String>());
+        if !target.own && found.iter().any(Rollback::removes) {
+            let name = &target.name;
+            context
+                .ui
+                .note(&format!("where {name} does not remove tags, those stay, and the exit code is 1"));
+        }
         return Ok(Ended::Well);
     }
     let ui = context.ui.clone();
@@ -121,13 +127,22 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
     for reference in immutable {
         context.ui.warning(&Diagnostic::warning(format!("{reference} stays: it is immutable")));
     }
-    for reference in stay {
-        let warning = Diagnostic::warning(format!("{reference} stays: {} does not remove tags", target.name));
-        context.ui.warning(&warning.because("the publication made it, and it points at whole content"));
+    let (id, moved, removed) = (&options.publication, count(moved, "tag"), count(removed, "tag"));
+    context.ui.note(&format!("rolled back {id}: {moved} moved back, {removed} removed"));
+    match stay.is_empty() {
+        true => Ok(Ended::Well),
+        false => {
+            context.ui.warning(&staying(&stay, &target.name));
+            Ok(Ended::With(1))
+        }
     }
-    let (moved, removed) = (count(moved, "tag"), count(removed, "tag"));
-    context.ui.note(&format!("rolled back {}: {moved} moved back, {removed} removed", options.publication));
-    Ok(Ended::Well)
+}
+
+/// What the target does not let go, in one warning.
+fn staying(tags: &[String], target: &str) -> Diagnostic {
+    let message = format!("{} of it stay: {target} does not remove tags", count(tags.len(), "tag"));
+    let warning = Diagnostic::warning(message).because("the publication made them, of whole content");
+    tags.iter().fold(warning, |warning, tag| warning.because(tag))
 }
 
 fn place(context: &Context, to: Option<&str>) -> Result<(Workspace, Target)> {

@@ -125,6 +125,11 @@ impl Rollback {
         steps.chain(stay).collect()
     }
 
+    /// Some tags were not there before it, so that they go away, where the target removes tags.
+    pub(crate) fn removes(&self) -> bool {
+        self.tags.iter().any(|one| one.new.is_none())
+    }
+
     /// Takes the publication back.
     ///
     /// # Errors

@@ -235,6 +235,24 @@ async fn s4_row_30_mirrors_get_the_same_once_the_first_registry_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_says_by_its_exit_code_that_tags_stay() {
+    let Some(place) = built("client::publication::rollback") else { return };
+    let Some(registry) = Registry::debian("client::publication::rollback").await else { return };
+    let _ = run(&place, &["publish", "--to", &registry.address]).await.well();
+    let listed = run(&place, &["publications", "--to", &registry.address]).await.well().stdout;
+    let id = listed.split_whitespace().next().expect("a publication");
+    let rollback = ["rollback", id, "--to", &registry.address];
+    let dry = run(&place, &[&rollback[..], &["--dry-run"]].concat()).await.well();
+    assert!(dry.stderr.contains("does not remove tags, those stay"), "{}", dry.stderr);
+    let answer = run(&place, &rollback).await.ended(1);
+    assert_eq!(answer.stderr.matches("does not remove tags").count(), 1, "{}", answer.stderr);
+    assert!(answer.stderr.contains("3 tags of it stay"), "{}", answer.stderr);
+    let one = format!("{}/strict/tool:386-latest", registry.address);
+    assert!(answer.stderr.contains(&one), "{}", answer.stderr);
+    assert_eq!(tags(&registry, "strict/tool").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i_p7_what_is_immutable_stays_and_nothing_else_moves_either() {
     let Some(place) = built("client::publication::i_p7") else { return };
     let registry = Registry::ours().await;
