@@ -65,30 +65,41 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let homes = settled_homes(&planning.workspace.family, &target).await?;
     look(&publication, &homes, &target).await?;
     let all = [publication];
+    let mut found: Vec<Diagnostic> = Vec::new();
     for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
-        let prepared = mirror_registries::prepared(context, &planning, &*planning.shelf.store, &all, mirror);
-        let (target, there) = prepared.await?;
-        for publication in &there {
-            look(publication, publication.homes(), &target).await?;
+        let store = &*planning.shelf.store;
+        let looking = async {
+            let (target, there) =
+                mirror_registries::prepared(context, &planning, store, &all, mirror).await?;
+            for publication in &there {
+                look(publication, publication.homes(), &target).await?;
+            }
+            Ok(())
+        };
+        // What is wrong with one hides nothing of the others.
+        if let Err(problems) = looking.await {
+            let problems: Problems = problems;
+            context.signals.check()?;
+            found.extend(problems.iter().cloned());
         }
     }
     let [publication] = &all;
-    let missing = missing(&planning, publication);
+    let unseen = found.len();
+    found.extend(missing(&planning, publication));
     match options.format {
         Format::Text => context.ui.data(&table(&seen.rows, context.common.quiet)),
-        Format::Json => context.ui.data(&as_json(&target, &seen, &missing, keys.is_some())),
+        Format::Json => context.ui.data(&as_json(&target, &seen, &found, keys.is_some())),
     }
     for (registry, id) in &seen.unfinished {
         let message = format!("the publication {id} at {registry} is under way, or was cut off");
         context.ui.warning(&Diagnostic::warning(message).hint("complete it: polyarch publish"));
     }
-    let mut found = missing;
     let differences = seen.rows.iter().filter(|row| !row.is_equal()).count();
     if differences > 0 {
         let what = format!("{} is not as planned: {}", target.name, count(differences, "difference"));
         found.push(Diagnostic::new(Kind::Failed, what));
     }
-    if let Some(last) = found.last_mut() {
+    if let Some(last) = found[unseen..].last_mut() {
         last.hints.push("see what would be done: polyarch publish --dry-run".to_owned());
     }
     Problems::check(found)?;

@@ -232,6 +232,18 @@ async fn s4_row_30_mirrors_get_the_same_once_the_first_registry_has_it() {
     };
     assert_eq!(digest(&first, "o/tool").await, digest(&second, "tool").await);
     assert_eq!(digest(&first, "o/tool").await, digest(&third, "o/p/tool").await);
+
+    // A mirror that cannot be reached hides nothing of the others.
+    let away = configuration(&first.address).replace(&down.address, "127.0.0.1:1");
+    place.write("polyarch.toml", &away);
+    let verified = run(&place, &["verify"]).await.ended(3);
+    assert!(verified.stderr.contains("127.0.0.1:1"), "{}", verified.stderr);
+    for image in [format!("{}/o/tool ", first.address), format!("{}/o/p/tool ", third.address)] {
+        let shown = verified.stdout.lines().any(|line| line.starts_with(&image) && line.ends_with("  equal"));
+        assert!(shown, "{image}: {}", verified.stdout);
+    }
+    let as_json = run(&place, &["verify", "--format", "json"]).await.ended(3).stdout;
+    assert!(as_json.contains("\"equal\": false"), "{as_json}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
