@@ -14,6 +14,10 @@ use super::{
     Tag, Terms, unambiguous,
 };
 
+/// The header in which a registry of ours says how many bytes a blob has that it mounted. No specification has it; whoever
+/// mounts a blob knows its size, and learns so where a disk has not kept all of it.
+pub(super) const BLOB_SIZE: &str = "polyarch-blob-size";
+
 /// What a document refers to, and what it says of itself to those who list referrers.
 pub(super) struct Contents {
     /// What must be in the repository, in the order of the document.

@@ -161,7 +161,7 @@ impl Store for Client {
         from: &Repository,
     ) -> Result<bool, Error> {
         match Session::mount(&self.connection, repository, digest, from).await? {
-            Mount::There => Ok(true),
+            Mount::There(_) => Ok(true),
             // Where the registry began an upload instead, it is thrown away: the caller begins its own.
             Mount::Begun(_) | Mount::Refused => Ok(false),
         }

@@ -79,7 +79,7 @@ impl Pushing<'_> {
         // The first blob is sent alone, and tells how the others are.
         let taken = self.bring(None, None).await?;
         let again = Session::mount(self.connection, self.repository, &self.blob.digest, self.repository);
-        *told = Some(matches!(taken, Taken::There) || matches!(again.await, Ok(Mount::There)));
+        *told = Some(matches!(taken, Taken::There) || matches!(again.await, Ok(Mount::There(_))));
         Ok(taken)
     }
 
@@ -95,8 +95,12 @@ impl Pushing<'_> {
         }
         let source = from.unwrap_or(repository);
         let session = match Session::mount(connection, repository, &blob.digest, source).await? {
-            Mount::There if itself => return Ok(Taken::There),
-            Mount::There => return Ok(Taken::Mounted),
+            // A disk has lost a part of it: what is sent takes its place.
+            Mount::There(Some(size)) if size != blob.size => {
+                return self.send(Session::begin(connection, repository).await?).await;
+            }
+            Mount::There(_) if itself => return Ok(Taken::There),
+            Mount::There(_) => return Ok(Taken::Mounted),
             Mount::Begun(session) => Some(session),
             Mount::Refused => None,
         };

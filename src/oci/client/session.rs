@@ -13,6 +13,7 @@ use super::answer::{Answer, number, passing};
 use super::reach;
 use super::request::{Ask, Connection};
 use super::tries::Trouble;
+use crate::oci::rules::BLOB_SIZE;
 use crate::oci::{Digest, Error, ErrorKind, Repository};
 
 /// An upload that the registry has begun.
@@ -27,8 +28,8 @@ pub(super) struct Session {
 
 /// What came of a mount.
 pub(super) enum Mount {
-    /// The blob is there.
-    There,
+    /// The blob is there, with so many bytes where the registry says so.
+    There(Option<u64>),
     /// The registry began an upload instead.
     Begun(Session),
     /// It wants neither.
@@ -89,7 +90,10 @@ impl Session {
             Err(error) => return Err(error),
         };
         match answer.status().as_u16() {
-            201 => check_digest(&answer, digest, &doing).map(|()| Mount::There),
+            201 => {
+                let size = answer.header(BLOB_SIZE).and_then(number);
+                check_digest(&answer, digest, &doing).map(|()| Mount::There(size))
+            }
             202 => match Self::of(connection, repository, &ask, &answer) {
                 Ok(Some(session)) => Ok(Mount::Begun(session)),
                 _ => Ok(Mount::Refused),

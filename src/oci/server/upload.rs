@@ -12,6 +12,7 @@ use super::answer::{About, Answer, CONTENT_DIGEST, Code, Refusal, empty};
 use super::request::Request;
 use super::route::SessionName;
 use super::session::{Uploads, new_name, unknown};
+use crate::oci::rules::BLOB_SIZE;
 use crate::oci::{Digest, Error, Repository, Store, Upload};
 
 fn wrong(error: &Error) -> Refusal {
@@ -35,8 +36,11 @@ pub(super) async fn start(
     }
     if let Some(text) = request.head.parameter("mount") {
         let digest = digest_of(text)?;
-        if mounted(store, caller, repository, &digest, request.head.parameter("from")).await? {
-            return Ok(created(repository, &digest));
+        let from = request.head.parameter("from");
+        if let Some(size) = mounted(store, caller, repository, &digest, from).await? {
+            let mut answer = created(repository, &digest);
+            answer.headers_mut().insert(HeaderName::from_static(BLOB_SIZE), size.into());
+            return Ok(answer);
         }
     } else if let Some(text) = request.head.parameter("digest") {
         let digest = digest_of(text)?;
@@ -51,7 +55,7 @@ pub(super) async fn start(
     Ok(progress(StatusCode::ACCEPTED, repository, name, 0))
 }
 
-/// Whether the blob is in the repository now, without a byte sent. Any doubt means a plain upload, and so does a
+/// The size of the blob where it is in the repository now, without a byte sent. Any doubt means a plain upload, and so does a
 /// source that the caller may not read (TM17): who knows a digest does not yet know the bytes.
 async fn mounted(
     store: &dyn Store,
@@ -59,21 +63,20 @@ async fn mounted(
     repository: &Repository,
     digest: &Digest,
     from: Option<&str>,
-) -> Result<bool, Refusal> {
+) -> Result<Option<u64>, Refusal> {
     let sources = match from {
         Some(text) => text.parse::<Repository>().into_iter().collect(),
         None => store.holders(digest).await.map_err(|error| wrong(&error))?,
     };
     for from in sources.iter().filter(|from| caller.may(Right::Read, from)) {
         match store.mount_blob(repository, digest, from).await {
-            Ok(true) => return Ok(true),
+            Ok(true) => break,
             Ok(false) => {}
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(wrong(&error)),
         }
     }
-    let size = store.blob_size(repository, digest).await.map_err(|error| wrong(&error))?;
-    Ok(size.is_some())
+    store.blob_size(repository, digest).await.map_err(|error| wrong(&error))
 }
 
 /// `PATCH`, `PUT`, `GET` and `DELETE` of a session.
