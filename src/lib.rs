@@ -17,6 +17,9 @@ mod run;
 mod attest;
 mod publish;
 mod export;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod report;
 mod ui;
 mod cli;

@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` of an answer: the properties are in `src/oci/fuzzing.rs`.
+//! `WWW-Authenticate` of an answer: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::challenge(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::challenge(data));

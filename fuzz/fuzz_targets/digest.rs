@@ -1,4 +1,4 @@
-//! Digests: the properties are in `src/oci/fuzzing.rs`.
+//! Digests: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::digest(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::digest(data));

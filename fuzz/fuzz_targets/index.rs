@@ -1,4 +1,4 @@
-//! Image indexes: the properties are in `src/oci/fuzzing.rs`.
+//! Image indexes: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::index(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::index(data));

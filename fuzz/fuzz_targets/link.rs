@@ -1,4 +1,4 @@
-//! `Link` of an answer: the properties are in `src/oci/fuzzing.rs`.
+//! `Link` of an answer: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::link(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::link(data));

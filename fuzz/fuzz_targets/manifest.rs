@@ -1,4 +1,4 @@
-//! Image manifests: the properties are in `src/oci/fuzzing.rs`.
+//! Image manifests: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::manifest(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::manifest(data));

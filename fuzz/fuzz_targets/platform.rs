@@ -1,4 +1,4 @@
-//! Platforms: the properties are in `src/oci/fuzzing.rs`.
+//! Platforms: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::platform(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::platform(data));

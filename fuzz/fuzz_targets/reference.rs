@@ -1,4 +1,4 @@
-//! Names of images: the properties are in `src/oci/fuzzing.rs`.
+//! Names of images: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::reference(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::reference(data));

@@ -1,4 +1,4 @@
-//! `Retry-After` of an answer: the properties are in `src/oci/fuzzing.rs`.
+//! `Retry-After` of an answer: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::retry_after(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::retry_after(data));

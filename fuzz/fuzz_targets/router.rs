@@ -1,4 +1,4 @@
-//! Whole requests to the server: the properties are in `src/oci/fuzzing.rs`.
+//! Whole requests to the server: the properties are in `src/fuzzing.rs`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::oci::fuzzing::router(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::router(data));

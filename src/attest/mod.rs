@@ -22,6 +22,8 @@ pub(crate) use attachment::{
 pub(crate) use key::{PrivateKey, PublicKey};
 pub(crate) use keyless::Cosign;
 pub(crate) use packages::Cache;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use packages::fuzzing;
 pub(crate) use provenance::provenance;
 pub(crate) use spdx::{Billed, bill};
 pub(crate) use statement::Kind;

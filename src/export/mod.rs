@@ -17,6 +17,8 @@
 
 mod docker;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gzip;
 mod index;
 mod layout;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,15 +115,7 @@ impl Blobs {
     /// # Errors
     /// Where the store fails.
     pub(super) fn unpacked(&self, layer: &Descriptor) -> io::Result<Box<dyn Read>> {
-        let mut reader = BufReader::with_capacity(PIECE_BYTES, self.open(layer)?);
-        let begins = reader.fill_buf()?;
-        Ok(if begins.starts_with(&[0x1f, 0x8b]) {
-            Box::new(flate2::bufread::MultiGzDecoder::new(reader))
-        } else if begins.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
-        } else {
-            Box::new(reader)
-        })
+        unpacked(self.open(layer)?)
     }
 
     /// The size of a layer when it is unpacked, in bytes, once it was seen that it is the one with this diffID.
@@ -155,6 +147,19 @@ impl Blobs {
         known().insert(key, size);
         Ok(size)
     }
+}
+
+/// What a reader has, unpacked. Its first bytes say how it is packed, however few of them come at once.
+pub(super) fn unpacked(mut reader: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    let mut begins = Vec::new();
+    reader.by_ref().take(4).read_to_end(&mut begins)?;
+    let (gzip, zstd) = (begins.starts_with(&[0x1f, 0x8b]), begins.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+    let whole = BufReader::with_capacity(PIECE_BYTES, Read::chain(io::Cursor::new(begins), reader));
+    Ok(match (gzip, zstd) {
+        (true, _) => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        (_, true) => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
+        _ => Box::new(whole),
+    })
 }
 
 /// A failure while a layer is unpacked is of the store: it holds no such archive.

@@ -1,10 +1,7 @@
-//! What must hold of every text from outside that is read here: the properties that the targets in `fuzz/` look for
-//! counter-examples of, and that every build checks on what they have found so far (`fuzz/corpus/`).
+//! What must hold of every name, header, request and document: see `src/fuzzing.rs`.
 //!
-//! Each target is a function of arbitrary bytes that panics where a property does not hold. Compiled for tests and
-//! for the feature `fuzzing` alone. Readers of headers are private to the client and the server, whose modules
-//! `fuzzing` stand beside them. Archives and compressed layers are passed on as they are, never read, so nothing here
-//! is about them.
+//! Readers of headers are private to the client and the server, whose modules `fuzzing` stand beside them. Archives and
+//! compressed layers are passed on as they are here, never read.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
@@ -230,82 +227,5 @@ impl<'de> Deserialize<'de> for Written {
         }
 
         deserializer.deserialize_any(Reader)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-
-    use super::*;
-
-    type Target = fn(&[u8]);
-
-    /// Every target by its name, which is also that of its corpus.
-    const TARGETS: [(&str, Target); 10] = [
-        ("reference", reference),
-        ("digest", digest),
-        ("platform", platform),
-        ("manifest", manifest),
-        ("index", index),
-        ("challenge", challenge),
-        ("range", range),
-        ("retry_after", retry_after),
-        ("link", link),
-        ("router", router),
-    ];
-
-    /// A corpus stays small enough to be run by everybody.
-    const FILES: usize = 300;
-    const BYTES: u64 = 1 << 20;
-
-    fn root() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
-    }
-
-    /// The names in a folder, without what stands after the first dot.
-    fn names(folder: &str) -> BTreeSet<String> {
-        let entries = fs::read_dir(root().join(folder)).expect("a folder");
-        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a text"));
-        names.map(|name| name.split('.').next().unwrap_or_default().to_owned()).collect()
-    }
-
-    #[test]
-    fn g6_what_fuzzing_found_is_run_again() {
-        let (mut bytes, mut failed) = (0, Vec::new());
-        for (name, target) in TARGETS {
-            let folder = root().join("corpus").join(name);
-            let mut files: Vec<PathBuf> =
-                fs::read_dir(&folder).expect(name).map(|entry| entry.expect(name).path()).collect();
-            files.sort();
-            assert!((5..=FILES).contains(&files.len()), "{name}: {} files", files.len());
-            for file in files {
-                let data = fs::read(&file).expect("a file of a corpus");
-                bytes += data.len() as u64;
-                if std::panic::catch_unwind(|| target(&data)).is_err() {
-                    failed.push(file);
-                }
-            }
-        }
-        assert!(failed.is_empty(), "these show that a property does not hold: {failed:#?}");
-        assert!(bytes <= BYTES, "{bytes} bytes");
-    }
-
-    #[test]
-    fn g6_every_target_has_a_program_and_a_corpus() {
-        let named: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        assert_eq!(names("corpus"), named);
-        assert_eq!(names("fuzz_targets"), named);
-        let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("its manifest");
-        let listed = manifest.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-        let listed: BTreeSet<String> =
-            listed.filter(|name| *name != "polyarch-fuzz").map(str::to_owned).collect();
-        assert_eq!(listed, named);
-        for name in &named {
-            let program = root().join("fuzz_targets").join(format!("{name}.rs"));
-            let text = fs::read_to_string(program).expect("a program");
-            assert!(text.contains(&format!("polyarch::oci::fuzzing::{name}(data)")), "{name}: {text}");
-        }
     }
 }

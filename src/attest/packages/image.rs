@@ -65,13 +65,13 @@ async fn read_layer(mut reader: BlobReader, digest: Digest) -> Result<LayerPacka
     let wrong = |error: std::io::Error| {
         Error::new(ErrorKind::Invalid, format!("read the packages in the layer {digest}")).because(error)
     };
-    let (mut unpacker, mut hasher) = (Unpacker::Unknown(Vec::new()), Hasher::new(Algorithm::Sha256));
+    let (mut unpacker, mut hasher) = (Unpacker::new(Scan::new()), Hasher::new(Algorithm::Sha256));
     while let Some(piece) = reader.stream.next().await {
         let piece = piece?;
         hasher.update(&piece);
-        unpacker.take(&piece).map_err(wrong)?;
+        unpacker = unpacker.take(&piece).map_err(wrong)?;
     }
-    let found = unpacker.finish().map_err(wrong)?;
+    let found = unpacker.finish().and_then(Scan::finish).map_err(wrong)?;
     let really = hasher.finish();
     match digest.algorithm() == Algorithm::Sha256 && really != digest {
         true => Err(Error::new(
@@ -82,55 +82,55 @@ async fn read_layer(mut reader: BlobReader, digest: Digest) -> Result<LayerPacka
     }
 }
 
-/// Whatever the layer is compressed with, as its first bytes say.
-enum Unpacker {
+/// Bytes on their way to what takes them unpacked, whatever they are compressed with, as the first of them say.
+pub(super) enum Unpacker<W: Write> {
     /// So few bytes that it cannot be told.
-    Unknown(Vec<u8>),
-    Plain(Box<Scan>),
-    Gzip(Box<MultiGzDecoder<Scan>>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Scan>>),
+    Unknown(Vec<u8>, W),
+    Plain(W),
+    Gzip(Box<MultiGzDecoder<W>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, W>>),
 }
 
-impl Unpacker {
-    fn take(&mut self, bytes: &[u8]) -> IoResult<()> {
+impl<W: Write> Unpacker<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self::Unknown(Vec::new(), to)
+    }
+
+    /// Takes some bytes.
+    pub(super) fn take(self, bytes: &[u8]) -> IoResult<Self> {
         match self {
-            Self::Unknown(held) => {
+            Self::Unknown(mut held, to) => {
                 held.extend_from_slice(bytes);
                 if held.len() < 4 {
-                    return Ok(());
+                    return Ok(Self::Unknown(held, to));
                 }
-                let held = std::mem::take(held);
-                *self = Self::for_beginning(&held)?;
-                self.take(&held)
+                Self::for_beginning(&held, to)?.take(&held)
             }
-            Self::Plain(scan) => scan.write_all(bytes),
-            Self::Gzip(decoder) => decoder.write_all(bytes),
-            Self::Zstd(decoder) => decoder.write_all(bytes),
+            Self::Plain(mut to) => to.write_all(bytes).map(|()| Self::Plain(to)),
+            Self::Gzip(mut decoder) => decoder.write_all(bytes).map(|()| Self::Gzip(decoder)),
+            Self::Zstd(mut decoder) => decoder.write_all(bytes).map(|()| Self::Zstd(decoder)),
         }
     }
 
-    fn for_beginning(bytes: &[u8]) -> IoResult<Self> {
+    fn for_beginning(bytes: &[u8], to: W) -> IoResult<Self> {
         Ok(match bytes {
-            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(Scan::new()))),
+            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(to))),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let mut decoder = zstd::stream::write::Decoder::new(Scan::new())?;
+                let mut decoder = zstd::stream::write::Decoder::new(to)?;
                 decoder.window_log_max(WINDOW_LOG)?;
                 Self::Zstd(Box::new(decoder))
             }
-            _ => Self::Plain(Box::new(Scan::new())),
+            _ => Self::Plain(to),
         })
     }
 
-    fn finish(self) -> IoResult<LayerPackages> {
+    /// What has taken them, once all have come.
+    pub(super) fn finish(self) -> IoResult<W> {
         match self {
-            Self::Unknown(held) if held.is_empty() => Ok(LayerPackages::default()),
-            Self::Unknown(_) => Err(std::io::Error::other("this is no tar archive")),
-            Self::Plain(scan) => scan.finish(),
-            Self::Gzip(decoder) => decoder.finish()?.finish(),
-            Self::Zstd(mut decoder) => {
-                decoder.flush()?;
-                decoder.into_inner().finish()
-            }
+            Self::Unknown(held, mut to) => to.write_all(&held).map(|()| to),
+            Self::Plain(to) => Ok(to),
+            Self::Gzip(decoder) => decoder.finish(),
+            Self::Zstd(mut decoder) => decoder.flush().map(|()| decoder.into_inner()),
         }
     }
 }

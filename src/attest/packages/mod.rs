@@ -15,6 +15,8 @@
 
 mod conda;
 mod debian;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod alpine;
 mod image;
 mod layer;

@@ -1,4 +1,4 @@
-//! What must hold of every header that a registry answers with: see `src/oci/fuzzing.rs`.
+//! What must hold of every header that a registry answers with: see `src/fuzzing.rs`.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What must hold of every request that is sent to the server: see `src/oci/fuzzing.rs`.
+//! What must hold of every request that is sent to the server: see `src/fuzzing.rs`.
 
 use std::cell::LazyCell;
 use std::sync::Arc;

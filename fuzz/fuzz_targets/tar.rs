@@ -1,0 +1,4 @@
+//! Archives of layers: the properties are in `src/fuzzing.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::tar(data));

@@ -1,0 +1,4 @@
+//! Compressed layers: the properties are in `src/fuzzing.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| polyarch::fuzzing::unpack(data));
