@@ -70,6 +70,15 @@ pub(crate) enum EventKind {
         /// Bytes of its layers.
         bytes: u64,
     },
+    /// The same inputs had made another image before: its build is not reproducible.
+    ImageReplaced {
+        /// The job.
+        job: String,
+        /// The manifest of the image that stood.
+        before: String,
+        /// The manifest of the new one.
+        image: String,
+    },
     /// A check of it has ended.
     CheckEnded {
         /// The job.

@@ -10,8 +10,10 @@ mod durations;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::diag::Diagnostic;
 use crate::family::JobId;
 use crate::oci::{
     Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Platform, Pointer, Repository,
@@ -88,6 +90,15 @@ pub(crate) struct Passed {
     pub(crate) checks: CheckRecord,
 }
 
+/// What stands under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found<T> {
+    /// The record; what it stands for is made again where there is none.
+    pub(crate) record: Option<T>,
+    /// A warning of something in its place that is no such record.
+    pub(crate) passed_over: Option<Diagnostic>,
+}
+
 /// The records of one scope of a store.
 #[derive(Clone)]
 pub(crate) struct Records {
@@ -101,28 +112,27 @@ impl Records {
     /// What was built under an image key.
     ///
     /// # Errors
-    /// Where the store fails. A record of another version, or one that cannot be read, is none.
-    pub(crate) async fn image(&self, key: &Digest) -> Result<Option<ImageRecord>, Error> {
-        let found: Option<ImageRecord> = self.read(&tag("image", key)).await?;
-        Ok(found.filter(|record| record.version == RECORD_VERSION && record.key == *key))
+    /// Where the store fails. A record that cannot be used is passed over, and said to be.
+    pub(crate) async fn image(&self, key: &Digest) -> Result<Found<ImageRecord>, Error> {
+        self.find("image", key).await
     }
 
     /// What was found under a check key.
     ///
     /// # Errors
     /// As for [`Records::image`].
-    pub(crate) async fn checks(&self, key: &Digest) -> Result<Option<CheckRecord>, Error> {
-        let found: Option<CheckRecord> = self.read(&tag("checks", key)).await?;
-        Ok(found.filter(|record| record.version == RECORD_VERSION && record.key == *key))
+    pub(crate) async fn checks(&self, key: &Digest) -> Result<Found<CheckRecord>, Error> {
+        self.find("checks", key).await
     }
 
-    /// The latest image record of a job.
+    /// The latest image record of a job: it explains, and nothing stands on it.
     ///
     /// # Errors
-    /// As for [`Records::image`].
+    /// Where the store fails. A record that cannot be used is none.
     pub(crate) async fn newest(&self, job: &JobId) -> Result<Option<ImageRecord>, Error> {
-        let found: Option<ImageRecord> = self.read(&newest_tag(&job.to_string())).await?;
-        Ok(found.filter(|record| record.version == RECORD_VERSION && record.job == job.to_string()))
+        let document = self.document(&newest_tag(&job.to_string())).await?;
+        let found = document.and_then(|document| parse::<ImageRecord>(&document, None).ok());
+        Ok(found.filter(|record| record.job == job.to_string()))
     }
 
     /// Keep what was built. Its image must be in the scope.
@@ -160,15 +170,51 @@ impl Records {
         self.store.write_document(&self.scope, &Document::of_index(&index), tags).await
     }
 
-    async fn read<T: for<'de> Deserialize<'de>>(&self, tag: &Tag) -> Result<Option<T>, Error> {
-        let document = match self.store.read_document(&self.scope, &Pointer::Tag(tag.clone())).await {
-            Ok(document) => document,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let text = document.index().ok().and_then(|mut index| index.annotations.remove(ANNOTATION));
-        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    async fn find<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Result<Found<T>, Error> {
+        let tag = tag(kind, key);
+        Ok(match self.document(&tag).await?.map(|document| parse(&document, Some(key))) {
+            None => Found { record: None, passed_over: None },
+            Some(Ok(record)) => Found { record: Some(record), passed_over: None },
+            Some(Err(why)) => Found { record: None, passed_over: Some(passed_over(&self.scope, &tag, why)) },
+        })
     }
+
+    async fn document(&self, tag: &Tag) -> Result<Option<Document>, Error> {
+        match self.store.read_document(&self.scope, &Pointer::Tag(tag.clone())).await {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The record in a document, which must be that of a key where one is named; otherwise why it cannot be used.
+fn parse<T: DeserializeOwned>(document: &Document, key: Option<&Digest>) -> Result<T, String> {
+    /// What every version has.
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+        key: Digest,
+    }
+
+    let unreadable = |error: serde_json::Error| format!("it cannot be read: {error}");
+    let index = document.index().map_err(|error| error.to_string())?;
+    let text =
+        index.annotations.get(ANNOTATION).ok_or_else(|| format!("it has no annotation {ANNOTATION}"))?;
+    let head: Head = serde_json::from_str(text).map_err(unreadable)?;
+    if head.version != RECORD_VERSION {
+        return Err(format!("it has version {}, and version {RECORD_VERSION} is read here", head.version));
+    }
+    match key.filter(|key| **key != head.key) {
+        Some(_) => Err(format!("it is of the key {}", head.key)),
+        None => serde_json::from_str(text).map_err(unreadable),
+    }
+}
+
+fn passed_over(scope: &Repository, tag: &Tag, why: String) -> Diagnostic {
+    Diagnostic::warning(format!("the record {scope}:{tag} cannot be used, and is passed over"))
+        .because(why)
+        .hint("what it stood for is made again: polyarch build")
 }
 
 fn tag(kind: &str, key: &Digest) -> Tag {
@@ -210,9 +256,10 @@ mod tests {
             milliseconds: 2,
         };
         records.keep_image(&record).await.unwrap();
-        assert_eq!(records.image(&record.key).await.unwrap(), Some(record.clone()));
+        assert_eq!(records.image(&record.key).await.unwrap().record, Some(record.clone()));
         assert_eq!(records.newest(&job).await.unwrap(), Some(record.clone()));
-        assert_eq!(records.image(&Digest::of(b"other")).await.unwrap(), None);
+        let nothing = Found { record: None, passed_over: None };
+        assert_eq!(records.image(&Digest::of(b"other")).await.unwrap(), nothing);
         let checks = CheckRecord {
             version: RECORD_VERSION,
             job: job.to_string(),
@@ -223,9 +270,11 @@ mod tests {
             descriptions: vec![],
         };
         records.keep_checks(&checks, &record).await.unwrap();
-        assert_eq!(records.checks(&checks.key).await.unwrap(), Some(checks));
+        assert_eq!(records.checks(&checks.key).await.unwrap().record, Some(checks));
         let newer = ImageRecord { version: RECORD_VERSION + 1, ..record.clone() };
         records.keep_image(&newer).await.unwrap();
-        assert_eq!(records.image(&record.key).await.unwrap(), None, "a record of another version is none");
+        let found = records.image(&record.key).await.unwrap();
+        assert_eq!(found.record, None, "a record of another version is none");
+        assert!(found.passed_over.is_some());
     }
 }

@@ -51,9 +51,10 @@ pub(crate) async fn survey(
         facts.ignores.extend(context.ignore.map(|(_, text)| (recipe.unit.clone(), text)));
     }
     facts.frontends = lookup::frontends(family, registries).await;
-    read_records(family, records, &mut facts)
+    let passed_over = read_records(family, records, &mut facts)
         .await
         .map_err(|error| Diagnostic::surroundings("read the records in the store").caused_by(&error))?;
+    warnings.extend(passed_over);
     Ok((facts, warnings))
 }
 
@@ -80,33 +81,43 @@ pub(crate) fn files_of_checks(root: &Path, recipe: &Recipe) -> Result<BTreeMap<S
     host::read_again(root, recipe)
 }
 
-/// The records under the keys that these facts give, and the latest of each job that has none.
-async fn read_records(family: &Family, records: &Records, facts: &mut Facts) -> Result<(), Error> {
+/// The records under the keys that these facts give, and the latest of each job that has none. Returns warnings.
+async fn read_records(
+    family: &Family,
+    records: &Records,
+    facts: &mut Facts,
+) -> Result<Vec<Diagnostic>, Error> {
     let keyed = keys(family, facts);
     let found = join_all(keyed.iter().map(async |(job, keyed)| {
         let image = records.image(&keyed.key).await?;
-        let newest = if image.is_none() { records.newest(job).await? } else { None };
+        let newest = if image.record.is_none() { records.newest(job).await? } else { None };
         let recipe = family.recipe(&job.unit);
-        let checks = match recipe.zip(image.as_ref()) {
+        let checks = match recipe.zip(image.record.as_ref()) {
             Some((recipe, image)) => {
                 let key = check_key(&image.image, recipe, facts.files_of_checks(&job.unit));
-                records.checks(&key).await?
+                Some(records.checks(&key).await?)
             }
             None => None,
         };
         Ok::<_, Error>((job, image, newest, checks))
     }))
     .await;
-    let mut newest = BTreeMap::new();
+    let (mut newest, mut warnings) = (BTreeMap::new(), Vec::new());
     for found in found {
         let (job, image, latest, checks) = found?;
-        facts.images.extend(image.map(|image| (image.key.clone(), image)));
-        facts.checks.extend(checks.map(|checks| (checks.key.clone(), checks)));
+        facts.images.extend(image.record.map(|image| (image.key.clone(), image)));
+        warnings.extend(image.passed_over);
+        if let Some(checks) = checks {
+            facts.checks.extend(checks.record.map(|checks| (checks.key.clone(), checks)));
+            warnings.extend(checks.passed_over);
+        }
         newest.extend(latest.map(|latest| (job.clone(), latest)));
     }
     facts.newest = newest;
     facts.durations = records.durations().await?;
     let images = facts.images.values().map(|record| record.image.clone()).collect();
     facts.missing = content::missing(records, images).await?;
-    Ok(())
+    // Two images of the same inputs share a record.
+    warnings.dedup();
+    Ok(warnings)
 }

@@ -45,6 +45,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         .image(&planning.plan.jobs[job].key)
         .await
         .map_err(|error| Diagnostic::surroundings("read the records in the store").caused_by(&error))?
+        .record
         .ok_or_else(|| {
             Diagnostic::request(format!("{job} is not built")).hint(format!("build it: polyarch build {job}"))
         })?;

@@ -69,7 +69,7 @@ async fn built<'a>(planning: &Planning, jobs: &[&'a JobId]) -> Result<BTreeMap<&
     for job in jobs {
         let key = &planning.plan.jobs[*job].key;
         let record = planning.shelf.records().image(key).await;
-        match record.map_err(|error| cannot_read(job, &error))? {
+        match record.map_err(|error| cannot_read(job, &error))?.record {
             Some(record) => drop(found.insert(*job, record)),
             None => problems.push(
                 Diagnostic::request(format!("{job} is not built"))

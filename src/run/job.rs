@@ -125,6 +125,7 @@ impl Work<'_> {
         emptied.map_err(|error| {
             Diagnostic::surroundings(format!("remove the folder {}", scratch.display())).caused_by(&error)
         })?;
+        self.tell_of_another(&record).await;
         records.keep_image(&record).await.map_err(kept(&self.job))?;
         let _ = self.kept.set(record.clone());
         (self.session.show)(EventKind::JobKept {
@@ -134,6 +135,18 @@ impl Work<'_> {
             bytes: record.bytes,
         });
         Ok(record)
+    }
+
+    /// Say where the same inputs had made another image before (F-S14), which the new one replaces.
+    async fn tell_of_another(&self, record: &ImageRecord) {
+        let found = self.session.records.image(&record.key).await.ok().and_then(|found| found.record);
+        if let Some(before) = found.filter(|before| before.image != record.image) {
+            (self.session.show)(EventKind::ImageReplaced {
+                job: self.job.to_string(),
+                before: before.image.to_string(),
+                image: record.image.to_string(),
+            });
+        }
     }
 
     /// Take in what the engine pushed, with the layers of what it stands on.

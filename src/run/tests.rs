@@ -6,9 +6,10 @@ use super::fixture::{Act, BASE, Look, PLAIN, Script, Site, Step, base_image};
 use super::{Options, Ran};
 use crate::event::{EventKind, Outcome};
 use crate::oci::watched::Watched;
-use crate::oci::{Memory, Platform, Store, Tag};
+use crate::oci::{Digest, Document, Memory, Platform, Store, Tag};
 use crate::plan::{Decision, Estimate, Estimates, Plan, Request, speed};
 use crate::record::{Durations, Taken};
+use crate::survey::survey;
 
 fn amd64() -> Platform {
     "linux/amd64".parse().unwrap()
@@ -481,4 +482,70 @@ async fn s2_23_s4_2_jobs_go_where_their_image_and_platform_say() {
     assert!(disk.contains("no builder has room for a@linux/arm64, which wants 2.0 GB"), "{disk}");
     let emulated = "[image.a]\ndisk = \"2GB\"\nemulate = \"allow\"\n";
     assert_eq!(on_three_builders(emulated).await, on("amd", "all"), "it goes where there is room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_s2_a_record_that_cannot_be_used_is_made_again_with_a_warning_that_names_it() {
+    let site = site("", &[("a", "FROM scratch\n")]).await;
+    once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    let (_, plan) = site.plan().await;
+    let key = plan.jobs[&plan.order[0]].key.clone();
+    let tag: Tag = format!("image-{}", key.hex()).parse().unwrap();
+    let (store, scope) = (&site.records.store, &site.records.scope);
+    let warned = async || {
+        let surveyed = survey(&site.family, site.folder.path(), &*site.registries, &site.records).await;
+        let (_, warnings) = surveyed.unwrap();
+        let of_records = warnings.iter().filter(|warning| warning.message.contains("the record"));
+        of_records.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(warned().await, [""; 0]);
+    let other = Digest::of(b"other").to_string();
+    let harms: [(&str, &dyn Fn(&str) -> Option<String>, &str); 6] = [
+        ("garbage", &|_| Some("\u{0}garbage".to_owned()), "it cannot be read"),
+        ("half of it", &|text| Some(text[..text.len() / 2].to_owned()), "it cannot be read"),
+        ("a newer version", &|text| Some(text.replacen(":1,", ":7,", 1)), "it has version 7"),
+        ("another key", &|text| Some(text.replace(&key.to_string(), &other)), &other),
+        ("without a field", &|text| Some(text.replace("\"builder\"", "\"builders\"")), "missing field"),
+        ("no record", &|_| None, "it has no annotation"),
+    ];
+    for (what, harm, why) in harms {
+        let document = store.read_document(scope, &tag.clone().into()).await.unwrap();
+        let mut index = document.index().unwrap();
+        let (name, text) = index.annotations.pop_first().unwrap();
+        index.annotations.extend(harm(&text).map(|text| (name, text)));
+        store.write_document(scope, &Document::of_index(&index), &[tag.clone()]).await.unwrap();
+        let warnings = warned().await;
+        assert_eq!(warnings.len(), 1, "{what}: {warnings:?}");
+        assert!(warnings[0].contains(tag.as_str()) && warnings[0].contains(why), "{what}: {warnings:?}");
+        let (_, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+        assert_eq!((builds(&steps), warned().await.len()), (1, 0), "{what}");
+    }
+    // A field that a later version adds harms nothing.
+    let document = store.read_document(scope, &tag.clone().into()).await.unwrap();
+    let mut index = document.index().unwrap();
+    index.annotations.values_mut().for_each(|text| *text = text.replacen('{', "{\"more\":[1],", 1));
+    store.write_document(scope, &Document::of_index(&index), &[tag.clone()]).await.unwrap();
+    let (_, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    assert_eq!((builds(&steps), warned().await.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_s14_another_image_of_the_same_inputs_is_told_of() {
+    let site = site("", &[("a", "FROM scratch\n")]).await;
+    let replaced = |steps: &[Step]| {
+        steps.iter().find_map(|step| match step {
+            Step::Event(EventKind::ImageReplaced { before, image, .. }) => {
+                Some((before.clone(), image.clone()))
+            }
+            _ => None,
+        })
+    };
+    let image = |ran: &Ran| ran.passed.values().next().unwrap().image.image.to_string();
+    let (first, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    assert_eq!(replaced(&steps), None);
+    let (facts, _) = site.plan().await;
+    let request = Request { no_reuse: true, ..Request::default() };
+    let plan = Plan::new(&site.family, &facts, &request);
+    let (ran, steps) = site.run(&(facts, plan), &[site.healthy(1)], PLAIN, std::future::pending()).await;
+    assert_eq!(replaced(&steps), Some((image(&first), image(&ran.unwrap()))));
 }

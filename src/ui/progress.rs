@@ -139,6 +139,11 @@ impl Progress {
                 let result = if *passed { "passed" } else { "FAILED" };
                 Some(format!("  {job}  {result} {} in {}", shown(check), duration(*milliseconds)))
             }
+            EventKind::ImageReplaced { job, before, image } => Some(format!(
+                "  {job}  warning: the same inputs had made {}, which {} replaces",
+                shown(before),
+                shown(image)
+            )),
             EventKind::JobRetried { job, reason } => Some(format!("  {job}  tried again: {}", shown(reason))),
             EventKind::JobMoved { job, builder, reason } => {
                 self.running.remove(job);
@@ -207,6 +212,7 @@ impl Progress {
 fn lasting(kind: &EventKind) -> bool {
     match kind {
         EventKind::JobEnded { .. }
+        | EventKind::ImageReplaced { .. }
         | EventKind::JobRetried { .. }
         | EventKind::JobMoved { .. }
         | EventKind::BuilderLost { .. }
