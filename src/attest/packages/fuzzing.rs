@@ -61,6 +61,13 @@ pub(crate) fn tar(data: &[u8]) {
     assert!(scanned.is_err() || whole.is_ok(), "packages of what is no archive: {whole:?}");
 }
 
+/// The paths that are read in an archive, one for each entry that has one below the root; `None` where it is refused.
+#[cfg(test)]
+pub(super) fn paths(data: &[u8]) -> Option<Vec<String>> {
+    let all = entries(data, usize::MAX).ok()?;
+    Some(all.into_iter().map(|(entry, _)| entry.path).collect())
+}
+
 /// Takes no more than so many bytes.
 struct Limited(Vec<u8>, usize);
 

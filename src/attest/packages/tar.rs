@@ -74,6 +74,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Said {
     path: Option<Vec<u8>>,
+    /// The path of a sparse file, whose `path` names no file (GNU tar, "PAX Format, Version 1.0").
+    sparse: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
 }
@@ -203,7 +205,7 @@ impl<V: Visitor> Archive<V> {
             // They have no bytes, whatever is said.
             EntryKind::Folder | EntryKind::HardLink(_) | EntryKind::Other => 0,
         };
-        let path = said.path.unwrap_or_else(|| header_path(block));
+        let path = said.sparse.or(said.path).unwrap_or_else(|| header_path(block));
         let entry = plain_path(&path).map(|path| Entry { path, kind, size });
         let wanted = entry.map_or(Ok(false), |entry| self.visitor.begin(entry))?;
         let purpose = if wanted { Purpose::Visitor } else { Purpose::Nothing };
@@ -292,6 +294,9 @@ fn number(field: &[u8]) -> Result<u64> {
     if digits.is_empty() {
         return Ok(0);
     }
+    if digits.starts_with('+') {
+        return Err(wrong());
+    }
     u64::from_str_radix(digits, 8).ok().filter(|size| *size < 1 << 62).ok_or_else(wrong)
 }
 
@@ -320,8 +325,9 @@ fn attributes(records: &[u8], said: &mut Said) -> Result<()> {
         let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(wrong)?;
         let (key, value) = (&record[..equals], &record[equals + 1..]);
         match key {
-            b"path" => said.path = Some(value.to_vec()),
-            b"linkpath" => said.link = Some(value.to_vec()),
+            b"path" => said.path = Some(text(value).to_vec()),
+            b"GNU.sparse.name" => said.sparse = Some(text(value).to_vec()),
+            b"linkpath" => said.link = Some(text(value).to_vec()),
             b"size" => {
                 let size = std::str::from_utf8(value).ok().and_then(|size| size.parse().ok());
                 let size = size.filter(|size| *size < 1_u64 << 62);

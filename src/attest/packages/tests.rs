@@ -166,7 +166,7 @@ fn long_names_links_and_large_files_are_understood() {
 }
 
 #[test]
-fn archives_that_mean_harm_are_refused_or_passed_over() {
+fn tm13_archives_that_mean_harm_are_refused_or_passed_over() {
     let with = |at: usize, bytes: &[u8]| {
         let mut block = file("a", "");
         block[at..at + bytes.len()].copy_from_slice(bytes);
@@ -211,6 +211,45 @@ fn archives_that_mean_harm_are_refused_or_passed_over() {
     let found = ImagePackages::of([&layer(&[file("var/lib/dpkg/status", &large)])]);
     let name = &found.packages.keys().next().expect("a package").name;
     assert!(name.chars().count() <= TEXT_LIMIT && !name.contains('\u{1b}'));
+}
+
+/// What GNU tar lists of an archive, as paths count here; `None` where it refuses it.
+fn listed_by_tar(file: &std::path::Path) -> Option<Vec<String>> {
+    #[expect(clippy::disallowed_methods, reason = "a test asks another reader")]
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--list", "--absolute-names", "--quoting-style=literal", "--file"])
+        .arg(file)
+        .env("LC_ALL", "C");
+    let listed = tar.output().expect("tar is there");
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let parts = text.lines().map(|line| line.split('/').filter(|part| !matches!(*part, "" | ".")));
+    let paths = parts.map(|parts| parts.collect::<Vec<_>>()).filter(|parts| !parts.contains(&".."));
+    listed.status.success().then(|| paths.map(|parts| parts.join("/")).collect())
+}
+
+#[test]
+fn tm13_what_is_read_of_archives_is_what_gnu_tar_lists() {
+    #[expect(clippy::disallowed_methods, reason = "a test asks another reader")]
+    let version = std::process::Command::new("tar").arg("--version").output();
+    if !version.is_ok_and(|version| version.stdout.starts_with(b"tar (GNU tar)")) {
+        return;
+    }
+    // Nothing at all is a layer for engines, and they pass over what a global header says of paths.
+    const AS_ENGINES_READ: [&str; 2] = ["empty", "pax_global"];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/tar");
+    let (mut same, mut other) = (0, Vec::new());
+    for file in std::fs::read_dir(folder).expect("a corpus") {
+        let file = file.expect("a file").path();
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let ours = super::fuzzing::paths(&std::fs::read(&file).expect("an archive"));
+        let theirs = listed_by_tar(&file);
+        match ours == theirs || ours.is_none() || AS_ENGINES_READ.contains(&name.as_str()) {
+            true => same += usize::from(ours.is_some()),
+            false => other.push((name, ours, theirs)),
+        }
+    }
+    assert!(other.is_empty(), "{other:#?}");
+    assert!(same >= 25, "{same} archives are read");
 }
 
 fn with_flag(mut block: Vec<u8>) -> Vec<u8> {
