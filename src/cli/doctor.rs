@@ -14,6 +14,7 @@ use crate::publish;
 use crate::report::size;
 use crate::run::Builder;
 
+use super::disk::Disk;
 use super::workshop::{self, Served, Shelf};
 use super::workspace::Workspace;
 use super::{Context, Ended, fleet, registries, secrets};
@@ -40,7 +41,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             let images = crate::diag::count(workspace.family.recipes().count(), "image");
             found.well(format!("family {}: {images}", workspace.family.name));
             match Shelf::open(context, &workspace) {
-                Ok(shelf) => room(&shelf.folder, &mut found),
+                Ok(shelf) => {
+                    room(&shelf.folder, &mut found);
+                    disk(&shelf.folder, &mut found);
+                }
                 Err(problems) => found.lacks.extend(problems.iter().cloned()),
             }
             if !builders.is_empty() {
@@ -74,6 +78,13 @@ impl Findings {
     /// More about the line before.
     fn more(&mut self, line: impl std::fmt::Display) {
         self.text.push_str(&format!("      {line}\n"));
+    }
+
+    /// Something that harms sometimes, and what mends it.
+    fn note(&mut self, note: &Diagnostic) {
+        self.text.push_str(&format!("note  {}\n", note.message));
+        note.causes.iter().for_each(|cause| self.more(cause));
+        note.hints.iter().for_each(|hint| self.more(hint));
     }
 
     fn lack(&mut self, problem: Diagnostic) {
@@ -200,12 +211,7 @@ fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
         }
         (None, _) => {}
     }
-    for note in &facts.notes {
-        found.text.push_str(&format!("note  {}\n", note.message));
-        for hint in &note.hints {
-            found.more(hint);
-        }
-    }
+    facts.notes.iter().for_each(|note| found.note(note));
 }
 
 fn room(folder: &Path, found: &mut Findings) {
@@ -224,6 +230,17 @@ fn room(folder: &Path, found: &mut Findings) {
         Err(error) => found.lack(
             Diagnostic::surroundings(format!("ask how much room {} has", folder.display())).because(error),
         ),
+    }
+}
+
+/// Warnings of a disk that keeps names, folders or locks otherwise than a store relies on.
+fn disk(folder: &Path, found: &mut Findings) {
+    match Disk::probe(folder) {
+        Ok(disk) => disk.warnings(folder).iter().for_each(|warning| found.note(warning)),
+        Err(error) => {
+            let what = format!("write in {}", folder.display());
+            found.lack(Diagnostic::surroundings(what).caused_by(&error));
+        }
     }
 }
 

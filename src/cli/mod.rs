@@ -6,6 +6,7 @@ mod carrying;
 mod clean;
 mod commit;
 mod delete;
+mod disk;
 mod doctor;
 mod environment;
 mod export;
