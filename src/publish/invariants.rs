@@ -5,6 +5,8 @@
 //! longer than the others wait, or that comes from a publisher that was silent for longer than its lease, and a tag that
 //! one moves who is gone meanwhile, may break that: it is counted, and is the only exception.
 
+mod entries;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ pub(super) struct Content {
     pub(super) parents: Vec<Digest>,
     /// Declared platforms that an index does not have.
     pub(super) lacking: Vec<Platform>,
+    /// The platform that an image was built and tested for.
+    pub(super) tested: Option<Platform>,
 }
 
 /// Every document that is ever published.
@@ -102,6 +106,8 @@ pub(super) struct Shadow {
     foreign: BTreeSet<(Repository, Tag)>,
     /// Immutable tags that were published.
     fixed: BTreeSet<(Repository, Tag)>,
+    /// Indexes whose entries were looked at, by what they join.
+    joined: BTreeMap<BTreeSet<Digest>, Digest>,
     violations: Vec<String>,
     /// What the limit of registries without conditions has let through.
     limit: Option<String>,
@@ -394,6 +400,7 @@ impl Shadow {
         if !content.lacking.is_empty() {
             self.broken(format!("I-P1: {name} lacks {:?}", content.lacking));
         }
+        self.entries(memory, known, (repository, of), name);
         for missing in missing(memory, known, repository, of) {
             self.broken(format!("I-P2: {name} leads to {missing}, which is not in {repository}"));
         }

@@ -123,6 +123,10 @@ impl Pool {
         let parents: BTreeMap<&Digest, Vec<Digest>> = { fixture.passed.values() }
             .map(|passed| (&passed.image.image, passed.image.parents.values().cloned().collect()))
             .collect();
+        let tested: BTreeMap<&Digest, &Platform> = { fixture.passed.values() }
+            .filter(|passed| passed.checks.image == passed.image.image)
+            .map(|passed| (&passed.image.image, &passed.image.platform))
+            .collect();
         let mut allowed = Allowed::default();
         for image in &release.images {
             let recipe = &fixture.family.recipes[&image.unit];
@@ -147,7 +151,9 @@ impl Pool {
             {
                 let parents = parents[document.digest()].clone();
                 let blobs = blobs_of(document).expect("manifest");
-                known.insert(document.digest().clone(), Content { blobs, parents, ..Content::default() });
+                let tested = tested.get(document.digest()).map(|platform| (*platform).clone());
+                let content = Content { blobs, parents, tested, ..Content::default() };
+                known.insert(document.digest().clone(), content);
             }
         }
         Edition { state, leaf_only, units, allowed }
