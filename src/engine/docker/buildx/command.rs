@@ -15,8 +15,8 @@ use crate::diag::Diagnostic;
 use crate::engine::docker::container::OUTPUT_BYTES;
 use crate::engine::docker::output::BuildLog;
 use crate::engine::docker::{ANSWER_BYTES, TRANSFER, failure};
-use crate::engine::login::redactor;
 use crate::engine::lines::plain;
+use crate::engine::login::redactor;
 use crate::engine::process::Output;
 use crate::engine::{ContainerOrder, Finished, private_folder};
 
