@@ -484,6 +484,9 @@ async fn s2_23_s4_2_jobs_go_where_their_image_and_platform_say() {
     assert_eq!(on_three_builders(emulated).await, on("amd", "all"), "it goes where there is room");
 }
 
+/// What becomes of the text of a record, if anything is left of it.
+type Harm<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 #[tokio::test(start_paused = true)]
 async fn f_s2_a_record_that_cannot_be_used_is_made_again_with_a_warning_that_names_it() {
     let site = site("", &[("a", "FROM scratch\n")]).await;
@@ -500,7 +503,7 @@ async fn f_s2_a_record_that_cannot_be_used_is_made_again_with_a_warning_that_nam
     };
     assert_eq!(warned().await, [""; 0]);
     let other = Digest::of(b"other").to_string();
-    let harms: [(&str, &dyn Fn(&str) -> Option<String>, &str); 6] = [
+    let harms: [(&str, Harm<'_>, &str); 6] = [
         ("garbage", &|_| Some("\u{0}garbage".to_owned()), "it cannot be read"),
         ("half of it", &|text| Some(text[..text.len() / 2].to_owned()), "it cannot be read"),
         ("a newer version", &|text| Some(text.replacen(":1,", ":7,", 1)), "it has version 7"),
@@ -513,7 +516,7 @@ async fn f_s2_a_record_that_cannot_be_used_is_made_again_with_a_warning_that_nam
         let mut index = document.index().unwrap();
         let (name, text) = index.annotations.pop_first().unwrap();
         index.annotations.extend(harm(&text).map(|text| (name, text)));
-        store.write_document(scope, &Document::of_index(&index), &[tag.clone()]).await.unwrap();
+        store.write_document(scope, &Document::of_index(&index), std::slice::from_ref(&tag)).await.unwrap();
         let warnings = warned().await;
         assert_eq!(warnings.len(), 1, "{what}: {warnings:?}");
         assert!(warnings[0].contains(tag.as_str()) && warnings[0].contains(why), "{what}: {warnings:?}");
@@ -524,7 +527,7 @@ async fn f_s2_a_record_that_cannot_be_used_is_made_again_with_a_warning_that_nam
     let document = store.read_document(scope, &tag.clone().into()).await.unwrap();
     let mut index = document.index().unwrap();
     index.annotations.values_mut().for_each(|text| *text = text.replacen('{', "{\"more\":[1],", 1));
-    store.write_document(scope, &Document::of_index(&index), &[tag.clone()]).await.unwrap();
+    store.write_document(scope, &Document::of_index(&index), std::slice::from_ref(&tag)).await.unwrap();
     let (_, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
     assert_eq!((builds(&steps), warned().await.len()), (0, 0));
 }
