@@ -4,6 +4,7 @@
 //! |---|---|
 //! | has the blob in another repository | one: a mount |
 //! | has it in this repository | one: a mount from the repository itself, which says so |
+//! | is a `polyarch serve` and has it in any repository that we may read | one: a mount that names no source |
 //! | has it nowhere | two: the answer to that mount is the beginning of an upload, and one `PUT` follows |
 //!
 //! Not every registry looks for a blob because of a mount from its own repository. Whether it does is learnt from the
