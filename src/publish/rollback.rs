@@ -133,7 +133,7 @@ impl Rollback {
     /// Takes the publication back.
     ///
     /// # Errors
-    /// As [`super::Publication::carry_out`] has them.
+    /// As carrying out a publication has them.
     pub(crate) async fn carry_out(
         &self,
         target: Target<'_>,

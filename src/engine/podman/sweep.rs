@@ -90,7 +90,9 @@ async fn end_orphans(is_meant: &(dyn Fn(&RunId) -> bool + Sync)) -> Vec<String> 
         let signal = if round < POLITE_ROUNDS { Signal::TERM } else { Signal::KILL };
         for process in orphans {
             // Asked once; one that has ended meanwhile is as good as ended, another user's is not ours.
-            if (round == 0 || round == POLITE_ROUNDS) && kill_process(process, signal).is_ok() && round == 0 {
+            let is_asked = round == 0 || round == POLITE_ROUNDS;
+            let was_there = is_asked && kill_process(process, signal).is_ok();
+            if was_there && round == 0 {
                 ended.push(format!("process {}", process.as_raw_nonzero()));
             }
         }
