@@ -223,8 +223,13 @@ fn f_u11_a_key_that_is_lacking_is_told_of_before_anything_is_built() {
     let wrong = place.run(&["build", "--publish"]).ended(2);
     assert!(wrong.stderr.contains("it is no private key in PEM"), "{}", wrong.stderr);
     assert!(!wrong.stderr.contains("canary-1f7a"), "{}", wrong.stderr);
-    let dry = place.run(&["publish", "--dry-run"]).ended(1);
+    let dry = place.run(&["publish", "--dry-run"]).ended(2);
     assert!(dry.stdout.ends_with("0 tags\n"), "{}", dry.stdout);
+    assert!(
+        dry.stderr.contains("it is no private key in PEM"),
+        "a dry run ends as the run would: {}",
+        dry.stderr
+    );
 }
 
 /// cosign itself needs services that are nowhere near: what counts here is how and when it is asked.
