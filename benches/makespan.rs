@@ -18,6 +18,9 @@ use std::time::Instant;
 
 use polyarch::oci;
 
+#[cfg(test)]
+#[path = "../src/dice.rs"]
+mod dice;
 #[path = "../src/schedule/mod.rs"]
 mod schedule;
 mod shapes;

@@ -3,6 +3,8 @@
 //! The order of the modules below is the architecture: a module uses only those above it.
 
 mod diag;
+#[cfg(test)]
+mod dice;
 pub mod oci;
 mod dockerfile;
 mod config;

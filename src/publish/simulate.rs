@@ -14,9 +14,10 @@ use tokio::time::sleep;
 
 use super::fixture::SCOPE;
 use super::invariants::Allowed;
-use super::watched::{Alive, Dice, Habits, Process, Refused, Script, Seen, World};
+use super::watched::{Alive, Habits, Process, Refused, Script, Seen, World};
 use super::*;
 use crate::diag::{Diagnostic, Kind, Problems};
+use crate::dice::Dice;
 use crate::event::EventKind;
 use crate::oci::{ErrorKind, Repository};
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::invariants::{Known, Shadow, Writer, now};
 use super::journal::RESERVED_TAG;
+use crate::dice::Dice;
 use crate::oci::{
     BlobReader, Completeness, Condition, Descriptor, Digest, Document, Error, ErrorKind, Memory, Pointer,
     Repository, Store, Tag, Terms, Upload,
@@ -25,35 +26,6 @@ use crate::oci::{
 
 /// As old is garbage before it is taken away.
 pub(super) const GRACE: Duration = Duration::from_secs(3_600);
-
-/// Numbers that depend on a seed alone.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below another.
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).expect("small")
-    }
-
-    /// True so many times in a hundred.
-    pub(super) fn percent(&mut self, times: usize) -> bool {
-        self.below(100) < times
-    }
-
-    /// Up to so many milliseconds, at least one.
-    pub(super) fn milliseconds(&mut self, limit: usize) -> Duration {
-        Duration::from_millis(self.below(limit) as u64 + 1)
-    }
-}
 
 /// What a registry does not take for a while.
 #[derive(Clone, Copy, Debug)]

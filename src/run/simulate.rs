@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::fixture::{Absence, Act, Builds, Look, Looks, PLAIN, Script, Site, Step};
 use super::invariants::{Seen, agrees};
 use super::{Builder, Options, Ran};
+use crate::dice::Dice;
 use crate::event::{EventKind, Outcome};
 use crate::family::Emulation;
 use crate::oci::{Digest, Platform};
@@ -16,30 +17,6 @@ use crate::plan::{Decision, Plan};
 const SEEDS: u64 = 300;
 /// Longer than any simulated run can take: a run that is not over by then never is.
 const FOR_EVER: Duration = Duration::from_secs(10_000_000);
-
-/// Numbers that depend on a seed alone.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below another.
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).unwrap()
-    }
-
-    /// True so many times in a hundred.
-    fn percent(&mut self, times: usize) -> bool {
-        self.below(100) < times
-    }
-}
 
 fn platforms(dice: &mut Dice) -> Vec<Platform> {
     let all = ["linux/amd64", "linux/arm64", "linux/s390x"];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::invariants::{Step, violations};
 use super::{Job, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket, priorities};
+use crate::dice::Dice;
 
 /// How many seeds are tried; `POLYARCH_TEST_SEEDS` says another number.
 const SEEDS: u64 = 2_000;
@@ -14,32 +15,6 @@ const ATTEMPTS: u32 = 4;
 const TROUBLE: usize = 3_000;
 /// More steps than any of these runs can take.
 const STEPS_LIMIT: usize = 100_000;
-
-/// Numbers that depend on a seed alone: SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).unwrap()
-    }
-
-    fn percent(&mut self, times: usize) -> bool {
-        self.below(100) < times
-    }
-
-    /// Some of these.
-    fn some<T: Clone>(&mut self, of: &[T], percent: usize) -> Vec<T> {
-        of.iter().filter(|_| self.percent(percent)).cloned().collect()
-    }
-}
 
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
 const LABELS: [&str; 2] = ["gpu", "large"];
