@@ -84,7 +84,6 @@ impl State<'_> {
             self.moves(job, ticket, &builder, reason);
         }
         watch.await_return(machine);
-        self.judge_patience();
     }
 
     /// A lost builder answers again.
@@ -94,7 +93,6 @@ impl State<'_> {
         self.losses.lost.remove(&machine);
         self.dispatch.returned(machine);
         watch.begin(machine);
-        self.judge_patience();
     }
 
     /// Whether a job goes to another builder after this one could not do it, for no reason of the job's own.
@@ -133,7 +131,6 @@ impl State<'_> {
             self.tell_end(&job, outcome, 0);
             self.fell(job, problem, lost);
         }
-        self.losses.give_up_at = None;
     }
 
     fn moves(&mut self, job: JobId, ticket: Ticket, builder: &str, reason: String) {
@@ -145,7 +142,8 @@ impl State<'_> {
         (self.session.show)(EventKind::JobMoved { job: job.to_string(), builder, reason });
     }
 
-    fn judge_patience(&mut self) {
+    /// Whether jobs wait for a lost builder now, and until when: any end of a job may have made one ready.
+    pub(super) fn judge_patience(&mut self) {
         self.losses.give_up_at = match self.dispatch.stranded().is_empty() {
             true => None,
             false => Some(self.losses.give_up_at.unwrap_or_else(|| Instant::now() + PATIENCE)),

@@ -150,6 +150,7 @@ pub(crate) async fn run(
             };
             running.push(Abortable::new(work, registration));
         }
+        state.judge_patience();
         if running.is_empty() && !state.waits_for_builders() {
             break;
         }

@@ -1,8 +1,9 @@
 //! One run at a time: retries, checks that fail, failing fast, logs, and copies of base images.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::fixture::{Act, BASE, Look, PLAIN, Script, Site, Step, base_image};
+use super::fixture::{Absence, Act, BASE, Look, PLAIN, Script, Site, Step, base_image};
 use super::{Options, Ran};
 use crate::event::{EventKind, Outcome};
 use crate::oci::watched::Watched;
@@ -551,4 +552,26 @@ async fn f_s14_another_image_of_the_same_inputs_is_told_of() {
     let plan = Plan::new(&site.family, &facts, &request);
     let (ran, steps) = site.run(&(facts, plan), &[site.healthy(1)], PLAIN, std::future::pending()).await;
     assert_eq!(replaced(&steps), Some((image(&first), image(&ran.unwrap()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g9_a_job_that_gets_ready_after_its_only_builder_was_lost_fails_and_is_not_forgotten() {
+    let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let table = files(&[("a", "FROM scratch\n"), ("b", "FROM a\n")]);
+    let site = Site::new(Some(config), &table, &both).await;
+    let gone = Absence { from: Duration::from_secs(5), until: None, is_silent: true };
+    let arm = Script { absence: Some(gone), ..Script::healthy() };
+    let slow = Script { builds: Arc::new(|_, _| Act::Build(60)), ..Script::healthy() };
+    let builders =
+        [site.builder("amd", &[&both[0]], &[], 1, slow), site.builder("arm", &[&both[1]], &[], 1, arm)];
+    let plan = site.plan().await;
+    // `b` waits for `a` on amd64, and its builder is lost meanwhile.
+    let options = Options { barrier: true, ..PLAIN };
+    let (ran, _) = site.run(&plan, &builders, options, std::future::pending()).await;
+    let ran = ran.unwrap();
+    assert_eq!((ran.passed.len(), ran.cancelled.len()), (3, 0));
+    let (job, problem) = ran.failed.first_key_value().expect("one has failed");
+    assert_eq!(job.to_string(), "b@linux/arm64");
+    assert_eq!(problem.message, "no builder is left for b@linux/arm64");
 }
