@@ -18,13 +18,13 @@ use std::time::Instant;
 
 use polyarch::oci;
 
-#[cfg(test)]
 #[path = "../src/dice.rs"]
 mod dice;
 #[path = "../src/schedule/mod.rs"]
 mod schedule;
 mod shapes;
 
+use dice::Dice;
 use schedule::rehearsal::{makespan, rehearse};
 use schedule::{Job, Machine, Needs, Problem, Rules, priorities};
 use shapes::{Shape, generated, real};
@@ -129,7 +129,7 @@ impl Alone {
     }
 
     /// The shortest time known.
-    fn best(&self, slots: usize, ours: u64, dice: &mut shapes::Dice) -> u64 {
+    fn best(&self, slots: usize, ours: u64, dice: &mut Dice) -> u64 {
         let (least, mut best) = (self.least(slots), ours);
         if best == least {
             return best;
@@ -173,7 +173,7 @@ impl Alone {
 }
 
 /// How long a shape takes by the scheduler, at best, and first come first served, in seconds.
-fn times(shape: &Shape, slots: usize, dice: &mut shapes::Dice) -> [u64; 4] {
+fn times(shape: &Shape, slots: usize, dice: &mut Dice) -> [u64; 4] {
     let problem = problem(shape, slots);
     let spans = rehearse(&problem, priorities(&problem));
     let plain = makespan(&rehearse(&problem, problem.longest_paths().into())) / 1000;
@@ -209,7 +209,7 @@ impl Ratios {
 }
 
 fn main() {
-    let mut dice = shapes::Dice(7);
+    let mut dice = Dice(7);
     let mut totals: [Ratios; 3] = Default::default();
     println!("makespan over the best schedule known");
     for slots in SLOTS {

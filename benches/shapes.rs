@@ -1,5 +1,7 @@
 //! Families as their jobs alone: generated from a seed, and in the shapes of three real projects.
 
+use crate::dice::Dice;
+
 /// One job of a family.
 pub(crate) struct ShapeJob {
     pub(crate) unit: usize,
@@ -13,23 +15,6 @@ pub(crate) struct Shape {
     pub(crate) name: String,
     /// Parents before children.
     pub(crate) jobs: Vec<ShapeJob>,
-}
-
-/// Numbers that depend on a seed alone: SplitMix64.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).unwrap_or_default()
-    }
 }
 
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
