@@ -15,4 +15,4 @@ check:  ## format, lints, fuzz targets, docs, dependency policy, shell scripts
 	@scripts/check
 
 bench:  ## what it costs to move images, peers beside it: requests, bytes, seconds; and how good schedules are
-	@POLYARCH_TEST_CLIENTS=$$(scripts/test-tools) cargo bench --locked --quiet --bench push_family --bench publication --bench registry --bench makespan
+	@scripts/bench

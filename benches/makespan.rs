@@ -50,6 +50,7 @@ fn jobs(shape: &Shape) -> Vec<Job> {
         needs: Some(needs(job.platform)),
         native: job.seconds * 1000,
         emulated: job.seconds * 10_000,
+        near: Vec::new(),
     });
     jobs.collect()
 }

@@ -1,10 +1,12 @@
 //! What publishing costs, by the program as users have it: joining 2 platforms under tags, a family of many tags,
-//! promoting a family inside one registry and copying it to another; and the same by oras, crane, buildx and skopeo
+//! promoting a family inside one registry and copying it to another, promoting what a pull request has built and a trusted
+//! run has signed, and a run with nothing to do over a store at a registry; and the same by oras, crane, buildx and skopeo
 //! where they are installed (`make bench`).
 //!
 //! A proxy counts, and adds 0 or 40 ms to each request. Requests and bytes do not depend on the machine; seconds do.
 //! The families that are published are built first, by the engine of `POLYARCH_TEST_CLASSIC` or the usual one.
-//! `POLYARCH_BENCH_SMALL=1` leaves out what moves 686 MB.
+//! `POLYARCH_BENCH_SMALL=1` leaves out what moves 686 MB; `cargo bench --bench publication -- signed` is one part alone, of
+//! `join`, `many`, `signed` and `family`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -46,9 +48,18 @@ fn main() {
             "{:34} {:16} {:>5} {:>9} {:>9} {:>8} {:>9}",
             "what", "registry", "ms", "requests", "MB sent", "seconds", "peak MiB"
         );
-        join(folder.path()).await;
-        many(folder.path()).await;
-        if std::env::var_os("POLYARCH_BENCH_SMALL").is_none() {
+        let named: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+        let is_wanted = |name: &str| named.is_empty() || named.iter().any(|one| one == name);
+        if is_wanted("join") {
+            join(folder.path()).await;
+        }
+        if is_wanted("many") {
+            many(folder.path()).await;
+        }
+        if is_wanted("signed") {
+            signed(folder.path()).await;
+        }
+        if is_wanted("family") && std::env::var_os("POLYARCH_BENCH_SMALL").is_none() {
             whole_family(folder.path()).await;
         }
     });
@@ -179,6 +190,30 @@ impl Place {
         place
     }
 
+    /// Images of a few bytes that stand on one another, in the shape of docker-stacks.
+    fn stacked(folder: &Path, name: &str) -> Self {
+        let place = Self(folder.join(name));
+        for (image, parent, _) in IMAGES {
+            let own = place.0.join("family").join(image);
+            std::fs::create_dir_all(&own).unwrap();
+            let parent = parent.unwrap_or("scratch");
+            let text = format!("FROM {parent}\nCOPY one /{image}/one\nCOPY two /{image}/two\n");
+            std::fs::write(own.join("Dockerfile"), text).unwrap();
+            for part in ["one", "two"] {
+                std::fs::write(own.join(part), format!("{image} {part}\n")).unwrap();
+            }
+        }
+        place
+    }
+
+    /// The program over a store at a registry, with a folder of this machine.
+    fn over(&self, registry: &str, machine: &str, arguments: &[&str]) -> Command {
+        let mut command = self.program(arguments);
+        command.env("POLYARCH_STORE", format!("{registry}/cache"));
+        command.env("POLYARCH_FOLDER", self.0.join(machine));
+        command
+    }
+
     fn configure(&self, tags: &[String]) {
         let text = format!(
             "name = \"bench\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\nemulate = \"allow\"\n[tags]\ncommon = {tags:?}\n"
@@ -292,6 +327,41 @@ async fn many(folder: &Path) {
                 watched.tell(what, run_each(vec![publish]).await);
                 watched.tell_tags(&registry);
             }
+        }
+    }
+}
+
+/// 12 images of 2 platforms that a pull request has built: promoted within the registry of the store by a machine that
+/// has nothing, and then built by another that finds nothing to do.
+async fn signed(folder: &Path) {
+    let place = Place::stacked(folder, "signed");
+    place.configure(&tags("t", 1));
+    let [key, public] = ["sign.key", "sign.pub"].map(|name| place.0.join(name).display().to_string());
+    let mut make = Command::new("openssl");
+    make.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &key]);
+    let mut show = Command::new("openssl");
+    show.args(["pkey", "-in", &key, "-pubout", "-out", &public]);
+    if let Err(why) = run_each(vec![make, show]).await {
+        return println!("nothing is signed: {why}");
+    }
+    for delay in [0, 40] {
+        for kind in KINDS {
+            let Some(registry) = Registry::start(folder, kind) else { continue };
+            let sign = ["sign", "--scope", "pr-1", "--sign-key", &key];
+            let made = [&["build", "--scope", "pr-1"][..], &sign]
+                .map(|arguments| place.over(&registry.address, "first", arguments));
+            if let Err(why) = run_each(made.into()).await {
+                return println!("nothing is promoted: {why}");
+            }
+            let machine = |name: &str| format!("{name}-{}-{delay}", kind.name());
+            let watched = Watched::start(&registry, kind, delay).await;
+            let address = &watched.proxy.address;
+            let promote = ["promote", "--from", "pr-1", "--trust-key", &public, "--to", address];
+            let promote = place.over(address, &machine("promotes"), &promote);
+            watched.tell("promote: 12 signed, 24 + 12 tags", run_each(vec![promote]).await);
+            let watched = Watched::start(&registry, kind, delay).await;
+            let idle = place.over(&watched.proxy.address, &machine("idle"), &["build"]);
+            watched.tell("nothing to do, empty folder", run_each(vec![idle]).await);
         }
     }
 }

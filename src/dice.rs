@@ -36,3 +36,9 @@ impl Dice {
         Duration::from_millis(self.below(limit) as u64 + 1)
     }
 }
+
+/// How many seeds a simulation tries; `POLYARCH_TEST_SEEDS` says another number.
+#[expect(clippy::disallowed_methods, reason = "a test may be told to try more")]
+pub(crate) fn seeds(usually: u64) -> u64 {
+    std::env::var("POLYARCH_TEST_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usually)
+}

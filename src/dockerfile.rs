@@ -12,13 +12,17 @@
 //! | `scope` | what each variable is worth, where |
 //! | `bases` | what each `FROM` means |
 //! | `needs` | what one build reads |
-//! | `replace` | the same text with other references |
+//! | `git` | which commit of which repository an `ADD` means |
+//! | `caches` | which caches a build mounts |
+//! | `replace` | the same text with other references, commits and ids of caches |
 //! | `pattern`, `ignore` | which files a source and a `.dockerignore` mean |
 //!
 //! Where something cannot be known before the build (a variable that the base image may set), a source becomes the
 //! whole context: a key may cover too much, never too little.
 
 mod bases;
+mod caches;
+mod git;
 mod ignore;
 mod instruction;
 mod lines;
@@ -38,17 +42,29 @@ use std::path::Path;
 use crate::diag::{Place, Problems, Result};
 use crate::oci::Platform;
 
+pub(crate) use caches::{CacheMount, may_mount_cache, of_trigger};
+pub(crate) use git::{GitSource, is_commit};
 pub(crate) use ignore::Ignore;
+pub(crate) use instruction::UNSETTLED_MOUNT;
 pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Remote, RemoteKind, Source};
 pub(crate) use pattern::PathPattern;
+pub(crate) use replace::Replacements;
 
 use instruction::{Action, Instruction};
 use lines::Directive;
 use stages::Stage;
 use text::Text;
 
+/// The variables that every `RUN` has where they are given as arguments, in either case, and that are in no key of it.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
 /// How many problems of one file are shown together.
 const PROBLEM_LIMIT: usize = 50;
+
+/// Whether a build argument of that name names a proxy.
+pub(crate) fn is_proxy(argument: &str) -> bool {
+    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(argument))
+}
 
 /// A Dockerfile that was read once; what it means depends on the [`Request`].
 #[derive(Clone, Debug)]
@@ -136,6 +152,12 @@ impl Dockerfile {
     pub(crate) fn syntax(&self) -> Option<Written> {
         let syntax = self.syntax.as_ref()?;
         Some(Written { text: syntax.value.clone(), place: self.text.place(syntax.range.clone()) })
+    }
+
+    /// Every instruction that needs a newer form, of stages that are not built too: some engines build them.
+    pub(crate) fn newer_of_all_stages(&self) -> impl Iterator<Item = Newer> {
+        let instructions = self.stages.iter().flat_map(|stage| &stage.instructions);
+        instructions.flat_map(|one| one.newer.iter().map(|feature| self.newer(&one.range, feature)))
     }
 
     /// Every `ARG`, in order: its name and where it is declared.

@@ -51,6 +51,9 @@ pub(crate) enum EventKind {
         emulated: bool,
         /// Only its checks run: its image stands.
         checks_only: bool,
+        /// How long that may take by emulation, where anything is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost: Option<EmulationCost>,
     },
     /// A step of its build begins. May be dropped.
     JobStep {
@@ -70,6 +73,13 @@ pub(crate) enum EventKind {
         /// Bytes of its layers.
         bytes: u64,
     },
+    /// A cache of layers could not be read or shared: nothing else comes of it.
+    CacheFailed {
+        /// The job, which is built without it.
+        job: String,
+        /// What could not be done, and why.
+        reason: String,
+    },
     /// The same inputs had made another image before: its build is not reproducible.
     ImageReplaced {
         /// The job.
@@ -78,6 +88,28 @@ pub(crate) enum EventKind {
         before: String,
         /// The manifest of the new one.
         image: String,
+    },
+    /// What is in a mount of a cache came from the store, or went there.
+    CacheMoved {
+        /// The job.
+        job: String,
+        /// The cache, as its Dockerfile names it.
+        cache: String,
+        /// It was kept, and not taken.
+        kept: bool,
+        /// Bytes as they stand in the store.
+        bytes: u64,
+        /// How long it took.
+        milliseconds: u64,
+    },
+    /// A mount of a cache is done without, or what is in it is not kept.
+    CacheDropped {
+        /// The job.
+        job: String,
+        /// The cache, as its Dockerfile names it.
+        cache: String,
+        /// Why.
+        reason: String,
     },
     /// A check of it has ended.
     CheckEnded {
@@ -90,12 +122,15 @@ pub(crate) enum EventKind {
         /// How long it took.
         milliseconds: u64,
     },
-    /// A passing failure; it is tried again.
+    /// It is tried again: the failure may pass, or the engine's cache may be to blame.
     JobRetried {
         /// The job.
         job: String,
         /// Why.
         reason: String,
+        /// Whether without the engine's cache now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        without_cache: bool,
     },
     /// Its builder cannot go on with it; it begins again elsewhere, or there once that is back.
     JobMoved {
@@ -106,12 +141,27 @@ pub(crate) enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A builder does not reach the store and takes nothing in the session of a build: images are loaded and saved whole.
+    BuilderFedByArchives {
+        /// The builder.
+        builder: String,
+    },
     /// A builder does not answer any more.
     BuilderLost {
         /// The builder.
         builder: String,
         /// What is known of it.
         reason: String,
+    },
+    /// A builder that was lost has made an image all the same, after its job went elsewhere, and another than stands for
+    /// the job now. It is not used.
+    LateResult {
+        /// The job.
+        job: String,
+        /// The builder.
+        builder: String,
+        /// The configuration of its image.
+        config: String,
     },
     /// A lost builder answers again.
     BuilderReturned {
@@ -126,6 +176,9 @@ pub(crate) enum EventKind {
         outcome: Outcome,
         /// How long it took, waiting for a slot not counted.
         milliseconds: u64,
+        /// For so much of that an engine, or a test on this machine, was at work for it.
+        #[serde(default)]
+        engine_milliseconds: u64,
     },
     /// Content moves to the target.
     PublishStarted {
@@ -233,6 +286,15 @@ pub(crate) enum EventKind {
         /// The exit code.
         exit_code: u8,
     },
+}
+
+/// How long a job may take by emulation, and how long natively.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EmulationCost {
+    /// By emulation, in milliseconds.
+    pub(crate) emulated_milliseconds: u64,
+    /// Natively, in milliseconds.
+    pub(crate) native_milliseconds: u64,
 }
 
 /// Requests to a host, and bytes of bodies.

@@ -5,10 +5,12 @@
 mod diag;
 #[cfg(test)]
 mod dice;
+mod defence;
 pub mod oci;
 mod dockerfile;
 mod config;
 mod family;
+mod trust;
 mod record;
 mod plan;
 mod schedule;
@@ -19,10 +21,12 @@ mod run;
 mod attest;
 mod publish;
 mod export;
+mod transfer;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod report;
+mod ci;
 mod ui;
 mod cli;
 

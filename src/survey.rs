@@ -5,6 +5,8 @@ mod context;
 mod host;
 mod links;
 mod lookup;
+mod memo;
+mod repositories;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +18,14 @@ use futures_util::future::join_all;
 use crate::diag::{Diagnostic, Result, collect};
 use crate::family::{Family, JobId, Recipe};
 use crate::oci::{Error, Platform};
-use crate::plan::{Facts, check_key, keys};
-use crate::record::Records;
+use crate::plan::{Facts, Settled, check_key, keys};
+use crate::record::{Found, Records};
 
 pub(crate) use lookup::Registries;
+pub(crate) use memo::Memo;
+pub(crate) use repositories::Repositories;
+#[cfg(test)]
+pub(crate) use repositories::Unreachable;
 
 /// The facts of a family, and warnings that came up on the way.
 ///
@@ -28,30 +34,38 @@ pub(crate) use lookup::Registries;
 pub(crate) async fn survey(
     family: &Family,
     root: &Path,
-    registries: &Registries,
+    (registries, repositories): (&Registries, &dyn Repositories),
     records: &Records,
+    memo: &Memo,
+    settled: &Settled,
 ) -> Result<(Facts, Vec<Diagnostic>)> {
     let mut warnings = Vec::new();
     let mut facts = Facts::default();
     // Before anything is asked of a network: what is wrong here is told at once.
     let in_family: Vec<_> = family.recipes().map(|recipe| facts.triggered(recipe)).collect();
-    let read = |(recipe, triggered)| context::read(root, recipe, triggered);
+    let read = |(recipe, triggered)| context::read(root, recipe, triggered, memo);
     let mut contexts = collect(family.recipes().zip(&in_family).map(read))?;
-    facts.check_files = host::read(root, family)?;
-    (facts.bases, facts.triggers, facts.mirrored) = lookup::bases(family, registries).await;
+    facts.check_files = host::read(root, family, memo)?;
+    let mut bases = lookup::bases(family, registries, &settled.looked_up).await;
+    facts.mirrored = lookup::sources(family, &bases.digests);
+    facts.looked_up.append(&mut bases.digests);
+    (facts.bases, facts.triggers) = (bases.bases, bases.triggers);
+    facts.commits = repositories::commits(family, repositories, &settled.commits).await;
     for ((recipe, context), before) in family.recipes().zip(&mut contexts).zip(&in_family) {
         let triggered = facts.triggered(recipe);
         if triggered != *before {
-            *context = context::read(root, recipe, &triggered)?;
+            *context = context::read(root, recipe, &triggered, memo)?;
         }
     }
+    memo.keep();
     for (recipe, context) in family.recipes().zip(contexts) {
         facts.files.extend(context.files);
         warnings.extend(context.warnings);
         facts.ignores.extend(context.ignore.map(|(_, text)| (recipe.unit.clone(), text)));
     }
-    facts.frontends = lookup::frontends(family, registries).await;
-    let passed_over = read_records(family, records, &mut facts)
+    facts.frontends = lookup::frontends(family, registries, &settled.looked_up).await;
+    facts.looked_up.extend(lookup::pinned(&facts.frontends));
+    let passed_over = read_records(family, records, &mut facts, settled)
         .await
         .map_err(|error| Diagnostic::surroundings("read the records in the store").caused_by(&error))?;
     warnings.extend(passed_over);
@@ -69,7 +83,8 @@ pub(crate) fn files(
     job: &JobId,
     triggered: &BTreeSet<Platform>,
 ) -> Result<BTreeMap<String, String>> {
-    Ok(context::read(root, recipe, triggered)?.files.remove(job).unwrap_or_default())
+    // Whatever the memo says: this is asked when something may have changed meanwhile.
+    Ok(context::read(root, recipe, triggered, &Memo::none())?.files.remove(job).unwrap_or_default())
 }
 
 /// The files of a unit's tests on this machine, as they stand now: what [`Facts::files_of_checks`] holds from the
@@ -86,29 +101,51 @@ async fn read_records(
     family: &Family,
     records: &Records,
     facts: &mut Facts,
+    settled: &Settled,
 ) -> Result<Vec<Diagnostic>, Error> {
+    facts.epochs = match &settled.epochs {
+        Some(epochs) => epochs.clone(),
+        None => records.epochs(family.jobs()).await?,
+    };
     let keyed = keys(family, facts);
+    let roll =
+        records.roll(&keyed.iter().map(|(job, keyed)| (job.clone(), keyed.key.clone())).collect()).await?;
     let found = join_all(keyed.iter().map(async |(job, keyed)| {
-        let image = records.image(&keyed.key).await?;
+        let listed = roll.get(&job.to_string());
+        let image = match listed {
+            Some(passed) => Found::of(passed.image.clone()),
+            None => records.image(&keyed.key).await?,
+        };
         let newest = if image.record.is_none() { records.newest(job).await? } else { None };
         let recipe = family.recipe(&job.unit);
         let checks = match recipe.zip(image.record.as_ref()) {
             Some((recipe, image)) => {
                 let key = check_key(&image.image, recipe, facts.files_of_checks(&job.unit));
-                Some(records.checks(&key).await?)
+                let listed = listed.filter(|passed| passed.checks.key == key);
+                let found = match listed {
+                    Some(passed) => Found::of(passed.checks.clone()),
+                    None => records.checks(&key).await?,
+                };
+                Some((found, key))
             }
             None => None,
         };
-        Ok::<_, Error>((job, image, newest, checks))
+        let is_untested = checks.as_ref().is_some_and(|(checks, _)| checks.record.is_none());
+        let tested = if is_untested { records.tested(job).await? } else { None };
+        Ok::<_, Error>((job, image, newest, checks, tested))
     }))
     .await;
-    let (mut newest, mut warnings) = (BTreeMap::new(), Vec::new());
+    let mut newest = BTreeMap::new();
+    let mut warnings = Vec::new();
     for found in found {
-        let (job, image, latest, checks) = found?;
-        facts.images.extend(image.record.map(|image| (image.key.clone(), image)));
+        let (job, image, latest, checks, tested) = found?;
+        facts.tested.extend(tested.map(|tested| (job.clone(), tested)));
+        facts.doubts.extend(image.doubt.map(|doubt| (keyed[job].key.clone(), doubt)));
+        facts.images.extend(image.record.map(|image| (keyed[job].key.clone(), image)));
         warnings.extend(image.passed_over);
-        if let Some(checks) = checks {
-            facts.checks.extend(checks.record.map(|checks| (checks.key.clone(), checks)));
+        if let Some((checks, key)) = checks {
+            facts.doubts.extend(checks.doubt.map(|doubt| (key.clone(), doubt)));
+            facts.checks.extend(checks.record.map(|checks| (key, checks)));
             warnings.extend(checks.passed_over);
         }
         newest.extend(latest.map(|latest| (job.clone(), latest)));

@@ -109,6 +109,15 @@ pub(crate) async fn standing(
     Ok(found.into_iter().flatten().collect())
 }
 
+/// Whether a referrer may say something of a kind, as far as the list of them says.
+fn is_listed_as(referrer: &Descriptor, kind: Kind) -> bool {
+    match referrer.annotations.get(PREDICATE_TYPE) {
+        Some(said) => said == kind.predicate_type(),
+        // Not every registry lists them.
+        None => referrer.artifact_type.as_deref().is_none_or(|kind| kind == BUNDLE),
+    }
+}
+
 /// How statements about one subject stand.
 async fn look(
     target: &dyn Store,
@@ -119,11 +128,7 @@ async fn look(
     let referrers = target.referrers(&first.repository, &first.subject).await?;
     let mut found = Vec::new();
     for one in about {
-        let says = |referrer: &&Descriptor| match referrer.annotations.get(PREDICATE_TYPE) {
-            Some(kind) => kind == one.kind.predicate_type(),
-            // Not every registry lists them.
-            None => referrer.artifact_type.as_deref().is_none_or(|kind| kind == BUNDLE),
-        };
+        let says = |referrer: &&Descriptor| is_listed_as(referrer, one.kind);
         let mut refused = BTreeSet::new();
         let mut stands = false;
         for referrer in referrers.iter().filter(says).take(CANDIDATES_LIMIT) {
@@ -154,7 +159,7 @@ async fn check(
     wanted: &Wanted,
     referrer: &Descriptor,
 ) -> Result<Result<(), &'static str>, Error> {
-    let Some(bundle) = read_bundle(target, &wanted.repository, referrer).await? else {
+    let Some((bundle, _)) = read_bundle(target, &wanted.repository, referrer).await? else {
         return Ok(Err("it is no Sigstore bundle"));
     };
     Ok(match signer {
@@ -166,12 +171,12 @@ async fn check(
     })
 }
 
-/// The bundle of a referrer; `None` where it is not there, too large or of another form.
+/// The bundle of a referrer, and the document that holds it; `None` where it is not there, too large or of another form.
 async fn read_bundle(
     target: &dyn Store,
     repository: &Repository,
     referrer: &Descriptor,
-) -> Result<Option<Bytes>, Error> {
+) -> Result<Option<(Bytes, Document)>, Error> {
     let gone = |error: Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::Mismatch | ErrorKind::TooLarge | ErrorKind::Invalid => Ok(None),
         _ => Err(error),
@@ -191,7 +196,7 @@ async fn read_bundle(
         let reader = target.read_blob(repository, &layer.digest, None).await?;
         reader.collect(&layer.digest, bundle::BYTES_LIMIT).await
     };
-    reading.await.map(Some).or_else(gone)
+    reading.await.map(|bundle| Some((bundle, document))).or_else(gone)
 }
 
 /// A statement, signed, as the content that it will be.
@@ -218,8 +223,13 @@ impl Attachment {
         kind: Kind,
         predicate: Value,
     ) -> Result<Self, Diagnostic> {
+        let statement = Statement::new(kind, &about.document.digest, predicate);
+        Ok(Self::holding(about, kind, Bytes::from(bundle::sign(key, &statement)?)))
+    }
+
+    /// What says something of a kind about a document, in a bundle that was made.
+    fn holding(about: &Released, kind: Kind, bundle: Bytes) -> Self {
         let subject = about.document.digest.clone();
-        let bundle = Bytes::from(bundle::sign(key, &Statement::new(kind, &subject, predicate))?);
         let empty = Bytes::from_static(b"{}");
         let annotations = [(CONTENT, "dsse-envelope"), (PREDICATE_TYPE, kind.predicate_type())];
         let manifest = Document::of_manifest(&Manifest {
@@ -232,7 +242,7 @@ impl Attachment {
                 .collect(),
             ..Manifest::new(Descriptor::of(MediaType::EMPTY, &empty), vec![Descriptor::of(BUNDLE, &bundle)])
         });
-        Ok(Self { repository: about.repository.clone(), subject, manifest, blobs: vec![empty, bundle] })
+        Self { repository: about.repository.clone(), subject, manifest, blobs: vec![empty, bundle] }
     }
 }
 

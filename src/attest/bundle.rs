@@ -5,7 +5,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
 use crate::oci::Digest;
 
@@ -91,21 +93,51 @@ pub(super) fn check(
     kind: Kind,
     subject: &Digest,
 ) -> Result<(), &'static str> {
+    open(bundle, &keys.iter().collect::<Vec<_>>(), kind, subject).map(drop)
+}
+
+/// What a statement of this kind about this digest says, and the places of those keys that signed it.
+///
+/// # Errors
+/// Why there is none with a signature of one of these keys.
+pub(super) fn open(
+    bundle: &[u8],
+    keys: &[&PublicKey],
+    kind: Kind,
+    subject: &Digest,
+) -> Result<(Vec<usize>, Value), &'static str> {
     let envelope = read(bundle)?.dsse_envelope.ok_or("it is signed in a form that is not read here")?;
+    let payload = payload(&envelope)?;
+    let message = signed_bytes(PAYLOAD, &payload);
+    let signatures: Vec<Vec<u8>> = { envelope.signatures.iter().take(SIGNATURES_LIMIT) }
+        .filter_map(|signed| STANDARD.decode(&signed.sig).ok())
+        .collect();
+    let holds = |key: &PublicKey| {
+        signatures.iter().any(|signature| key.holds(&message, signature)) || !stands(Defence::Signatures)
+    };
+    let by: Vec<usize> =
+        keys.iter().enumerate().filter(|(_, key)| holds(key)).map(|(place, _)| place).collect();
+    // Nothing of what is not signed is believed.
+    if by.is_empty() {
+        return Err("it has no signature of this key");
+    }
+    Ok((by, Statement::said(&payload, kind, subject)?))
+}
+
+/// What a bundle says about this digest, signed by anyone: for whoever has had the signature checked elsewhere.
+///
+/// # Errors
+/// Why it says nothing of this kind about it.
+pub(super) fn claimed(bundle: &[u8], kind: Kind, subject: &Digest) -> Result<Value, &'static str> {
+    let envelope = read(bundle)?.dsse_envelope.ok_or("it is signed in a form that is not read here")?;
+    Statement::said(&payload(&envelope)?, kind, subject)
+}
+
+fn payload(envelope: &Envelope) -> Result<Vec<u8>, &'static str> {
     if envelope.payload_type != PAYLOAD {
         return Err("it is no in-toto statement");
     }
-    let payload = STANDARD.decode(&envelope.payload).map_err(|_| "its content cannot be read")?;
-    let message = signed_bytes(PAYLOAD, &payload);
-    let holds = |signed: &Signed| {
-        let signature = STANDARD.decode(&signed.sig);
-        signature.is_ok_and(|signature| keys.iter().any(|key| key.holds(&message, &signature)))
-    };
-    // Nothing of what is not signed is believed.
-    if !envelope.signatures.iter().take(SIGNATURES_LIMIT).any(holds) {
-        return Err("it has no signature of this key");
-    }
-    Statement::is_about(&payload, kind, subject)
+    STANDARD.decode(&envelope.payload).map_err(|_| "its content cannot be read")
 }
 
 /// Whether a bundle says that it was signed without a key, and is about this digest. What it says is not proved here.
@@ -131,7 +163,7 @@ fn signed_bytes(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::attest::key::tests::{private, stranger};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn image() -> Digest {
         Digest::of(b"image")

@@ -143,13 +143,21 @@ fn blocks(pem: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
 pub(super) mod tests {
     use super::*;
 
+    impl Clone for PrivateKey {
+        fn clone(&self) -> Self {
+            let document = self.pair.to_pkcs8v1().expect("a key has a form");
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref());
+            Self { pair: pair.expect("the same key") }
+        }
+    }
+
     /// Made by `openssl genpkey` for these tests alone.
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgcKslReRsIIqhonhb\n\
         SNDjp9RD1bl/RQj2Jr5X5jcnkH6hRANCAAS7LY0FEGbx+8pS22A1ETOSoIllCC13\n\
         dnU8ZU9xqRV8VmmKbxd1FqwXr8g/bX7otA9a1Fq9NPvSKRn7fJEgJuW1\n\
         -----END PRIVATE KEY-----";
-    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+    pub(in crate::attest) const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEuy2NBRBm8fvKUttgNREzkqCJZQgt\n\
         d3Z1PGVPcakVfFZpim8XdRasF6/IP21+6LQPWtRavTT70ikZ+3yRICbltQ==\n\
         -----END PUBLIC KEY-----";

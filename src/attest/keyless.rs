@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
+
 use crate::diag::Diagnostic;
+use crate::engine::process::Output;
 use crate::engine::{Program, find_all};
 
 use super::attachment::Wanted;
+use super::bundle::BYTES_LIMIT;
 use super::statement::Kind;
 
 /// How long one call may take.
@@ -67,14 +71,12 @@ impl Cosign {
     ) -> Result<(), Diagnostic> {
         let reference = format!("{registry}/{}@{}", wanted.repository, wanted.subject);
         let doing = || format!("have cosign make the {} of {reference}", wanted.kind.name());
-        let mut program = Program::new(&self.path, TIME_LIMIT);
-        for (name, value) in &self.environment {
-            program = program.variable(name, value);
-        }
+        let mut program = self.program();
         let failed = |error: std::io::Error| Diagnostic::surroundings(doing()).caused_by(&error);
-        let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+        let mut file = NamedTempFile::new().map_err(failed)?;
         program = match wanted.kind {
-            Kind::Signature => program.arguments(["sign", "--yes"]),
+            // A record is signed as a file: `attest_blob`.
+            Kind::Signature | Kind::Record => program.arguments(["sign", "--yes"]),
             Kind::Bill | Kind::Provenance => {
                 file.write_all(predicate.as_bytes()).map_err(failed)?;
                 let kind = if wanted.kind == Kind::Bill { "spdxjson" } else { "slsaprovenance1" };
@@ -88,12 +90,104 @@ impl Cosign {
         if output.ended.success() {
             return Ok(());
         }
-        let problem = Diagnostic::surroundings(doing()).because(output.ended);
-        let complaint = output.complaint();
-        let last = complaint.lines().last().unwrap_or_default().to_owned();
-        Err(problem.because(last).hint("see whether cosign is new enough, 2.6 or newer: cosign version"))
+        Err(complained(Diagnostic::surroundings(doing()), &output))
     }
 }
 
+/// One who signs without a key, exactly as the certificate says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Such as the address of a workflow at a ref.
+    pub(crate) identity: String,
+    /// Who vouches for it.
+    pub(crate) issuer: String,
+}
+
+/// A file for cosign to read.
+fn holding(bytes: &[u8]) -> std::io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new()?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+impl Cosign {
+    /// Finds cosign for proving what others signed: no identity is needed.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub(crate) fn for_proofs(
+        search_path: &OsStr,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> Result<Self, Diagnostic> {
+        let path = find_all("cosign", search_path).into_iter().next().ok_or_else(|| {
+            Diagnostic::surroundings("prove identities: there is no `cosign` on the search path")
+                .hint("install it: sudo apt-get install cosign")
+                .hint("or trust a key: --trust-key sign.pub")
+        })?;
+        Ok(Self { path, environment })
+    }
+
+    /// Has a statement about a text made; the bundle.
+    ///
+    /// # Errors
+    /// Where cosign fails.
+    pub(super) async fn say_of_text(
+        &self,
+        text: &str,
+        kind: &str,
+        predicate: &str,
+    ) -> Result<Vec<u8>, Diagnostic> {
+        let doing = "have cosign sign a record";
+        let failed = |error: std::io::Error| Diagnostic::surroundings(doing).caused_by(&error);
+        let make = || Ok((holding(text.as_bytes())?, holding(predicate.as_bytes())?, NamedTempFile::new()?));
+        let (record, said, bundle) = make().map_err(failed)?;
+        let program = self.program().arguments(["attest-blob", "--yes", "--type", kind, "--predicate"]);
+        let program = program.argument(said.path()).argument("--bundle").argument(bundle.path());
+        let output = program.argument(record.path()).capture(ANSWER_BYTES).await?;
+        if !output.ended.success() {
+            return Err(complained(Diagnostic::surroundings(doing), &output));
+        }
+        let mut bytes = Vec::new();
+        bundle.reopen().and_then(|file| file.take(BYTES_LIMIT).read_to_end(&mut bytes)).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Whether a bundle holds a statement about a text by an identity. What cosign does not prove is not proved.
+    ///
+    /// # Errors
+    /// Where cosign cannot be run.
+    pub(super) async fn proves(
+        &self,
+        bundle: &[u8],
+        text: &str,
+        kind: &str,
+        by: &Identity,
+    ) -> Result<bool, Diagnostic> {
+        let failed = |error: std::io::Error| {
+            Diagnostic::surroundings("have cosign prove an identity").caused_by(&error)
+        };
+        let make = || Ok((holding(text.as_bytes())?, holding(bundle)?));
+        let (record, bundle) = make().map_err(failed)?;
+        let program = self.program().arguments(["verify-blob-attestation", "--type", kind]);
+        let program = program.arguments(["--certificate-identity", &by.identity]);
+        let program = program.arguments(["--certificate-oidc-issuer", &by.issuer, "--bundle"]);
+        let program = program.argument(bundle.path()).argument(record.path());
+        Ok(program.capture(ANSWER_BYTES).await?.ended.success())
+    }
+
+    fn program(&self) -> Program {
+        let program = Program::new(&self.path, TIME_LIMIT);
+        self.environment.iter().fold(program, |program, (name, value)| program.variable(name, value))
+    }
+}
+
+/// A failure with how cosign ended and the last that it said.
+fn complained(problem: Diagnostic, output: &Output) -> Diagnostic {
+    let problem = problem.because(output.ended);
+    let complaint = output.complaint();
+    let last = complaint.lines().last().unwrap_or_default().to_owned();
+    problem.because(last).hint("see whether cosign is new enough, 2.6 or newer: cosign version")
+}
+
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,18 +12,22 @@ mod key;
 mod keyless;
 mod packages;
 mod provenance;
+mod record;
 mod spdx;
 mod statement;
 mod time;
+mod trusted;
 
 pub(crate) use attachment::{
     Attachment, Kinds, Released, Signer, Standing, Wanted, attach, standing, wanted,
 };
 pub(crate) use key::{PrivateKey, PublicKey};
-pub(crate) use keyless::Cosign;
+pub(crate) use keyless::{Cosign, Identity};
 pub(crate) use packages::Cache;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use packages::fuzzing;
 pub(crate) use provenance::provenance;
+pub(crate) use record::{RecordSigner, Trusted, Witnessed};
 pub(crate) use spdx::{Billed, bill};
 pub(crate) use statement::Kind;
+pub(crate) use trusted::TrustedKey;

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::dockerfile::is_commit;
 use crate::oci::{Algorithm, Digest};
 use crate::record::ImageRecord;
 
@@ -76,8 +77,12 @@ fn dependencies(record: &ImageRecord, commit: Option<&str>) -> Vec<Value> {
         let digest: Digest = value.rsplit('@').next()?.parse().ok()?;
         (digest.algorithm() == Algorithm::Sha256).then(|| of(name, &digest))
     });
+    let repositories = record.inputs.iter().filter_map(|(name, value)| {
+        let address = name.strip_prefix("remote:").filter(|_| is_commit(value))?;
+        Some(json!({ "name": address, "digest": { "gitCommit": value } }))
+    });
     let parents = record.parents.iter().map(|(unit, digest)| of(unit, digest));
-    source.into_iter().chain(inputs).chain(parents).collect()
+    source.into_iter().chain(inputs).chain(repositories).chain(parents).collect()
 }
 
 #[cfg(test)]
@@ -94,6 +99,8 @@ mod tests {
             ("base:debian:13", digest.to_string()),
             ("base:gone:1", "unknown".to_owned()),
             ("frontend", format!("docker.io/docker/dockerfile@{digest}")),
+            ("remote:https://x/r.git#main", "0123456789abcdef0123456789abcdef01234567".to_owned()),
+            ("remote:https://x/r.tar", "unknown, epoch 0".to_owned()),
             ("arg:VERSION", "1".to_owned()),
             ("label:a", "b".to_owned()),
             ("file:run.sh", "f 755 abc".to_owned()),
@@ -111,6 +118,7 @@ mod tests {
             parents: BTreeMap::from([("foundation".to_owned(), digest.clone())]),
             builder: "local".to_owned(),
             emulated: false,
+            cached: false,
             built_at_seconds: 1_700_000_000,
             milliseconds: 20_500,
         };
@@ -121,7 +129,10 @@ mod tests {
         let names: Vec<&str> = { build["resolvedDependencies"].as_array().into_iter().flatten() }
             .filter_map(|one| one["name"].as_str())
             .collect();
-        assert_eq!(names, ["source", "debian:13", "Dockerfile", "frontend", "foundation"]);
+        assert_eq!(
+            names,
+            ["source", "debian:13", "Dockerfile", "frontend", "https://x/r.git#main", "foundation"]
+        );
         assert_eq!(made["runDetails"]["metadata"]["startedOn"], "2023-11-14T22:13:00Z");
         assert_eq!(made["runDetails"]["builder"]["id"], "urn:polyarch:builder:local");
         assert_eq!(made, provenance(&record, Some("0123")));

@@ -1,6 +1,6 @@
 //! `polyarch build`: run the plan, keep the results in the store, and publish if asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,39 +11,51 @@ use futures_util::future::join_all;
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::{Redactor, RunId, StoreAddress};
 use crate::event::{EVENT_VERSION, EventKind};
-use crate::family::Unit;
-use crate::oci::Error;
-use crate::plan::Decision;
+use crate::family::{JobId, Unit};
+use crate::oci::{Error, Reference};
+use crate::plan::{Decision, Unfit, refused_untrusted};
 use crate::record::Records;
 use crate::report::Report;
-use crate::run::{self, Builder, HostTests, Ran, Session};
+use crate::run::{self, Builder, HostTests, Ran, Session, Taker};
 
-use super::plan::{Planning, What};
+use super::debris::{self, Dead};
+use super::plan::{Anew, Planning, What};
 use super::recorder::{self, Recorder};
-use super::{Context, Ended, fleet, preview, publish, registries, room, secrets, sign};
+use super::settled::SettledPlan;
+use super::{
+    Context, Ended, delta, fleet, lines, nightly, preview, publish, registries, rehearsal, room, secrets,
+    sign,
+};
 
 /// How often elapsed times are drawn again.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Build, test and tag the images, and keep the results in the store
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
   polyarch build                         everything that is not built yet
   polyarch build +base-notebook          an image and all that stand on it
   polyarch build --platform linux/amd64  one platform only
+  polyarch build --refresh               everything, with what is new outside
   polyarch build --publish               and publish the family where polyarch.toml says
   polyarch build --publish --to 127.0.0.1:5000")]
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) what: What,
-    /// Build the chosen images although records stand for them
-    #[arg(long)]
-    no_reuse: bool,
-    /// Go on to publish what was built
+    #[command(flatten)]
+    anew: Anew,
+    /// Carry out what `polyarch plan --out FILE` has settled, all of it or the images named here
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["refresh", "no_reuse"])]
+    plan: Option<PathBuf>,
+    /// Go on to publish what was built; in another scope than the trusted one rehearse that in a registry that is thrown
+    /// away
     #[arg(long)]
     publish: bool,
+    /// Move the nightly tag of each image and platform that has passed, as soon as the run is over
+    #[arg(long)]
+    nightly: bool,
     /// Publish to this registry instead, as `host[:port]`
-    #[arg(long, value_name = "REGISTRY", requires = "publish")]
+    #[arg(long, value_name = "REGISTRY")]
     to: Option<String>,
     /// Sign what is published with the key in this file
     #[arg(long, value_name = "FILE", requires = "publish")]
@@ -65,9 +77,21 @@ pub(super) struct Options {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Outside the trusted scope, let Dockerfiles name this frontend too, as they name it: by digest
+    #[arg(long, value_name = "NAME@DIGEST")]
+    frontend: Vec<Reference>,
+    /// The folder that the file of each image is written into before its checks begin.
+    #[arg(skip)]
+    files: Option<PathBuf>,
 }
 
 impl Options {
+    /// To build one job, as a plan has settled it, and write its file as soon as its image stands.
+    pub(super) fn of_job(job: &JobId, plan: Option<PathBuf>, files: Option<PathBuf>) -> Self {
+        let what = What { images: vec![job.to_string()], ..What::default() };
+        Self { what, plan, files, ..Self::default() }
+    }
+
     /// How to publish.
     fn wanted(&self) -> publish::Wanted {
         publish::Wanted {
@@ -75,13 +99,33 @@ impl Options {
             dry_run: self.dry_run,
             allow_rollback: false,
             sign_key: self.sign_key.clone(),
+            rehearsal: false,
         }
     }
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make_anew(context, &options.what, options.no_reuse);
+    if let Some(registry) = &options.to {
+        context.refuse_untrusted(&format!("publishing to {registry}"))?;
+    }
+    if options.nightly {
+        context.refuse_untrusted("moving nightly tags")?;
+    }
+    if options.to.is_some() && !options.publish && !options.nightly {
+        return Err(Diagnostic::request("`--to` says where to publish, and nothing is to be published")
+            .hint("add --publish, or --nightly")
+            .into());
+    }
+    if let Some(open) = options.frontend.iter().find(|one| one.digest().is_none()) {
+        return Err(Diagnostic::request(format!("`--frontend {open}` has no digest"))
+            .hint(format!("see what it is at: polyarch inspect {open}"))
+            .into());
+    }
+    let settled = options.plan.as_deref().map(SettledPlan::read).transpose()?;
+    let anew = options.anew.carrying_out(settled);
+    let planning = Planning::make_anew(context, &options.what, &anew);
     let planning = context.signals.unless_stopped(planning).await?;
+    options.fleet.check(&planning.workspace.builders)?;
     if options.dry_run {
         context.ui.data(&super::plan::view(&planning).to_text());
         return match options.publish {
@@ -90,14 +134,15 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         };
     }
     planning.shelf.writable()?;
-    refuse(context, &planning)?;
-    if options.publish {
+    let planning = context.signals.unless_stopped(with_parents(context, planning, &anew)).await?;
+    let unfit = refuse(context, &planning, &options.frontend)?;
+    if options.publish && planning.shelf.scope.is_trusted() {
         // What could not be signed in the end is not built first.
         let _: Option<sign::Signing> =
             sign::Signing::wanted(context, &planning.workspace, &options.wanted())?;
     }
     recorder::sweep_dead(&planning.shelf.folder);
-    fleet::sweep_lines();
+    lines::sweep();
     // Before anything is written, a report included.
     let room = async { Ok(room::make(context, &planning.shelf.store).await) };
     context.signals.unless_stopped(room).await?;
@@ -108,9 +153,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         jobs: planning.plan.jobs.len(),
         reused: planning.plan.reused(),
     });
-    let work = build_and_publish(context, options, &planning, &recorder);
+    let work = build_and_publish(context, options, &planning, unfit, &recorder);
     let ended = room::keeping(context, &planning.shelf.store, work).await;
     recorder.clean();
+    lines::close(&recorder.run);
     let code = match &ended {
         Ok(Ended::Well) => 0,
         Ok(Ended::With(code)) => *code,
@@ -122,6 +168,19 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     recorder.show(EventKind::RunEnded { exit_code: code });
     finish(context, options, &planning, &recorder, code);
     ended
+}
+
+/// The same once parents have come from the registry, of which those are built that come too slowly. What was settled
+/// stays so: others carry it out too.
+async fn with_parents(context: &Context, mut planning: Planning, anew: &Anew) -> Result<Planning> {
+    let floor = planning.workspace.family.parent_floor_bytes.filter(|_| anew.settled.is_none());
+    let Some(floor_bytes) = floor else { return Ok(planning) };
+    let records = planning.shelf.records();
+    let outside = (&planning.workspace.family, &planning.facts);
+    let planned = (&mut planning.plan, &mut planning.request);
+    let warnings = run::bring_parents(&records, outside, planned, floor_bytes).await;
+    warnings.iter().for_each(|warning| context.ui.warning(warning));
+    Ok(planning)
 }
 
 /// What would be published: where nothing is to be built exactly, else as far as it is known.
@@ -138,42 +197,81 @@ async fn dry_publication(context: &Context, options: &Options, planning: &Planni
 
 /// What can be seen to fail before anything is built, all of it together: images from outside that are not there or
 /// lack a platform (F-D6, F-D7), and secrets that nobody gives (F-C18).
-fn refuse(context: &Context, planning: &Planning) -> Result<()> {
-    let mut problems = planning.unfit_bases();
-    let units: BTreeSet<&Unit> = { planning.plan.jobs.iter() }
-        .filter(|(_, planned)| matches!(planned.decision, Decision::Build(_)))
-        .map(|(job, _)| &job.unit)
-        .collect();
-    for recipe in units.into_iter().filter_map(|unit| planning.workspace.family.recipe(unit)) {
-        problems.extend(secrets::missing(context, recipe, &planning.workspace.root));
+///
+/// What only keeps images downstream from being built refuses nothing: those jobs, and why they will fail.
+fn refuse(
+    context: &Context,
+    planning: &Planning,
+    frontends: &[Reference],
+) -> Result<BTreeMap<JobId, Diagnostic>> {
+    let family = &planning.workspace.family;
+    let jobs =
+        planning.plan.jobs.iter().filter(|(_, planned)| matches!(planned.decision, Decision::Build(_)));
+    let mut of_unit = BTreeMap::<&Unit, BTreeSet<&JobId>>::new();
+    for (job, _) in jobs {
+        of_unit.entry(&job.unit).or_default().insert(job);
+    }
+    let (mut unfit, mut problems) = (planning.unfit(), Vec::new());
+    if !context.common.scope.is_trusted() {
+        problems.extend(refused_untrusted(family, &planning.plan, frontends));
+    }
+    for (unit, jobs) in of_unit {
+        let Some(recipe) = family.recipe(unit) else { continue };
+        let missing = secrets::missing(context, recipe, &planning.workspace.root).into_iter();
+        unfit.extend(missing.map(|problem| Unfit { jobs: jobs.clone(), problem }));
+        problems.extend(secrets::withheld(context, recipe));
         problems.extend(secrets::exposed(context, recipe, &planning.workspace.root));
     }
-    Problems::check(problems)
+    let mut downstream = BTreeMap::new();
+    for Unfit { jobs, problem } in unfit {
+        match jobs.iter().all(|job| family.is_downstream(&job.unit)) {
+            true => downstream.extend(jobs.into_iter().map(|job| (job.clone(), problem.clone()))),
+            false => problems.push(problem),
+        }
+    }
+    Problems::check(problems).map(|()| downstream)
 }
 
 async fn build_and_publish(
     context: &Context,
     options: &Options,
     planning: &Planning,
+    unfit: BTreeMap<JobId, Diagnostic>,
     recorder: &Arc<Recorder>,
 ) -> Result<Ended> {
-    let ran = build(context, options, planning, recorder).await?;
+    let ran = build(context, options, planning, unfit, recorder).await?;
     for changed in planning.workspace.changed() {
         context.ui.warning(&changed);
     }
     let family = &planning.workspace.family;
     ran.warnings(family).iter().for_each(|warning| context.ui.warning(warning));
-    let failures = Problems::check(ran.problems(family));
+    let mut failures = ran.problems(family);
+    if options.nightly && ran.cancelled.is_empty() {
+        failures.extend(nightly::publish(context, planning, &ran.passed, options.to.as_deref()).await?);
+    }
+    let failures = Problems::check(failures);
     if !ran.cancelled.is_empty()
         && let Err(stopped) = context.signals.check()
     {
         return Err(failures.err().into_iter().fold(stopped.into(), Problems::and));
     }
+    if let Err(unshared) = share(context, planning, &ran).await {
+        return Err(match failures {
+            Err(failures) => failures.and(unshared),
+            Ok(()) => unshared,
+        });
+    }
     if options.publish {
         let request = options.wanted();
         let show = recorder.clone();
         let show = move |kind| show.show(kind);
-        let published = publish::publish(context, planning, ran.passed, &request, &show).await;
+        let published = match planning.shelf.scope.is_trusted() {
+            true => publish::publish(context, planning, ran.passed, &request, &show).await,
+            false => {
+                let folder = recorder.run_folder().scratch;
+                rehearsal::rehearse(context, planning, ran.passed, &folder).await
+            }
+        };
         match (failures, published) {
             (Err(failures), Err(more)) => return Err(failures.and(more)),
             (Err(failures), Ok(_)) => return Err(failures),
@@ -183,10 +281,40 @@ async fn build_and_publish(
     failures.map(|()| Ended::Well)
 }
 
+/// See that the registry of the store has all that has passed, whenever it was built.
+async fn share(context: &Context, planning: &Planning, ran: &Ran) -> Result<()> {
+    let records = planning.shelf.records();
+    let sharing = async {
+        for (job, passed) in &ran.passed {
+            records.share(passed).await?;
+            // A run before this one may have been killed before it said that its refresh is over.
+            let planned = &planning.plan.jobs[job];
+            if let (Decision::Reuse(_), Some(epoch)) = (&planned.decision, planned.next_epoch) {
+                records.keep_epoch(job, epoch).await?;
+            }
+        }
+        let is_whole = ran.passed.len() == planning.workspace.family.jobs().count();
+        if is_whole { records.keep_roll(&ran.passed).await } else { Ok(()) }
+    };
+    let shared = async {
+        let failed =
+            |error: Error| Diagnostic::surroundings("keep results at the registry").caused_by(&error);
+        Ok(sharing.await.map_err(failed)?)
+    };
+    context.signals.unless_stopped(shared).await?;
+    if let Some(why) = records.refused() {
+        let folder = planning.shelf.folder.display();
+        let warning = Diagnostic::warning(format!("the results of this run are in {folder} alone"));
+        context.ui.warning(&warning.because(why));
+    }
+    Ok(())
+}
+
 async fn build(
     context: &Context,
     options: &Options,
     planning: &Planning,
+    unfit: BTreeMap<JobId, Diagnostic>,
     recorder: &Arc<Recorder>,
 ) -> Result<Ran> {
     let idle = planning.plan.to_build() + planning.plan.to_check() == 0;
@@ -198,23 +326,50 @@ async fn build(
     let over = |run: &RunId| recorder::is_over(&planning.shelf.folder, run);
     let swept = async { run::sweep_tags(&records, over).await.map_err(|error| unswept(&error).into()) };
     context.signals.unless_stopped(swept).await?;
+    context.signals.unless_stopped(end_old_caches(context, planning, &records)).await?;
+    let dead = Dead::of(&planning.shelf.folder);
     let (builders, served) = match idle {
-        true => (Vec::new(), None),
+        true if dead.is_empty() => (Vec::new(), None),
+        true => {
+            let sweeping = dead.sweep(context, planning, &options.fleet, recorder);
+            context.signals.unless_stopped(sweeping).await?;
+            (Vec::new(), None)
+        }
         false => {
             let served = planning.shelf.serve().await?;
-            let builders = builders(context, options, planning, recorder, &served.address);
-            (context.signals.unless_stopped(builders).await?, Some(served))
+            let builders = builders(context, options, planning, recorder, &served.address, &dead);
+            let builders = context.signals.unless_stopped(builders).await?;
+            debris::may_be_left(&recorder.folder);
+            (builders, Some(served))
         }
     };
-    let session = session(context, options, planning, recorder, &builders)?;
+    let tags = &planning.workspace.family.tags;
+    let early = { options.files.as_ref() }
+        .map(|to| delta::Early::open(context, planning.shelf.records(), to, tags))
+        .transpose()?;
+    let mut session = session(context, options, planning, unfit, recorder, &builders)?;
+    session.taker = early.as_ref().map(|early| early as &dyn Taker);
     let stop = async { drop(context.signals.stop().await) };
     let ran = ticking(context, run::run(&session, &planning.plan, stop)).await;
     clear_away(context, recorder, &records, &builders).await;
     drop(builders);
-    fleet::close_lines(&recorder.run);
     // Not before: names in an engine that begin with this address are ours as long as nobody else has it.
     drop(served);
     ran
+}
+
+/// An untrusted run has no use for caches of other trees in its scope. Where they cannot be removed they stay.
+async fn end_old_caches(context: &Context, planning: &Planning, records: &Records) -> Result<()> {
+    let family = &planning.workspace.family;
+    if !records.is_untrusted() || !family.layer_cache && family.cache_mounts.is_none() {
+        return Ok(());
+    }
+    if let Err(error) = records.end_caches_of_other_trees(&planning.tree()).await {
+        let kept = Diagnostic::warning("caches of earlier pushes stay in this scope").because(error);
+        let hint = format!("they go with it: polyarch gc --end {}", planning.shelf.scope);
+        context.ui.warning(&kept.hint(hint));
+    }
+    Ok(())
 }
 
 /// Remove what the run left in the store and on its builders, side by side.
@@ -225,11 +380,11 @@ async fn clear_away(context: &Context, recorder: &Recorder, records: &Records, b
     let sweeps = builders.iter().map(async |builder| {
         let sweep = async { builder.engine.sweep(Some(&recorder.run)).await.map(drop) };
         let swept = context.signals.clearing_away(&builder.engine.name(), sweep).await;
-        if let Err(problem) = swept {
-            context.ui.warning(&problem);
-        }
+        swept.map_err(|problem| context.ui.warning(&problem)).is_ok()
     });
-    join_all(sweeps).await;
+    if join_all(sweeps).await.into_iter().all(|is_cleared| is_cleared) {
+        debris::is_cleared(&recorder.folder);
+    }
 }
 
 fn unswept(error: &Error) -> Diagnostic {
@@ -243,16 +398,14 @@ async fn builders(
     planning: &Planning,
     recorder: &Recorder,
     store: &StoreAddress,
+    dead: &Dead,
 ) -> Result<Vec<Builder>> {
     let scratch = recorder.run_folder().scratch;
-    let stock = planning.shelf.stock();
-    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock };
+    let (stock, over) = (planning.shelf.stock(), dead.of_this_machine.clone());
+    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock, over };
     let builders = fleet::connect(context, &planning.workspace, &options.fleet, &ground, store).await?;
-    let sweeps = builders.iter().map(async |builder| {
-        builder.engine.sweep(None).await?;
-        builder.engine.sweep_pulled(&builder.store).await
-    });
-    Problems::check(join_all(sweeps).await.into_iter().filter_map(std::result::Result::err).collect())?;
+    Problems::check(debris::sweep(&builders).await)?;
+    dead.are_cleared();
     Ok(builders)
 }
 
@@ -261,25 +414,32 @@ fn session<'a>(
     context: &Context,
     options: &Options,
     planning: &'a Planning,
+    unfit: BTreeMap<JobId, Diagnostic>,
     recorder: &Arc<Recorder>,
     builders: &'a [Builder],
 ) -> Result<Session<'a>> {
     let workspace = &planning.workspace;
     let folder = recorder.run_folder();
-    let secrets = secrets::files(context, workspace, &planning.plan, &folder.scratch)?;
+    let secrets = secrets::files(context, workspace, &planning.plan, &unfit, &folder.scratch)?;
     let show = recorder.clone();
     Ok(Session {
         run: recorder.run.clone(),
         root: workspace.root.clone(),
         family: &workspace.family,
         facts: &planning.facts,
+        tree: planning.tree(),
         records: planning.shelf.records(),
         builders,
         registries: registries::registries(context)?,
-        host: HostTests { folder: workspace.root.clone(), variables: sign::without_keys(context, workspace) },
+        host: HostTests {
+            folder: workspace.root.clone(),
+            variables: sign::for_host_tests(context, workspace),
+        },
         redactor: Redactor::new(secrets::values(&secrets)),
         secrets,
+        gives_agents: !secrets::withholds(context),
         folder,
+        unfit,
         options: run::Options {
             fail_fast: options.fail_fast,
             barrier: options.barrier,
@@ -287,6 +447,7 @@ fn session<'a>(
         },
         clock: Arc::new(recorder::now),
         show: Arc::new(move |kind| show.show(kind)),
+        taker: None,
     })
 }
 
@@ -304,6 +465,15 @@ async fn ticking<T>(context: &Context, work: impl Future<Output = T>) -> T {
 
 /// What one would type next.
 fn next(options: &Options, planning: &Planning) -> String {
+    let scope = &planning.shelf.scope;
+    if !scope.is_trusted() {
+        return match options.publish {
+            false => {
+                format!("next: polyarch build --publish --scope {scope}, which rehearses the publication")
+            }
+            true => format!("next, once it is merged and signed: polyarch promote --from {scope}"),
+        };
+    }
     let own = options.to.is_none() && planning.workspace.family.registry.is_none();
     match (options.publish, own) {
         (false, _) => "next: polyarch publish --dry-run".to_owned(),

@@ -5,11 +5,12 @@ use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::RunId;
-use crate::run;
+use crate::run::{self, Builder};
 
+use super::debris::Dead;
 use super::workshop::Shelf;
 use super::workspace::Workspace;
-use super::{Context, Ended, fleet, recorder};
+use super::{Context, Ended, fleet, lines, recorder};
 
 /// Remove what runs that are over have left behind: containers, image names, files of jobs
 #[derive(Debug, Args)]
@@ -19,53 +20,79 @@ touched, nor anything that no run of polyarch has made.
 
 Examples:
   polyarch clean                                   this machine, and the builders of polyarch.toml
+  polyarch clean --dry-run                         only say what would be removed
   polyarch clean --builder ssh://build@arm-1       an engine that is not in polyarch.toml"
 )]
 pub(super) struct Options {
     #[command(flatten)]
     fleet: fleet::Wanted,
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let workspace = Workspace::read(context, &std::collections::BTreeMap::new())?;
     let shelf = Shelf::open(context, &workspace)?;
     shelf.writable()?;
-    recorder::sweep_dead(&shelf.folder);
-    fleet::sweep_lines();
     let over = |run: &RunId| recorder::is_over(&shelf.folder, run);
-    let tags = run::sweep_tags(&shelf.records(), over).await.map_err(|error| {
+    let tags = match options.dry_run {
+        true => run::count_tags(&shelf.records(), over).await,
+        false => {
+            recorder::sweep_dead(&shelf.folder);
+            lines::sweep();
+            run::sweep_tags(&shelf.records(), over).await
+        }
+    };
+    let tags = tags.map_err(|error| {
         Diagnostic::surroundings("remove the tags of builds from the store").caused_by(&error)
     })?;
     let recorder = recorder::Recorder::begin(&shelf.folder, context.ui.clone())?;
     let scratch = recorder.run_folder().scratch;
-    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock() };
+    let dead = Dead::of(&shelf.folder);
+    let over = dead.of_this_machine.clone();
+    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over };
     let served = shelf.serve().await?;
     let cleaning = async {
-        let builders = fleet::connect(context, &workspace, &options.fleet, &ground, &served.address).await?;
-        let sweeps = builders.iter().map(async |builder| {
-            let mut removed = builder.engine.sweep(None).await?;
-            removed.extend(builder.engine.sweep_pulled(&builder.store).await?);
-            Ok::<_, Diagnostic>((builder.name.clone(), removed))
-        });
-        let (mut text, mut problems) = (String::new(), Vec::new());
-        for swept in join_all(sweeps).await {
+        let (root, configured) = (&workspace.root, &workspace.builders);
+        let (builders, mut problems) =
+            fleet::each(context, root, configured, &options.fleet, &ground, &served.address).await?;
+        Problems::check(fleet::twins(&builders))?;
+        let sweeps = builders.iter().map(|builder| swept(builder, options.dry_run));
+        let mut text = String::new();
+        for (builder, swept) in builders.iter().zip(join_all(sweeps).await) {
             match swept {
-                Ok((name, removed)) => {
-                    removed.iter().for_each(|what| text.push_str(&format!("{name}: {what}\n")));
+                Ok(removed) => {
+                    removed.iter().for_each(|what| text.push_str(&format!("{}: {what}\n", builder.name)));
                 }
                 Err(problem) => problems.push(problem),
             }
         }
         context.ui.data(&text);
+        if !options.dry_run && problems.is_empty() {
+            dead.are_cleared();
+        }
         Problems::check(problems)
     };
     let cleaned = context.signals.unless_stopped(cleaning).await;
     recorder.discard();
-    fleet::close_lines(&recorder.run);
-    cleaned?;
+    lines::close(&recorder.run);
+    let done = if options.dry_run { "would be removed" } else { "removed" };
     if tags > 0 {
-        context.ui.note(&format!("store: {} of builds removed", count(tags, "tag")));
+        context.ui.note(&format!("store: {} of builds {done}", count(tags, "tag")));
     }
-    context.ui.note("clean");
+    // What answers is clean; what does not is told of.
+    cleaned?;
+    context.ui.note(if options.dry_run { "nothing was removed" } else { "clean" });
     Ok(Ended::Well)
+}
+
+/// What runs that are over have left on a builder: removed, or only named.
+async fn swept(builder: &Builder, dry_run: bool) -> Result<Vec<String>, Diagnostic> {
+    if dry_run {
+        return builder.engine.leftovers(&builder.store).await;
+    }
+    let mut removed = builder.engine.sweep(None).await?;
+    removed.extend(builder.engine.sweep_pulled(&builder.store).await?);
+    Ok(removed)
 }

@@ -19,6 +19,11 @@ pub(super) fn whole_commit(root: &Path) -> Option<String> {
     whole.then_some(hash)
 }
 
+/// The folder of the work tree that a folder is in, where it is in one.
+pub(super) fn work_tree(root: &Path) -> Option<PathBuf> {
+    root.ancestors().find(|folder| git_folder(folder).is_some()).map(Path::to_owned)
+}
+
 /// `.git` is a folder, or in a work tree a file that names one.
 fn git_folder(folder: &Path) -> Option<PathBuf> {
     let git = folder.join(".git");

@@ -40,6 +40,7 @@ pub(super) struct Options {
 type Wanted = BTreeMap<(String, Repository), (Named, BTreeSet<Unwanted>)>;
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    context.refuse_untrusted("deleting")?;
     let wanted = wanted(options)?;
     let mut places = Places::new(context)?;
     let mut prepared = Vec::new();

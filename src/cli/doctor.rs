@@ -7,17 +7,18 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result, count};
-use crate::engine::{Delivery, ImageStore, RunId, Stock, StoreAddress};
-use crate::family::Emulation;
+use crate::engine::{ImageStore, LayerCache, Room, RunId, Stock, StoreAddress};
+use crate::family::{Family, Recipe};
 use crate::oci::{Memory, Platform};
 use crate::publish;
 use crate::report::size;
-use crate::run::Builder;
+use crate::run::{self, Builder};
 
+use super::capable::cache_mounts;
 use super::disk::Disk;
 use super::workshop::{self, Served, Shelf};
 use super::workspace::Workspace;
-use super::{Context, Ended, fleet, registries, secrets};
+use super::{Context, Ended, fleet, lines, recorder, registries, secrets};
 
 /// How much room a family of images wants at least, in bytes.
 const ROOM: u64 = 10 << 30;
@@ -49,6 +50,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             }
             if !builders.is_empty() {
                 platforms(&workspace, &builders, &mut found);
+                for lack in run::lacks(&workspace.family, &builders) {
+                    found.lack(lack);
+                }
             }
             let recipes = workspace.family.recipes();
             found.lacks.extend(recipes.flat_map(|recipe| secrets::missing(context, recipe, &workspace.root)));
@@ -56,7 +60,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         }
         Err(problems) => found.lacks.extend(problems.iter().cloned()),
     }
-    fleet::close_lines(&RunId::of_this_process("doctor"));
+    lines::close(&RunId::of_this_process("doctor"));
     context.ui.data(&found.text);
     match crate::diag::Problems::check(found.lacks) {
         Ok(()) => Ok(Ended::Well),
@@ -98,17 +102,19 @@ fn platforms(workspace: &Workspace, builders: &[Builder], found: &mut Findings) 
     for platform in workspace.family.platforms() {
         let native = builders.iter().find(|builder| builder.facts.native.contains(platform));
         let emulated = builders.iter().find(|builder| builder.facts.emulated.contains(platform));
-        let allowed = workspace.family.emulation == Emulation::Allowed;
+        let refusing = refusing(&workspace.family, platform);
         match (native, emulated) {
             (Some(builder), _) => found.well(format!("{platform}: native on {}", builder.name)),
-            (None, Some(builder)) if allowed => {
+            (None, Some(builder)) if refusing.is_empty() => {
                 found.well(format!("{platform}: emulated on {}", builder.name));
             }
             (None, Some(builder)) => found.lack(
                 Diagnostic::surroundings(format!(
-                    "{platform} is only emulated, on {}, and the family refuses that",
-                    builder.name
+                    "{platform} is only emulated, on {}, and {} that",
+                    builder.name,
+                    if refusing.len() == 1 { "an image refuses" } else { "images refuse" },
                 ))
+                .because(refusing.join(", "))
                 .hint("allow it in polyarch.toml: emulate = \"allow\""),
             ),
             (None, None) => {
@@ -118,6 +124,13 @@ fn platforms(workspace: &Workspace, builders: &[Builder], found: &mut Findings) 
             }
         }
     }
+}
+
+/// The images that may not be built by emulation for a platform of theirs.
+fn refusing(family: &Family, platform: &Platform) -> Vec<String> {
+    let refuses =
+        |recipe: &&Recipe| recipe.terms.get(platform).is_some_and(|terms| !terms.emulation.is_allowed());
+    family.recipes().filter(refuses).map(|recipe| recipe.unit.to_string()).collect()
 }
 
 /// Where engines find the store while they are looked at: nowhere, where there is none to serve.
@@ -135,42 +148,42 @@ async fn builders(
     workspace: Option<&Workspace>,
     found: &mut Findings,
 ) -> Vec<Builder> {
-    let scratch = match tempfile::Builder::new().prefix("polyarch-doctor-").tempdir() {
+    lines::sweep();
+    let run = RunId::of_this_process("doctor");
+    // What is called after the run is swept once that is over, should this process be killed.
+    let scratch = match tempfile::Builder::new().prefix(&lines::scratch_prefix(&run)).tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
             found.lack(Diagnostic::surroundings("make a temporary folder").caused_by(&error));
             return Vec::new();
         }
     };
-    let run = RunId::of_this_process("doctor");
     let shelf = workspace.and_then(|workspace| Shelf::open(context, workspace).ok());
     let nothing = || Stock::new(Arc::new(Memory::new()), scratch.path().to_owned());
     let stock = shelf.as_ref().map_or_else(nothing, Shelf::stock);
-    let ground = fleet::Ground { run: &run, scratch: scratch.path(), stock };
+    let ground = fleet::Ground { run: &run, scratch: scratch.path(), stock, over: BTreeSet::new() };
     let (none, here) = (BTreeMap::new(), context.common.directory.clone());
     let configured = workspace.map_or(&none, |workspace| &workspace.builders);
     let root = workspace.map_or(&*here, |workspace| &workspace.root);
     let (address, _served) = served(shelf.as_ref()).await;
-    let mut builders = Vec::new();
     match fleet::each(context, root, configured, &options.fleet, &ground, &address).await {
-        Ok(all) => {
-            for (_, connected) in all {
-                match connected {
-                    Ok(builder) => {
-                        describe(&builder, builder.engine.room().await, found);
-                        builders.push(builder);
-                    }
-                    Err(problem) => found.lack(problem),
-                }
+        Ok((builders, problems)) => {
+            for builder in &builders {
+                describe(builder, builder.engine.room().await, found);
             }
+            let problems = problems.into_iter().chain(fleet::twins(&builders));
+            problems.for_each(|problem| found.lack(problem));
+            builders
         }
-        Err(problems) => found.lacks.extend(problems.iter().cloned()),
+        Err(problems) => {
+            found.lacks.extend(problems.iter().cloned());
+            Vec::new()
+        }
     }
-    builders
 }
 
 /// What a builder is and can do.
-fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
+fn describe(builder: &Builder, room: Option<Room>, found: &mut Findings) {
     let facts = &builder.facts;
     let buildx = match (&facts.buildx, facts.image_store) {
         (Some(version), _) => format!(", buildx {version}"),
@@ -186,7 +199,7 @@ fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
         builder.name,
         builder.engine.name(),
         facts.version,
-        count(facts.processors, "processor"),
+        facts.processors.map_or_else(|| "processors unknown".to_owned(), |number| count(number, "processor")),
         count(builder.slots, "slot"),
     ));
     let list = |platforms: &BTreeSet<Platform>| {
@@ -199,19 +212,22 @@ fn describe(builder: &Builder, room: Option<u64>, found: &mut Findings) {
             "nothing is emulated; for other platforms: sudo apt-get install qemu-user-static binfmt-support",
         ),
     }
-    found.more(match builder.engine.delivery() {
-        Delivery::Registry => "content: pulled from the store and pushed to it",
-        Delivery::Session => "content: through the session of each build, since it does not reach the store",
-        Delivery::Archives => "content: loaded and saved as archives, since it does not reach the store",
-    });
+    if !builder.labels.is_empty() {
+        let labels: Vec<&str> = builder.labels.iter().map(String::as_str).collect();
+        found.more(format!("labels: {}", labels.join(", ")));
+    }
+    found.more(format!("content: {}", builder.engine.delivery()));
+    found.more(format!("layer cache: {}", LayerCache::of(facts, builder.engine.delivery())));
+    found.more(cache_mounts(facts));
     match (&facts.root, room) {
-        (Some(root), Some(room)) => found.more(format!("images in {}: {} free", root.display(), size(room))),
+        (Some(_), Some(room)) => found.more(format!("images: {room}")),
         (Some(root), None) => {
             found.more(format!("images in {}: how much is free cannot be seen from here", root.display()))
         }
         (None, _) => {}
     }
-    facts.notes.iter().for_each(|note| found.note(note));
+    facts.notes.iter().chain(&facts.holes).for_each(|note| found.note(note));
+    fleet::skewed(builder, recorder::now()).iter().for_each(|warning| found.note(warning));
 }
 
 fn room(folder: &Path, found: &mut Findings) {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use crate::ci;
 use crate::ui::{Colour, Display, Ui};
 
 /// The variables that count, and what kind of place the streams are.
@@ -29,7 +30,8 @@ impl Environment {
         self.variables.get(std::ffi::OsStr::new(name))?.to_str().map(str::to_owned)
     }
 
-    /// What a client of an engine may see: nothing else reaches it.
+    /// What a client of an engine may see: nothing else reaches it. `DOCKER_TLS_VERIFY` is not of it: with that a client
+    /// wants certificates for the socket of an engine too.
     pub(super) fn passed_on(&self) -> BTreeMap<OsString, OsString> {
         const NAMES: &[&str] = &[
             "HOME",
@@ -40,8 +42,6 @@ impl Environment {
             "XDG_RUNTIME_DIR",
             "SSH_AUTH_SOCK",
             "SSH_AGENT_PID",
-            "DOCKER_CERT_PATH",
-            "DOCKER_TLS_VERIFY",
             "KUBECONFIG",
             "KUBERNETES_SERVICE_HOST",
             "KUBERNETES_SERVICE_PORT",
@@ -69,9 +69,45 @@ impl Environment {
         self.passed_on().into_iter().chain(own).collect()
     }
 
+    /// What Git is given: as [`Self::passed_on`], and how the person has set up its way to repositories.
+    pub(super) fn of_git(&self) -> BTreeMap<OsString, OsString> {
+        const NAMES: &[&str] = &[
+            "ALL_PROXY",
+            "GIT_CONFIG_GLOBAL",
+            "GIT_CONFIG_SYSTEM",
+            "GIT_SSH_COMMAND",
+            "GIT_SSL_CAINFO",
+            "SSL_CERT_FILE",
+            "XDG_CONFIG_HOME",
+            "all_proxy",
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+        ];
+        let own = NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?)));
+        self.passed_on().into_iter().chain(own).collect()
+    }
+
     /// The whole environment, for tests that a person runs on this machine.
     pub(super) fn whole(&self) -> BTreeMap<OsString, OsString> {
         self.variables.clone()
+    }
+
+    /// What a program may see that strangers wrote: nothing that could be a secret, or lead to one.
+    pub(super) fn harmless(&self) -> BTreeMap<OsString, OsString> {
+        const NAMES: &[&str] = &[
+            "PATH",
+            "HOME",
+            "USER",
+            "LANG",
+            "LC_ALL",
+            "TMPDIR",
+            "TZ",
+            "CI",
+            "DOCKER_HOST",
+            "XDG_RUNTIME_DIR",
+        ];
+        NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?))).collect()
     }
 
     /// Where programs are looked for.
@@ -83,6 +119,12 @@ impl Environment {
     pub(super) fn data_folder(&self) -> Option<PathBuf> {
         let own = self.value("XDG_DATA_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
         own.or_else(|| Some(self.home()?.join(".local/share")))
+    }
+
+    /// The folder of what may be lost at any time (XDG Base Directory specification).
+    pub(super) fn cache_folder(&self) -> Option<PathBuf> {
+        let own = self.value("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        own.or_else(|| Some(self.home()?.join(".cache")))
     }
 
     /// The user's home folder.
@@ -118,7 +160,11 @@ impl Environment {
             false => Display::Plain,
         };
         let colour = if colour { Colour::Always } else { Colour::Never };
-        Ui::new(Box::new(std::io::stdout()), Box::new(std::io::stderr()), colour, display)
+        let ui = Ui::new(Box::new(std::io::stdout()), Box::new(std::io::stderr()), colour, display);
+        match ci::beginning(&|name| self.text(name)) {
+            Some(_) => ui.escaping(ci::harmless),
+            None => ui,
+        }
     }
 
     /// Whether a person watches: standard error is a terminal that can move its cursor.

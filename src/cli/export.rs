@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -17,8 +16,8 @@ use crate::ui::Ui;
 
 use super::plan::{Emulate, Planning, What};
 use super::publish::{run_facts, standing};
-use super::workshop::trusted;
-use super::{Context, Ended, recorder};
+use super::trust::Trust;
+use super::{Context, Ended, delta, recorder};
 
 /// Write images of the store into files that `docker load`, `podman load` and skopeo read
 #[derive(Debug, Args)]
@@ -27,7 +26,8 @@ use super::{Context, Ended, recorder};
   polyarch export --dry-run                      which files there would be
   polyarch export base-notebook --to dist        one image, one file for each of its platforms
   polyarch export base --name 'my-{image}-{tag}{suffix}.tar.gz' --tag v1
-  polyarch export base --format oci --name '{image}.tar'   all platforms in one OCI layout")]
+  polyarch export base --format oci --name '{image}.tar'   all platforms in one OCI layout
+  polyarch export --delta base@linux/arm64 --to out        what that job added, for `polyarch import` elsewhere")]
 pub(super) struct Options {
     /// Images: `image`, `image:variant`, `image@platform`, or `+image` with all that stand on it; those of `[[export]]`
     /// where none is named
@@ -36,6 +36,10 @@ pub(super) struct Options {
     /// Only these platforms
     #[arg(long, value_name = "PLATFORM")]
     platform: Vec<Platform>,
+    /// Only what each job has added to the images that it stands on, with its records: a file for each, which `polyarch
+    /// import` takes in on another machine
+    #[arg(long, conflicts_with_all = ["format", "compress", "reference", "tag"])]
+    delta: bool,
     /// What kind of file: an archive as `docker save` writes it, or an OCI image layout
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<Format>,
@@ -45,9 +49,9 @@ pub(super) struct Options {
     /// The folder that the files are written into
     #[arg(long, value_name = "FOLDER", default_value = "exports")]
     to: PathBuf,
-    /// The names of the files, with {image}, {variant}, {platform}, {suffix} and {tag}
+    /// The names of the files, with {image}, {variant}, {platform}, {suffix} and {tag}; with --delta the first three
     #[arg(long, value_name = "TEMPLATE")]
-    name: Option<NameTemplate>,
+    name: Option<String>,
     /// The name of the image inside of its file, with {repository} and what --name knows; may stand several times
     #[arg(long, value_name = "TEMPLATE")]
     reference: Vec<ReferenceTemplate>,
@@ -78,15 +82,13 @@ enum Compress {
     Zstd,
 }
 
-/// How long after a signal it is waited for the threads that pack.
-const LEAVING: Duration = Duration::from_secs(2);
 /// The least time between two looks at how far a file is, in milliseconds.
 const TICK_MILLISECONDS: u64 = 100;
 
 impl Options {
-    fn overrides(&self) -> Overrides {
+    fn overrides(&self, name: Option<NameTemplate>) -> Overrides {
         Overrides {
-            name: self.name.clone(),
+            name,
             references: self.reference.clone(),
             tag: self.tag.clone(),
             format: self.format.map(|format| match format {
@@ -107,19 +109,26 @@ impl Options {
             platform: self.platform.clone(),
             build_arg: self.build_arg.clone(),
             emulate: self.emulate,
+            trust: Trust::default(),
+            from: None,
         }
     }
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(Planning::make(context, &options.what())).await?;
+    if options.delta {
+        let (name, dry_run) = (options.name.as_deref(), options.dry_run);
+        return delta::run(context, &planning, &delta::Wanted { to: &options.to, name, dry_run }).await;
+    }
+    let name = options.name.as_deref().map(read_name).transpose()?;
     let family = &planning.workspace.family;
     let all_are_meant = options.images.is_empty() && options.platform.is_empty();
     let asked = Asked {
         jobs: (!all_are_meant).then_some(&planning.request.selected),
         by_name: !options.images.is_empty(),
         refused: planning.plan.refused_as_emulated(),
-        overrides: options.overrides(),
+        overrides: options.overrides(name),
     };
     let passed = standing(&planning.plan);
     let archives = archives(family, &asked, &passed, &run_facts(&planning.moment))?;
@@ -138,6 +147,13 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
+fn read_name(written: &str) -> Result<NameTemplate> {
+    written.parse().map_err(|why| {
+        let problem = Diagnostic::request(format!("`--name {written}`")).because(why);
+        problem.hint("write it as '{image}-{tag}{suffix}.tar.gz'").into()
+    })
+}
+
 /// Have all files ready beside their places; a signal ends it, and then nothing is left.
 async fn staged(
     context: &Context,
@@ -146,40 +162,31 @@ async fn staged(
     folder: &Folder,
     index: &Arc<Index>,
 ) -> Result<Vec<Staged>> {
-    let blobs = Blobs::new(planning.shelf.store.clone(), trusted(), tokio::runtime::Handle::current());
+    let (shelf, runtime) = (&planning.shelf, tokio::runtime::Handle::current());
+    let blobs = Blobs::new(shelf.content(), shelf.scope.repository(), runtime);
     let (folder, index, ui) = (folder.clone(), index.clone(), context.ui.clone());
     let reading = blobs.clone();
-    let mut work = tokio::task::spawn_blocking(move || {
+    let work = move || {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let stage = |archive: Archive| {
             let told = Told { ui: &ui, file: archive.name.clone(), at: AtomicU64::new(0) };
             folder.stage(archive, &index, &reading, threads, &|progress| told.tell(progress))
         };
-        archives.into_iter().map(stage).collect::<Result<Vec<Staged>>>()
-    });
-    tokio::select! {
-        done = &mut work => match done {
-            Ok(staged) => staged,
-            Err(error) => Err(Diagnostic::new(crate::diag::Kind::Bug, "write files").caused_by(&error).into()),
-        },
-        stopped = context.signals.stop() => {
-            blobs.stop();
-            // What it holds of files goes when it ends, or else with the next export.
-            let _ = tokio::time::timeout(LEAVING, work).await;
-            Err(stopped.into())
-        }
-    }
+        archives.into_iter().map(stage).collect()
+    };
+    context.signals.unless_stopped_on_thread(work, || blobs.stop()).await
 }
 
 /// How far one file is, told not too often.
-struct Told<'a> {
-    ui: &'a Ui,
-    file: String,
-    at: AtomicU64,
+pub(super) struct Told<'a> {
+    pub(super) ui: &'a Ui,
+    pub(super) file: String,
+    pub(super) at: AtomicU64,
 }
 
 impl Told<'_> {
-    fn tell(&self, progress: Progress) {
+    /// Shows it, where that is due.
+    pub(super) fn tell(&self, progress: Progress) {
         let now = recorder::now();
         if !is_time(&self.at, now) {
             return;
@@ -203,10 +210,9 @@ fn is_time(told_at: &AtomicU64, now: u64) -> bool {
 
 /// What was written, and what stood.
 fn tell(context: &Context, folder: &Folder, staged: &[Staged]) {
+    let show = recorder::shown(&context.ui);
     for file in staged {
-        let kind =
-            EventKind::Exported { file: file.archive.name.clone(), bytes: file.size, stood: file.stood };
-        context.ui.show(&Event { at_milliseconds: recorder::now(), kind });
+        show(EventKind::Exported { file: file.archive.name.clone(), bytes: file.size, stood: file.stood });
     }
     let bytes = staged.iter().map(|file| file.size).sum();
     let stood = staged.iter().filter(|file| file.stood).count();

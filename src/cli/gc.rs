@@ -6,13 +6,16 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use crate::config::{Bytes, StorePlace};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::oci::{Collected, Collection, Error, ErrorKind, Scrubbed, Unused};
+use crate::record::ScopeName;
 use crate::report::size;
 
+use super::shrinking::{self, Fit};
 use super::workshop::Shelf;
 use super::workspace::Workspace;
-use super::{Context, Ended, Format, room};
+use super::{Context, Ended, Format, ending, room};
 
 /// Remove what no tag of the store leads to any more
 ///
@@ -23,6 +26,8 @@ use super::{Context, Ended, Format, room};
   polyarch gc --dry-run                  what would go
   polyarch gc                            remove what nobody has needed for a day
   polyarch gc --unused-for 30d           and the builds that no run has asked for in a month
+  polyarch gc --at-most 20GB --dry-run   what would go, so that no more than that stays
+  polyarch gc --end pr-12                and all that the runs of a pull request have kept
   polyarch gc --grace 1h --store DIR
   polyarch gc --scrub                    and read everything, to see whether it is still whole
   polyarch gc --format json | jq .bytes
@@ -36,9 +41,19 @@ pub(super) struct Options {
     /// What was written or found within this time stays, as in 90s, 30m, 24h, 7d
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     grace: Duration,
-    /// Let go of records that no run has asked for within this time, and so of what was built
+    /// Let go of records that no run has asked for within this time, and so of what was built; at a registry, which does not
+    /// know that, of those that were made longer ago and that nothing younger stands on
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     unused_for: Option<Duration>,
+    /// Let go of the records of which the folder's runs have not asked for the longest time, until it has at most so many
+    /// bytes, as in 500MB, 20GB; what was used within the grace time stays. At a registry the same of the own scope there, of
+    /// what was made the longest time ago and nothing younger stands on
+    #[arg(long, value_name = "SIZE", conflicts_with = "unused_for")]
+    at_most: Option<Bytes>,
+    /// End a scope as of a pull request that is over: all that is kept in it goes, in the folder and at the registry; may be
+    /// given several times
+    #[arg(long, value_name = "SCOPE")]
+    end: Vec<ScopeName>,
     /// Read all content and set aside what no longer has its digest
     #[arg(long, conflicts_with = "dry_run")]
     scrub: bool,
@@ -53,20 +68,38 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         let problem = Diagnostic::request(format!("there is no store in {}", folder.display()));
         return Err(problem.hint("make one: polyarch build").into());
     }
-    let shelf = Shelf::open_at(&folder)?;
+    let shelf = Shelf::meant(context)?;
+    let wanted = ending::Wanted {
+        scopes: &options.end,
+        older_than: options.unused_for,
+        at_most: options.at_most.map(|Bytes(limit)| limit),
+        grace: options.grace,
+        dry_run: options.dry_run,
+    };
+    let endings = ending::end(context, &shelf, &wanted).await?;
     // What is broken must not keep alive what it seems to lead to.
     let scrubbed = match options.scrub {
         true => Some(shelf.store.scrub().await.map_err(|error| problem("read the store", &error))?),
         false => None,
     };
-    let unused = options.unused_for.map(|age| Unused { within: room::BUILT.to_owned(), age });
+    let age = match options.at_most {
+        Some(Bytes(limit)) => shrunk(context, &shelf, limit, options.grace).await?,
+        None => options.unused_for,
+    };
+    let unused = age.map(|age| Unused { within: room::BUILT.to_owned(), age });
     let collection = Collection { grace: options.grace, dry_run: options.dry_run, unused };
     let collected = shelf.store.collect(collection).await;
     let collected = collected.map_err(|error| problem("collect garbage", &error))?;
     shelf.store.flush().await.map_err(|error| problem("write the list of images", &error))?;
     context.ui.data(&match options.format {
-        Format::Text => text(options.dry_run, &collected, scrubbed.as_ref()),
-        Format::Json => format!("{:#}\n", json(options.dry_run, &collected, scrubbed.as_ref())),
+        Format::Text => {
+            ending::text(options.dry_run, &endings) + &text(options.dry_run, &collected, scrubbed.as_ref())
+        }
+        Format::Json => {
+            let mut told = json(options.dry_run, &collected, scrubbed.as_ref());
+            told["ended"] = ending::json(&endings);
+            format!("{told:#}\n")
+        }
     });
     for (repository, why) in &collected.passed_over {
         context.ui.warning(&Diagnostic {
@@ -84,11 +117,24 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
+/// How long what nobody asks for may stay, so that the folder has at most so many bytes.
+async fn shrunk(context: &Context, shelf: &Shelf, limit: u64, grace: Duration) -> Result<Option<Duration>> {
+    let fit = shrinking::fit(&shelf.store, limit, grace).await;
+    Ok(match fit.map_err(|error| problem("look at what the store holds", &error))? {
+        Fit::AsItIs => None,
+        Fit::Within(age) => Some(age),
+        Fit::TooMuch(kept) => {
+            context.ui.warning(&ending::too_much(kept, limit, "in the folder"));
+            Some(grace)
+        }
+    })
+}
+
 /// The store that is meant. Its family need not hold together, where the store is named.
 fn folder(context: &Context) -> Result<PathBuf> {
     match &context.common.store {
-        Some(folder) => Ok(folder.clone()),
-        None => Shelf::folder(context, &Workspace::read(context, &std::collections::BTreeMap::new())?),
+        Some(StorePlace::Folder(folder)) => Ok(folder.clone()),
+        _ => Shelf::folder(context, &Workspace::read(context, &std::collections::BTreeMap::new())?),
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::config::{BuilderSetting, Seconds};
+use crate::config::{BuilderSetting, Seconds, check_builder_name};
 use crate::diag::{Diagnostic, Place, Result, did_you_mean};
 use crate::oci::Platform;
 use crate::plan::speed;
@@ -42,9 +42,28 @@ struct Thought {
     count: Option<usize>,
     price: Option<f64>,
     speed: Option<u32>,
+    labels: Vec<String>,
+    /// How many bytes of disk jobs may fill.
+    #[serde(skip)]
+    disk: Option<u64>,
 }
 
 impl Thought {
+    /// One of a configuration, if that says its platforms.
+    fn of(name: &str, setting: &BuilderSetting, durations: &Durations) -> Option<Self> {
+        let platforms = setting.platforms.as_ref()?.iter().map(|one| one.value.to_string()).collect();
+        Some(Self {
+            platforms,
+            emulates: Vec::new(),
+            slots: setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok()),
+            count: None,
+            price: setting.price.as_ref().map(|price| price.value),
+            speed: Some(setting.speed.as_ref().map_or_else(|| speed(durations, name), |speed| speed.value)),
+            labels: setting.labels.iter().map(|label| label.value.clone()).collect(),
+            disk: setting.disk.as_ref().map(|disk| disk.value.0),
+        })
+    }
+
     fn kind(&self) -> Result<Kind, Diagnostic> {
         let platforms = |names: &[String]| -> Result<BTreeSet<Platform>, Diagnostic> {
             let parsed = names.iter().map(|name| name.parse());
@@ -62,8 +81,8 @@ impl Thought {
             native: platforms(&self.platforms)?,
             emulated: platforms(&self.emulates)?,
             slots: within("slots", self.slots)?,
-            labels: BTreeSet::new(),
-            disk: None,
+            labels: self.labels.iter().cloned().collect(),
+            disk: self.disk,
             speed: match self.speed.unwrap_or(100) {
                 speed @ 1..=10_000 => speed,
                 _ => return Err(Diagnostic::request("`speed` is not between 1 and 10000 percent")),
@@ -77,9 +96,15 @@ impl Thought {
     }
 }
 
-/// A builder as `--builder` says it: `linux/arm64,slots=4,count=2,price=0.02,speed=80`.
+/// A builder as `--builder` says it: `linux/arm64,slots=4,count=2,price=0.02,speed=80`, or one of polyarch.toml by its
+/// name, as in `arm-1,count=2`.
 #[derive(Clone, Debug)]
-pub(super) struct BuilderArgument(pub(super) NamedKind);
+pub(super) struct BuilderArgument {
+    /// What stands first: platforms, or the name of a builder.
+    first: String,
+    /// What is said of it.
+    thought: Thought,
+}
 
 impl FromStr for BuilderArgument {
     type Err = String;
@@ -87,8 +112,8 @@ impl FromStr for BuilderArgument {
     fn from_str(text: &str) -> Result<Self, String> {
         let list = |text: &str| text.split('+').map(str::to_owned).collect::<Vec<_>>();
         let mut parts = text.split(',');
-        let platforms = parts.next().unwrap_or_default();
-        let mut thought = Thought { platforms: list(platforms), ..Thought::default() };
+        let first = parts.next().unwrap_or_default().to_owned();
+        let mut thought = Thought::default();
         for part in parts {
             let Some((name, value)) = part.split_once('=') else {
                 return Err(format!("`{part}` is no `name=value`"));
@@ -102,15 +127,58 @@ impl FromStr for BuilderArgument {
                     thought.price = Some(value.parse().map_err(|_| format!("`{value}` is no price"))?);
                 }
                 "emulates" => thought.emulates = list(value),
+                "labels" => thought.labels = list(value),
                 other => {
-                    let known = ["slots", "count", "speed", "price", "emulates"];
+                    let known = ["slots", "count", "speed", "price", "emulates", "labels"];
                     let hint = did_you_mean(other, known).unwrap_or_else(|| known.join(", "));
                     return Err(format!("`{other}` is not known: {hint}"));
                 }
             }
         }
-        let kind = thought.kind().map_err(|problem| problem.to_string())?;
-        Ok(Self(NamedKind { name: platforms.trim_start_matches("linux/").to_owned(), kind }))
+        if first.is_empty() || first.contains('/') {
+            thought.platforms = list(&first);
+            thought.kind().map_err(|problem| problem.to_string())?;
+        }
+        Ok(Self { first, thought })
+    }
+}
+
+impl BuilderArgument {
+    /// What it means beside the builders of a configuration.
+    ///
+    /// # Errors
+    /// Where it names none of them, or one that says no platforms.
+    pub(super) fn meant(
+        &self,
+        builders: &BTreeMap<String, BuilderSetting>,
+        durations: &Durations,
+    ) -> Result<NamedKind, Diagnostic> {
+        if !self.thought.platforms.is_empty() {
+            let name = self.first.trim_start_matches("linux/").to_owned();
+            return Ok(NamedKind { name, kind: self.thought.kind()? });
+        }
+        let name = &self.first;
+        let setting = builders.get(name).ok_or_else(|| {
+            let hint = did_you_mean(name, builders.keys().map(String::as_str));
+            Diagnostic::request(format!("`{name}` is no builder of polyarch.toml, and no platform"))
+                .hint(hint.unwrap_or_else(|| "write its platforms, as in `linux/arm64,slots=4`".to_owned()))
+        })?;
+        let said = Thought::of(name, setting, durations).ok_or_else(|| {
+            Diagnostic::request(format!("builder {name} does not say which platforms it has"))
+                .hint(format!("write `platforms = [\"linux/amd64\"]` in [builder.{name}]"))
+        })?;
+        let Thought { slots, count, price, speed, emulates, labels, .. } = self.thought.clone();
+        let thought = Thought {
+            emulates: if emulates.is_empty() { said.emulates } else { emulates },
+            slots: slots.or(said.slots),
+            count: count.or(said.count),
+            price: price.or(said.price),
+            speed: speed.or(said.speed),
+            platforms: said.platforms,
+            labels: if labels.is_empty() { said.labels } else { labels },
+            disk: said.disk,
+        };
+        Ok(NamedKind { name: name.clone(), kind: thought.kind()? })
     }
 }
 
@@ -120,7 +188,8 @@ impl FromStr for BuilderArgument {
 /// Where it cannot be read or says something else.
 pub(super) fn from_file(file: &Path) -> Result<Vec<NamedKind>> {
     let read: FleetFile = read(file)?;
-    let kinds = read.builder.into_iter().map(|(name, thought)| match thought.kind() {
+    let kind = |name: &str, thought: Thought| check_builder_name(name).and_then(|()| thought.kind());
+    let kinds = read.builder.into_iter().map(|(name, thought)| match kind(&name, thought) {
         Ok(kind) => Ok(NamedKind { name, kind }),
         Err(problem) => Err(problem.at(Place::file(file)).into()),
     });
@@ -128,35 +197,26 @@ pub(super) fn from_file(file: &Path) -> Result<Vec<NamedKind>> {
 }
 
 /// The builders of a configuration, as far as it says their platforms; else one for each platform.
+///
+/// # Errors
+/// Where one has more slots than can be thought of.
 pub(super) fn from_configuration(
     builders: &BTreeMap<String, BuilderSetting>,
     durations: &Durations,
     platforms: &BTreeSet<Platform>,
-) -> Vec<NamedKind> {
-    let kind = |native: BTreeSet<Platform>, slots: usize, name: &str, price: f64| {
-        let machine = Machine {
-            native,
-            emulated: BTreeSet::new(),
-            slots,
-            labels: BTreeSet::new(),
-            disk: None,
-            speed: speed(durations, name),
-        };
-        Kind { machine, count: 1, price }
-    };
+) -> Result<Vec<NamedKind>, Diagnostic> {
     let said = builders.iter().filter_map(|(name, setting)| {
-        let native = setting.platforms.as_ref()?.iter().map(|one| one.value.clone()).collect();
-        let price = setting.price.as_ref().map_or(0.0, |price| price.value);
-        let slots = setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok());
-        Some(NamedKind { name: name.clone(), kind: kind(native, slots.unwrap_or(1), name, price) })
+        let thought = Thought::of(name, setting, durations)?;
+        Some(thought.kind().map(|kind| NamedKind { name: name.clone(), kind }))
     });
-    let said: Vec<NamedKind> = said.collect();
+    let said = said.collect::<Result<Vec<_>, _>>()?;
     if !said.is_empty() {
-        return said;
+        return Ok(said);
     }
-    let one = |platform: &Platform| NamedKind {
-        name: platform.slug().trim_start_matches("linux-").to_owned(),
-        kind: kind(BTreeSet::from([platform.clone()]), 1, "", 0.0),
+    let one = |platform: &Platform| {
+        let thought = Thought { platforms: vec![platform.to_string()], ..Thought::default() };
+        let name = platform.slug().trim_start_matches("linux-").to_owned();
+        thought.kind().map(|kind| NamedKind { name, kind })
     };
     platforms.iter().map(one).collect()
 }

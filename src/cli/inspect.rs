@@ -12,7 +12,6 @@ use crate::oci::{
 use crate::report::size;
 
 use super::workshop::Shelf;
-use super::workspace::Workspace;
 use super::{Context, Ended, Format, registries};
 
 /// Show the platforms, digests, sizes, labels and layers of an image
@@ -98,10 +97,7 @@ async fn place(context: &Context, written: &str) -> Result<(std::sync::Arc<dyn S
     let written = written.strip_prefix("embedded/").unwrap_or(written);
     let reference: Reference = written.parse().map_err(wrong)?;
     if !written.starts_with(&format!("{}/", reference.registry())) {
-        let shelf = match &context.common.store {
-            Some(folder) => Shelf::open_at(folder)?,
-            None => Shelf::open(context, &Workspace::read(context, &BTreeMap::new())?)?,
-        };
+        let shelf = Shelf::meant(context)?;
         let plain = written.split(['@', ':']).next().unwrap_or(written);
         let repository: Repository = plain.parse().map_err(wrong)?;
         let found = shelf.store.resolve(&repository, &reference.pointer()).await.map_err(wrong)?;
@@ -156,7 +152,7 @@ async fn look_at(store: &dyn Store, repository: &Repository, document: &Document
         platform: configuration.platform().map_or_else(|| "unknown".to_owned(), |found| found.to_string()),
         digest: document.digest().clone(),
         config,
-        bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+        bytes: manifest.layer_bytes(),
         labels: configuration.labels(),
         created: configuration.created,
         layers: manifest

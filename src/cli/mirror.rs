@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Result, count};
 use crate::oci::{Document, Origin, Pointer, Store, Tag, Tree};
-use crate::publish::{MirrorSource, MirrorWish, Mirroring, RESERVED_TAG, Target, failure};
+use crate::publish::{MirrorSource, MirrorWish, Mirroring, NIGHTLY_LIST, RESERVED_TAG, Target, failure};
 use crate::report::size;
 
 use super::place::{Named, Places};
@@ -48,6 +48,7 @@ pub(super) struct Options {
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let (source, target) = (Named::read(&options.source)?, Named::read(&options.target)?);
     target.not_a_scope("mirroring to")?;
+    context.refuse_untrusted("mirroring")?;
     let tags = tags(options, &source, &target)?;
     let mut places = Places::new(context)?;
     let (source_store, target_store) = (places.store(&source)?, places.store(&target)?);
@@ -132,8 +133,8 @@ fn tags(options: &Options, source: &Named, target: &Named) -> Result<Vec<Tag>> {
             }
         }
     }
-    if tags.iter().any(|tag| tag.as_str() == RESERVED_TAG) {
-        let message = format!("mirroring to {}:{RESERVED_TAG} is refused", target.name());
+    if let Some(tag) = tags.iter().find(|tag| [RESERVED_TAG, NIGHTLY_LIST].contains(&tag.as_str())) {
+        let message = format!("mirroring to {}:{tag} is refused", target.name());
         return Err(Diagnostic::new(Kind::Policy, message)
             .because("the journals of publications stand under that tag, and nobody else writes it")
             .hint("name another tag")

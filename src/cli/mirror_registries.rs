@@ -11,7 +11,7 @@ use crate::publish::{Publication, Source};
 use super::carrying::Carrying;
 use super::plan::Planning;
 use super::publish::{Wanted, homes};
-use super::workshop::{Target, trusted};
+use super::workshop::Target;
 use super::{Context, registries};
 
 /// The mirrors that a publication goes to: none where the command line names another registry than the configuration.
@@ -81,8 +81,8 @@ async fn bring_one(
     mirror: &MirrorRegistry,
 ) -> Result<()> {
     let (target, prepared) = prepared(context, carrying.planning, store, published, mirror).await?;
-    let scope = trusted();
-    let source = Source { store, repository: &scope, within_target: false };
+    let scope = carrying.planning.shelf.scope.repository();
+    let source = Source { store, repository: &scope, home: None };
     carrying.carry_out(context, &prepared, &source, &target).await
 }
 
@@ -98,8 +98,8 @@ pub(super) async fn prepared(
     mirror: &MirrorRegistry,
 ) -> Result<(Target, Vec<Publication>)> {
     let target = target(context, mirror)?;
-    let scope = trusted();
-    let source = Source { store, repository: &scope, within_target: false };
+    let scope = planning.shelf.scope.repository();
+    let source = Source { store, repository: &scope, home: None };
     let releases = published.iter().map(|one| one.release().renamed(&mirror.repositories)).collect();
     let homes = homes(&planning.workspace.family)?.renamed(&mirror.repositories);
     let candidates = mirror.repositories.values().cloned().collect();

@@ -65,7 +65,7 @@ async fn tree(planning: &Planning, mirror: &Mirror, registries: &Registries) -> 
 /// # Errors
 /// Where passwords or proxies cannot be read.
 pub(super) fn beside(context: &Context, shelf: &Shelf, release: &Release) -> Result<Arc<dyn Store>> {
-    let own: Arc<dyn Store> = shelf.store.clone();
+    let own = shelf.content();
     let copies: Vec<_> = release.images.iter().filter_map(|image| image.copy_of.as_ref()).collect();
     if copies.is_empty() {
         return Ok(own);

@@ -2,38 +2,57 @@
 
 mod access;
 mod build;
+mod capable;
 mod carrying;
+mod ci;
 mod clean;
 mod commit;
+mod delta;
+mod debris;
 mod delete;
 mod disk;
 mod doctor;
+mod ending;
 mod environment;
 mod export;
+mod fitting;
 mod fleet;
 mod gc;
+mod git;
+mod holes;
 mod imagined;
+mod import;
 mod init;
 mod inspect;
+mod job;
+mod job_files;
+mod lines;
 mod load;
 mod mirror;
 mod mirrored;
+mod nightly;
 mod place;
 mod mirror_registries;
 mod plan;
 mod preview;
+mod promote;
 mod publications;
 mod publish;
 mod publisher;
 mod recorder;
 mod registries;
+mod rehearsal;
 mod room;
+mod settled;
 mod sbom;
 mod secrets;
 mod serve;
+mod shrinking;
 mod sign;
 mod signals;
 mod simulate;
+mod site;
+mod trust;
 mod verify;
 mod why;
 mod workshop;
@@ -43,11 +62,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::LimitSetting;
+use crate::config::{LimitSetting, StorePlace};
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result};
-use crate::oci::{Gates, Traffic};
+use crate::oci::{Fixed, Gates, Traffic};
+use crate::record::ScopeName;
 use crate::ui::Ui;
 
 use environment::Environment;
@@ -84,7 +106,7 @@ struct Arguments {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Common {
     /// The folder of the family
     #[arg(short = 'C', long, global = true, value_name = "DIR", default_value = ".")]
@@ -92,9 +114,17 @@ struct Common {
     /// The configuration file; polyarch.toml in the family's folder, where there is one
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder that results are kept in; one for each family, in the user's data folder
-    #[arg(long, global = true, value_name = "DIR", env = "POLYARCH_STORE")]
-    store: Option<PathBuf>,
+    /// Where results are kept: a folder, or `host[:port]/repository` for repositories of a registry that several machines
+    /// share; a folder for each family, in the user's data folder, where it is not said
+    #[arg(long, global = true, value_name = "PLACE", env = "POLYARCH_STORE", value_parser = store_place())]
+    store: Option<StorePlace>,
+    /// The folder that content is worked on in where the store is at a registry; what is there is not asked for again
+    #[arg(long, global = true, value_name = "DIR", env = "POLYARCH_FOLDER")]
+    folder: Option<PathBuf>,
+    /// The scope that results are kept in, such as pr-12 for those of a pull request; every other than the trusted one
+    /// reads that too, and publishes nothing
+    #[arg(long, global = true, value_name = "NAME", env = "POLYARCH_SCOPE", default_value_t = ScopeName::trusted())]
+    scope: ScopeName,
     /// How many requests a registry is asked at once, as in quay.io=4, or in a second, as in quay.io=2/s; may be given
     /// several times
     #[arg(long, global = true, value_name = "REGISTRY=N", value_parser = LimitSetting::read)]
@@ -105,6 +135,10 @@ struct Common {
     /// When to colour what is said
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
+}
+
+fn store_place() -> impl TypedValueParser<Value = StorePlace> {
+    OsStringValueParser::new().try_map(|written| StorePlace::read(&written).map_err(|why| why.to_string()))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -122,6 +156,8 @@ enum Command {
     Simulate(simulate::Options),
     Build(build::Options),
     Publish(publish::Options),
+    Promote(promote::Options),
+    Sign(sign::Options),
     Publications(publications::Options),
     Rollback(publications::RollbackOptions),
     Verify(verify::Options),
@@ -131,6 +167,9 @@ enum Command {
     Load(load::Options),
     Sbom(sbom::Options),
     Export(export::Options),
+    Import(import::Options),
+    Job(job::Options),
+    Ci(ci::Options),
     Serve(serve::Options),
     Gc(gc::Options),
     Doctor(doctor::Options),
@@ -138,6 +177,7 @@ enum Command {
 }
 
 /// What a command works in.
+#[derive(Clone)]
 struct Context {
     common: Common,
     environment: Environment,
@@ -147,6 +187,24 @@ struct Context {
     traffic: std::sync::Arc<Traffic>,
     /// What holds all clients of a registry to its limits.
     gates: std::sync::Arc<Gates>,
+    /// A login for one registry, before those of the user's files.
+    login: Option<std::sync::Arc<Fixed>>,
+}
+
+impl Context {
+    /// Refuse what would bring the bytes of an untrusted run to where others believe them: law 11.
+    ///
+    /// # Errors
+    /// Of kind policy, in every scope but the trusted one.
+    fn refuse_untrusted(&self, doing: &str) -> Result<(), Diagnostic> {
+        let scope = &self.common.scope;
+        match scope.is_trusted() || !stands(Defence::UntrustedPublishes) {
+            true => Ok(()),
+            false => Err(Diagnostic::new(Kind::Policy, format!("{doing} is refused in the scope `{scope}`"))
+                .because("what an untrusted run has built is never published")
+                .hint("do it in a run that is trusted, whose scope is `trusted`: --scope trusted")),
+        }
+    }
 }
 
 /// The form of an answer to be read by a person or by a program.
@@ -194,6 +252,7 @@ pub(crate) fn main() -> ExitCode {
                 signals: signals_too,
                 traffic: Default::default(),
                 gates: Default::default(),
+                login: None,
             };
             signals.unless_ended(dispatch(&context, arguments.command)).await
         });
@@ -229,6 +288,11 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
             registries::tell_traffic(context);
             ended
         }
+        Command::Promote(options) => {
+            let ended = promote::run(context, &options).await;
+            registries::tell_traffic(context);
+            ended
+        }
         Command::Mirror(options) => {
             let ended = mirror::run(context, &options).await;
             registries::tell_traffic(context);
@@ -246,8 +310,12 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         }
         Command::Load(options) => load::run(context, &options).await,
         Command::Export(options) => export::run(context, &options).await,
+        Command::Import(options) => import::run(context, &options).await,
+        Command::Job(options) => job::run(context, &options).await,
+        Command::Ci(options) => ci::run(context, &options),
         Command::Serve(options) => serve::run(context, &options).await,
         // These leave nothing behind wherever they are stopped.
+        Command::Sign(options) => signals.unless_stopped(sign::run(context, &options)).await,
         Command::Init(options) => init::run(context, &options),
         Command::Plan(options) => signals.unless_stopped(plan::run(context, &options)).await,
         Command::Why(options) => signals.unless_stopped(why::run(context, &options)).await,

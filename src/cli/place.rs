@@ -1,6 +1,5 @@
 //! Where a command copies from and to: a repository at a registry, or one of the family's own store.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Kind, Result};
@@ -10,7 +9,6 @@ use crate::survey::Registries;
 
 use super::Context;
 use super::workshop::Shelf;
-use super::workspace::Workspace;
 
 /// What stands for the registry in names of the family's own store, as publications print it.
 const OWN: &str = "embedded";
@@ -122,10 +120,9 @@ impl<'a> Places<'a> {
     /// # Errors
     /// Where it cannot be opened.
     pub(super) fn shelf(&mut self) -> Result<&Shelf> {
-        let shelf = match (self.shelf.take(), &self.context.common.store) {
-            (Some(shelf), _) => shelf,
-            (None, Some(folder)) => Shelf::open_at(folder)?,
-            (None, None) => Shelf::open(self.context, &Workspace::read(self.context, &BTreeMap::new())?)?,
+        let shelf = match self.shelf.take() {
+            Some(shelf) => shelf,
+            None => Shelf::meant(self.context)?,
         };
         Ok(self.shelf.insert(shelf))
     }

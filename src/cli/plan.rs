@@ -1,41 +1,116 @@
 //! `polyarch plan`: what would be built, reused, and why.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
-use crate::diag::{Diagnostic, Result, Severity};
+use crate::diag::{Diagnostic, Problems, Result, Severity};
 use crate::family::{Emulation, JobId, Mirror};
 use crate::oci::{Digest, Lease, Platform};
 use crate::plan::{
-    Base, Decision, Estimate, Estimates, Facts, Plan, Request, unfit_bases, unknown_frontends,
+    Base, Decision, Estimate, Estimates, Facts, Plan, Request, Unfit, check_key, from_the_future,
+    tree_digest, unfit_bases, unfit_repositories, unknown_frontends, why_checked,
 };
+use crate::record::ScopeName;
 use crate::report::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+use crate::survey::{Memo, Registries, Repositories};
 
+use super::git::Git;
 use super::publisher::Moment;
-use super::recorder::sweep_dead;
-use super::workshop::Shelf;
+use super::recorder::{now, sweep_dead};
+use super::settled::SettledPlan;
+use super::trust::Trust;
+use super::workshop::{Shelf, folder_name};
 use super::workspace::Workspace;
-use super::{Context, Ended, registries};
+use super::{Context, Ended, capable, fleet, registries};
 
 /// Show what would be built, reused, and why
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   polyarch plan                          every image of the family
   polyarch plan base-notebook            one image and what it stands on
+  polyarch plan --out plan.json          settle it, for any number of: polyarch build --plan plan.json
+  polyarch plan --builders               and what the builders of polyarch.toml do of it
   polyarch plan --format mermaid         a picture for a README
   polyarch plan --format json | jq '.jobs[].decision'")]
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) what: What,
-    /// Build the chosen images although records stand for them
-    #[arg(long)]
-    no_reuse: bool,
+    #[command(flatten)]
+    anew: Anew,
+    /// Write what is settled into a file: time, commit, what tags point at, refresh epochs. Every `polyarch build --plan` of
+    /// it means the same, on whatever machine and however often
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// The form of the answer
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Look at the builders too: how each is fed, how checks run there, and what cannot be done; `--builder` says which
+    #[arg(long = "builders")]
+    whole_fleet: bool,
+    #[command(flatten)]
+    fleet: fleet::Wanted,
+}
+
+impl Options {
+    /// To settle what is chosen in a file.
+    pub(super) fn settling(what: What, anew: Anew, out: PathBuf) -> Self {
+        let (whole_fleet, fleet) = (false, fleet::Wanted::default());
+        Self { what, anew, out: Some(out), format: Format::Text, whole_fleet, fleet }
+    }
+}
+
+/// What is built although records stand: what `plan` and `build` have in common.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Anew {
+    /// Build the chosen images although records stand for them
+    #[arg(long)]
+    no_reuse: bool,
+    /// Build these images, or all that are chosen, with what is new outside: without the engine's cache, so that packages
+    /// are fetched again
+    #[arg(long, value_name = "IMAGE", num_args = 0..)]
+    refresh: Option<Vec<String>>,
+    /// What `polyarch plan --out` has settled, if that is carried out.
+    #[arg(skip)]
+    pub(super) settled: Option<SettledPlan>,
+}
+
+impl Anew {
+    /// What is chosen is built, whatever stands.
+    pub(super) fn no_reuse(no_reuse: bool) -> Self {
+        Self { no_reuse, ..Self::default() }
+    }
+
+    /// All that is chosen is refreshed.
+    pub(super) fn refreshing() -> Self {
+        Self { refresh: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// The same, where a plan is carried out that was settled before.
+    pub(super) fn carrying_out(&self, settled: Option<SettledPlan>) -> Self {
+        Self { settled, ..self.clone() }
+    }
+
+    /// The jobs to refresh; `selected` has what is chosen.
+    fn refreshed(
+        &self,
+        workspace: &Workspace,
+        what: &What,
+        selected: &BTreeSet<JobId>,
+    ) -> Result<BTreeSet<JobId>> {
+        match &self.refresh {
+            None => Ok(BTreeSet::new()),
+            Some(names) if !names.is_empty() => workspace.select(names, &what.platform),
+            Some(_) if selected.is_empty() => Ok(workspace.family.jobs().collect()),
+            Some(_) => Ok(selected.clone()),
+        }
+    }
 }
 
 /// Which images, with which arguments: what `plan`, `build` and `publish` have in common.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct What {
     /// Images: `image`, `image:variant`, `image@platform`, or `+image` with all that stand on it
     #[arg(value_name = "IMAGE")]
@@ -50,6 +125,11 @@ pub(super) struct What {
     /// polyarch.toml says
     #[arg(long, value_enum, value_name = "WHETHER")]
     pub(super) emulate: Option<Emulate>,
+    #[command(flatten)]
+    pub(super) trust: Trust,
+    /// The scope that records are promoted from.
+    #[arg(skip)]
+    pub(super) from: Option<ScopeName>,
 }
 
 /// Whether emulation is allowed, as the command line says it.
@@ -81,28 +161,54 @@ pub(super) struct Planning {
 }
 
 impl Planning {
-    /// Read, look and decide, as every command that needs a plan does.
+    /// Read, look and decide, as every command does that takes what stands, however old it is.
     ///
     /// # Errors
     /// Where the family does not hold together, a context cannot be read or the store fails.
     pub(super) async fn make(context: &Context, what: &What) -> Result<Self> {
-        Self::make_anew(context, what, false).await
+        Self::make_at(context, what, &Anew::default(), None).await
     }
 
-    /// The same; with `no_reuse` what is chosen is built although records stand for it.
+    /// The same now: what is not fresh does not stand.
     ///
     /// # Errors
     /// As [`Self::make`].
-    pub(super) async fn make_anew(context: &Context, what: &What, no_reuse: bool) -> Result<Self> {
+    pub(super) async fn make_now(context: &Context, what: &What) -> Result<Self> {
+        Self::make_at(context, what, &Anew::default(), Some(now() / 1000)).await
+    }
+
+    /// The same, and some is built although records stand. A run outside the
+    /// trusted scope begins no refresh epoch that others would find, so that it takes what stands there, however old.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub(super) async fn make_anew(context: &Context, what: &What, anew: &Anew) -> Result<Self> {
+        // What is settled was fresh when that was done.
+        let is_judged = context.common.scope.is_trusted() && anew.settled.is_none();
+        let now_seconds = is_judged.then(|| now() / 1000);
+        Self::make_at(context, what, anew, now_seconds).await
+    }
+
+    async fn make_at(context: &Context, what: &What, anew: &Anew, now_seconds: Option<u64>) -> Result<Self> {
         let arguments = what.arguments(context)?;
         let workspace = Workspace::read(context, &arguments)?;
         let selected = workspace.select(&what.images, &what.platform)?;
-        let moment = Moment::take(context, &workspace.root).await;
-        let shelf = Shelf::open(context, &workspace)?;
+        let refresh = anew.refreshed(&workspace, what, &selected)?;
+        let before = anew.settled.as_ref();
+        let moment = match before {
+            Some(settled) => settled.moment(),
+            None => Moment::take(context, &workspace.root).await,
+        };
+        let witness = what.trust.witness(context, &workspace.root)?;
+        let shelf = Shelf { from: what.from.clone(), witness, ..Shelf::open(context, &workspace)? };
         let lease = shelf.lease().await?;
-        let registries = registries::lookups(context)?;
-        let (facts, warnings) =
-            crate::survey::survey(&workspace.family, &workspace.root, &*registries, &shelf.records()).await?;
+        let (registries, repositories) = (registries::lookups(context)?, Git::new(&context.environment));
+        let lookups: (&Registries, &dyn Repositories) = (&*registries, &repositories);
+        let (family, root) = (&workspace.family, &workspace.root);
+        let memo = memo(context, root);
+        let settled = before.map(SettledPlan::settled).unwrap_or_default();
+        let (mut facts, warnings) =
+            crate::survey::survey(family, root, lookups, &shelf.records(), &memo, &settled).await?;
         for warning in &warnings {
             context.ui.warning(warning);
         }
@@ -111,18 +217,45 @@ impl Planning {
             Emulate::Refuse => Emulation::Refused,
             Emulate::Always => Emulation::Always,
         });
-        let request = Request { selected, no_reuse, emulation };
+        facts.now_seconds = now_seconds;
+        let refreshing = before.map(|settled| settled.refreshing.clone()).unwrap_or_default();
+        let (no_reuse, slow) = (anew.no_reuse, BTreeSet::new());
+        let request = Request { selected, no_reuse, slow, refresh, refreshing, emulation };
         let plan = Plan::new(&workspace.family, &facts, &request);
-        for warning in made_by_emulation(&plan).into_iter().chain(unknown_frontends(&facts, &plan)) {
+        unplanned(&request, &plan)?;
+        before.map_or(Ok(()), |settled| settled.check(&plan))?;
+        let told = made_by_emulation(&plan).into_iter().chain(from_the_future(&plan));
+        for warning in told.chain(unknown_frontends(&facts, &plan)) {
             context.ui.warning(&warning);
         }
         Ok(Self { workspace, shelf, facts, plan, request, moment, _lease: lease })
     }
 
-    /// Tell of the images from outside that a plan stands without, and that a build does not begin without.
+    /// Why no record counts for a job of the plan; `None` where one does.
+    pub(super) fn why_not(&self, job: &JobId) -> Option<String> {
+        match &self.plan.jobs.get(job)?.decision {
+            Decision::Reuse(_) => None,
+            Decision::Build(reasons) => {
+                Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+            Decision::Check(image) => {
+                let recipe = self.workspace.family.recipe(&job.unit)?;
+                let key = check_key(&image.image, recipe, self.facts.files_of_checks(&job.unit));
+                let doubt = self.facts.doubts.get(&key).map(|doubt| format!("of its tests {doubt}"));
+                Some(doubt.unwrap_or_else(|| why_checked(&self.workspace.family, &self.facts, job, image)))
+            }
+        }
+    }
+
+    /// The digest of everything of the tree that was read.
+    pub(super) fn tree(&self) -> Digest {
+        tree_digest(&self.workspace.family, &self.facts, self.workspace.files())
+    }
+
+    /// Tell of what is outside that a plan stands without, and that a build does not begin without.
     pub(super) fn warn_of_bases(&self, context: &Context) {
-        for unfit in self.unfit_bases() {
-            context.ui.warning(&Diagnostic { severity: Severity::Warning, ..unfit });
+        for Unfit { problem, .. } in self.unfit() {
+            context.ui.warning(&Diagnostic { severity: Severity::Warning, ..problem });
         }
         for mirror in self.mirrors() {
             if let Err(why) = self.mirrored(mirror) {
@@ -154,10 +287,29 @@ impl Planning {
         })
     }
 
-    /// The images from outside that the plan cannot be carried out with.
-    pub(super) fn unfit_bases(&self) -> Vec<Diagnostic> {
-        unfit_bases(&self.workspace.family, &self.facts, &self.plan)
+    /// The images and repositories from outside that the plan cannot be carried out with.
+    pub(super) fn unfit(&self) -> Vec<Unfit<'_>> {
+        let (family, facts) = (&self.workspace.family, &self.facts);
+        let bases = unfit_bases(family, facts, &self.plan).into_iter();
+        bases.chain(unfit_repositories(family, facts, &self.plan)).collect()
     }
+}
+
+/// Refuse to refresh what nothing is done about.
+fn unplanned(request: &Request, plan: &Plan) -> Result<()> {
+    let lacking = request.refresh.iter().filter(|job| !plan.jobs.contains_key(job));
+    let problems = lacking.map(|job| {
+        Diagnostic::request(format!("{job} is to be refreshed, but is not among the images that are chosen"))
+            .hint(format!("choose it too, as in: polyarch build {} --refresh", job.unit))
+    });
+    Problems::check(problems.collect())
+}
+
+/// What is known of the family's files from the last time, where this user has a folder for such things.
+fn memo(context: &Context, root: &Path) -> Memo {
+    let Some(caches) = context.environment.cache_folder() else { return Memo::none() };
+    let file = caches.join("polyarch/files").join(folder_name(root));
+    Memo::open(file, now() / 1000)
 }
 
 /// The jobs whose records stood if emulation were not refused.
@@ -195,7 +347,8 @@ impl What {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make_anew(context, &options.what, options.no_reuse).await?;
+    let planning = Planning::make_anew(context, &options.what, &options.anew).await?;
+    options.fleet.check(&planning.workspace.builders)?;
     sweep_dead(&planning.shelf.folder);
     if planning.workspace.family.platform_assumed {
         let platforms: Vec<String> =
@@ -206,7 +359,18 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         ));
     }
     planning.warn_of_bases(context);
-    let view = view(&planning);
+    if let Some(file) = &options.out {
+        SettledPlan::of(&planning).write(file)?;
+    }
+    let mut view = view(&planning);
+    let lacking = match options.whole_fleet || options.fleet.is_said() {
+        true => {
+            let (builders, lacking) = capable::looked_at(context, &planning, &options.fleet).await?;
+            view.builders = builders;
+            lacking
+        }
+        false => Ok(()),
+    };
     let text = match options.format {
         Format::Text => view.to_text(),
         Format::Json => view.to_json(),
@@ -214,7 +378,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         Format::Dot => view.to_dot(),
     };
     context.ui.data(&text);
-    Ok(Ended::Well)
+    lacking.map(|()| Ended::Well)
 }
 
 fn bases(planning: &Planning, job: &JobId) -> Vec<String> {
@@ -223,8 +387,8 @@ fn bases(planning: &Planning, job: &JobId) -> Vec<String> {
     build.into_iter().flat_map(|build| build.outside()).map(ToString::to_string).collect()
 }
 
-fn estimate(estimates: &Estimates, job: &JobId) -> Option<EstimateView> {
-    let Estimate { milliseconds, assumed } = estimates.of(job, false);
+fn estimate(estimates: &Estimates, job: &JobId, emulated: bool) -> Option<EstimateView> {
+    let Estimate { milliseconds, assumed } = estimates.of(job, emulated);
     estimates.are_informed().then_some(EstimateView { milliseconds, assumed })
 }
 
@@ -235,8 +399,9 @@ pub(super) fn view(planning: &Planning) -> PlanView {
         let planned = &planning.plan.jobs[job];
         let (decision, reasons) = match &planned.decision {
             Decision::Reuse(_) => (DecisionView::Reuse, Vec::new()),
-            Decision::Check(_) => {
-                (DecisionView::Check, vec!["its checks changed or have not passed".to_owned()])
+            Decision::Check(image) => {
+                let why = why_checked(&planning.workspace.family, &planning.facts, job, image);
+                (DecisionView::Check, vec![why])
             }
             Decision::Build(reasons) => {
                 (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
@@ -251,7 +416,8 @@ pub(super) fn view(planning: &Planning) -> PlanView {
             parents: planned.parents.iter().map(ToString::to_string).collect(),
             bases: bases(planning, job),
             key: planned.key.to_string(),
-            estimate: estimate(&estimates, job),
+            estimate: estimate(&estimates, job, false),
+            emulated: estimate(&estimates, job, true).filter(|_| planned.terms.emulation.is_allowed()),
         }
     });
     let warnings = planning.workspace.family.warnings.iter().map(ToString::to_string).collect();
@@ -261,5 +427,11 @@ pub(super) fn view(planning: &Planning) -> PlanView {
         digest: planning.facts.mirrored.get(&mirror.source).map(ToString::to_string),
         tags: mirror.tags.clone(),
     });
-    PlanView { version: PLAN_VIEW_VERSION, jobs: jobs.collect(), mirrors: mirrors.collect(), warnings }
+    PlanView {
+        version: PLAN_VIEW_VERSION,
+        jobs: jobs.collect(),
+        mirrors: mirrors.collect(),
+        builders: Vec::new(),
+        warnings,
+    }
 }

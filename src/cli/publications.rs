@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::json;
 
 use crate::diag::{Diagnostic, Result, count};
-use crate::event::{Event, EventKind};
 use crate::publish::{Listed, Rollback, State, publications};
 
 use super::publish::{settled_homes, target};
@@ -82,6 +81,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 }
 
 pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> Result<Ended> {
+    context.refuse_untrusted("rolling back")?;
     let (workspace, target) = place(context, options.to.as_deref())?;
     let mut found = Vec::new();
     let homes = context.signals.unless_stopped(settled_homes(&workspace.family, &target)).await?;
@@ -108,8 +108,7 @@ pub(super) async fn roll_back(context: &Context, options: &RollbackOptions) -> R
         }
         return Ok(Ended::Well);
     }
-    let ui = context.ui.clone();
-    let show = move |kind: EventKind| ui.show(&Event { at_milliseconds: recorder::now(), kind });
+    let show = recorder::shown(&context.ui);
     let (mut stay, mut immutable) = (Vec::new(), Vec::new());
     let (mut moved, mut removed) = (0, 0);
     let moment = Moment::take(context, &workspace.root).await;

@@ -17,10 +17,10 @@ use crate::publish::{
 use crate::record::Passed;
 
 use super::carrying::Carrying;
-use super::plan::{Planning, What};
+use super::plan::{Anew, Planning, What};
 use super::publisher::{Moment, is_uncommitted, publisher};
 use super::sign::Signing;
-use super::workshop::{Shelf, Target, trusted};
+use super::workshop::{Shelf, Target};
 use super::workspace::Workspace;
 use super::{Context, Ended, mirror_registries, mirrored, preview, recorder, registries};
 
@@ -33,18 +33,38 @@ use super::{Context, Ended, mirror_registries, mirrored, preview, recorder, regi
 pub(super) struct Options {
     #[command(flatten)]
     what: What,
+    #[command(flatten)]
+    aim: Aim,
+}
+
+/// Where and how to publish: what `publish` and `promote` have in common.
+#[derive(Debug, Args)]
+pub(super) struct Aim {
     /// Publish to this registry instead, as `host[:port]`
     #[arg(long, value_name = "REGISTRY")]
     to: Option<String>,
     /// Only say what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Let tags go back from a newer publication to this older one
     #[arg(long)]
     allow_rollback: bool,
-    /// Sign with the key in this file
+    /// Sign what is published with the key in this file
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
+}
+
+impl Aim {
+    /// As a publication wants it.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted {
+            to: self.to.clone(),
+            dry_run: self.dry_run,
+            allow_rollback: self.allow_rollback,
+            sign_key: self.sign_key.clone(),
+            rehearsal: false,
+        }
+    }
 }
 
 /// How often it is looked how many bytes went out.
@@ -57,22 +77,19 @@ pub(super) struct Wanted {
     pub(super) allow_rollback: bool,
     /// The file of the key to sign with, over that of the configuration.
     pub(super) sign_key: Option<PathBuf>,
+    /// It goes to a registry that is thrown away: what is done is said, and nothing is signed.
+    pub(super) rehearsal: bool,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = context.signals.unless_stopped(Planning::make(context, &options.what)).await?;
+    context.refuse_untrusted("publishing")?;
+    let anew = Anew::default();
+    let planning = Planning::make_anew(context, &options.what, &anew);
+    let planning = context.signals.unless_stopped(planning).await?;
     let passed = standing(&planning.plan);
-    let wanted = Wanted {
-        to: options.to.clone(),
-        dry_run: options.dry_run,
-        allow_rollback: options.allow_rollback,
-        sign_key: options.sign_key.clone(),
-    };
-    let ui = context.ui.clone();
-    let show =
-        move |kind: EventKind| ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
-    let ended = publish(context, &planning, passed, &wanted, &show).await?;
-    let target = target(context, &planning.workspace, &planning.shelf, options.to.as_deref())?;
+    let wanted = options.aim.wanted();
+    let ended = publish(context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await?;
+    let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
     if target.own && !wanted.dry_run && ended == Ended::Well {
         context.ui.note(&format!("next: polyarch serve --store {}", planning.shelf.folder.display()));
     }
@@ -94,11 +111,9 @@ fn beside(planning: &Planning) -> (BTreeMap<JobId, Passed>, BTreeMap<JobId, Dige
     let units = selected_units(planning);
     let family = &planning.workspace.family;
     let selected = family.jobs().filter(|job| units.contains(&job.unit)).collect();
-    let whole = Plan::new(
-        family,
-        &planning.facts,
-        &Request { selected, no_reuse: false, emulation: planning.request.emulation },
-    );
+    let slow = BTreeSet::new();
+    let request = Request { selected, no_reuse: false, slow, ..planning.request.clone() };
+    let whole = Plan::new(family, &planning.facts, &request);
     let mut found = standing(&whole);
     found.retain(|job, _| !planning.plan.jobs.contains_key(job));
     let keys = whole.jobs.iter().chain(&planning.plan.jobs);
@@ -150,7 +165,22 @@ pub(super) async fn publish(
     show: &(dyn Fn(EventKind) + Send + Sync),
 ) -> Result<Ended> {
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
-    let signing = Signing::wanted(context, &planning.workspace, wanted);
+    publish_at(context, planning, passed, wanted, &target, show).await
+}
+
+/// The same at a target.
+pub(super) async fn publish_at(
+    context: &Context,
+    planning: &Planning,
+    passed: BTreeMap<JobId, Passed>,
+    wanted: &Wanted,
+    target: &Target,
+    show: &(dyn Fn(EventKind) + Send + Sync),
+) -> Result<Ended> {
+    let signing = match wanted.rehearsal {
+        true => Ok(None),
+        false => Signing::wanted(context, &planning.workspace, wanted),
+    };
     // Whoever may only look learns what would be done before what it would fail by.
     let (signing, unsigned) = match signing {
         Err(problems) if wanted.dry_run => (None, Err(problems)),
@@ -175,15 +205,18 @@ pub(super) async fn publish(
             .warning(&warning.hint("let each image go by itself: `unit = \"image\"` under `[publish]`"));
     }
     warn_of_uncommitted(context, planning).await;
-    let scope = trusted();
-    let source = Source { store: &*store, repository: &scope, within_target: target.own };
-    let homes = context.signals.unless_stopped(settled_homes(family, &target)).await?;
+    let scope = planning.shelf.scope.repository();
+    let home = planning.shelf.home_at(target);
+    let source = Source { store: &*store, repository: &scope, home };
+    let homes = context.signals.unless_stopped(settled_homes(family, target)).await?;
     let preparing = Publication::prepare_each(units, &homes, &source);
     let prepared = context.signals.unless_stopped(preparing).await?;
     // Told above, each with its reason; what can be published is.
     let ended = if complete { Ended::Well } else { Ended::With(1) };
+    if wanted.dry_run || wanted.rehearsal {
+        preview::show(context, planning, wanted, &*store, &prepared, &withheld, target).await?;
+    }
     if wanted.dry_run {
-        preview::show(context, planning, wanted, &*store, &prepared, &withheld, &target).await?;
         return unsigned.map(|()| ended);
     }
     if nothing {
@@ -201,7 +234,7 @@ pub(super) async fn publish(
         records,
         show,
     };
-    carrying.carry_out(context, &prepared, &source, &target).await?;
+    carrying.carry_out(context, &prepared, &source, target).await?;
     mirror_registries::bring(context, &carrying, &*store, &prepared, wanted).await?;
     Ok(ended)
 }
@@ -253,8 +286,7 @@ pub(super) async fn watched<T>(
         }
         let bytes = context.traffic.total().sent - before;
         if bytes > 0 {
-            let kind = EventKind::Sent { target: target.to_owned(), bytes, at_most };
-            context.ui.show(&crate::event::Event { at_milliseconds: recorder::now(), kind });
+            recorder::shown(&context.ui)(EventKind::Sent { target: target.to_owned(), bytes, at_most });
         }
     }
 }
@@ -270,8 +302,10 @@ pub(super) async fn prepare(
     target: &Target,
 ) -> Result<Publication> {
     let release = released(context, planning, passed).await?;
-    let scope = trusted();
-    let source = Source { store: &*planning.shelf.store, repository: &scope, within_target: target.own };
+    let store = planning.shelf.content();
+    let scope = planning.shelf.scope.repository();
+    let home = planning.shelf.home_at(target);
+    let source = Source { store: &*store, repository: &scope, home };
     Publication::prepare(release, &homes(&planning.workspace.family)?, &source).await
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Moment {
     /// The commit of the family's files, in its first twelve digits.
     pub(super) commit: Option<String>,
     /// When it was made, in seconds since 1970-01-01 UTC.
-    commit_seconds: Option<u64>,
+    pub(super) commit_seconds: Option<u64>,
 }
 
 impl Moment {
@@ -53,11 +53,7 @@ pub(super) fn publisher(moment: &Moment, allow_older: bool) -> Result<Publisher<
     let now = moment.at;
     Ok(Publisher {
         id: id(now)?,
-        generation: Generation {
-            // What is in no Git repository, or in one that Git does not read here, is as new as its run.
-            commit_seconds: moment.commit_seconds.unwrap_or(now / 1_000),
-            run_milliseconds: now,
-        },
+        generation: generation(moment),
         commit: moment.commit.clone(),
         allow_older,
         patience: PATIENCE,
@@ -65,6 +61,15 @@ pub(super) fn publisher(moment: &Moment, allow_older: bool) -> Result<Publisher<
         is_gone: &is_gone,
         clock: &recorder::now,
     })
+}
+
+/// How new what was planned at a moment is.
+pub(super) fn generation(moment: &Moment) -> Generation {
+    Generation {
+        // What is in no Git repository, or in one that Git does not read here, is as new as its run.
+        commit_seconds: moment.commit_seconds.unwrap_or(moment.at / 1_000),
+        run_milliseconds: moment.at,
+    }
 }
 
 /// A name that sorts by time, and is no other's of the same moment.

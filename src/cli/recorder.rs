@@ -21,6 +21,12 @@ pub(super) fn now() -> u64 {
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Shows events on the screen alone, as of now, for commands that keep no log of them.
+pub(super) fn shown(ui: &Arc<Ui>) -> impl Fn(EventKind) + Send + Sync + use<> {
+    let ui = ui.clone();
+    move |kind| ui.show(&Event { at_milliseconds: now(), kind })
+}
+
 /// One run's folder in the store, with its log. The folder is locked as long as this lives.
 pub(super) struct Recorder {
     /// The run.

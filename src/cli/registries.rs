@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::diag::{Diagnostic, Result};
 use crate::event::Amount;
 use crate::oci::{
-    Client, ClientOptions, Credentials, DockerConfig, Listener, Notice, Pauses, Proxies, Store, Traffic,
+    Client, ClientOptions, Credentials, DockerConfig, Layered, Listener, Notice, Pauses, Proxies, Store,
+    Traffic,
 };
 use crate::report::traffic_line;
 use crate::survey::Registries;
@@ -86,7 +87,10 @@ fn clients(context: &Context, options: ClientOptions) -> Result<Arc<Registries>>
     let files = environment.credential_files();
     let credentials = DockerConfig::load(&files, environment.search_path())
         .map_err(|error| Diagnostic::request("read the passwords of registries").caused_by(&error))?;
-    let credentials: Arc<dyn Credentials> = Arc::new(credentials);
+    let credentials: Arc<dyn Credentials> = match &context.login {
+        Some(login) => Arc::new(Layered(vec![login.clone(), Arc::new(credentials)])),
+        None => Arc::new(credentials),
+    };
     let made: Mutex<BTreeMap<String, Arc<dyn Store>>> = Mutex::default();
     Ok(Arc::new(move |registry: &str| {
         let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -7,13 +7,16 @@ use clap::Args;
 
 use crate::attest::{Billed, Cache, bill};
 use crate::diag::{Diagnostic, Result, count};
-use crate::family::{JobId, TagPolicy};
-use crate::oci::{Error, Repository, Store};
+use crate::family::JobId;
+use crate::oci::Error;
 use crate::record::ImageRecord;
 
 use super::plan::{Planning, What};
-use super::workshop::trusted;
-use super::{Context, Ended};
+use super::workshop::Shelf;
+use super::{Context, Ended, job_files};
+
+/// How files are called where it is not said.
+const NAME: &str = "{image}-{platform}-{variant}-sbom.spdx.json";
 
 /// Write which packages are in an image, as SPDX documents, one for each platform
 #[derive(Debug, Args)]
@@ -28,7 +31,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     /// How the files are called; {variant} is `default` for an image itself
-    #[arg(long, value_name = "TEMPLATE", default_value = "{image}-{platform}-{variant}-sbom.spdx.json")]
+    #[arg(long, value_name = "TEMPLATE", default_value = NAME)]
     name: String,
 }
 
@@ -37,7 +40,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let selected = &planning.request.selected;
     let wanted = |job: &&JobId| selected.is_empty() || selected.contains(job);
     let jobs: Vec<&JobId> = planning.plan.order.iter().filter(wanted).collect();
-    let names = names(&options.name, &jobs, &planning.workspace.family.tags)?;
+    let names = job_files::names(&options.name, NAME, &jobs, &planning.workspace.family.tags)?;
     if let (None, [_, _, ..]) = (&options.to, jobs.as_slice()) {
         let problem = format!("{} do not fit on standard output", count(jobs.len(), "document"));
         let hint = "name one, as in base@linux/amd64, or write files: polyarch sbom --to sboms";
@@ -49,7 +52,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     let cache = Cache::default();
     for (job, record) in &records {
-        let text = of_image(&*planning.shelf.store, &cache, job, record).await?;
+        let text = of_image(&planning.shelf, &cache, job, record).await?;
         match &options.to {
             None => context.ui.data(&text),
             Some(folder) => {
@@ -85,15 +88,15 @@ async fn built<'a>(planning: &Planning, jobs: &[&'a JobId]) -> Result<BTreeMap<&
 /// # Errors
 /// Where the store fails, or holds something that is no image.
 pub(super) async fn of_image(
-    store: &dyn Store,
+    shelf: &Shelf,
     cache: &Cache,
     job: &JobId,
     record: &ImageRecord,
 ) -> Result<String> {
-    let scope: Repository = trusted();
+    let (store, scope) = (shelf.content(), shelf.scope.repository());
     let reading = async {
         let image = store.read_document(&scope, &record.image.clone().into()).await?;
-        cache.packages(store, &scope, &image.manifest()?.layers).await
+        cache.packages(&*store, &scope, &image.manifest()?.layers).await
     };
     let packages = reading.await.map_err(|error: Error| cannot_read(job, &error))?;
     let billed = Billed {
@@ -115,58 +118,4 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Diagnostic {
     Diagnostic::surroundings(format!("write {}", path.display()))
         .caused_by(error)
         .hint("choose another folder, as in: polyarch sbom --to sboms")
-}
-
-/// The name of the file of each job.
-///
-/// # Errors
-/// Where a template asks for what is not known, leaves the folder, or gives two jobs one name.
-fn names(template: &str, jobs: &[&JobId], policy: &TagPolicy) -> Result<BTreeMap<JobId, String>> {
-    let wrong = |why: String| {
-        Diagnostic::request(format!("`--name {template}`: {why}"))
-            .hint("write it as '{image}-{platform}-{variant}-sbom.spdx.json'")
-    };
-    let mut names = BTreeMap::new();
-    let mut owners: BTreeMap<String, &JobId> = BTreeMap::new();
-    for job in jobs {
-        let variant = job.unit.variant.as_ref().map_or_else(|| "default".to_owned(), ToString::to_string);
-        let name = template
-            .replace("{image}", &job.unit.image.as_str().replace('/', "-"))
-            .replace("{platform}", &policy.platform_name(&job.platform))
-            .replace("{variant}", &variant);
-        if let Some(at) = name.find(['{', '}']) {
-            let known = "{image}, {platform} and {variant} are known";
-            return Err(wrong(format!("`{}` means nothing here; {known}", &name[at..])).into());
-        }
-        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
-            return Err(wrong(format!("`{name}` is no name of a file in the folder")).into());
-        }
-        if let Some(first) = owners.insert(name.clone(), job) {
-            return Err(wrong(format!("{first} and {job} are both called {name}")).into());
-        }
-        names.insert((*job).clone(), name);
-    }
-    Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s_4_21_files_are_named_by_image_platform_and_variant() {
-        let jobs: Vec<JobId> = ["a/base@linux/amd64", "base:cuda@linux/arm64"]
-            .iter()
-            .map(|job| job.parse().expect("a job"))
-            .collect();
-        let jobs: Vec<&JobId> = jobs.iter().collect();
-        let mut policy = TagPolicy::default();
-        policy.names.insert("linux/amd64".parse().expect("a platform"), "x86_64".to_owned());
-        let made = names("{image}-{platform}-{variant}-sbom.spdx.json", &jobs, &policy).expect("names");
-        let made: Vec<&String> = made.values().collect();
-        assert_eq!(made, ["a-base-x86_64-default-sbom.spdx.json", "base-arm64-cuda-sbom.spdx.json"]);
-        for template in ["{image}/{platform}", "{images}", "sbom", "", "{image"] {
-            assert!(names(template, &jobs, &policy).is_err(), "{template}");
-        }
-    }
 }

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::diag::{Diagnostic, Kind, Result};
+use crate::defence::{Defence, stands};
+use crate::diag::{Diagnostic, Kind, Place, Result};
 use crate::family::{JobId, Recipe, SecretSource, Unit};
 use crate::plan::{Decision, Plan};
 
@@ -21,6 +22,9 @@ pub(super) type Files = BTreeMap<(Unit, String), PathBuf>;
 /// Secrets that a recipe's Dockerfile asks for and nobody gives: F-C18.
 pub(super) fn missing(context: &Context, recipe: &Recipe, root: &Path) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
+    if withholds(context) {
+        return problems;
+    }
     let asked: BTreeSet<&String> = recipe.platforms.values().flat_map(|build| &build.needs.secrets).collect();
     for id in asked {
         let place = recipe.platforms.values().find_map(|build| build.needs.required_secrets.get(id));
@@ -53,14 +57,43 @@ pub(super) fn missing(context: &Context, recipe: &Recipe, root: &Path) -> Vec<Di
     problems
 }
 
-/// Each secret of the units that are built in a file of its own that only this user can read, as long as the run
-/// lasts: TM18.
+/// The secrets that a recipe's Dockerfile cannot do without, in an untrusted run, which is given none: TM2.
+pub(super) fn withheld(context: &Context, recipe: &Recipe) -> Vec<Diagnostic> {
+    let required: BTreeMap<&String, &Place> =
+        recipe.platforms.values().flat_map(|build| &build.needs.required_secrets).collect();
+    let withheld = required.into_iter().filter(|_| withholds(context)).map(|(id, place)| {
+        let problem = format!("the secret `{id}` of `{}` is not given in an untrusted run", recipe.unit);
+        Diagnostic::new(Kind::Policy, problem)
+            .at(place.clone())
+            .hint("let the build do without it: --mount=type=secret,required=false")
+    });
+    withheld.collect()
+}
+
+/// Whether builds are given no secrets, and no ssh agents: whoever wrote what an untrusted run builds could read them, and ask
+/// those.
+pub(super) fn withholds(context: &Context) -> bool {
+    !context.common.scope.is_trusted() && stands(Defence::SecretsWithheld)
+}
+
+/// Each secret of the jobs that are built, but for those that cannot be, in a file of its own that only this user can
+/// read, as long as the run lasts: TM18.
 ///
 /// # Errors
 /// Where one cannot be had.
-pub(super) fn files(context: &Context, workspace: &Workspace, plan: &Plan, scratch: &Path) -> Result<Files> {
-    let built = plan.jobs.iter().filter(|(_, planned)| matches!(planned.decision, Decision::Build(_)));
+pub(super) fn files(
+    context: &Context,
+    workspace: &Workspace,
+    plan: &Plan,
+    unfit: &BTreeMap<JobId, Diagnostic>,
+    scratch: &Path,
+) -> Result<Files> {
+    let built = { plan.jobs.iter() }
+        .filter(|(job, planned)| matches!(planned.decision, Decision::Build(_)) && !unfit.contains_key(job));
     let mut files = Files::new();
+    if withholds(context) {
+        return Ok(files);
+    }
     for (JobId { unit, platform }, _) in built {
         let Some(recipe) = workspace.family.recipe(unit) else { continue };
         let Some(build) = recipe.platforms.get(platform) else { continue };

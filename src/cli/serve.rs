@@ -10,7 +10,6 @@ use crate::oci::server::{self, Access, Rights};
 
 use super::access;
 use super::workshop::Shelf;
-use super::workspace::Workspace;
 use super::{Context, Ended};
 
 /// Serve a store as a registry, until it is stopped
@@ -51,10 +50,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let access = access(options, context)?;
-    let shelf = match &context.common.store {
-        Some(folder) => Shelf::open_at(folder)?,
-        None => Shelf::open(context, &Workspace::read(context, &std::collections::BTreeMap::new())?)?,
-    };
+    let shelf = Shelf::meant(context)?;
     let problem = |error: std::io::Error| {
         // Then it is no address at all.
         let kind = match error.kind() {

@@ -2,6 +2,7 @@
 
 mod check;
 mod make;
+mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -16,7 +17,8 @@ use super::workshop::Target;
 use super::workspace::Workspace;
 
 pub(super) use check::{public_keys, said};
-pub(super) use make::{Signing, steps, without_keys};
+pub(super) use make::{Signing, for_cosign, for_host_tests, key_in, steps};
+pub(super) use records::{Options, run};
 
 /// How large the file of a key may be, in bytes.
 const KEY_BYTES_LIMIT: u64 = 64 << 10;
@@ -61,7 +63,7 @@ fn failed(doing: &str, target: &Target, error: &Error) -> Diagnostic {
     failure(format!("{doing} signatures at {}", target.name), &target.name, error)
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn bytes_of(path: &Path) -> Result<Vec<u8>> {
     let failed = |error: std::io::Error| {
         Diagnostic::request(format!("read the key in {}", path.display()))
             .caused_by(&error)

@@ -15,6 +15,8 @@ use crate::diag::{Diagnostic, Kind, Result};
 
 /// How long clearing away may take once a signal has come. What is left then the next run removes.
 const AFTERWARDS: Duration = Duration::from_secs(6);
+/// How long after a signal it is waited for a thread that was told to stop.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// Listens for signals from when it is made.
 #[derive(Clone, Default)]
@@ -117,6 +119,33 @@ impl Signals {
             biased;
             done = work => done,
             stopped = self.stop() => Err(stopped.into()),
+        }
+    }
+
+    /// Work that waits for a disk, on a thread of its own. Where a signal comes first it is told to stop, and has a moment
+    /// to do so.
+    ///
+    /// # Errors
+    /// Those of the work, and where it was stopped.
+    pub(super) async fn unless_stopped_on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+        stop: impl FnOnce(),
+    ) -> Result<T> {
+        let mut work = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            done = &mut work => match done {
+                Ok(done) => done,
+                Err(error) => {
+                    Err(Diagnostic::new(Kind::Bug, "work on a thread beside this one").caused_by(&error).into())
+                }
+            },
+            stopped = self.stop() => {
+                stop();
+                // What it holds of files goes when it ends, or else with the next such command.
+                let _ = tokio::time::timeout(STOPPING, work).await;
+                Err(stopped.into())
+            }
         }
     }
 

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::diag::{Diagnostic, Place, Result, count, did_you_mean};
+use crate::diag::{Diagnostic, Place, Result, did_you_mean};
 use crate::family::JobId;
 use crate::oci::Platform;
 use crate::plan::{Estimate, Estimates, Plan};
 use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
-use crate::run::scheduled;
+use crate::run::{scheduled, whole_labels};
 use crate::schedule::{Job, Kind, Outlook, Rules, fleets, foresee, smallest};
 
 use super::imagined::{BuilderArgument, DurationsFile, NamedKind, Said, from_configuration, from_file};
-use super::plan::{Planning, What};
-use super::{Context, Ended, Format};
+use super::plan::{Anew, Planning, What};
+use super::{Context, Ended, Format, fitting};
 
 /// Tell how long, and at what cost, a plan would take on such builders
 ///
@@ -27,6 +27,7 @@ use super::{Context, Ended, Format};
   polyarch simulate --builder linux/amd64,slots=4 --builder linux/arm64,slots=2
   polyarch simulate --builder linux/amd64,count=3,price=0.016 --builder linux/arm64,price=0.010,speed=80
   polyarch simulate --builder linux/amd64,emulates=linux/arm64 --emulate allow
+  polyarch simulate --builder arm-1,count=2 --builder laptop
   polyarch simulate --durations times.toml --fleets 8
   polyarch simulate --format json | jq .outlook.milliseconds")]
 pub(super) struct Options {
@@ -35,8 +36,8 @@ pub(super) struct Options {
     /// As if no record stood for the chosen images
     #[arg(long)]
     no_reuse: bool,
-    /// Builders, as `PLATFORM[+PLATFORM][,slots=N][,count=N][,price=A MINUTE][,speed=PERCENT][,emulates=PLATFORM]`;
-    /// those of polyarch.toml that state their platforms, or one for each platform, where there is none
+    /// Builders, as `PLATFORM[+PLATFORM][,slots=N][,count=N][,price=A MINUTE][,speed=PERCENT][,emulates=PLATFORM][,labels=LABEL]`,
+    /// or one of polyarch.toml as `NAME[,slots=N]…`; those of polyarch.toml that state their platforms, or one for each platform, where there is none
     #[arg(long, value_name = "BUILDER")]
     builder: Vec<BuilderArgument>,
     /// A file of builders: `[builder.NAME]` with the same words
@@ -57,7 +58,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make_anew(context, &options.what, options.no_reuse).await?;
+    let planning = Planning::make_anew(context, &options.what, &Anew::no_reuse(options.no_reuse)).await?;
     let plan = &planning.plan;
     if plan.to_build() + plan.to_check() == 0 {
         context.ui.note(
@@ -71,8 +72,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let named = builders(options, &planning)?;
     let kinds: Vec<Kind> = named.iter().map(|named| named.kind.clone()).collect();
     let order: Vec<JobId> = plan.order.clone();
-    let jobs = scheduled(&order, plan, &estimates);
-    fitting(&order, &jobs, &kinds)?;
+    let jobs = scheduled(&order, plan, &estimates, |_| None);
+    fitting::check(&order, &jobs, &kinds)?;
     let rules = Rules { barrier: options.barrier, ..Rules::default() };
     let outlook = foresee(&jobs, &kinds, &rules);
     let fleets = fleets(&jobs, &kinds, usize::from(options.fleets), &rules);
@@ -87,14 +88,18 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 }
 
 fn builders(options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
+    let (configured, durations) = (&planning.workspace.builders, &planning.facts.durations);
     let mut kinds: Vec<NamedKind> = match &options.builders {
         Some(file) => from_file(file)?,
-        None => options.builder.iter().map(|BuilderArgument(kind)| kind.clone()).collect(),
+        None => {
+            let meant = options.builder.iter().map(|one| Ok(one.meant(configured, durations)?));
+            crate::diag::collect(meant)?
+        }
     };
     if kinds.is_empty() {
         let platforms: BTreeSet<Platform> =
             planning.plan.order.iter().map(|job| job.platform.clone()).collect();
-        kinds = from_configuration(&planning.workspace.builders, &planning.facts.durations, &platforms);
+        kinds = from_configuration(configured, durations, &platforms)?;
     }
     let mut names = BTreeMap::<String, usize>::new();
     for kind in &mut kinds {
@@ -103,6 +108,11 @@ fn builders(options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
         if *seen > 1 {
             kind.name = format!("{}.{seen}", kind.name);
         }
+        let machine = &mut kind.kind.machine;
+        let runs =
+            |platform: &Platform| machine.native.contains(platform) || machine.emulated.contains(platform);
+        let whole: Vec<String> = whole_labels(&planning.workspace.family, runs).collect();
+        machine.labels.extend(whole);
     }
     Ok(kinds)
 }
@@ -130,30 +140,6 @@ fn say(estimates: &mut Estimates, plan: &Plan, file: &Path) -> Result<()> {
 
 fn is_named(job: &JobId, name: &str) -> bool {
     name == job.to_string() || name == job.unit.to_string()
-}
-
-/// Every job must have a builder.
-fn fitting(order: &[JobId], jobs: &[Job], kinds: &[Kind]) -> Result<()> {
-    let has_builder = |platform: &Platform| {
-        kinds
-            .iter()
-            .any(|kind| kind.machine.native.contains(platform) || kind.machine.emulated.contains(platform))
-    };
-    let mut lacking = BTreeMap::<&Platform, usize>::new();
-    for (job, _) in
-        order.iter().zip(jobs).filter(|(job, needs)| needs.needs.is_some() && !has_builder(&job.platform))
-    {
-        *lacking.entry(&job.platform).or_default() += 1;
-    }
-    let problems = lacking.into_iter().map(|(platform, number)| {
-        let need = if number == 1 { "needs" } else { "need" };
-        let problem =
-            format!("no builder runs {platform}, which {} of the plan {need}", count(number, "job"));
-        Diagnostic::request(problem).hint(format!("think of one: --builder {platform}")).hint(format!(
-            "or of one that emulates it: --builder linux/amd64,emulates={platform} --emulate allow"
-        ))
-    });
-    crate::diag::Problems::check(problems.collect::<Vec<_>>())
 }
 
 /// The jobs by name, with their times.

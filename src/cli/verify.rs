@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let all = [publication];
     let mut found: Vec<Diagnostic> = Vec::new();
     for mirror in mirror_registries::mirrors(&planning, options.to.as_deref()) {
-        let store = &*planning.shelf.store;
+        let store = &*planning.shelf.content();
         let looking = async {
             let (target, there) =
                 mirror_registries::prepared(context, &planning, store, &all, mirror).await?;

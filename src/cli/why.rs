@@ -4,9 +4,10 @@ use clap::Args;
 
 use crate::diag::{Diagnostic, Result};
 use crate::oci::Platform;
-use crate::plan::Decision;
+use crate::plan::{Decision, why_checked};
 
-use super::plan::{Emulate, Planning, What};
+use super::plan::{Anew, Emulate, Planning, What};
+use super::trust::Trust;
 use super::{Context, Ended};
 
 /// Tell every reason behind the jobs of an image
@@ -27,6 +28,8 @@ pub(super) struct Options {
     /// Whether platforms may be emulated, as for `build`
     #[arg(long, value_enum, value_name = "WHETHER")]
     emulate: Option<Emulate>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
@@ -35,8 +38,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         platform: options.platform.clone(),
         build_arg: options.build_arg.clone(),
         emulate: options.emulate,
+        trust: options.trust.clone(),
+        from: None,
     };
-    let planning = Planning::make(context, &what).await?;
+    let planning = Planning::make_anew(context, &what, &Anew::default()).await?;
     planning.warn_of_bases(context);
     let mut text = String::new();
     for job in &planning.request.selected {
@@ -54,8 +59,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             }
             Decision::Check(image) => {
                 text.push_str(&format!(
-                    "{job}: image {} stands; its checks changed or have not passed\n",
-                    image.image.short()
+                    "{job}: image {} stands; its tests run, because {}\n",
+                    image.image.short(),
+                    why_checked(&planning.workspace.family, &planning.facts, job, image)
                 ));
             }
             Decision::Build(reasons) => {

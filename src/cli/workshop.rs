@@ -1,5 +1,6 @@
 //! The store of a family, open and served to engines on loopback.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,16 +8,16 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::attest::Witnessed;
+use crate::config::StorePlace;
 use crate::diag::{Diagnostic, Result};
-use crate::engine::docker::{Docker, DockerEnvironment};
-use crate::engine::{Engine, Stock, StoreAddress};
-use crate::family::SCOPES;
-use crate::oci::server::{self, Access, Rights, User};
+use crate::engine::{Stock, StoreAddress};
+use crate::oci::server::{self, Access, Rights, Scope, User};
 use crate::oci::{Digest, Error, Layout, Lease, Repository, Secret, Store};
-use crate::record::Records;
+use crate::record::{Records, ScopeName, Witness};
 
-use super::Context;
 use super::workspace::Workspace;
+use super::{Context, registries};
 
 /// The ports that a store is served at, chosen by its folder so that they stay the same from run to run.
 const FIRST_PORT: u16 = 20_000;
@@ -25,11 +26,22 @@ const PORTS: u16 = 20_000;
 const PORT_TRIES: u16 = 16;
 
 /// An open folder store.
+#[derive(Clone)]
 pub(super) struct Shelf {
     /// The folder.
     pub(super) folder: PathBuf,
     /// The store.
     pub(super) store: Arc<Layout>,
+    /// The scope that this command works in.
+    pub(super) scope: ScopeName,
+    /// The scope that is read last, whose records count by what is signed alone.
+    pub(super) from: Option<ScopeName>,
+    /// Who says which records count.
+    pub(super) witness: Option<Arc<Witnessed>>,
+    /// The records of that, and of the trusted one where that has none.
+    pub(super) records: Records,
+    /// The registry that they are at too, where the store is there.
+    pub(super) registry: Option<String>,
 }
 
 impl Shelf {
@@ -38,25 +50,72 @@ impl Shelf {
     /// # Errors
     /// Where it cannot be opened, or there is no place for it.
     pub(super) fn open(context: &Context, workspace: &Workspace) -> Result<Self> {
-        Self::open_at(&Self::folder(context, workspace)?)
+        Self::open_in(context, workspace, &context.common.scope)
     }
 
-    /// The folder of that store.
+    /// The same store, seen as in another scope.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn open_in(context: &Context, workspace: &Workspace, scope: &ScopeName) -> Result<Self> {
+        let shelf = Self::open_folder(&Self::folder(context, workspace)?, scope)?;
+        match place(context, workspace) {
+            Some(StorePlace::Registry { registry, prefix }) => shelf.at_registry(context, registry, prefix),
+            Some(StorePlace::Folder(_)) | None => Ok(shelf),
+        }
+    }
+
+    /// The same where no family is needed: none is read where the command line names a folder.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and where there is a family to read that does not hold together.
+    pub(super) fn meant(context: &Context) -> Result<Self> {
+        match &context.common.store {
+            Some(StorePlace::Folder(folder)) => Self::open_at(context, folder),
+            _ => Self::open(context, &Workspace::read(context, &BTreeMap::new())?),
+        }
+    }
+
+    /// The folder of that store; of one at a registry, the folder that content is worked on in.
     ///
     /// # Errors
     /// Where there is no place for it.
     pub(super) fn folder(context: &Context, workspace: &Workspace) -> Result<PathBuf> {
-        match (&context.common.store, &workspace.store) {
-            (Some(folder), _) | (None, Some(folder)) => Ok(folder.clone()),
-            (None, None) => default_folder(context, &workspace.root),
+        match (place(context, workspace), &context.common.folder) {
+            (Some(StorePlace::Folder(folder)), None) => Ok(folder.clone()),
+            (Some(StorePlace::Registry { .. }), Some(folder)) => Ok(folder.clone()),
+            (Some(StorePlace::Registry { .. }) | None, None) => default_folder(context, &workspace.root),
+            (Some(StorePlace::Folder(_)) | None, Some(_)) => {
+                Err(Diagnostic::request("`--folder` goes with a store at a registry, and there is none here")
+                    .hint("a store that is a folder is named by: --store DIR")
+                    .into())
+            }
         }
+    }
+
+    /// The same with the scopes below a prefix at a registry.
+    fn at_registry(self, context: &Context, registry: &str, prefix: &Repository) -> Result<Self> {
+        let failed = |error: Error| {
+            Diagnostic::request(format!("keep results at `{registry}/{prefix}`")).caused_by(&error)
+        };
+        let client = registries::registries(context)?(registry).map_err(failed)?;
+        let records = self.records.at_registry(client, prefix).map_err(failed)?;
+        Ok(Self { records, registry: Some(registry.to_owned()), ..self })
     }
 
     /// Open the store in a folder; a new one is made where there is none.
     ///
     /// # Errors
     /// Where it cannot be opened.
-    pub(super) fn open_at(folder: &Path) -> Result<Self> {
+    pub(super) fn open_at(context: &Context, folder: &Path) -> Result<Self> {
+        Self::open_folder(folder, &context.common.scope)
+    }
+
+    /// The same in a scope.
+    ///
+    /// # Errors
+    /// As [`Self::open_at`].
+    pub(super) fn open_folder(folder: &Path, scope: &ScopeName) -> Result<Self> {
         let failed = |error: Error| {
             Diagnostic::surroundings(format!("open the store in {}", folder.display()))
                 .caused_by(&error)
@@ -64,7 +123,9 @@ impl Shelf {
         };
         let store = Layout::open(folder).map_err(failed)?;
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        Ok(Self { folder, store: Arc::new(store) })
+        let (store, scope) = (Arc::new(store), scope.clone());
+        let records = Records::of_scope(store.clone(), &scope);
+        Ok(Self { folder, store, scope, from: None, witness: None, records, registry: None })
     }
 
     /// Say that a run is at work, so that nothing that it sees is collected (`polyarch gc`). None in a store that
@@ -93,17 +154,38 @@ impl Shelf {
         Ok(self.store.writable().map_err(failed)?)
     }
 
-    /// The records of the trusted scope.
+    /// The records that this command works with: those of its scope, and of the trusted one where that has none.
     pub(super) fn records(&self) -> Records {
-        Records { store: self.store.clone(), scope: trusted() }
+        let records = self.from.iter().fold(self.records.clone(), Records::before);
+        records.judged_by(self.witness.clone().map(|witness| witness as Arc<dyn Witness>))
+    }
+
+    /// The same that keeps nothing at the registry, and reads all that is there.
+    pub(super) fn keeping_here(self) -> Self {
+        Self { records: self.records.keeping_here(), ..self }
+    }
+
+    /// The repository of a target that has what this scope holds.
+    pub(super) fn home_at(&self, target: &Target) -> Option<Repository> {
+        if target.own {
+            return Some(self.scope.repository());
+        }
+        let is_there = self.registry.as_ref().is_some_and(|registry| *registry == target.name);
+        is_there.then(|| self.records.shared().clone())
+    }
+
+    /// The store with all that those stand for in the repository of its scope.
+    pub(super) fn content(&self) -> Arc<dyn Store> {
+        self.records().store
     }
 
     /// The store as engines are fed from it that do not reach it.
     pub(super) fn stock(&self) -> Stock {
-        Stock::new(self.store.clone(), self.folder.clone())
+        Stock::new(self.records.local().clone(), self.folder.clone())
     }
 
-    /// Serve the store on loopback, with a password of this run alone, until the result is dropped.
+    /// Serve what the folder has of the scope on loopback, with a password of this run alone, until the result is dropped. Whoever has that
+    /// reaches nothing else of the store.
     ///
     /// # Errors
     /// Where no port is free.
@@ -114,8 +196,10 @@ impl Shelf {
         let registry = listener.local_addr().map_err(failed)?.to_string();
         let password = password()?;
         let user = "polyarch".to_owned();
-        let access = Access::new(Rights::default(), vec![User::new(&user, &password, Rights::all())]);
-        let router = server::router(self.store.clone(), access);
+        let repository = self.scope.repository();
+        let rights = Rights { write: vec![Scope::Below(repository.clone())], ..Rights::default() };
+        let access = Access::new(Rights::default(), vec![User::new(&user, &password, rights)]);
+        let router = server::router(self.records.local().clone(), access);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
             server::serve(listener, router, async {
@@ -124,7 +208,7 @@ impl Shelf {
             })
             .await
         });
-        let address = StoreAddress { registry, repository: trusted(), user, password: Secret::new(password) };
+        let address = StoreAddress { registry, repository, user, password: Secret::new(password) };
         Ok(Served { address, _stop: stop })
     }
 
@@ -146,8 +230,27 @@ impl Shelf {
 
 /// The address of a store that nothing is served at.
 pub(super) fn nowhere() -> StoreAddress {
-    let password = Secret::new(String::new());
-    StoreAddress { registry: "localhost:0".to_owned(), repository: trusted(), user: String::new(), password }
+    StoreAddress {
+        registry: "localhost:0".to_owned(),
+        repository: ScopeName::trusted().repository(),
+        user: String::new(),
+        password: Secret::new(String::new()),
+    }
+}
+
+/// Where the command line, or else the configuration, says that results are kept.
+/// Whether results are kept at a registry, where every other machine finds them.
+pub(super) fn is_at_registry(context: &Context, workspace: &Workspace) -> bool {
+    matches!(place(context, workspace), Some(StorePlace::Registry { .. }))
+}
+
+/// Whether it is the family's configuration alone that says where the store is.
+pub(super) fn is_named_by_family(context: &Context, workspace: &Workspace) -> bool {
+    context.common.store.is_none() && workspace.store.is_some()
+}
+
+fn place<'a>(context: &'a Context, workspace: &'a Workspace) -> Option<&'a StorePlace> {
+    context.common.store.as_ref().or(workspace.store.as_ref())
 }
 
 /// A store that is served as long as this lives.
@@ -157,19 +260,19 @@ pub(super) struct Served {
     _stop: oneshot::Sender<()>,
 }
 
-/// The repository of the trusted scope.
-pub(super) fn trusted() -> Repository {
-    format!("{SCOPES}trusted").parse().expect("a fixed name is a repository name")
-}
-
 fn default_folder(context: &Context, root: &Path) -> Result<PathBuf> {
     let data = context.environment.data_folder().ok_or_else(|| {
         Diagnostic::surroundings("find a folder for results: HOME is not set")
             .hint("name one, as in: polyarch --store ./store plan")
     })?;
+    Ok(data.join("polyarch").join(folder_name(root)))
+}
+
+/// What the folders are called that are kept for a family: its own folder's name, and what tells it from others.
+pub(super) fn folder_name(root: &Path) -> String {
     let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let digest = Digest::of(root.as_os_str().as_encoded_bytes());
-    Ok(data.join("polyarch").join(format!("{name}-{}", digest.short())))
+    format!("{name}-{}", digest.short())
 }
 
 /// 32 random bytes in hexadecimal.
@@ -178,19 +281,6 @@ fn password() -> Result<String> {
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Diagnostic::surroundings("make a password: no random bytes"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The engine of this machine, or the one at an address.
-pub(super) fn local_engine(context: &Context, scratch: &Path, address: Option<String>) -> Arc<dyn Engine> {
-    let environment = &context.environment;
-    Arc::new(Docker::local(DockerEnvironment {
-        search_path: environment.search_path(),
-        host: address.or_else(|| environment.text("DOCKER_HOST").filter(|host| !host.is_empty())),
-        certificates: None,
-        user_config: environment.docker_folder(),
-        variables: environment.passed_on(),
-        scratch: scratch.to_owned(),
-    }))
 }
 
 /// A store at a registry by name, or the family's own.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use crate::config::{self, BuilderSetting, FamilyFile, LimitSetting, SignSettings};
+use crate::config::{self, BuilderSetting, CiSettings, FamilyFile, LimitSetting, SignSettings, StorePlace};
 use crate::diag::{Diagnostic, Place, Result, Severity};
 use crate::dockerfile::Dockerfile;
 use crate::family::discover::{is_dockerfile, named_dockerfiles};
@@ -28,12 +28,14 @@ pub(super) struct Workspace {
     pub(super) root: PathBuf,
     /// The family.
     pub(super) family: Family,
-    /// The store that the configuration names, relative to the folder.
-    pub(super) store: Option<PathBuf>,
+    /// The store that the configuration names.
+    pub(super) store: Option<StorePlace>,
     /// The builders that the configuration names.
     pub(super) builders: BTreeMap<String, BuilderSetting>,
     /// How what is published is signed.
     pub(super) sign: SignSettings,
+    /// What the pipelines of CI services are made of.
+    pub(super) ci: CiSettings,
     /// The files that the family was read from, relative to the folder, and what stood in them.
     read: BTreeMap<PathBuf, Digest>,
 }
@@ -63,14 +65,23 @@ impl Workspace {
         let read = dockerfiles.iter().map(|found| &found.path);
         let read = read.chain(file.as_ref().map(|file| &file.source.file)).cloned();
         let read = read.filter_map(|path| Some((path.clone(), digest(&root, &path)?))).collect();
-        let store = file.as_ref().and_then(|file| file.store.as_ref()).map(|store| root.join(&store.value));
+        let store = file.as_ref().and_then(|file| file.store.as_ref()).map(|store| match &store.value {
+            StorePlace::Folder(folder) => StorePlace::Folder(root.join(folder)),
+            registry => registry.clone(),
+        });
         let name =
             root.file_name().map_or_else(|| "family".to_owned(), |name| name.to_string_lossy().into_owned());
         let args = arguments.clone();
         let sources = Sources { name, file, dockerfiles, args, root_image: None, machine: machine()? };
         let family = Family::resolve(&sources)?;
-        let (builders, sign) = sources.file.map(|file| (file.builder, file.sign)).unwrap_or_default();
-        Ok(Self { root, family, store, builders, sign, read })
+        let (builders, sign, ci) =
+            sources.file.map(|file| (file.builder, file.sign, file.ci)).unwrap_or_default();
+        Ok(Self { root, family, store, builders, sign, ci, read })
+    }
+
+    /// The files that the family was read from, and what stood in them.
+    pub(super) fn files(&self) -> &BTreeMap<PathBuf, Digest> {
+        &self.read
     }
 
     /// The files of the family that are not what they were when they were read: F-C19. What was read counts.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::value::HINT;
-use crate::diag::did_you_mean;
+use crate::diag::{Diagnostic, did_you_mean};
 
 /// An engine, and how it is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,13 +43,39 @@ pub(crate) struct SshAddress {
 const FORMS: &str = "write `docker`, `podman`, `buildah`, `buildx:NAME`, `context:NAME`, or an address as in \
                      `ssh://build@arm-1.example`, `tcp://arm-1.example:2376` or `unix:///run/docker.sock`";
 
+/// Why a text is no engine, and what to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoEngine {
+    /// Why.
+    pub(crate) why: String,
+    /// What to write instead.
+    pub(crate) hint: String,
+}
+
+impl NoEngine {
+    fn new(why: String) -> Self {
+        Self { why, hint: FORMS.to_owned() }
+    }
+
+    /// The same as a problem of what stands somewhere.
+    pub(crate) fn at(self, whose: impl fmt::Display) -> Diagnostic {
+        Diagnostic::request(format!("{whose}: {}", self.why)).hint(self.hint)
+    }
+}
+
+impl fmt::Display for NoEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{HINT}{}", self.why, self.hint)
+    }
+}
+
 impl FromStr for EngineAddress {
-    type Err = String;
+    type Err = NoEngine;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let named = |name: &str| match is_name(name) {
             true => Ok(name.to_owned()),
-            false => Err(format!("`{text}` has no name after the colon{HINT}{FORMS}")),
+            false => Err(NoEngine::new(format!("`{text}` has no name after the colon"))),
         };
         match text.split_once(':') {
             None => match text {
@@ -57,33 +83,41 @@ impl FromStr for EngineAddress {
                 "podman" => Ok(Self::Podman),
                 "buildah" => Ok(Self::Buildah),
                 other => {
-                    let hint = did_you_mean(other, ["docker", "podman", "buildah"]);
-                    Err(format!(
-                        "`{other}` is no engine known here{HINT}{}",
-                        hint.as_deref().unwrap_or(FORMS)
-                    ))
+                    let unknown = NoEngine::new(format!("`{other}` is no engine known here"));
+                    match did_you_mean(other, ["docker", "podman", "buildah"]) {
+                        Some(hint) => Err(NoEngine { hint, ..unknown }),
+                        None => Err(unknown),
+                    }
                 }
             },
             Some(("buildx", name)) => named(name).map(Self::Buildx),
             Some(("context", name)) => named(name).map(Self::Context),
-            Some(("unix", path)) if path.starts_with("///") => Ok(Self::Socket(text.to_owned())),
-            Some(("ssh", rest)) => ssh(rest).map(Self::Ssh).map_err(|why| format!("`{text}` {why}")),
+            Some(("unix", path)) if path.starts_with("///") && !path.contains(char::is_control) => {
+                Ok(Self::Socket(text.to_owned()))
+            }
+            Some(("ssh", rest)) => ssh(rest).map(Self::Ssh).map_err(|form| NoEngine {
+                why: format!("`{text}` wants a host, with a port where that is not 22"),
+                hint: form.to_owned(),
+            }),
             Some(("tcp", rest)) => {
                 let address = rest.strip_prefix("//").unwrap_or_default().trim_end_matches('/');
                 match address.rsplit_once(':') {
                     Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => {
                         Ok(Self::Tcp(address.to_owned()))
                     }
-                    _ => Err(format!("`{text}` wants a host and a port, as in `tcp://arm-1.example:2376`")),
+                    _ => Err(NoEngine {
+                        why: format!("`{text}` wants a host and a port"),
+                        hint: "write it as in `tcp://arm-1.example:2376`".to_owned(),
+                    }),
                 }
             }
-            Some(_) => Err(format!("`{text}` is no engine known here{HINT}{FORMS}")),
+            Some(_) => Err(NoEngine::new(format!("`{text}` is no engine known here"))),
         }
     }
 }
 
 fn ssh(rest: &str) -> Result<SshAddress, &'static str> {
-    const FORM: &str = "wants a host, as in `ssh://build@arm-1.example` or `ssh://arm-1:2222`";
+    const FORM: &str = "write it as in `ssh://build@arm-1.example` or `ssh://arm-1:2222`";
     let address = rest.strip_prefix("//").ok_or(FORM)?.trim_end_matches('/');
     let (user, place) = match address.rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
@@ -186,7 +220,7 @@ mod tests {
             ("http://host:1", "is no engine known here"),
         ];
         for (text, expected) in table {
-            let found = text.parse::<EngineAddress>().expect_err(text);
+            let found = text.parse::<EngineAddress>().expect_err(text).to_string();
             assert!(found.contains(expected), "{found}");
         }
     }

@@ -12,13 +12,15 @@ use super::section::{Reading, Section};
 use super::written::{Source, Written};
 use super::{
     BYTES_LIMIT, BuilderSetting, DivergenceSetting, Emulate, EngineAddress, FORMAT_VERSION, FamilyFile,
-    TagSettings, exports, syntax, template, value,
+    TagSettings, check_builder_name, exports, syntax, template, value,
 };
 use crate::diag::{Diagnostic, Place, Problems, Result, did_you_mean};
 use crate::oci::{Platform, Reference, Tag};
 
 /// How many jobs a builder may do at once.
-const SLOTS_LIMIT: u32 = 1024;
+pub(crate) const SLOTS_LIMIT: u16 = 1024;
+/// How fast a builder may be, in percent.
+const SPEED_LIMIT: u32 = 10_000;
 
 impl FamilyFile {
     /// Reads the text of a configuration file; `file` is what people call it.
@@ -48,7 +50,7 @@ impl FamilyFile {
     fn read(&mut self, reading: &Reading, whole: &mut Section<'_, '_>) {
         self.name = whole.text("name");
         self.registry = whole.parsed("registry");
-        self.store = whole.text("store");
+        self.store = whole.parsed("store");
         self.images = whole.list("images").unwrap_or_default();
         self.platforms = reading.platforms(whole);
         self.args = reading.values(whole, "args");
@@ -59,11 +61,19 @@ impl FamilyFile {
         self.publish = publish_settings(reading, whole);
         self.replace = replacements(reading, whole);
         self.emulate = reading.choice(whole, "emulate", &Emulate::WORDS);
+        self.layer_cache = reading.truth(whole, "layer-cache");
+        self.cache_budget = whole.parsed("cache-budget");
+        self.cache_mounts = whole.parsed("cache-mounts");
+        self.cache_prune = whole.text("cache-prune");
+        self.cache_floor = whole.parsed("cache-floor");
+        self.parent_floor = whole.parsed("parent-floor");
+        self.fresh_for = whole.parsed("fresh-for");
         self.image = reading.images(whole);
         self.builder = builders(reading, whole);
         self.limits = limits(reading, whole);
         self.export = exports::exports(reading, whole);
         self.sign = reading.sign(whole).unwrap_or_default();
+        self.ci = reading.ci(whole).unwrap_or_default();
         if let Some(name) = self.name.as_ref().filter(|name| name.value.trim().is_empty()) {
             reading.wrong(&name.span, Diagnostic::request("`name` is empty"));
         }
@@ -103,6 +113,7 @@ fn tag_settings(reading: &Reading, value: &Spanned<DeValue<'_>>) -> Option<TagSe
     let settings = TagSettings {
         names: section.value("names").map(|names| platform_names(reading, names)).unwrap_or_default(),
         platform: section.text("platform"),
+        nightly: section.text("nightly"),
         immutable: section.list("immutable").unwrap_or_default(),
         common: section.list("common"),
         divergence: reading.choice(
@@ -118,6 +129,14 @@ fn tag_settings(reading: &Reading, value: &Spanned<DeValue<'_>>) -> Option<TagSe
     section.finish();
     for tag in settings.common.iter().flatten() {
         reading.template(tag, template::COMMON, 0);
+    }
+    if let Some(nightly) = &settings.nightly {
+        reading.template(nightly, template::NIGHTLY, 0);
+        if !template::has(&nightly.value, "platform") {
+            let problem = Diagnostic::request(format!("`{}` lacks `{{platform}}`", nightly.value));
+            let problem = problem.because("so that platforms would overwrite each other's");
+            reading.wrong(&nightly.span, problem.hint("write `nightly = \"nightly-{platform}\"`"));
+        }
     }
     if let Some(platform) = &settings.platform {
         reading.template(platform, template::PLATFORM, 0);
@@ -171,15 +190,22 @@ fn builders(reading: &Reading, whole: &mut Section<'_, '_>) -> BTreeMap<String, 
     let Some(value) = whole.value("builder") else { return BTreeMap::new() };
     let mut builders = BTreeMap::new();
     for (key, value) in reading.entries("builder", value) {
+        if let Err(problem) = check_builder_name(&key.value) {
+            reading.wrong(&key.span, problem);
+            continue;
+        }
         let Some(mut section) = reading.section(&format!("builder.{}", key.value), value) else { continue };
         let builder = BuilderSetting {
             engine: section.value("engine").and_then(|value| reading.parsed("engine", value)),
             certificates: section.text("certificates"),
             labels: section.list("labels").unwrap_or_default(),
             disk: section.parsed("disk"),
-            slots: section.value("slots").and_then(|slots| reading.number("slots", slots, 1..=SLOTS_LIMIT)),
+            slots: section
+                .value("slots")
+                .and_then(|slots| reading.number("slots", slots, 1..=u32::from(SLOTS_LIMIT))),
             platforms: reading.platforms(&mut section),
             price: section.value("price").and_then(|price| reading.amount("price", price)),
+            speed: section.value("speed").and_then(|speed| reading.number("speed", speed, 1..=SPEED_LIMIT)),
         };
         section.finish();
         check_certificates(reading, &builder);

@@ -14,6 +14,7 @@ use super::{
     DescriptionSetting, FRONTEND_ARGUMENT, ImageSetting, Inside, SecretSetting, TaggerSetting, TestSetting,
     is_plain_secret, template,
 };
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind};
 use crate::oci::{Platform, Repository, Tag};
 
@@ -103,8 +104,11 @@ impl Reading {
             describe: self.descriptions(&mut section),
             terms: self.terms(&mut section),
             on: self.terms_on(&mut section),
+            cache_budget: section.parsed("cache-budget"),
+            fresh_for: section.parsed("fresh-for"),
             downstream: self.truth(&mut section, "downstream"),
             fail_fast: self.truth(&mut section, "fail-fast"),
+            retry_without_cache: self.truth(&mut section, "retry-without-cache"),
             repository: section.parsed("repository"),
             variants: BTreeMap::new(),
         };
@@ -158,7 +162,7 @@ impl Reading {
                     Diagnostic::request(format!("`{}` is no name for a value", name.value)),
                 );
             }
-            if key == "args" && name.value == FRONTEND_ARGUMENT {
+            if key == "args" && name.value == FRONTEND_ARGUMENT && stands(Defence::FrontendArgument) {
                 self.wrong(
                     &name.span,
                     frontend_argument(&format!("the argument `{}`", name.value), &value.value),

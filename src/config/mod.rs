@@ -3,6 +3,8 @@
 //! What stands here is what was written; what is meant is a [`crate::family::Family`]. Every setting is described in
 //! `docs/configuration.md`, whose examples a test reads, and in `schema/polyarch.schema.json`, which a test writes.
 
+mod builder_name;
+mod ci;
 mod engine_address;
 mod exports;
 mod file;
@@ -12,6 +14,7 @@ mod mirror;
 mod publication;
 mod section;
 mod sign;
+mod store;
 mod syntax;
 mod tag_pattern;
 mod template;
@@ -25,12 +28,16 @@ use std::collections::BTreeMap;
 
 use crate::oci::{Platform, Reference, Repository, Tag};
 
-pub(crate) use engine_address::{EngineAddress, SshAddress};
+pub(crate) use builder_name::check_builder_name;
+pub(crate) use ci::{CiSettings, InstallSetting, LoginSetting, ServiceSetting, Variable};
+pub(crate) use engine_address::{EngineAddress, NoEngine, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
+pub(crate) use file::SLOTS_LIMIT;
 pub(crate) use image::frontend_argument;
 pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
 pub(crate) use sign::SignSettings;
+pub(crate) use store::StorePlace;
 pub(crate) use tag_pattern::TagPattern;
 pub(crate) use terms::{Emulate, TermsSetting};
 pub(crate) use value::{Bytes, Glob, Inside, Pattern, Seconds, Target, is_plain_secret};
@@ -64,8 +71,9 @@ pub(crate) struct FamilyFile {
     /// Where the family is published: `host[:port][/owner]`.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) registry: Option<Written<Target>>,
-    /// Where the results of builds are kept: a folder, or `registry://host/repository`.
-    pub(crate) store: Option<Written<String>>,
+    /// Where the results of builds are kept: a folder, or `host[:port]/repository` for repositories of a registry.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) store: Option<Written<StorePlace>>,
     /// The folders that hold images; every folder with a Dockerfile where it is not said.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) images: Vec<Written<Glob>>,
@@ -89,6 +97,25 @@ pub(crate) struct FamilyFile {
     pub(crate) replace: BTreeMap<Reference, Written<Reference>>,
     /// Whether a platform may be built by emulation where no builder has it natively.
     pub(crate) emulate: Option<Emulate>,
+    /// Whether what engines have in their caches of layers is kept in the store, for other machines.
+    pub(crate) layer_cache: Option<Written<bool>>,
+    /// How long a build may take that finds such a cache, before it counts as failed.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) cache_budget: Option<Written<Seconds>>,
+    /// How large a mount of a cache may be to be kept in the store, for other machines; none is kept where it is not said.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) cache_mounts: Option<Written<Bytes>>,
+    /// What removes from a mount of a cache what is not worth keeping: a command of the shell, run there as root.
+    pub(crate) cache_prune: Option<Written<String>>,
+    /// How much of a mount of a cache must come in a second, else it is done without where building is quicker.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) cache_floor: Option<Written<Bytes>>,
+    /// How much of a parent must come from a store at a registry in a second, else it is built where that is quicker.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) parent_floor: Option<Written<Bytes>>,
+    /// How old an image may be that is used again; any age where it is not said.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) fresh_for: Option<Written<Seconds>>,
     /// What is to be said of single images.
     #[cfg_attr(test, schemars(with = "BTreeMap<String, ImageSetting>"))]
     pub(crate) image: BTreeMap<Repository, ImageSetting>,
@@ -100,6 +127,8 @@ pub(crate) struct FamilyFile {
     pub(crate) export: Vec<ExportSetting>,
     /// How what is published is signed.
     pub(crate) sign: SignSettings,
+    /// What the pipelines of CI services are made of.
+    pub(crate) ci: CiSettings,
 }
 
 /// How tags are made of values.
@@ -115,6 +144,8 @@ pub(crate) struct TagSettings {
     pub(crate) names: BTreeMap<Platform, Written<String>>,
     /// The template of a platform's tag, with `{platform}` and `{tag}`.
     pub(crate) platform: Option<Written<String>>,
+    /// The template of the tag that a nightly build moves for each platform, with `{platform}`.
+    pub(crate) nightly: Option<Written<String>>,
     /// Tags that never change once they are public: templates as `{commit}`, or patterns with `*` and `?`.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) immutable: Vec<Written<TagPattern>>,
@@ -184,10 +215,18 @@ pub(crate) struct ImageSetting {
     /// What of that differs on single platforms.
     #[cfg_attr(test, schemars(with = "BTreeMap<String, TermsSetting>"))]
     pub(crate) on: BTreeMap<Platform, TermsSetting>,
+    /// How long a build of it may take that finds a cache, whatever the family says.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) cache_budget: Option<Written<Seconds>>,
+    /// How old an image of it may be that is used again, whatever the family says.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) fresh_for: Option<Written<Seconds>>,
     /// It only tries out what it stands on: it is built and tested, never published, and its failure fails no run.
     pub(crate) downstream: Option<Written<bool>>,
     /// After a failure on one platform nothing of it begins on another.
     pub(crate) fail_fast: Option<Written<bool>>,
+    /// A build of it that fails by itself is tried once more without the engine's cache.
+    pub(crate) retry_without_cache: Option<Written<bool>>,
     /// The repository that it is published in, without the registry.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) repository: Option<Written<Repository>>,
@@ -289,6 +328,8 @@ pub(crate) struct BuilderSetting {
     pub(crate) disk: Option<Written<Bytes>>,
     /// What it costs a minute, for `polyarch simulate`.
     pub(crate) price: Option<Written<f64>>,
+    /// How fast it is, in percent of an ordinary builder; as fast as it has been where it is not said.
+    pub(crate) speed: Option<Written<u32>>,
 }
 
 /// Images that are written into files, one for each platform.

@@ -10,6 +10,8 @@ pub(super) const COMMON: &[&str] = &["commit", "date", "image", "variant"];
 /// What may stand in the template of a platform's tag.
 pub(super) const PLATFORM: &[&str] = &["platform", "tag"];
 
+/// What may stand in the template of a nightly tag.
+pub(super) const NIGHTLY: &[&str] = &["platform"];
 /// What may stand in the name of an exported file.
 pub(super) const EXPORT_NAME: &[&str] = &["image", "variant", "platform", "suffix", "tag"];
 /// What may stand in the name that an image has inside of an exported file.

@@ -17,7 +17,7 @@ const TIME_LIMIT_SECONDS: u64 = 28 * 24 * 3600;
 pub(super) const HINT: &str = "; hint: ";
 
 /// Why a value is refused.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused(String);
 
 impl Refused {

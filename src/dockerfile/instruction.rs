@@ -28,6 +28,9 @@ const KEYWORDS: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// A mount whose type is settled within the build: 20.10 takes none, and nobody can tell before what it mounts.
+pub(crate) const UNSETTLED_MOUNT: &str = "RUN --mount with a variable or a quote in its type";
+
 /// The blanks that separate a keyword from its arguments.
 const BLANKS: [char; 5] = [' ', '\t', '\r', '\u{b}', '\u{c}'];
 
@@ -64,8 +67,8 @@ pub(super) enum Action {
 pub(super) struct Copy {
     pub(super) add: bool,
     pub(super) from: Option<Word>,
-    /// The sources, heredocs left out.
-    pub(super) sources: Vec<String>,
+    /// The sources, heredocs left out; the range of one that is written in JSON with escapes is empty.
+    pub(super) sources: Vec<Word>,
     pub(super) excludes: Vec<String>,
     pub(super) checksum: Option<String>,
 }
@@ -80,6 +83,16 @@ impl Mount {
     /// The value of the last option of any of these names.
     pub(super) fn option(&self, names: &[&str]) -> Option<&Word> {
         self.options.iter().rev().find(|(key, _)| names.contains(&key.as_str())).map(|(_, value)| value)
+    }
+
+    /// Its `type`, in lower case; a bind mount where it says none.
+    pub(super) fn kind(&self) -> String {
+        self.option(&["type"]).map_or_else(|| "bind".to_owned(), |kind| kind.text.to_ascii_lowercase())
+    }
+
+    /// Whether its type is what is written: no variable, no quotes that somebody else takes away.
+    fn has_plain_kind(&self) -> bool {
+        self.kind().chars().all(|c| c.is_ascii_alphabetic())
     }
 }
 
@@ -213,6 +226,12 @@ impl Reader<'_> {
     }
 
     fn flag_range(&self, flag: &Flag, part: Range<usize>) -> Range<usize> {
+        // Nothing, but it stands somewhere.
+        if part.is_empty() {
+            let next = flag.offsets.get(part.start).copied();
+            let at = next.or_else(|| flag.offsets.last().map(|last| last + 1)).unwrap_or_default();
+            return self.line.source(at..at);
+        }
         match (flag.offsets.get(part.start), part.end.checked_sub(1).and_then(|last| flag.offsets.get(last)))
         {
             (Some(first), Some(last)) if first <= last => self.line.source(*first..last + 1),
@@ -299,9 +318,10 @@ impl Reader<'_> {
     ) -> Result<Action, Diagnostic> {
         let keyword = if add { "ADD" } else { "COPY" };
         let text = &self.line.text[arguments.clone()];
-        let mut words = json_words(text).unwrap_or_else(|| {
-            text.split(BLANKS).filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect()
-        });
+        let mut words = match json_words(text) {
+            Some(words) => self.words_of_json(words, arguments.clone()),
+            None => self.plain_words(arguments.clone()),
+        };
         if words.len() < 2 {
             let problem =
                 self.wrong(format!("`{keyword}` takes at least a source and a destination"), arguments);
@@ -310,7 +330,7 @@ impl Reader<'_> {
         words.pop();
         if !self.line.heredocs.is_empty() {
             newer.push("heredoc");
-            words.retain(|word| lines::heredoc_word(word).is_none());
+            words.retain(|word| lines::heredoc_word(&word.text).is_none());
         }
         let copy_flags =
             [("link", "COPY --link"), ("parents", "COPY --parents"), ("exclude", "COPY --exclude")];
@@ -341,6 +361,36 @@ impl Reader<'_> {
         }))
     }
 
+    /// The words between blanks.
+    fn plain_words(&self, arguments: Range<usize>) -> Vec<Word> {
+        let mut words = Vec::new();
+        let mut start = arguments.start;
+        // The blanks are of one byte each.
+        for text in self.line.text[arguments].split(BLANKS) {
+            let range = start..start + text.len();
+            start = range.end + 1;
+            if !text.is_empty() {
+                words.push(Word { text: text.to_owned(), range: self.line.source(range) });
+            }
+        }
+        words
+    }
+
+    /// The words of a list in JSON, each where it stands without its quotes.
+    fn words_of_json(&self, words: Vec<String>, arguments: Range<usize>) -> Vec<Word> {
+        let mut start = arguments.start;
+        let word = |text: String| {
+            let found = self.line.text[start..arguments.end].find(&format!("\"{text}\""));
+            let range = found.map_or(0..0, |at| {
+                let first = start + at + 1;
+                start = first + text.len() + 1;
+                self.line.source(first..first + text.len())
+            });
+            Word { text, range }
+        };
+        words.into_iter().map(word).collect()
+    }
+
     fn run(
         &self,
         flags: &[Flag],
@@ -355,15 +405,20 @@ impl Reader<'_> {
         if !self.line.heredocs.is_empty() {
             newer.push("heredoc");
         }
-        for (name, feature) in
-            [("network", "RUN --network"), ("security", "RUN --security"), ("device", "RUN --device")]
-        {
-            if flags.iter().any(|flag| flag.name == name) {
-                newer.push(feature);
-            }
+        for flag in flags {
+            newer.extend(match (flag.name.as_str(), flag.value.as_str()) {
+                ("network", "none" | "default") => Some("RUN --network"),
+                ("network", _) => Some("RUN --network=host"),
+                ("security", "sandbox") => Some("RUN --security"),
+                ("security", _) => Some("RUN --security=insecure"),
+                ("device", _) => Some("RUN --device"),
+                _ => None,
+            });
         }
         let mounts = flags.iter().filter(|flag| flag.name == "mount").map(|flag| self.mount(flag));
-        Ok(Action::Run(mounts.collect()))
+        let mounts: Vec<Mount> = mounts.collect();
+        newer.extend(mounts.iter().find(|mount| !mount.has_plain_kind()).map(|_| UNSETTLED_MOUNT));
+        Ok(Action::Run(mounts))
     }
 
     fn mount(&self, flag: &Flag) -> Mount {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::bases::{Base, ResolvedFrom};
+use super::git;
 use super::instruction::{Action, Copy, Instruction, Mount, Word};
 use super::pattern::PathPattern;
 use super::scope::{Globals, Scopes};
 use super::stages::StageNames;
-use super::{Dockerfile, Request};
+use super::{Dockerfile, GitSource, Request};
 use crate::diag::{self, Diagnostic, Place, Result};
 
 /// Everything that one build reads.
@@ -117,6 +118,26 @@ pub(crate) struct Remote {
     pub(crate) checksum: Option<String>,
     /// The instruction.
     pub(crate) place: Place,
+    /// Where the address stands in the file; empty where it cannot be told.
+    pub(super) range: Range<usize>,
+}
+
+impl Remote {
+    /// The address as it may be shown and kept: without a password.
+    pub(crate) fn shown(&self) -> String {
+        git::without_password(&self.location)
+    }
+
+    /// The repository that it is of, where its commit counts: none of a file, and none where a variable is in it
+    /// whose value only the build knows.
+    ///
+    /// # Errors
+    /// Where the address does not say which commit it means.
+    pub(crate) fn git(&self) -> Option<Result<GitSource, String>> {
+        let is_settled =
+            self.kind == RemoteKind::Git && self.checksum.is_none() && !self.location.contains('$');
+        is_settled.then(|| GitSource::parse(&self.location))
+    }
 }
 
 /// What kind of address an `ADD` fetches.
@@ -175,7 +196,7 @@ impl Dockerfile {
         Ok(reader.finish(base))
     }
 
-    fn target(&self, request: &Request<'_>, names: &StageNames<'_>) -> Result<usize> {
+    pub(super) fn target(&self, request: &Request<'_>, names: &StageNames<'_>) -> Result<usize> {
         let Some(name) = request.target else { return Ok(self.stages.len().saturating_sub(1)) };
         if let Some(found) = names.before(name, self.stages.len()) {
             return Ok(found);
@@ -200,7 +221,7 @@ impl Dockerfile {
     }
 
     /// The stages that the target needs, itself included. Each needs only stages before it.
-    fn reached(
+    pub(super) fn reached(
         &self,
         target: usize,
         bases: &[ResolvedFrom],
@@ -269,7 +290,7 @@ impl Dockerfile {
 }
 
 /// The target and the stages it stands on, lowest first.
-fn final_chain(bases: &[ResolvedFrom], target: usize) -> BTreeSet<usize> {
+pub(super) fn final_chain(bases: &[ResolvedFrom], target: usize) -> BTreeSet<usize> {
     let mut chain = BTreeSet::from([target]);
     let mut at = target;
     while let Some(Base::Stage(parent)) = bases.get(at).map(|from| &from.base) {
@@ -438,14 +459,15 @@ impl<'a> Reader<'a> {
         let mut written = Vec::new();
         let mut patterns = Vec::new();
         for source in &copy.sources {
-            let expanded = self.expand(stage, source, range)?;
-            let shown = expanded.clone().unwrap_or_else(|| source.clone());
+            let expanded = self.expand(stage, &source.text, range)?;
+            let shown = expanded.clone().unwrap_or_else(|| source.text.clone());
             if let Some(kind) = remote_kind(&shown).filter(|_| copy.add) {
                 if kind == RemoteKind::Git {
                     self.needs_newer.push(self.file.newer(range, "ADD of a Git repository"));
                 }
                 let (checksum, place) = (checksum.clone(), place.clone());
-                self.sources.push(Source::Remote(Remote { kind, location: shown, checksum, place }));
+                let range = source.range.clone();
+                self.sources.push(Source::Remote(Remote { kind, location: shown, checksum, place, range }));
                 continue;
             }
             patterns.push(expanded.as_deref().map_or_else(PathPattern::everything, PathPattern::parse));

@@ -349,7 +349,11 @@ fn sources_are_what_the_context_must_hold() {
         ("FROM a\nRUN --mount=target=/s x", "", "FROM a; read / (all)"),
         ("FROM a\nRUN --mount=type=bind,source=s*,target=/s x", "", "FROM a; read s*"),
         ("FROM a\nRUN --mount=type=cache,target=/s x", "", "FROM a"),
-        ("FROM a\nRUN --mount=type=$T,target=/s x", "", "FROM a; read / (all)"),
+        (
+            "FROM a\nRUN --mount=type=$T,target=/s x",
+            "",
+            "FROM a; read / (all); newer RUN --mount with a variable or a quote in its type at 2",
+        ),
         ("FROM a\nRUN --mount=type=secret,id=t --mount=type=ssh x", "", "FROM a; secret t; ssh"),
         ("FROM a\nRUN --mount=type=secret,target=/run/pw x", "", "FROM a; secret pw"),
         ("FROM a\nCOPY --link x /", "", "FROM a; read x; newer COPY --link at 2"),
@@ -418,9 +422,95 @@ fn replaced(text: &str) -> String {
     let request = Request { target: None, args: &args, platform: &platform };
     let syntax = file.syntax().map(|written| format!("<{}>", written.text));
     let syntax = syntax.as_deref().filter(|_| !text.contains("kept"));
-    file.with_references(&request, syntax, &|reference| {
-        (reference != "kept").then(|| format!("<{reference}>"))
-    })
+    let reference = |reference: &str| (reference != "kept").then(|| format!("<{reference}>"));
+    let cache = |written: &str| Some(format!("[{written}]"));
+    let remote = |remote: &Remote| Some(remote.git()?.ok()?.at("C"));
+    file.with(
+        &request,
+        &Replacements { frontend: syntax, reference: &reference, cache: &cache, remote: &remote },
+    )
+}
+
+#[test]
+fn law_2_what_add_fetches_from_a_repository_is_sent_at_its_commit() {
+    for (written, expected) in [
+        ("ADD https://x/r.git#main:f /", "ADD https://x/r.git#C:f /"),
+        ("ADD --link\ta https://x/r.git\tb /", "ADD --link\ta https://x/r.git#C\tb /"),
+        ("ADD https://x/r.git#v$V /", "ADD https://x/r.git#C /"),
+        ("ADD https://x/r\\\n.git#v1 /", "ADD https://x/r.git#C /"),
+        (
+            "ADD [\"git@x:r.git\", \"https://x/git@x:r.git\", \"/\"]",
+            "ADD [\"git@x:r.git#C\", \"https://x/git@x:r.git#C\", \"/\"]",
+        ),
+        ("ADD https://x/r.git#$UNKNOWN /", "ADD https://x/r.git#$UNKNOWN /"),
+        ("ADD --checksum=0123 https://x/r.git#main /", "ADD --checksum=0123 https://x/r.git#main /"),
+        ("ADD https://x/r.tar /", "ADD https://x/r.tar /"),
+        ("COPY https://x/r.git /", "COPY https://x/r.git /"),
+    ] {
+        let whole = |instruction: &str| format!("FROM kept\nARG V=1\n{instruction}\nRUN x\n");
+        assert_eq!(replaced(&whole(written)), whole(expected));
+    }
+}
+
+#[test]
+fn tm10_every_cache_mount_gets_an_id_of_its_own() {
+    for (mount, expected) in [
+        ("type=cache,target=/x", "type=cache,id=[/x],target=/x"),
+        ("type=Cache,dst=/x", "type=cache,id=[/x],dst=/x"),
+        ("type=cache,id=uv,target=/x", "type=cache,id=[uv],target=/x"),
+        ("type=cache,id=/a/../b,id=c,dst=/x", "type=cache,id=/a/../b,id=[c],dst=/x"),
+        ("target=/x,id=uv-$TARGETARCH,type=cache", "target=/x,id=[uv-$TARGETARCH],type=cache"),
+        ("type=cache,id=,target=x", "type=cache,id=[x],target=x"),
+        ("type=cache,target=x,id=", "type=cache,target=x,id=[x]"),
+        ("type=cache,target=x,id=\\\na", "type=cache,target=x,id=\\\n[a]"),
+        ("type=cache,id=a\\\n# b\nc,target=x", "type=cache,id=[ac],target=x"),
+        ("'type=cache',\"id=a b\",target=x", "'type=cache',\"id=[a b]\",target=x"),
+        (
+            "type=bind,type=cache,target=/x,sharing=locked",
+            "type=bind,type=cache,id=[/x],target=/x,sharing=locked",
+        ),
+        ("type=cache,from=b,target=x", "type=cache,id=[x],from=<b>,target=x"),
+        ("type=cache,type=bind,target=/x", "type=cache,type=bind,target=/x"),
+        ("type=tmpfs,target=/x,id=uv", "type=tmpfs,target=/x,id=uv"),
+        ("type=cache,ro", "type=cache,ro"),
+    ] {
+        let text = |mount: &str, from: &str| {
+            format!(
+                "FROM {from}\nRUN --mount={mount} --network=none --mount={mount} <<E\n--mount={mount}\nE\n"
+            )
+        };
+        let sent = replaced(&text(mount, "a"));
+        let kept = format!("<<E\n--mount={mount}\nE\n");
+        assert!(sent.ends_with(&kept), "{sent}");
+        let expected = text(expected, "<a>");
+        let flags = |text: &str| text.split(" <<E").next().unwrap_or_default().to_owned();
+        assert_eq!(flags(&sent), flags(&expected), "{mount}");
+    }
+    let escaped = "# escape=`\nFROM <a>\nRUN --mount=type=cache,target=/x,id=`\nb make\nONBUILD RUN --mount=type=cache,target=/x y\n";
+    assert_eq!(replaced(&escaped.replace("<a>", "a")), escaped.replace("b make", "[b] make"));
+}
+
+#[test]
+fn tm10_a_mount_that_may_be_a_cache_is_told_with_its_line() {
+    for (kind, expected) in [
+        ("cache", 0),
+        ("bind", 0),
+        ("$T", 1),
+        ("${T:-cache}", 1),
+        ("ca\\'\\'che", 1),
+        ("\\\"cache\\\"", 1),
+        ("ca\\\\che", 1),
+    ] {
+        let text = format!("FROM a\nRUN x\nRUN --mount=type=ssh --mount=type={kind},target=/x y\n");
+        let (_, needs) = build(&text, "").unwrap();
+        let lines: Vec<usize> = needs
+            .needs_newer
+            .iter()
+            .filter(|newer| newer.feature == UNSETTLED_MOUNT)
+            .map(|newer| newer.place.line)
+            .collect();
+        assert_eq!(lines, [3].repeat(expected), "{kind}");
+    }
 }
 
 #[test]
@@ -485,7 +575,8 @@ proptest! {
             let args = BTreeMap::new();
             let platform = BuildPlatform { os: "linux".into(), architecture: "amd64".into(), variant: None };
             let request = Request { target: None, args: &args, platform: &platform };
-            prop_assert_eq!(file.with_references(&request, None, &|_| None), text.clone());
+            let nothing = Replacements { frontend: None, reference: &|_| None, cache: &|_| None, remote: &|_| None };
+            prop_assert_eq!(file.with(&request, &nothing), text.clone());
         }
     }
 

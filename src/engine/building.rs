@@ -225,6 +225,8 @@ pub(super) fn order_for_tests() -> BuildOrder {
         secrets: Vec::new(),
         ssh: Vec::new(),
         no_cache: false,
+        caches: Default::default(),
+        cache: crate::engine::CacheOrder::default(),
         store: super::StoreAddress {
             registry: "127.0.0.1:1".to_owned(),
             repository: "scopes/trusted".parse().expect("a repository"),

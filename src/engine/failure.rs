@@ -11,6 +11,7 @@ const PASSING: &[&str] = &[
     "connection reset",
     "connection timed out",
     "broken pipe",
+    "too many open files",
     "i/o timeout",
     "tls handshake timeout",
     "no route to host",
@@ -37,11 +38,17 @@ const PASSING: &[&str] = &[
     "service unavailable",
     "cannot connect to the docker daemon",
     "error during connect",
+    // A client with the classic image store whose engine has gone in the middle of a build.
+    "server did not provide an image id",
     "status code 500",
     "status code 502",
     "status code 503",
     "status code 504",
 ];
+
+/// What an engine says whose disk can no more be used, or whose memory is full: the same again fails there, and need not
+/// elsewhere.
+const BROKEN: &[&str] = &["read-only file system", "input/output error", "cannot allocate memory"];
 
 /// The failure whose problem is known, by the words of the engine that it came with. Where those say that the
 /// surroundings failed, it is of that kind, however often it is tried.
@@ -50,6 +57,9 @@ pub(super) fn by_words(problem: Diagnostic, words: &str, disk: DiskHints) -> Bui
         return full_disk(problem, disk);
     }
     let words = words.to_ascii_lowercase();
+    if BROKEN.iter().any(|broken| has_words(&words, broken)) {
+        return BuildFailure::Step { problem: Diagnostic { kind: Kind::Surroundings, ..problem } };
+    }
     match PASSING.iter().any(|passing| has_words(&words, passing)) {
         true => BuildFailure::Passing { problem: Diagnostic { kind: Kind::Surroundings, ..problem } },
         false => BuildFailure::Step { problem },
@@ -64,8 +74,10 @@ fn has_words(text: &str, words: &str) -> bool {
     })
 }
 
-pub(super) fn is_full_disk(words: &str) -> bool {
-    words.to_ascii_lowercase().contains("no space left on device")
+/// Whether an engine says that its disk is full, or that it may not fill more of it.
+pub(crate) fn is_full_disk(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["no space left on device", "disk quota exceeded"].iter().any(|full| words.contains(full))
 }
 
 /// What to do where the disk of an engine is full.
@@ -74,7 +86,16 @@ pub(super) type DiskHints = &'static [&'static str];
 /// The disk of the engine is full.
 pub(super) fn full_disk(problem: Diagnostic, hints: DiskHints) -> BuildFailure {
     let problem = Diagnostic { kind: Kind::Surroundings, ..problem };
-    BuildFailure::Step { problem: hints.iter().fold(problem, |problem, hint| problem.hint(*hint)) }
+    BuildFailure::Full { problem: hints.iter().fold(problem, |problem, hint| problem.hint(*hint)) }
+}
+
+/// A process of a step was killed, which it does not do to itself (F-G6): the same may pass where there is more memory.
+pub(super) fn killed(problem: Diagnostic) -> BuildFailure {
+    let problem = Diagnostic { kind: Kind::Surroundings, ..problem }
+        .because("it was killed, which is mostly for a lack of memory")
+        .hint("see whether it was, on the engine's machine: sudo dmesg | grep -i 'out of memory'")
+        .hint("then let fewer jobs run there at once: polyarch build --slots 1");
+    BuildFailure::Step { problem }
 }
 
 /// The surroundings of a build failed before it could begin.
@@ -93,8 +114,32 @@ pub(super) fn too_long(order: &BuildOrder) -> BuildFailure {
     BuildFailure::Step { problem: problem.hint(see(order)) }
 }
 
+/// Whether a step could not start at all, its program being of another kind than the machine's: the engine says so, or what
+/// starts programs for it, in the first words of a line. What a command that has started prints is nobody's word but its own.
+pub(super) fn is_of_another_kind(reason: &str, tail: &[&str]) -> bool {
+    let says = |line: &str| line.to_ascii_lowercase().ends_with("exec format error");
+    let is_starters = |line: &str| match line.split_once(": ") {
+        Some((who, _)) => who.starts_with("exec ") || line.contains("exec user process caused"),
+        None => false,
+    };
+    says(reason) || tail.iter().map(|line| line.trim()).any(|line| is_starters(line) && says(line))
+}
+
+/// The step could not start: on a machine of its platform for what the image has in it, else for want of an emulator.
+pub(super) fn not_started(order: &BuildOrder, problem: Diagnostic, is_native: bool) -> BuildFailure {
+    match is_native {
+        true => BuildFailure::Step {
+            problem: problem.hint(format!(
+                "the engine's machine runs programs of {} itself: see that the image has such, and that scripts begin with #!",
+                order.platform
+            )),
+        },
+        false => not_emulated(order, problem),
+    }
+}
+
 /// The engine's machine runs no programs of that platform.
-pub(super) fn not_emulated(order: &BuildOrder, problem: Diagnostic) -> BuildFailure {
+fn not_emulated(order: &BuildOrder, problem: Diagnostic) -> BuildFailure {
     let hint = format!(
         "the engine's machine does not run programs of {}; let it emulate them: sudo apt-get install qemu-user-static",
         order.platform
@@ -123,15 +168,16 @@ mod tests {
         match failure {
             BuildFailure::Step { problem } => ("step", problem.kind),
             BuildFailure::Passing { problem } => ("passing", problem.kind),
+            BuildFailure::Full { problem } => ("full", problem.kind),
         }
     }
 
     #[test]
-    fn f_g3_f_g6_f_g20_what_may_pass_is_tried_again_and_a_full_disk_is_not() {
+    fn f_g3_f_g6_f_g20_what_may_pass_is_tried_again_and_a_full_disk_is_told_apart() {
         let passing = ("passing", Kind::Surroundings);
         let table = [
             ("process \"x\" did not complete successfully: exit code: 1", ("step", Kind::Failed)),
-            ("write /a: no space left on device, connection reset", ("step", Kind::Surroundings)),
+            ("write /a: no space left on device, connection reset", ("full", Kind::Surroundings)),
             ("failed to do request: dial tcp 127.0.0.1:1: connect: connection refused", passing),
             ("unexpected status code 503 Service Unavailable", passing),
             ("received unexpected HTTP status: 502 Bad Gateway", passing),
@@ -140,9 +186,14 @@ mod tests {
             ("failed to compute cache key: \"/nothing\" not found: not found", ("step", Kind::Failed)),
             ("rpc error: code = Unavailable desc = error reading from server: EOF", passing),
             ("httpReadSeeker: failed open: no active sessions", passing),
+            ("cannot write /t/image-id because server did not provide an image ID", passing),
             ("\"/no-such-hosts\": not found", ("step", Kind::Failed)),
             ("\"/no such hosts\": not found", ("step", Kind::Failed)),
             ("layer of 429 bytes is broken", ("step", Kind::Failed)),
+            ("open /var/lib/docker/x: too many open files", passing),
+            ("mkdir /var/lib/docker/x: read-only file system", ("step", Kind::Surroundings)),
+            ("write /a: disk quota exceeded", ("full", Kind::Surroundings)),
+            ("fork/exec /usr/bin/runc: cannot allocate memory", ("step", Kind::Surroundings)),
         ];
         for (words, expected) in table {
             assert_eq!(class(by_words(Diagnostic::new(Kind::Failed, "x"), words, &[])), expected, "{words}");

@@ -4,27 +4,38 @@ mod building;
 pub(crate) mod docker;
 mod emulation;
 mod failure;
+mod floor;
+mod guard;
 pub(crate) mod host;
+mod labels;
+mod layers;
 mod lines;
 mod login;
+mod offspring;
 mod order;
 pub(crate) mod podman;
 mod private;
 pub(crate) mod process;
 mod redact;
+mod room;
 pub(crate) mod ssh;
 mod stock;
 
+use std::ffi::OsString;
+
 use async_trait::async_trait;
 
+pub(crate) use failure::is_full_disk;
 pub(crate) use order::{
-    BuildFailure, BuildOrder, Built, ContainerOrder, EngineFacts, Finished, ImageStore, Progress, RunId,
-    SecretFile, StoreAddress,
+    BuildFailure, BuildOrder, Built, ContainerOrder, Deed, EngineFacts, Finished, ImageStore, OwnCaches,
+    Progress, RunId, SecretFile, StoreAddress,
 };
 
+pub(crate) use layers::{CacheOrder, LayerCache};
 pub(crate) use private::private_folder;
 pub(crate) use process::{Program, find_all};
 pub(crate) use redact::Redactor;
+pub(crate) use room::{LEAST_ROOM, Room};
 pub(crate) use stock::{Delivery, Stock};
 
 use crate::diag::Diagnostic;
@@ -69,6 +80,24 @@ pub(crate) trait Engine: Send + Sync {
     /// What is removed is named, for the log.
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic>;
 
+    /// Make room on its disk: remove what is ours there and in no use. What is removed is named.
+    ///
+    /// # Errors
+    /// Where the engine does not say what there is.
+    async fn free(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        self.sweep_pulled(store).await
+    }
+
+    /// What a client on this machine must have in its environment to speak to this very engine.
+    fn client_variables(&self) -> Vec<(OsString, OsString)> {
+        Vec::new()
+    }
+
+    /// What [`Self::sweep`] of every run that is over, and [`Self::sweep_pulled`], would remove.
+    async fn leftovers(&self, _: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        Ok(Vec::new())
+    }
+
     /// Whether it answers now.
     async fn answers(&self) -> bool {
         true
@@ -95,8 +124,13 @@ pub(crate) trait Engine: Send + Sync {
         true
     }
 
-    /// How many bytes are free where it keeps images; `None` where that cannot be seen from here.
-    async fn room(&self) -> Option<u64> {
+    /// How much room there is now where it keeps images; `None` where that cannot be seen from here.
+    async fn room(&self) -> Option<Room> {
         None
+    }
+
+    /// How much there was some seconds ago, where asking takes longer than that is worth; else now.
+    async fn recent_room(&self) -> Option<Room> {
+        self.room().await
     }
 }

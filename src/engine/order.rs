@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::CacheOrder;
 use super::podman::dialect;
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform, Repository, Tag};
@@ -16,11 +17,12 @@ pub(crate) struct RunId(pub(crate) String);
 impl RunId {
     /// The run of this very process; `name` tells it from other runs of the same process, and should be short.
     ///
-    /// Boot, process and start of the process are in it, so that a later run can see that this one is over.
+    /// Boot, namespace of processes, process and start of the process are in it, so that a later run can see that this
+    /// one is over.
     pub(crate) fn of_this_process(name: &str) -> Self {
         let process = std::process::id();
         let start = start_of(process).unwrap_or_default();
-        Self(format!("{name}-{}-{process}-{start}", boot()))
+        Self(format!("{name}-{}n{}-{process}-{start}", boot(), namespace()))
     }
 
     /// Whether its process is no more. `here`: whether it can only have run on this machine. False where that
@@ -33,10 +35,13 @@ impl RunId {
             return false;
         };
         let (Ok(start), Ok(process)) = (start.parse::<u64>(), process.parse::<u32>()) else { return false };
-        if of_boot != boot() {
-            return here;
+        let (of_boot, of_namespace) = of_boot.split_once('n').unwrap_or((of_boot, ""));
+        match (of_boot == boot(), of_namespace == namespace()) {
+            (false, _) => here,
+            // A container has processes of its own under the same kernel: its numbers mean nothing here.
+            (true, false) => false,
+            (true, true) => start_of(process) != Some(start),
         }
-        start_of(process) != Some(start)
     }
 
     /// The tag of the run's build of that number, which [`Engine::sweep`](super::Engine::sweep) knows it by.
@@ -61,6 +66,12 @@ fn boot() -> String {
     id.chars().filter(char::is_ascii_hexdigit).take(8).collect()
 }
 
+/// What tells the processes that are seen from here from those of containers, which have numbers of their own.
+fn namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy().chars().filter(char::is_ascii_digit).collect()
+}
+
 /// When a process of this machine started, in the kernel's ticks; process ids are used again, this is not.
 fn start_of(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
@@ -74,6 +85,15 @@ impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a sweep does about what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// It is removed, and named.
+    Remove,
+    /// It is named.
+    Name,
 }
 
 /// How an engine keeps images, and with that what reads Dockerfiles for it.
@@ -110,14 +130,22 @@ pub(crate) struct EngineFacts {
     pub(crate) native: BTreeSet<Platform>,
     /// The platforms whose programs it runs by emulation.
     pub(crate) emulated: BTreeSet<Platform>,
-    /// How many processors its machine has.
-    pub(crate) processors: usize,
-    /// What tells it from every other engine, where it says so.
-    pub(crate) id: Option<String>,
+    /// How many processors its machine has, where it says so.
+    pub(crate) processors: Option<usize>,
+    /// How many jobs it had better do at once, at least 1.
+    pub(crate) slots: usize,
+    /// What it was found to have that jobs may need.
+    pub(crate) labels: BTreeSet<String>,
+    /// What time it is there, as it said when it was asked what it is: RFC 3339.
+    pub(crate) clock: Option<String>,
+    /// What tells it from every other engine, where it says so; several where it is several engines together.
+    pub(crate) ids: BTreeSet<String>,
     /// Where it keeps images, on its machine.
     pub(crate) root: Option<PathBuf>,
     /// Things about it that a person should know.
     pub(crate) notes: Vec<Diagnostic>,
+    /// Holes that its version is known to have, by which a Dockerfile may break out: a warning for each part.
+    pub(crate) holes: Vec<Diagnostic>,
 }
 
 impl EngineFacts {
@@ -139,11 +167,38 @@ impl EngineFacts {
         !matches!(self.image_store, ImageStore::Containers { .. })
     }
 
+    /// Whether mounts of caches can be filled and read by builds of our own, as it was tried.
+    pub(crate) fn carries_caches(&self) -> bool {
+        !matches!(self.image_store, ImageStore::Containers { .. })
+    }
+
+    /// Whether what a step mounts tells it from other steps in its cache of layers, but for which cache and which secret it
+    /// is: old versions of BuildKit leave out all of it, and that in 20.10.24 does not, as was tried.
+    pub(crate) fn looks_at_mounts(&self) -> bool {
+        match self.image_store {
+            // Buildah compares the text of each step.
+            ImageStore::Containers { .. } => true,
+            ImageStore::Classic | ImageStore::Containerd => {
+                let mut numbers = self.version.split(['.', '+', '-', '~']).map(|number| number.parse().ok());
+                let mut number = || numbers.next().flatten().unwrap_or(0);
+                (number(), number(), number()) >= (20, 10, 24)
+            }
+        }
+    }
+
+    /// Whether it can be told what steps see that it leaves out of their keys.
+    pub(crate) fn keeps_apart(&self) -> bool {
+        !matches!(self.image_store, ImageStore::Containers { .. })
+    }
+
+    fn major(&self) -> Option<u32> {
+        self.version.split('.').next()?.parse().ok()
+    }
+
     /// Whether it understands heredocs, `COPY --link` and other newer forms without a `# syntax` line.
     fn has_new_frontend(&self) -> bool {
-        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         self.buildx.is_some() && self.image_store == ImageStore::Containerd
-            || major.is_some_and(|major| major >= 23)
+            || self.major().is_some_and(|major| major >= 23)
     }
 }
 
@@ -161,6 +216,11 @@ pub(crate) struct StoreAddress {
 }
 
 impl StoreAddress {
+    /// The reference of a tag of a scope.
+    pub(crate) fn tagged(&self, scope: &Repository, tag: &Tag) -> String {
+        format!("{}/{scope}:{tag}", self.registry)
+    }
+
     /// The reference of an image of the scope by digest.
     pub(crate) fn at(&self, digest: &Digest) -> String {
         format!("{}/{}@{digest}", self.registry, self.repository)
@@ -203,6 +263,10 @@ pub(crate) struct BuildOrder {
     pub(crate) ssh: Vec<String>,
     /// Whether the engine's cache may be used.
     pub(crate) no_cache: bool,
+    /// Whose caches it mounts.
+    pub(crate) caches: OwnCaches,
+    /// The caches of layers between machines.
+    pub(crate) cache: CacheOrder,
     /// Where the result is pushed to: this tag of the store's scope.
     pub(crate) store: StoreAddress,
     /// The tag there, of this build alone: [`RunId::build_tag`].
@@ -217,6 +281,15 @@ pub(crate) struct BuildOrder {
 
 /// Hears each step of a build as it begins.
 pub(crate) type Progress<'a> = dyn Fn(String) + Send + Sync + 'a;
+
+/// Whose caches a build mounts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnCaches {
+    /// What BuildKit is told to put before the ids of all of them, those that are not in the Dockerfile too.
+    pub(crate) space: Option<String>,
+    /// What tells its steps from others in the engine's cache of layers, where they may see what engines do not look at.
+    pub(crate) apart: Option<Digest>,
+}
 
 /// What a build left in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,6 +311,19 @@ pub(crate) enum BuildFailure {
         /// What is wrong.
         problem: Diagnostic,
     },
+    /// The engine's disk is full: another try may pass once some of it is freed.
+    Full {
+        /// What is wrong.
+        problem: Diagnostic,
+    },
+}
+
+impl BuildFailure {
+    /// What is wrong.
+    pub(crate) fn problem(&self) -> &Diagnostic {
+        let (Self::Step { problem } | Self::Passing { problem } | Self::Full { problem }) = self;
+        problem
+    }
 }
 
 /// A command to run in a container.
@@ -286,6 +372,18 @@ mod tests {
         let elsewhere = RunId("a-00000000-1-1".to_owned());
         assert!(elsewhere.is_over(true) && !elsewhere.is_over(false), "another boot, or another machine");
         assert!(!RunId("somebody-elses".to_owned()).is_over(true));
+    }
+
+    #[test]
+    fn i_x2_a_run_in_a_container_under_the_same_kernel_is_not_over() {
+        let own = RunId::of_this_process("r");
+        // Its process has a number that nobody has here.
+        let process = format!("-{}-1", u32::MAX);
+        let other = |namespace: &str| RunId(format!("r-{}{namespace}{process}", boot()));
+        assert!(other(&format!("n{}", namespace())).is_over(true), "one of here is");
+        assert!(!other("n1").is_over(true), "its processes are not seen from here");
+        assert!(!other("").is_over(true), "where they were is not known");
+        assert!(own.0.contains(&format!("n{}-", namespace())) && !namespace().is_empty());
     }
 
     #[test]

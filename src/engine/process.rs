@@ -2,7 +2,7 @@
 //!
 //! Every process gets an environment of its own choosing, no terminal, a limit on its time and on what it may
 //! write, and a process group of its own: whoever stops waiting for it (a time limit, a signal, an error
-//! elsewhere) ends it and all that it started, politely first.
+//! elsewhere) ends it and all that it started, politely first. Where this process is killed, its guard does.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,11 +16,16 @@ use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::guard::Guarded;
 use super::lines::Lines;
+use super::offspring::Offspring;
 use crate::diag::Diagnostic;
 
 /// How long a process may take to end itself once it is asked to.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How often it is looked at what a process starts while it ends.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long what a process has started may hold its output open once it has ended itself.
 const STRAGGLERS: Duration = Duration::from_secs(1);
@@ -233,7 +238,7 @@ impl Program {
         drop(held);
         match status {
             Some(status) => {
-                group.kill(Signal::KILL);
+                group.kill();
                 group.child = None;
                 Ok(Ended { code: status.code(), timed_out: false })
             }
@@ -261,7 +266,8 @@ impl Program {
         }
         let child = command.spawn().map_err(|error| self.failure("start", &error))?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Group { child: Some(child), leader })
+        let (offspring, guarded) = (leader.map(Offspring::of), leader.map(Guarded::new));
+        Ok(Group { child: Some(child), leader, offspring, guarded })
     }
 
     fn failure(&self, doing: &str, error: &std::io::Error) -> Diagnostic {
@@ -320,6 +326,9 @@ fn is_executable(file: &Path) -> bool {
 struct Group {
     child: Option<Child>,
     leader: Option<Pid>,
+    /// Whom to end with it, as far as that was looked for.
+    offspring: Option<Offspring>,
+    guarded: Option<Guarded>,
 }
 
 impl Group {
@@ -330,16 +339,30 @@ impl Group {
         }
     }
 
-    fn kill(&self, signal: Signal) {
+    fn look(&mut self) {
+        self.offspring.iter_mut().for_each(Offspring::look);
+    }
+
+    fn signal(&self, signal: Signal) {
         // A group that is empty already needs no signal.
         let _ = self.leader.map(|leader| kill_process_group(leader, signal));
     }
 
+    fn kill(&self) {
+        self.signal(Signal::KILL);
+        self.offspring.iter().for_each(Offspring::kill);
+    }
+
     /// Ask it to end, wait, and end it.
     async fn end(&mut self) {
-        self.kill(Signal::TERM);
-        let _ = tokio::time::timeout(GRACE, self.wait()).await;
-        self.kill(Signal::KILL);
+        self.look();
+        self.signal(Signal::TERM);
+        let over = Instant::now() + GRACE;
+        // It may start something even now, and leave it behind.
+        while tokio::time::timeout(LOOK, self.wait()).await.is_err() && Instant::now() < over {
+            self.look();
+        }
+        self.kill();
         let _ = self.wait().await;
         self.child = None;
     }
@@ -348,7 +371,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
-        let mut rest = LastResort(Self { child: Some(child), leader: self.leader });
+        let (offspring, guarded) = (self.offspring.take(), self.guarded.take());
+        let mut rest = LastResort(Self { child: Some(child), leader: self.leader, offspring, guarded });
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move { rest.0.end().await })),
             Err(_) => drop(rest),
@@ -361,8 +385,11 @@ struct LastResort(Group);
 
 impl Drop for LastResort {
     fn drop(&mut self) {
-        if self.0.child.take().is_some() {
-            self.0.kill(Signal::KILL);
+        if self.0.child.is_some() {
+            self.0.look();
+            self.0.kill();
+            // Letting go of it would have killed it alone, before anybody had looked whom it leaves behind.
+            self.0.child = None;
         }
     }
 }
@@ -430,6 +457,14 @@ mod tests {
             id = receiver.recv() => id.unwrap(),
         };
         assert!(gone(&id).await, "the grandchild lives on");
+    }
+
+    #[tokio::test]
+    async fn f_g2_what_has_left_the_group_ends_too() {
+        let script = "setsid sh -c 'echo $$; sleep 300 & wait' & wait";
+        let output = shell(script, Duration::from_millis(700)).capture(100).await.unwrap();
+        assert!(output.ended.timed_out && !output.text().is_empty(), "{output:?}");
+        assert!(gone(&output.text()).await, "the step lives on");
     }
 
     #[tokio::test]

@@ -85,6 +85,35 @@ mod tests {
         assert_eq!(in_pieces(&redactor, &text.split_inclusive("").collect::<Vec<_>>()), clean);
     }
 
+    proptest::proptest! {
+        /// Whatever the secrets, wherever they stand and however what is said is cut.
+        #[test]
+        fn i_t4_no_line_of_a_secret_is_left(
+            secrets in proptest::collection::vec("[ab\n]{4,9}", 1..4),
+            words in proptest::collection::vec(("[abc]{0,4}", 0..4_usize), 1..8),
+            cuts in proptest::collection::vec(0..4_usize, 0..40),
+        ) {
+            let said = |(word, secret): &(String, usize)| {
+                format!("{word}{}", secrets.get(*secret).map_or("", String::as_str))
+            };
+            let text: String = words.iter().map(said).collect();
+            let (mut pieces, mut rest) = (Vec::new(), text.as_str());
+            for cut in cuts {
+                let (piece, left) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = left;
+            }
+            pieces.push(rest);
+            let redactor = Redactor::new(&secrets);
+            for clean in [redactor.text(&text), in_pieces(&redactor, &pieces)] {
+                for line in secrets.iter().flat_map(|secret| secret.split('\n')) {
+                    let line = line.trim();
+                    proptest::prop_assert!(line.len() < SHORTEST_BYTES || !clean.contains(line), "{line} in {clean}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn tm18_each_line_of_a_key_is_hidden() {
         let redactor = Redactor::new(["-----BEGIN KEY-----\nQUJDRA==\n-----END KEY-----\n"]);

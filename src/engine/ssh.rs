@@ -3,13 +3,14 @@
 //!
 //! The connection reads our end of a pipe and ends with it, so that it goes when this process is killed too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ const CALL: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 /// Longer than any run: a connection ends with the run.
 const FOR_EVER: Duration = Duration::from_secs(60 * 60 * 24 * 30);
+/// How many commands run there at once: an ssh server lets a connection have ten sessions (`MaxSessions`), of which the
+/// connection itself is one and others may be the person's.
+const COMMANDS: usize = 4;
 /// How much of an answer is read.
 const ANSWER_BYTES: usize = 1 << 20;
 /// A connection on which nothing has come for this many times this many seconds is lost.
@@ -51,10 +55,18 @@ pub(crate) struct Ssh {
     connection: Mutex<Connection>,
     /// What it has been told to let lead where, to be told again to the next connection.
     forwards: Mutex<Vec<[String; 2]>>,
+    /// The processes of the ssh server that serve connections that were cut off, for all that is known.
+    cut_off: Mutex<BTreeSet<String>>,
+    /// The number of the next connection.
+    number: AtomicUsize,
+    /// Lets so many commands run at once.
+    commands: Semaphore,
 }
 
 /// One connection, ended when it is dropped.
 struct Connection {
+    /// Where its socket is. Each has its own: one that is ended late removes its socket, and no other's.
+    control: PathBuf,
     heard: watch::Receiver<Heard>,
     process: JoinHandle<()>,
 }
@@ -62,8 +74,8 @@ struct Connection {
 /// What has come of a connection so far.
 #[derive(Clone, Debug, Default)]
 struct Heard {
-    /// The process of the ssh server that serves it.
-    served_by: Option<u32>,
+    /// The process of the ssh server that serves it: its number, when it began, and its name.
+    served_by: Option<String>,
     /// What it has written.
     words: String,
     /// It has ended.
@@ -90,9 +102,18 @@ impl Ssh {
             Diagnostic::surroundings("there is no `ssh` on the search path")
                 .hint("install it: sudo apt-get install openssh-client")
         })?;
-        let connection = Mutex::new(open(&program, &environment, address));
+        let connection = Mutex::new(open(&program, &environment, address, 0));
         let address = address.clone();
-        let ssh = Self { address, program, environment, connection, forwards: Mutex::default() };
+        let ssh = Self {
+            address,
+            program,
+            environment,
+            connection,
+            forwards: Mutex::default(),
+            cut_off: Mutex::default(),
+            number: AtomicUsize::new(1),
+            commands: Semaphore::new(COMMANDS),
+        };
         ssh.stands().await?;
         Ok(ssh)
     }
@@ -102,16 +123,19 @@ impl Ssh {
     /// # Errors
     /// Where it does not get there, or a port that was free there is not any more.
     pub(crate) async fn again(&self) -> Result<(), Diagnostic> {
-        // What a connection leaves that was cut off would be in the way of the next.
-        let _ = std::fs::remove_file(self.control());
-        let connection = open(&self.program, &self.environment, &self.address);
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let connection = open(&self.program, &self.environment, &self.address, number);
         let cut_off = std::mem::replace(&mut *lock(&self.connection), connection);
+        lock(&self.cut_off).extend(cut_off.heard.borrow().served_by.clone());
+        drop(cut_off);
         self.stands().await?;
         // Of a connection that was cut off the other side may not know for hours, and hold its ports.
-        let served_by = cut_off.heard.borrow().served_by;
-        if let Some(served_by) = served_by {
-            self.ask(&format!("case $(ps -o comm= -p {served_by}) in sshd*) kill {served_by} ;; esac"))
-                .await?;
+        let served_by = lock(&self.cut_off).clone();
+        for process in served_by {
+            if let Some(script) = end_of(&process) {
+                self.ask(&script).await?;
+            }
+            lock(&self.cut_off).remove(&process);
         }
         let forwards = lock(&self.forwards).clone();
         for [kind, forward] in forwards {
@@ -158,7 +182,9 @@ impl Ssh {
     /// # Errors
     /// Where ssh cannot be started.
     pub(crate) async fn ask(&self, command: &str) -> Result<Output, Diagnostic> {
-        base(&self.program, &self.environment, CALL)
+        // It is never closed; without a permit the server says no, and ssh connects anew.
+        let _one = self.commands.acquire().await.ok();
+        base(&self.program, &self.environment, &self.control(), CALL)
             .arguments(["-T", "-o", "ControlMaster=no"])
             .arguments(destination(&self.address))
             .argument(command)
@@ -185,15 +211,17 @@ impl Ssh {
                 lock(&self.forwards).push(["-R".to_owned(), forward(there)]);
                 Ok(there)
             }
-            _ => Err(Diagnostic::surroundings(format!(
-                "{} lets nobody forward a port, so its engine does not reach the store",
-                self.address
-            ))
-            .because(any.complaint())
-            .hint(format!(
-                "allow it on {}: AllowTcpForwarding yes in /etc/ssh/sshd_config, then: sudo systemctl reload ssh",
-                self.address.host
-            ))),
+            _ => {
+                let problem = Diagnostic::surroundings(format!(
+                    "{} lets nobody forward a port, so its engine does not reach the store",
+                    self.address
+                ));
+                let problem = any.complaint().lines().take(5).fold(problem, Diagnostic::because);
+                Err(problem.hint(format!(
+                    "allow it on {}: AllowTcpForwarding yes in /etc/ssh/sshd_config, then: sudo systemctl reload ssh",
+                    self.address.host
+                )))
+            }
         }
     }
 
@@ -209,7 +237,10 @@ impl Ssh {
         let forward = forward.to_string_lossy().into_owned();
         let made = self.tell(&["-O", "forward", "-L", &forward]).await?;
         match made.ended.success() {
-            true => Ok(here),
+            true => {
+                lock(&self.forwards).push(["-L".to_owned(), forward]);
+                Ok(here)
+            }
             false => {
                 Err(Diagnostic::surroundings(format!("lead {there} of {} to this machine", self.address))
                     .because(made.complaint()))
@@ -228,7 +259,7 @@ impl Ssh {
     }
 
     fn control(&self) -> PathBuf {
-        control(&self.environment.folder)
+        lock(&self.connection).control.clone()
     }
 
     /// Where the socket of the other machine's engine is here.
@@ -238,7 +269,7 @@ impl Ssh {
 
     /// Tell the connection something.
     async fn tell(&self, what: &[&str]) -> Result<Output, Diagnostic> {
-        base(&self.program, &self.environment, CALL)
+        base(&self.program, &self.environment, &self.control(), CALL)
             .arguments(what)
             .arguments(destination(&self.address))
             .capture(ANSWER_BYTES)
@@ -266,20 +297,35 @@ impl Ssh {
     }
 }
 
+/// Says when a process began and what it is called: its number may be another's after a while, or after a start anew.
+const WHO: &str = "LC_ALL=C ps -o lstart= -o comm= -p";
+
+/// A script that ends a process of the ssh server, as long as it is the one that was told of: by its number and what
+/// [`WHO`] said of it. `None` where that was nothing of the kind.
+fn end_of(process: &str) -> Option<String> {
+    let (number, who) = process.split_once(' ')?;
+    let number: u32 = number.parse().ok()?;
+    let (_, name) = who.rsplit_once(' ')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || " :-_".contains(c);
+    (name.starts_with("sshd") && who.chars().all(plain))
+        .then(|| format!("[ \"$(echo $({WHO} {number}))\" != '{who}' ] || kill {number}"))
+}
+
 /// Begin a connection.
-fn open(program: &Path, environment: &SshEnvironment, address: &SshAddress) -> Connection {
+fn open(program: &Path, environment: &SshEnvironment, address: &SshAddress, number: usize) -> Connection {
+    let control = environment.folder.join(format!("ssh-{number}"));
     let (tell, heard) = watch::channel(Heard::default());
-    let master = base(program, environment, FOR_EVER)
+    let master = base(program, environment, &control, FOR_EVER)
         .arguments(["-M", "-T", "-o", "ControlPersist=no", "-o", "ConnectTimeout=15"])
         .arguments(SILENCE.into_iter().flat_map(|option| ["-o", option]))
         .arguments(destination(address))
-        .argument("echo served by $PPID; exec cat >/dev/null")
+        .argument(format!("echo served by $PPID $({WHO} $PPID); exec cat >/dev/null"))
         .held_open();
     let process = tokio::spawn(async move {
         let nothing = Redactor::new([""; 0]);
         let ended = master.lines(&nothing, |_, line| {
             tell.send_modify(|heard| match line.strip_prefix("served by ") {
-                Some(process) => heard.served_by = process.trim().parse().ok(),
+                Some(process) => heard.served_by = Some(process.trim().to_owned()),
                 None if heard.words.len() < ANSWER_BYTES => heard.words.push_str(&format!("{line}\n")),
                 None => {}
             });
@@ -295,7 +341,7 @@ fn open(program: &Path, environment: &SshEnvironment, address: &SshAddress) -> C
             }
         });
     });
-    Connection { heard, process }
+    Connection { control, heard, process }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -303,19 +349,15 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A call of ssh that asks nobody anything, with the socket that calls share a connection by.
-fn base(program: &Path, environment: &SshEnvironment, time_limit: Duration) -> Program {
+fn base(program: &Path, environment: &SshEnvironment, control: &Path, time_limit: Duration) -> Program {
     let variables = environment.variables.iter();
     let program = variables
         .fold(Program::new(program, time_limit), |program, (name, value)| program.variable(name, value));
     program
         .variable("PATH", &environment.search_path)
         .argument("-S")
-        .argument(control(&environment.folder))
+        .argument(control)
         .arguments(["-o", "BatchMode=yes"])
-}
-
-fn control(folder: &Path) -> PathBuf {
-    folder.join("ssh")
 }
 
 /// The arguments that say where to.
@@ -329,4 +371,37 @@ fn destination(address: &SshAddress) -> Vec<String> {
     }
     arguments.extend(["--".to_owned(), address.host.clone()]);
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shell(script: &str, argument: &Path) -> String {
+        let program = Program::new("/bin/sh", Duration::from_secs(20)).variable("PATH", "/usr/bin:/bin");
+        let output = program.arguments(["-c", script]).argument(argument).capture(1_000).await;
+        output.expect("it runs").text()
+    }
+
+    #[tokio::test]
+    async fn i_x2_what_served_a_lost_connection_is_ended_and_nothing_that_has_its_number_since() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = folder.path().join("sshd-try");
+        std::fs::copy("/bin/sleep", &server).expect("a program of that name");
+        let begin = format!("setsid \"$0\" 30 >/dev/null 2>&1 & sleep 0.5; echo $! $({WHO} $!)");
+        let process = shell(&begin, &server).await;
+        let number = process.split(' ').next().expect("a number");
+        // Another that began at another time.
+        let other = process.replacen(" 2", " 1", 1);
+        for (told, left) in [(&other, "lives"), (&process, "")] {
+            let end = end_of(told).expect("a process of a server");
+            // One that has ended may be listed until its parent has heard.
+            let is_there = format!("case $(ps -o stat= -p {number}) in Z* | '') ;; *) echo lives ;; esac");
+            let script = format!("{end}; sleep 0.5; {is_there}");
+            assert_eq!(shell(&script, &server).await, left, "{end}");
+        }
+        for other in ["", "7", "7 sshd", "x Sat sshd", "7 Sat Nov 21 bash", "7 Sat'; reboot; ' sshd"] {
+            assert_eq!(end_of(other), None, "{other}");
+        }
+    }
 }

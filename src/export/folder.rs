@@ -120,6 +120,26 @@ impl Folder {
         Ok(Staged { archive, sha256, size, stood, part: (!stood).then_some(part) })
     }
 
+    /// Write one file, whole or not at all, which stands in no index; the digest of its bytes, and how many they are.
+    ///
+    /// # Errors
+    /// Where what writes it fails; nothing is left then.
+    pub(crate) fn write_alone(
+        &self,
+        name: &str,
+        write: impl FnOnce(File) -> io::Result<(Digest, u64)>,
+    ) -> Result<(Digest, u64)> {
+        let path = self.file(name);
+        let written = || {
+            let part = self.part()?;
+            let measured = write(part.as_file().try_clone()?)?;
+            part.persist(&path).map_err(|error| error.error)?;
+            sync(&self.path);
+            Ok(measured)
+        };
+        written().map_err(|error: io::Error| self.failed("write", &path, &error).into())
+    }
+
     /// Give all files their names, and then write the index: who sees it sees them. Others who do the same wait.
     ///
     /// # Errors

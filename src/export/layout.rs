@@ -7,17 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bytes::Bytes;
-
 use super::plan::Archive;
 use super::reading::{Blobs, from_store};
-use super::write::{Entry, Source};
+use super::write::Entry;
 use crate::oci::{Descriptor, Document, Error, ErrorKind, ImageIndex, Reference};
 use crate::publish::index_of;
 
 const WHOLE_NAME: &str = "io.containerd.image.name";
 const TAG: &str = "org.opencontainers.image.ref.name";
-const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The file that says that there is a layout.
+pub(crate) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The entries of a layout of images: what says what there is, then manifests, then configurations and layers.
 ///
@@ -31,7 +30,7 @@ pub(super) fn entries(archive: &Archive, blobs: &Blobs) -> io::Result<Vec<Entry>
         let manifest = document.manifest().map_err(from_store)?;
         for blob in std::iter::once(manifest.config).chain(manifest.layers) {
             if there.insert(blob.digest.clone()) {
-                content.push(Entry { name: path(&blob), size: blob.size, source: Source::Stored(blob) });
+                content.push(Entry::stored(blob));
             }
         }
         documents.push(document);
@@ -47,22 +46,11 @@ pub(super) fn entries(archive: &Archive, blobs: &Blobs) -> io::Result<Vec<Entry>
         }
     };
     let list = list(archive, &top)?;
-    let mut entries = vec![
-        bytes("oci-layout".to_owned(), LAYOUT.into()),
-        bytes("index.json".to_owned(), list.bytes().clone()),
-    ];
+    let mut entries = vec![Entry::of("oci-layout", LAYOUT), Entry::of("index.json", list.bytes().clone())];
     let documents = documents.into_iter().filter(|document| there.insert(document.digest().clone()));
-    entries.extend(documents.map(|document| bytes(path(&document.descriptor()), document.bytes().clone())));
+    entries.extend(documents.map(|document| Entry::document(&document)));
     entries.extend(content);
     Ok(entries)
-}
-
-fn bytes(name: String, bytes: Bytes) -> Entry {
-    Entry { name, size: bytes.len() as u64, source: Source::Bytes(bytes) }
-}
-
-fn path(content: &Descriptor) -> String {
-    format!("blobs/{}/{}", content.digest.algorithm().name(), content.digest.hex())
 }
 
 /// `index.json`: the image once for each of its names, or once without.

@@ -31,6 +31,7 @@ mod tests;
 
 pub(crate) use folder::{Folder, Staged};
 pub(crate) use index::Index;
+pub(crate) use layout::LAYOUT;
 pub(crate) use plan::{Archive, Asked, Overrides, archives};
 pub(crate) use reading::Blobs;
-pub(crate) use write::{Progress, Step};
+pub(crate) use write::{Entry, Progress, Step, pack};

@@ -7,7 +7,6 @@ use zstd::zstd_safe::CParameter;
 
 use super::gzip::ParallelGzip;
 use crate::config::Compression;
-use crate::oci::{Algorithm, Digest, Hasher};
 
 /// How hard Zstandard tries: what `zstd` does where it is not told.
 const ZSTD_LEVEL: i32 = 3;
@@ -69,37 +68,6 @@ impl<W: Write> Write for Packer<W> {
     /// Nothing: what is written must not depend on who flushes.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A writer that knows the digest and the size of what went through it.
-pub(super) struct Measured<W: Write> {
-    out: W,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl<W: Write> Measured<W> {
-    pub(super) fn new(out: W) -> Self {
-        Self { out, hasher: Hasher::new(Algorithm::Sha256), bytes: 0 }
-    }
-
-    /// What was written to, the digest, and the size in bytes.
-    pub(super) fn finish(self) -> (W, Digest, u64) {
-        (self.out, self.hasher.finish(), self.bytes)
-    }
-}
-
-impl<W: Write> Write for Measured<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 

@@ -6,12 +6,12 @@ use std::io::{self, BufWriter, Read};
 use bytes::Bytes;
 use tar::{Builder, EntryType, Header};
 
-use super::pack::{Measured, Packer};
+use super::pack::Packer;
 use super::plan::Archive;
 use super::reading::{Blobs, Exactly};
 use super::{docker, layout};
-use crate::config::ArchiveFormat;
-use crate::oci::{Descriptor, Digest};
+use crate::config::{ArchiveFormat, Compression};
+use crate::oci::{Descriptor, Digest, Document, Measured};
 
 /// How much is written to the file at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
@@ -37,17 +37,40 @@ pub(crate) enum Step {
 }
 
 /// An entry of an archive.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its path.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its size in bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// What it is made of.
-    pub(super) source: Source,
+    pub(crate) source: Source,
+}
+
+impl Entry {
+    /// An entry of bytes in memory.
+    pub(crate) fn of(name: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { name: name.into(), size: bytes.len() as u64, source: Source::Bytes(bytes) }
+    }
+
+    /// A document of an OCI image layout, at its place.
+    pub(crate) fn document(document: &Document) -> Self {
+        Self::of(place(&document.descriptor()), document.bytes().clone())
+    }
+
+    /// A blob of the store as it is, at its place in an OCI image layout.
+    pub(crate) fn stored(blob: Descriptor) -> Self {
+        Self { name: place(&blob), size: blob.size, source: Source::Stored(blob) }
+    }
+}
+
+/// Where content is in an image layout: OCI image specification 1.1, "Image Layout", "Blobs".
+fn place(content: &Descriptor) -> String {
+    format!("blobs/{}/{}", content.digest.algorithm().name(), content.digest.hex())
 }
 
 /// What an entry is made of.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// Bytes in memory.
     Bytes(Bytes),
     /// A blob as it is in the store.
@@ -72,9 +95,24 @@ pub(crate) fn write(
         ArchiveFormat::Docker => docker::entries(archive, blobs, threads, progress)?,
         ArchiveFormat::Oci => layout::entries(archive, blobs)?,
     };
+    pack(entries, archive.compression, blobs, file, threads, progress)
+}
+
+/// Write these entries, one behind the other; the digest of the file's bytes, and how many they are.
+///
+/// # Errors
+/// As for [`write()`].
+pub(crate) fn pack(
+    entries: Vec<Entry>,
+    compression: Compression,
+    blobs: &Blobs,
+    file: File,
+    threads: usize,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> io::Result<(Digest, u64)> {
     let at_most = entries.iter().map(|entry| entry.size).sum();
     let out = Measured::new(BufWriter::with_capacity(PIECE_BYTES, file));
-    let mut tar = Builder::new(Packer::new(archive.compression, out, threads)?);
+    let mut tar = Builder::new(Packer::new(compression, out, threads)?);
     let mut done = 0;
     for entry in entries {
         let told = |bytes| progress(Progress { step: Step::Writing, bytes: done + bytes, at_most });

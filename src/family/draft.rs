@@ -61,6 +61,23 @@ impl Draft<'_> {
         self.said(|setting| setting.fail_fast.as_ref()).is_some_and(|said| said.value)
     }
 
+    /// How long a build of it may take that finds a cache, in seconds.
+    pub(super) fn cache_budget_seconds(&self, file: Option<&FamilyFile>) -> Option<u64> {
+        let own = self.said(|setting| setting.cache_budget.as_ref());
+        own.or(file.and_then(|file| file.cache_budget.as_ref())).map(|said| said.value.0)
+    }
+
+    /// How old an image of it may be that is used again, in seconds.
+    pub(super) fn fresh_for_seconds(&self, file: Option<&FamilyFile>) -> Option<u64> {
+        let own = self.said(|setting| setting.fresh_for.as_ref());
+        own.or(file.and_then(|file| file.fresh_for.as_ref())).map(|said| said.value.0)
+    }
+
+    /// Whether a build that fails is tried once more without the engine's cache.
+    pub(super) fn retries_without_cache(&self) -> bool {
+        self.said(|setting| setting.retry_without_cache.as_ref()).is_some_and(|said| said.value)
+    }
+
     /// What it takes of its builder on a platform: what is said of that, else of it, else of its image, else of the
     /// family.
     pub(super) fn terms(&self, platform: &Platform, file: Option<&FamilyFile>) -> Terms {
@@ -85,7 +102,7 @@ impl Draft<'_> {
 }
 
 /// What a word of the configuration means; without one emulation is refused.
-pub(super) fn emulation(said: Option<Emulate>) -> Emulation {
+fn emulation(said: Option<Emulate>) -> Emulation {
     match said {
         Some(Emulate::Allow) => Emulation::Allowed,
         Some(Emulate::Always) => Emulation::Always,

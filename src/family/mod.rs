@@ -26,10 +26,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::config::TagPattern;
+use crate::config::{FamilyFile, TagPattern};
 use crate::diag::{Diagnostic, Place};
-use crate::dockerfile::{How, Needs};
+use crate::dockerfile::{Dockerfile, How, Needs};
 use crate::oci::{Platform, Reference, Repository};
 
 pub(crate) use crate::config::SCOPES;
@@ -54,8 +55,12 @@ pub(crate) struct Family {
     pub(crate) tags: TagPolicy,
     /// What is published together.
     pub(crate) publish: PublishPolicy,
-    /// Whether a platform may be built by emulation.
-    pub(crate) emulation: Emulation,
+    /// Whether engines' caches of layers are kept in the store.
+    pub(crate) layer_cache: bool,
+    /// Whether mounts of caches are kept in the store, and how.
+    pub(crate) cache_mounts: Option<CacheMounts>,
+    /// How many bytes of a parent must come from a store at a registry in a second, else it is built where that is quicker.
+    pub(crate) parent_floor_bytes: Option<u64>,
     /// What is written into files.
     pub(crate) exports: Vec<Export>,
     /// The platform was not declared but taken from the machine.
@@ -68,6 +73,28 @@ pub(crate) struct Family {
     pub(crate) mirrors: BTreeMap<Unit, Mirror>,
     /// Every unit that has a recipe, parents before children, else by name.
     pub(crate) order: Vec<Unit>,
+}
+
+/// How mounts of caches are kept in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheMounts {
+    /// How large one may be, in bytes; a larger one is not kept.
+    pub(crate) limit_bytes: u64,
+    /// What removes what is not worth keeping.
+    pub(crate) prune: Option<String>,
+    /// How many bytes must come in a second, else it is done without where building is quicker.
+    pub(crate) floor_bytes: Option<u64>,
+}
+
+impl CacheMounts {
+    /// What a configuration says of them.
+    fn of(file: &FamilyFile) -> Option<Self> {
+        Some(Self {
+            limit_bytes: file.cache_mounts.as_ref()?.value.0,
+            prune: file.cache_prune.as_ref().map(|prune| prune.value.clone()),
+            floor_bytes: file.cache_floor.as_ref().map(|floor| floor.value.0),
+        })
+    }
 }
 
 impl Family {
@@ -127,6 +154,8 @@ pub(crate) struct Recipe {
     pub(crate) dockerfile: PathBuf,
     /// What stands in it, without byte order mark.
     pub(crate) text: String,
+    /// The same as it was read.
+    pub(crate) file: Arc<Dockerfile>,
     /// The stage to build; the last where `None`.
     pub(crate) target: Option<String>,
     /// Build arguments, of the family, the image and the command line, as they reach this build.
@@ -147,8 +176,14 @@ pub(crate) struct Recipe {
     pub(crate) downstream: bool,
     /// After a failure on one platform nothing of it begins on another.
     pub(crate) fail_fast: bool,
+    /// A build of it that fails by itself is tried once more without the engine's cache.
+    pub(crate) retry_without_cache: bool,
     /// What a build takes of its builder, on each platform.
     pub(crate) terms: BTreeMap<Platform, Terms>,
+    /// How long a build of it may take that finds a cache, in seconds; any time where `None`.
+    pub(crate) cache_budget_seconds: Option<u64>,
+    /// How old an image of it may be that is used again, in seconds; any age where `None`.
+    pub(crate) fresh_for_seconds: Option<u64>,
     /// What [`Recipe::tag_prefix`] gives.
     pub(crate) tag_prefix: String,
 }
@@ -316,6 +351,8 @@ pub(crate) struct TagPolicy {
     pub(crate) platform: String,
     /// How platforms are named in tags; those not named stand as `linux-arm-v7` without their system.
     pub(crate) names: BTreeMap<Platform, String>,
+    /// The template of the tag that a nightly build moves for each platform, with `{platform}`.
+    pub(crate) nightly: String,
     /// Tags that never change once they are public: [`TagPolicy::immutable_by`].
     pub(crate) immutable: Vec<TagPattern>,
     /// What happens with a tag that differs between platforms.
@@ -326,6 +363,11 @@ impl TagPolicy {
     /// The tag of one platform's image.
     pub(crate) fn platform_tag(&self, platform: &Platform, tag: &str) -> String {
         self.platform.replace("{platform}", &self.platform_name(platform)).replace("{tag}", tag)
+    }
+
+    /// The tag that a nightly build moves for one platform.
+    pub(crate) fn nightly_tag(&self, platform: &Platform) -> String {
+        self.nightly.replace("{platform}", &self.platform_name(platform))
     }
 
     /// How a platform is named in tags.
@@ -340,6 +382,7 @@ impl Default for TagPolicy {
         Self {
             platform: "{platform}-{tag}".to_owned(),
             names: BTreeMap::new(),
+            nightly: "nightly-{platform}".to_owned(),
             immutable: Vec::new(),
             divergence: Divergence::Withhold,
         }

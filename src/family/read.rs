@@ -6,15 +6,13 @@ use super::draft::Draft;
 use super::{SecretSource, Sources};
 use crate::config::{FamilyFile, SecretSetting, Written};
 use crate::diag::{Diagnostic, Result};
-use crate::dockerfile::{BuildPlatform, Dockerfile, Needs, Request};
+use crate::dockerfile::{BuildPlatform, Dockerfile, Needs, Request, is_proxy};
 use crate::oci::Platform;
-
-/// Arguments that reach a build although no Dockerfile declares them.
-const UNDECLARED: &[&str] =
-    &["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "SOURCE_DATE_EPOCH"];
 
 /// What was read of one unit.
 pub(super) struct Read {
+    pub(super) text: String,
+    pub(super) file: Dockerfile,
     pub(super) platforms: BTreeMap<Platform, Needs>,
     pub(super) args: BTreeMap<String, String>,
     pub(super) secrets: BTreeMap<String, SecretSource>,
@@ -23,7 +21,9 @@ pub(super) struct Read {
 
 /// Reads one unit.
 pub(super) fn read(draft: &Draft<'_>, sources: &Sources) -> Result<Read> {
-    let dockerfile = Dockerfile::parse(&draft.dockerfile, draft.text)?;
+    // What is sent to an engine is made of it.
+    let text = draft.text.strip_prefix('\u{feff}').unwrap_or(draft.text);
+    let dockerfile = Dockerfile::parse(&draft.dockerfile, text)?;
     let given = arguments(draft, sources);
     let target = draft.said(|setting| setting.target.as_ref()).map(|target| target.value.as_str());
     let mut platforms = BTreeMap::new();
@@ -41,12 +41,14 @@ pub(super) fn read(draft: &Draft<'_>, sources: &Sources) -> Result<Read> {
     let reaches = |name: &String| {
         used.contains(name)
             || name.starts_with("BUILDKIT_")
-            || UNDECLARED.contains(&name.to_uppercase().as_str())
+            // These reach a build although no Dockerfile declares them.
+            || is_proxy(name)
+            || name.eq_ignore_ascii_case("SOURCE_DATE_EPOCH")
     };
     let args: BTreeMap<String, String> = given.into_iter().filter(|(name, _)| reaches(name)).collect();
     let (secrets, mut warnings) = secrets(draft, sources.file.as_ref(), &platforms);
     warnings.extend(unused_arguments(draft, sources.file.as_ref(), &args));
-    Ok(Read { platforms, args, secrets, warnings })
+    Ok(Read { text: text.to_owned(), file: dockerfile, platforms, args, secrets, warnings })
 }
 
 /// Build arguments: the family's, the image's, the variant's, then those given by hand.

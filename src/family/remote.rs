@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{Recipe, Unit};
 use crate::diag::{Diagnostic, Place};
-use crate::dockerfile::{Remote, RemoteKind, Source};
+use crate::dockerfile::{Remote, RemoteKind, Source, is_commit};
 
-/// One warning for each `ADD` of a file without `--checksum`, or of a repository without a commit.
+/// One warning for each `ADD` of a file without `--checksum`, or of a repository whose name only the build knows: what
+/// other names point at is looked up.
 pub(super) fn unpinned(recipes: &BTreeMap<Unit, Recipe>) -> Vec<Diagnostic> {
     let mut found = BTreeMap::<(&Place, &String), Diagnostic>::new();
     for recipe in recipes.values() {
@@ -25,14 +26,14 @@ pub(super) fn unpinned(recipes: &BTreeMap<Unit, Recipe>) -> Vec<Diagnostic> {
 fn is_pinned(remote: &Remote) -> bool {
     let names_commit = || {
         let fragment = remote.location.split_once('#').map_or("", |(_, fragment)| fragment);
-        let reference = fragment.split(':').next().unwrap_or_default();
-        matches!(reference.len(), 40 | 64) && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
+        is_commit(fragment.split(':').next().unwrap_or_default())
     };
-    remote.checksum.is_some() || (remote.kind == RemoteKind::Git && names_commit())
+    let is_looked_up = || remote.git().is_some() || names_commit();
+    remote.checksum.is_some() || (remote.kind == RemoteKind::Git && is_looked_up())
 }
 
 fn told(remote: &Remote, unit: &Unit) -> Diagnostic {
-    let location = &remote.location;
+    let location = remote.shown();
     let (lacks, pin) = match remote.kind {
         RemoteKind::Url => ("no checksum", format!("write `ADD --checksum=sha256:… {location}`")),
         RemoteKind::Git => ("no commit", "write the whole commit behind the address: `#COMMIT`".to_owned()),

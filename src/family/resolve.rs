@@ -1,14 +1,15 @@
 //! From what was written to what is meant: the story of a family, told once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::draft::{self, Draft, drafts, family_name};
+use super::draft::{Draft, drafts, family_name};
 use super::meaning::Names;
 use super::order::{Edges, order};
 use super::read::{Read, labels, read};
 use super::{
-    Build, Divergence, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use, checks, clash,
-    downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
+    Build, CacheMounts, Divergence, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use,
+    checks, clash, downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
 };
 use crate::config::{DivergenceSetting, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret};
 use crate::diag::{Diagnostic, Kind, Place, Problems, Result, Severity};
@@ -79,7 +80,6 @@ impl Family {
         warnings.extend(unused::unused(&recipes, &mirrors, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));
         let platform_assumed = recipes.keys().any(|unit| assumed(&drafts[unit], file));
-        let emulation = draft::emulation(file.and_then(|file| file.emulate));
         Ok(Self {
             name: family_name(sources),
             registry: file
@@ -87,7 +87,9 @@ impl Family {
                 .map(|target| target.value.registry.clone()),
             tags,
             publish: PublishPolicy::of(file, registries),
-            emulation,
+            parent_floor_bytes: file.and_then(|file| Some(file.parent_floor.as_ref()?.value.0)),
+            layer_cache: file.and_then(|file| file.layer_cache.as_ref()).is_some_and(|said| said.value),
+            cache_mounts: file.and_then(CacheMounts::of),
             exports,
             platform_assumed,
             warnings: unique(warnings),
@@ -349,6 +351,7 @@ fn tag_policy(file: Option<&FamilyFile>) -> TagPolicy {
     TagPolicy {
         platform: said.platform.as_ref().map_or(standard.platform, |template| template.value.clone()),
         names: said.names.iter().map(|(platform, name)| (platform.clone(), name.value.clone())).collect(),
+        nightly: said.nightly.as_ref().map_or(standard.nightly, |template| template.value.clone()),
         immutable: said.immutable.iter().map(|pattern| pattern.value.clone()).collect(),
         divergence: match said.divergence {
             Some(DivergenceSetting::Fail) => Divergence::Fail,
@@ -392,7 +395,8 @@ fn recipes(
             repository: draft.repository.clone(),
             context: draft.context.clone(),
             dockerfile: draft.dockerfile.clone(),
-            text: draft.text.strip_prefix('\u{feff}').unwrap_or(draft.text).to_owned(),
+            text: read.text,
+            file: Arc::new(read.file),
             target: draft.said(|setting| setting.target.as_ref()).map(|target| target.value.clone()),
             args: read.args,
             labels: labels(draft, file),
@@ -409,6 +413,9 @@ fn recipes(
             common_tags: common.iter().map(|tag| checks::with_names(tag, unit, problems)).collect(),
             downstream: draft.downstream().is_some(),
             fail_fast: draft.fails_fast(),
+            cache_budget_seconds: draft.cache_budget_seconds(file),
+            fresh_for_seconds: draft.fresh_for_seconds(file),
+            retry_without_cache: draft.retries_without_cache(),
             tag_prefix: draft.tag_prefix.clone(),
         };
         for problem in problems.iter_mut().skip(told).filter(|problem| problem.place.is_none()) {

@@ -465,9 +465,9 @@ fn only_files_named_dockerfile_in_folders_that_show_are_images() {
 fn law_2_an_add_that_can_fetch_something_else_tomorrow_is_pointed_at() {
     let sum = "0".repeat(64);
     let text = format!(
-        "FROM scratch\nARG SUM=sha256:{sum}\nADD https://x.example/a.tar https://x.example/b?c='d' /\n\
+        "FROM debian:13\nARG SUM=sha256:{sum}\nADD https://x.example/a.tar https://x.example/b?c='d' /\n\
         ADD --checksum=sha256:{sum} https://x.example/c /\nADD --checksum=$SUM https://x.example/d /\n\
-        ADD https://x.example/r.git#main:folder /r\nADD https://x.example/r.git#{}:folder /s\nADD file /\n",
+        ADD https://x.example/r.git#$HOME:folder /r\nADD https://x.example/r.git#main /t\nADD https://x.example/r.git#{}:folder /s\nADD file /\n",
         "a".repeat(40)
     );
     let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\ntests = [\"true\"]\n";
@@ -479,7 +479,7 @@ fn law_2_an_add_that_can_fetch_something_else_tomorrow_is_pointed_at() {
         a/Dockerfile:3:1: `ADD https://x.example/b?c=d` has no checksum: what stands there can change, and the image that was built is reused all the same
           hint: write `ADD --checksum=sha256:… https://x.example/b?c=d`, with what this prints: curl -fsSL 'https://x.example/b?c=d' | sha256sum
           hint: or build it anew when that changed: polyarch build --no-reuse a
-        a/Dockerfile:6:1: `ADD https://x.example/r.git#main:folder` has no commit: what stands there can change, and the image that was built is reused all the same
+        a/Dockerfile:6:1: `ADD https://x.example/r.git#$HOME:folder` has no commit: what stands there can change, and the image that was built is reused all the same
           hint: write the whole commit behind the address: `#COMMIT`
           hint: or build it anew when that changed: polyarch build --no-reuse a
     "#]]

@@ -179,6 +179,11 @@ impl Manifest {
             annotations: BTreeMap::new(),
         }
     }
+
+    /// How large its layers are together, in bytes, as they are kept.
+    pub fn layer_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum()
+    }
 }
 
 /// The parsed form of an image index.

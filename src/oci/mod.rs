@@ -5,6 +5,7 @@
 
 mod error;
 mod digest;
+mod measured;
 mod platform;
 mod reference;
 mod document;
@@ -13,6 +14,7 @@ mod configuration;
 mod copy;
 mod unambiguous;
 mod rules;
+mod rehash;
 mod tree;
 mod beside;
 mod memory;
@@ -35,9 +37,11 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};
 pub use layout::{Cleared, Collected, Collection, Layout, Lease, Room, Scrubbed, Unused};
+pub use measured::Measured;
 pub use memory::Memory;
 pub use platform::Platform;
 pub use reference::{Pointer, Reference, Repository, Tag};
+pub use rehash::broken;
 pub use store::{BlobReader, Completeness, Condition, Origin, Store, Taken, Terms, Upload, UploadName};
 pub use tree::{Copied, Tree};
 

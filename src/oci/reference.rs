@@ -85,6 +85,11 @@ impl Repository {
     pub fn join(&self, part: &str) -> Result<Self, Error> {
         format!("{}/{part}", self.0).parse()
     }
+
+    /// Whether its name is another's with more parts behind.
+    pub fn is_below(&self, name: &Self) -> bool {
+        self.0.strip_prefix(name.0.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    }
 }
 
 fn check_repository(text: &str) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,6 +36,8 @@ struct Watch {
     calls: AtomicUsize,
     fails_from: usize,
     failure: Failure,
+    /// How long it takes until content that is read begins to come.
+    delay: Duration,
     writes: Mutex<Vec<String>>,
 }
 
@@ -46,8 +49,17 @@ impl<S: Store> Watched<S> {
 
     /// One whose calls fail from this one on, counted from 0.
     pub(crate) fn failing(inner: S, fails_from: usize, failure: Failure) -> Self {
+        Self::of(inner, fails_from, failure, Duration::ZERO)
+    }
+
+    /// One that never fails, and takes so long for each blob.
+    pub(crate) fn slow(inner: S, delay: Duration) -> Self {
+        Self::of(inner, usize::MAX, Failure::Before, delay)
+    }
+
+    fn of(inner: S, fails_from: usize, failure: Failure, delay: Duration) -> Self {
         let (calls, writes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        Self { inner, watch: Arc::new(Watch { calls, fails_from, failure, writes }) }
+        Self { inner, watch: Arc::new(Watch { calls, fails_from, failure, delay, writes }) }
     }
 
     /// How many calls it has seen.
@@ -99,6 +111,7 @@ impl<S: Store> Store for Watched<S> {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, Error> {
+        tokio::time::sleep(self.watch.delay).await;
         self.watch.call(None, self.inner.read_blob(repository, digest, range)).await
     }
 

@@ -8,23 +8,37 @@ use crate::oci::{Platform, Reference};
 
 use super::{Base, Decision, Facts, Frontend, Plan};
 
+/// Jobs that cannot be built, and why.
+#[derive(Debug)]
+pub(crate) struct Unfit<'a> {
+    /// The jobs: none of them is downstream, or all are.
+    pub(crate) jobs: BTreeSet<&'a JobId>,
+    /// What is wrong.
+    pub(crate) problem: Diagnostic,
+}
+
 /// One problem for each image from outside that a job to be built needs and that is unknown (F-D7) or lacks its
-/// platform (F-D6).
-pub(crate) fn unfit_bases(family: &Family, facts: &Facts, plan: &Plan) -> Vec<Diagnostic> {
-    let mut unfit = BTreeMap::<&Reference, (Option<Place>, BTreeSet<&JobId>)>::new();
+/// platform (F-D6); for jobs downstream one of their own.
+pub(crate) fn unfit_bases<'a>(family: &'a Family, facts: &Facts, plan: &'a Plan) -> Vec<Unfit<'a>> {
+    let mut unfit = BTreeMap::<(&Reference, bool), (Option<Place>, BTreeSet<&JobId>)>::new();
     for (job, planned) in &plan.jobs {
         let build = family.recipe(&job.unit).and_then(|recipe| recipe.platforms.get(&job.platform));
         let (Decision::Build(_), Some(build)) = (&planned.decision, build) else { continue };
         for (written, meant) in &build.uses {
             let Use::Outside(reference) = meant else { continue };
             if facts.base(build, written, &job.platform).is_none() {
-                let (place, jobs) = unfit.entry(reference).or_default();
+                let downstream = family.is_downstream(&job.unit);
+                let (place, jobs) = unfit.entry((reference, downstream)).or_default();
                 jobs.insert(job);
                 *place = place.take().or_else(|| place_of(build, written));
             }
         }
     }
-    unfit.into_iter().map(|(reference, (place, jobs))| told(family, reference, place, &jobs, facts)).collect()
+    let unfit = unfit.into_iter().map(|((reference, _), (place, jobs))| {
+        let problem = told(family, reference, place, &jobs, facts);
+        Unfit { jobs, problem }
+    });
+    unfit.collect()
 }
 
 /// One warning for each frontend that a job to be built names and that is unknown: the engine takes what its tag is then.

@@ -1,13 +1,17 @@
 //! Whether a record stands for a job, and if not, why it is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::family::{Emulation, Family, JobId};
+use crate::dockerfile::Remote;
+use crate::family::{Family, JobId};
 use crate::oci::Digest;
 use crate::record::{ImageRecord, Passed};
+use crate::trust::Doubt;
 
-use super::{Base, Decision, Facts, Frontend, Inputs, Keyed, Planned, check_key};
+use super::fresh::span;
+use super::words::{changed, short};
+use super::{Base, Considered, Decision, Facts, Frontend, Inputs, Planned, check_inputs, check_key};
 
 /// One reason for a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +20,22 @@ pub(crate) enum Reason {
     NeverBuilt,
     /// A person asked for it.
     Asked,
+    /// Its image stands, and comes more slowly than it is built.
+    Slow,
+    /// A person asked for what is new outside.
+    Refresh,
+    /// The record is older than `fresh-for` allows.
+    TooOld {
+        /// How old it is, in seconds.
+        age_seconds: u64,
+        /// How old it may be, in seconds.
+        limit_seconds: u64,
+    },
+    /// The record says that it was made later than now, so that its age cannot be known.
+    FromTheFuture {
+        /// How much later, in seconds.
+        ahead_seconds: u64,
+    },
     /// An input has another value than in the latest record.
     Changed {
         /// The input, as the key names it.
@@ -45,6 +65,13 @@ pub(crate) enum Reason {
         /// Why it could not be looked up.
         why: String,
     },
+    /// What an `ADD` of a repository fetches is not known.
+    RepositoryUnknown {
+        /// Its address, without a password.
+        address: String,
+        /// Why its commit cannot be looked up.
+        why: String,
+    },
     /// The image that reads the Dockerfile is not known.
     FrontendUnknown {
         /// What stands in the Dockerfile.
@@ -54,6 +81,8 @@ pub(crate) enum Reason {
     },
     /// A record stands, but the store has lost something of its image: law 3.
     ContentMissing(Digest),
+    /// A record stands, but it does not count for those whose word does.
+    Doubted(Doubt),
     /// The latest record has the same inputs, but nothing stands under the key any more.
     RecordIsGone,
 }
@@ -63,6 +92,15 @@ impl fmt::Display for Reason {
         match self {
             Self::NeverBuilt => f.write_str("no record of it"),
             Self::Asked => f.write_str("asked for"),
+            Self::Slow => f.write_str("it comes slower than `parent-floor` says, and than it is built"),
+            Self::Refresh => f.write_str("a refresh is asked for"),
+            Self::TooOld { age_seconds, limit_seconds } => {
+                let (age, limit) = (span(*age_seconds), span(*limit_seconds));
+                write!(f, "its record is {age} old, and fresh for {limit}")
+            }
+            Self::FromTheFuture { ahead_seconds } => {
+                write!(f, "its record is from the future, {} from now", span(*ahead_seconds))
+            }
             Self::ParentIsBuilt(parent) => write!(f, "{parent} is built"),
             Self::OnAnotherParent { parent, old, new } => {
                 write!(
@@ -74,76 +112,58 @@ impl fmt::Display for Reason {
             }
             Self::MadeByEmulation => f.write_str("its record was made by emulation, which is refused here"),
             Self::BaseUnknown { reference, .. } => write!(f, "base image {reference} is unknown"),
+            Self::RepositoryUnknown { address, .. } => write!(f, "the commit of {address} is unknown"),
             Self::FrontendUnknown { written, .. } => write!(f, "frontend {written} is unknown"),
             Self::ContentMissing(digest) => {
                 write!(f, "its record stands, but {digest} is missing from the store")
             }
+            Self::Doubted(doubt) => doubt.fmt(f),
             Self::RecordIsGone => f.write_str("its record is no longer in the store"),
-            Self::Changed { input, old, new } => {
-                let (kind, name) = input.split_once(':').unwrap_or((input, ""));
-                let what = match kind {
-                    "file" => format!("file {name}"),
-                    "arg" => format!("build argument {name}"),
-                    "label" => format!("label {name}"),
-                    "parent" => format!("inputs of {name}"),
-                    "base" => format!("base image {name}"),
-                    "dockerfile" => "the Dockerfile".to_owned(),
-                    _ => input.clone(),
-                };
-                match (old, new) {
-                    (None, _) => write!(f, "{what} is new"),
-                    (_, None) => write!(f, "{what} is gone"),
-                    (Some(old), Some(new)) => {
-                        write!(f, "{what} changed: {} then, {} now", short(old), short(new))
-                    }
-                }
-            }
+            Self::Changed { input, old, new } => f.write_str(&changed(input, old.as_deref(), new.as_deref())),
         }
     }
-}
-
-/// Digests inside a value, cut to what a person can compare.
-fn short(value: &str) -> String {
-    let words = value.split(' ').map(|word| match word.parse::<Digest>() {
-        Ok(digest) => digest.short().to_owned(),
-        Err(_) => word.to_owned(),
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What to do about one job, when all its parents are decided.
 pub(super) fn decide(
     family: &Family,
     facts: &Facts,
-    job: &JobId,
-    keyed: &Keyed,
+    considered: &Considered<'_>,
     before: &BTreeMap<JobId, Planned>,
-    emulation: Emulation,
-    forced: bool,
 ) -> Decision {
+    let Considered { job, keyed, .. } = *considered;
     let mut reasons = Vec::new();
-    if forced {
+    if considered.forced {
         reasons.push(Reason::Asked);
     }
+    reasons.extend(considered.slow.then_some(Reason::Slow));
+    reasons.extend(considered.refresh.cloned());
     reasons.extend(unknown_bases(family, facts, job));
+    reasons.extend(unknown_repositories(family, facts, job));
     if let Some(Frontend::Unknown { written, why }) = facts.frontends.get(&job.unit) {
         reasons.push(Reason::FrontendUnknown { written: written.text.clone(), why: why.clone() });
     }
     let record = facts.images.get(&keyed.key);
     let missing = record.and_then(|record| facts.missing.get(&record.image));
     reasons.extend(missing.cloned().map(Reason::ContentMissing));
-    let refused = !emulation.is_allowed() && record.is_some_and(|record| record.emulated);
+    let refused = !considered.terms.emulation.is_allowed() && record.is_some_and(|record| record.emulated);
     reasons.extend(refused.then_some(Reason::MadeByEmulation));
     reasons.extend(keyed.parents.iter().filter_map(|parent| parent_reason(parent, before, record)));
     match record {
         Some(record) if reasons.is_empty() => reuse(family, facts, job, record),
         _ => {
             if record.is_none() {
-                let why = changes(facts.newest.get(job), &keyed.inputs);
-                // A parent that is built has another key as a rule: it is told once.
-                let told = reasons.iter().any(|reason| matches!(reason, Reason::ParentIsBuilt(_)));
+                let why = match facts.doubts.get(&keyed.key) {
+                    Some(doubt) => vec![Reason::Doubted(doubt.clone())],
+                    None => changes(considered.before, &keyed.inputs),
+                };
+                // A parent that is built has another key as a rule, and a refresh another epoch: each is told once.
+                let built = reasons.iter().any(|reason| matches!(reason, Reason::ParentIsBuilt(_)));
+                let refreshed = considered.refresh.is_some();
+                let told =
+                    |reason: &Reason| built && is_of(reason, "parent:") || refreshed && is_epochs(reason);
                 let first = reasons.iter().take_while(|reason| is_first(reason)).count();
-                reasons.splice(first..first, why.into_iter().filter(|reason| !(told && is_parents(reason))));
+                reasons.splice(first..first, why.into_iter().filter(|reason| !told(reason)));
             }
             Decision::Build(reasons)
         }
@@ -152,11 +172,24 @@ pub(super) fn decide(
 
 /// Whether it is told before what changed.
 fn is_first(reason: &Reason) -> bool {
-    matches!(reason, Reason::Asked | Reason::BaseUnknown { .. } | Reason::FrontendUnknown { .. })
+    use Reason::{Asked, BaseUnknown, FromTheFuture, FrontendUnknown, Refresh, RepositoryUnknown, TooOld};
+    let of_time = matches!(reason, Refresh | TooOld { .. } | FromTheFuture { .. });
+    let is_unknown = matches!(reason, BaseUnknown { .. } | RepositoryUnknown { .. } | FrontendUnknown { .. });
+    of_time || is_unknown || *reason == Asked
 }
 
-fn is_parents(reason: &Reason) -> bool {
-    matches!(reason, Reason::Changed { input, .. } if input.starts_with("parent:"))
+fn is_of(reason: &Reason, kind: &str) -> bool {
+    matches!(reason, Reason::Changed { input, .. } if input.starts_with(kind))
+}
+
+/// Whether it is a change that another refresh epoch makes.
+fn is_epochs(reason: &Reason) -> bool {
+    match reason {
+        Reason::Changed { input, new: Some(new), .. } if input.starts_with("remote:") => {
+            new.starts_with("unknown")
+        }
+        reason => is_of(reason, "epoch"),
+    }
 }
 
 /// The image stands; so do its checks, or they run again.
@@ -175,11 +208,10 @@ fn parent_reason(
     before: &BTreeMap<JobId, Planned>,
     record: Option<&ImageRecord>,
 ) -> Option<Reason> {
-    let stands = match &before.get(parent)?.decision {
-        Decision::Build(_) => return Some(Reason::ParentIsBuilt(parent.clone())),
-        Decision::Reuse(passed) => &passed.image.image,
-        Decision::Check(image) => &image.image,
+    let Some(stands) = before.get(parent)?.decision.image() else {
+        return Some(Reason::ParentIsBuilt(parent.clone()));
     };
+    let stands = &stands.image;
     let built_on = record?.parents.get(&parent.unit.to_string())?;
     (built_on != stands).then(|| Reason::OnAnotherParent {
         parent: parent.clone(),
@@ -201,18 +233,40 @@ fn unknown_bases(family: &Family, facts: &Facts, job: &JobId) -> Vec<Reason> {
     unknown.collect()
 }
 
+fn unknown_repositories(family: &Family, facts: &Facts, job: &JobId) -> Vec<Reason> {
+    let unknown = super::repositories::unknown(family, facts, job);
+    let reason =
+        |(remote, why): (&Remote, String)| Reason::RepositoryUnknown { address: remote.shown(), why };
+    unknown.map(reason).collect()
+}
+
 /// Every input that differs from the latest record.
 fn changes(newest: Option<&ImageRecord>, inputs: &Inputs) -> Vec<Reason> {
     let Some(newest) = newest else { return vec![Reason::NeverBuilt] };
-    let names: std::collections::BTreeSet<&String> = newest.inputs.keys().chain(inputs.keys()).collect();
-    let changed: Vec<Reason> = names
-        .into_iter()
-        .filter(|name| newest.inputs.get(*name) != inputs.get(*name))
-        .map(|name| Reason::Changed {
-            input: name.clone(),
-            old: newest.inputs.get(name).cloned(),
-            new: inputs.get(name).cloned(),
-        })
-        .collect();
+    let changed = differences(&newest.inputs, inputs);
     if changed.is_empty() { vec![Reason::RecordIsGone] } else { changed }
+}
+
+fn differences(old: &Inputs, new: &Inputs) -> Vec<Reason> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changed = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    let changed = changed.map(|name| Reason::Changed {
+        input: name.clone(),
+        old: old.get(name).cloned(),
+        new: new.get(name).cloned(),
+    });
+    changed.collect()
+}
+
+/// Why the checks of a job run upon an image that stands: what of them changed, old and new, where that is known.
+pub(crate) fn why_checked(family: &Family, facts: &Facts, job: &JobId, image: &ImageRecord) -> String {
+    let before = facts.tested.get(job).filter(|tested| tested.image == image.image);
+    let (Some(before), Some(recipe)) = (before, family.recipe(&job.unit)) else {
+        return "its checks have not passed".to_owned();
+    };
+    let changed = differences(&before.inputs, &check_inputs(recipe, facts.files_of_checks(&job.unit)));
+    match changed.is_empty() || before.inputs.is_empty() {
+        true => "its checks changed or have not passed".to_owned(),
+        false => changed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    }
 }

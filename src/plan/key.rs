@@ -14,7 +14,8 @@
 //! | platform | `platform` | another platform is another image |
 //! | images of the family that it uses | `parent:UNIT`, their image keys | a parent that would be built anew makes its children new |
 //! | images from outside | `base:REFERENCE`, their digests | a base that moved is another base |
-//! | `ADD` of a URL | `remote:URL`, its checksum, else the refresh epoch | what stands there can change unseen |
+//! | `ADD` of a repository | `remote:URL`, its commit | a branch that moved is another source |
+//! | `ADD` of another URL | `remote:URL`, its checksum, else the refresh epoch | what stands there can change unseen |
 //! | refresh epoch | `epoch` | it asks for a build although nothing changed |
 //! | compression | `compression` | it settles the layers' digests |
 //!
@@ -29,11 +30,14 @@ use std::collections::BTreeMap;
 use crate::dockerfile::Source;
 use crate::family::{Action, CheckKind, Recipe, TagSource, Unit, Use};
 use crate::oci::{Algorithm, Digest, Hasher, Platform};
+use crate::record::Epochs;
 
 use super::{Facts, Frontend};
 
 /// The version of the format of keys.
 const FORMAT: &str = "1";
+/// How much of a command is said to a person, in characters.
+const SAID_CHARACTERS: usize = 60;
 /// How layers are compressed.
 const COMPRESSION: &str = "gzip";
 
@@ -45,6 +49,7 @@ pub(super) fn inputs(
     recipe: &Recipe,
     platform: &Platform,
     facts: &Facts,
+    epochs: &Epochs,
     parent_keys: &BTreeMap<&Unit, &Digest>,
 ) -> Inputs {
     let mut inputs = Inputs::new();
@@ -91,11 +96,13 @@ pub(super) fn inputs(
             },
         );
     }
-    let epoch = facts.epochs.get(&job).copied().unwrap_or_default();
+    let epoch = epochs.get(&job).copied().unwrap_or_default();
     for source in &build.needs.sources {
         if let Source::Remote(remote) = source {
             let unknown = || format!("unknown, epoch {epoch}");
-            put(format!("remote:{}", remote.location), remote.checksum.clone().unwrap_or_else(unknown));
+            let commit = || facts.commit(remote)?.ok();
+            let value = remote.checksum.clone().or_else(commit).unwrap_or_else(unknown);
+            put(format!("remote:{}", remote.shown()), value);
         }
     }
     if epoch > 0 {
@@ -145,7 +152,56 @@ pub(crate) fn check_key(image: &Digest, recipe: &Recipe, files: &BTreeMap<String
     digest_of(parts.iter().map(String::as_str))
 }
 
-fn digest_of<'a>(parts: impl Iterator<Item = &'a str>) -> Digest {
+/// What a recipe's checks are, by names for a person, where their `files` are in these states: what a check key is the
+/// digest of beside the image. Nothing stands on it.
+pub(crate) fn check_inputs(recipe: &Recipe, files: &BTreeMap<String, String>) -> Inputs {
+    let mut inputs = Inputs::new();
+    for check in &recipe.checks {
+        let (name, how) = match &check.kind {
+            CheckKind::Test { action, stdout } => {
+                let (place, run) = match action {
+                    Action::Image(run) => ("in the image", run),
+                    Action::Host { run, .. } => ("on this machine", run),
+                };
+                let stdout = stdout.as_ref().map(|text| format!(", stdout `{text}`")).unwrap_or_default();
+                (format!("test:{}", first_line(run)), format!("{place}{}{stdout}", rest(run)))
+            }
+            CheckKind::Tagger { template, source } => {
+                let how = match source {
+                    TagSource::Run { run, pattern } => {
+                        let pattern = pattern.as_ref().map(|text| format!(", match `{text}`"));
+                        format!("of `{}`{}{}", first_line(run), rest(run), pattern.unwrap_or_default())
+                    }
+                    TagSource::OsRelease(key) => format!("of {key} in /etc/os-release"),
+                };
+                (format!("tag:{template}"), how)
+            }
+            CheckKind::Description { title, run } => {
+                (format!("description:{title}"), format!("of `{}`{}", first_line(run), rest(run)))
+            }
+        };
+        let how = format!("{how}, {} s", check.time_limit_seconds);
+        let before = inputs.remove(&name).map(|before| before + "; ").unwrap_or_default();
+        inputs.insert(name, before + &how);
+    }
+    inputs.extend(files.iter().map(|(path, state)| (format!("file:{path}"), state.clone())));
+    inputs
+}
+
+/// The beginning of a command, by which a person knows it.
+fn first_line(run: &str) -> String {
+    run.lines().next().unwrap_or_default().chars().take(SAID_CHARACTERS).collect()
+}
+
+/// What stands for the rest of a command where it is longer.
+fn rest(run: &str) -> String {
+    match first_line(run) == run {
+        true => String::new(),
+        false => format!(", all of it {}", Digest::of(run.as_bytes())),
+    }
+}
+
+pub(super) fn digest_of<'a>(parts: impl Iterator<Item = &'a str>) -> Digest {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     for part in parts {
         hasher.update(&(part.len() as u64).to_be_bytes());

@@ -3,21 +3,31 @@
 mod bases;
 mod decide;
 mod estimate;
+mod fresh;
 mod key;
+mod repositories;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod untrusted;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dockerfile::Written;
+use crate::dockerfile::{Remote, Written};
 use crate::family::{Build, Emulation, Family, JobId, Recipe, Terms, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
-use crate::record::{CheckRecord, Durations, ImageRecord, Passed};
+use crate::record::{CheckRecord, Durations, Epochs, ImageRecord, Passed};
+use crate::trust::Doubt;
 
-pub(crate) use bases::{unfit_bases, unknown_frontends};
-pub(crate) use decide::Reason;
+pub(crate) use bases::{Unfit, unfit_bases, unknown_frontends};
+pub(crate) use decide::{Reason, why_checked};
 pub(crate) use estimate::{Estimate, Estimates, speed};
-pub(crate) use key::{Inputs, check_key};
+pub(crate) use fresh::from_the_future;
+pub(crate) use key::{Inputs, check_inputs, check_key};
+pub(crate) use repositories::unfit_repositories;
+pub(crate) use tree::tree_digest;
+pub(crate) use untrusted::refused_untrusted;
 
 /// What is true now, as far as a plan depends on it. `survey` fills it in.
 #[derive(Debug, Default)]
@@ -32,20 +42,31 @@ pub(crate) struct Facts {
     pub(crate) bases: BTreeMap<Reference, Base>,
     /// What stands behind the sources of mirrors, as far as they could be looked up: an index, or a single image.
     pub(crate) mirrored: BTreeMap<Reference, Digest>,
+    /// What every tag pointed at that was looked up: of images from outside, and of frontends.
+    pub(crate) looked_up: BTreeMap<Reference, Digest>,
+    /// The commit that each repository is at that an `ADD` fetches, by its address without a password; or why that cannot
+    /// be looked up.
+    pub(crate) commits: BTreeMap<String, Result<String, String>>,
     /// The `ONBUILD` triggers of those images from outside that leave any, by their manifests.
     pub(crate) triggers: BTreeMap<Digest, Vec<String>>,
     /// The `# syntax` frontend of each unit that names one.
     pub(crate) frontends: BTreeMap<Unit, Frontend>,
     /// The refresh epoch of each job that has one.
-    pub(crate) epochs: BTreeMap<JobId, u64>,
+    pub(crate) epochs: Epochs,
+    /// The time in seconds since 1970-01-01 UTC, where the age of records counts.
+    pub(crate) now_seconds: Option<u64>,
     /// The image records that stand under the keys of this plan.
     pub(crate) images: BTreeMap<Digest, ImageRecord>,
     /// Of the images of those records that are not whole in the store, what is missing first: a manifest or a blob.
     pub(crate) missing: BTreeMap<Digest, Digest>,
     /// The check records that stand under the check keys of this plan.
     pub(crate) checks: BTreeMap<Digest, CheckRecord>,
+    /// Why records that stand under image keys and check keys of this plan do not count.
+    pub(crate) doubts: BTreeMap<Digest, Doubt>,
     /// The latest image record of each job, for `why`.
     pub(crate) newest: BTreeMap<JobId, ImageRecord>,
+    /// The latest record of the checks of each job whose image stands and whose checks do not.
+    pub(crate) tested: BTreeMap<JobId, CheckRecord>,
     /// How long jobs took; no key depends on it.
     pub(crate) durations: Durations,
 }
@@ -64,6 +85,21 @@ impl Facts {
     pub(crate) fn base(&self, build: &Build, written: &str, own: &Platform) -> Option<&Digest> {
         let Use::Outside(reference) = build.uses.get(written)? else { return None };
         self.bases.get(reference)?.digest_for(&build.asked_platform(written, own))
+    }
+
+    /// The commit that an `ADD` of a repository fetches; none of a file, and where that only the build knows.
+    ///
+    /// # Errors
+    /// Where it is not known here, and why.
+    pub(crate) fn commit(&self, remote: &Remote) -> Option<Result<String, String>> {
+        let source = match remote.git()? {
+            Ok(source) => source,
+            Err(why) => return Some(Err(why)),
+        };
+        let looked_up = || self.commits.get(&remote.shown()).cloned();
+        let unasked = || Err("it was not looked up".to_owned());
+        let said = source.commit().map(|commit| Ok(commit.to_owned()));
+        Some(said.or_else(looked_up).unwrap_or_else(unasked))
     }
 
     /// The platforms on which `ONBUILD` triggers run in a recipe's build, those of its parents in the family and those
@@ -102,6 +138,8 @@ impl Base {
 pub(crate) enum Frontend {
     /// It was looked up.
     Found {
+        /// It as it is named.
+        written: Reference,
         /// It at its digest, which the key holds.
         reference: Reference,
         /// Its manifest for each of its platforms.
@@ -114,6 +152,17 @@ pub(crate) enum Frontend {
         /// Why.
         why: String,
     },
+}
+
+/// What was settled before, by a plan that is carried out in several runs or again.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// What tags point at, wherever they have moved since.
+    pub(crate) looked_up: BTreeMap<Reference, Digest>,
+    /// What repositories are at, by their addresses without passwords, wherever their branches have moved since.
+    pub(crate) commits: BTreeMap<String, String>,
+    /// The refresh epochs of all jobs; those of the store where `None`.
+    pub(crate) epochs: Option<Epochs>,
 }
 
 /// Every job, its key, and what will be done about it.
@@ -134,6 +183,8 @@ pub(crate) struct Planned {
     pub(crate) inputs: Inputs,
     /// The jobs whose images it uses.
     pub(crate) parents: BTreeSet<JobId>,
+    /// The refresh epoch that begins once it has passed, where it is refreshed.
+    pub(crate) next_epoch: Option<u64>,
     /// The files that its tests read on this machine, and the state of each.
     pub(crate) check_files: BTreeMap<String, String>,
     /// What it takes of its builder.
@@ -153,6 +204,17 @@ pub(crate) enum Decision {
     Build(Vec<Reason>),
 }
 
+impl Decision {
+    /// The image that stands for the job, whether or not its checks do; none where it is built.
+    pub(crate) fn image(&self) -> Option<&ImageRecord> {
+        match self {
+            Self::Reuse(passed) => Some(&passed.image),
+            Self::Check(image) => Some(image),
+            Self::Build(_) => None,
+        }
+    }
+}
+
 /// What a person asked for beside the family itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
@@ -160,6 +222,12 @@ pub(crate) struct Request {
     pub(crate) selected: BTreeSet<JobId>,
     /// The selected jobs are built although records stand.
     pub(crate) no_reuse: bool,
+    /// The jobs that are built since their images come too slowly from where they stand.
+    pub(crate) slow: BTreeSet<JobId>,
+    /// The jobs that are built with what is new outside: in their next refresh epoch, without the engine's cache.
+    pub(crate) refresh: BTreeSet<JobId>,
+    /// The jobs whose present refresh epoch was taken by the plan that is carried out, and has not begun before.
+    pub(crate) refreshing: BTreeSet<JobId>,
     /// Whether platforms may be emulated and records that were made so stand, whatever the family says.
     pub(crate) emulation: Option<Emulation>,
 }
@@ -174,18 +242,36 @@ fn terms(family: &Family, job: &JobId, request: &Request) -> Terms {
 impl Plan {
     /// The plan of a family upon facts.
     pub(crate) fn new(family: &Family, facts: &Facts, request: &Request) -> Self {
-        let keyed = keys(family, facts);
-        let wanted = with_ancestors(family, &keyed, request);
+        let plain = keys(family, facts);
+        let wanted = with_ancestors(family, &plain, request);
         let order: Vec<JobId> = family.jobs().filter(|job| wanted.contains(job)).collect();
+        let refreshed = fresh::refreshed(family, facts, request, &order, &plain);
+        let epochs = fresh::epochs(facts, &refreshed);
+        let keyed = match refreshed.is_empty() {
+            true => plain.clone(),
+            false => keys_at(family, facts, &epochs),
+        };
         let mut jobs = BTreeMap::<JobId, Planned>::new();
         for job in &order {
-            let keyed = &keyed[job];
-            let forced = request.no_reuse && (request.selected.is_empty() || request.selected.contains(job));
-            let terms = terms(family, job, request);
-            let decision = decide::decide(family, facts, job, keyed, &jobs, terms.emulation, forced);
-            let Keyed { key, inputs, parents } = keyed.clone();
+            let of_job = Considered {
+                job,
+                keyed: &keyed[job],
+                refresh: refreshed.get(job),
+                before: facts.images.get(&plain[job].key).or_else(|| facts.newest.get(job)),
+                terms: terms(family, job, request),
+                slow: request.slow.contains(job),
+                forced: request.no_reuse && (request.selected.is_empty() || request.selected.contains(job)),
+            };
+            let decision = decide::decide(family, facts, &of_job, &jobs);
+            let Keyed { key, inputs, parents } = of_job.keyed.clone();
+            let is_refreshed = of_job.refresh.is_some() || request.refreshing.contains(job);
+            let next_epoch = epochs.get(job).copied().filter(|_| is_refreshed);
             let check_files = facts.files_of_checks(&job.unit).clone();
-            jobs.insert(job.clone(), Planned { key, inputs, parents, check_files, terms, decision });
+            let terms = of_job.terms;
+            jobs.insert(
+                job.clone(),
+                Planned { key, inputs, parents, next_epoch, check_files, terms, decision },
+            );
         }
         Self { order, jobs }
     }
@@ -242,8 +328,28 @@ pub(crate) struct Keyed {
     pub(crate) parents: BTreeSet<JobId>,
 }
 
+/// One job, as far as it is known when its turn comes.
+struct Considered<'a> {
+    job: &'a JobId,
+    keyed: &'a Keyed,
+    /// Why it is refreshed, if it is.
+    refresh: Option<&'a Reason>,
+    /// The latest record of it.
+    before: Option<&'a ImageRecord>,
+    terms: Terms,
+    /// Its image comes too slowly.
+    slow: bool,
+    /// It is built whatever stands.
+    forced: bool,
+}
+
 /// The image keys of all jobs of a family; `survey` looks for records under them.
 pub(crate) fn keys(family: &Family, facts: &Facts) -> BTreeMap<JobId, Keyed> {
+    keys_at(family, facts, &facts.epochs)
+}
+
+/// The image keys of all jobs of a family in these refresh epochs.
+fn keys_at(family: &Family, facts: &Facts, epochs: &Epochs) -> BTreeMap<JobId, Keyed> {
     let mut keyed = BTreeMap::<JobId, Keyed>::new();
     for recipe in family.recipes() {
         for (platform, build) in &recipe.platforms {
@@ -252,7 +358,7 @@ pub(crate) fn keys(family: &Family, facts: &Facts) -> BTreeMap<JobId, Keyed> {
                 .parents()
                 .filter_map(|unit| Some((unit, &keyed.get(&unit.on(platform))?.key)))
                 .collect();
-            let inputs = key::inputs(recipe, platform, facts, &parent_keys);
+            let inputs = key::inputs(recipe, platform, facts, epochs, &parent_keys);
             keyed.insert(recipe.unit.on(platform), Keyed { key: key::key_of(&inputs), inputs, parents });
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Result, count};
 use crate::family::{CheckKind, JobId, Recipe};
 use crate::oci::{Digest, Document, ImageConfiguration, Platform};
@@ -17,7 +18,8 @@ pub(crate) fn of_other_keys(
     passed: &mut BTreeMap<JobId, Passed>,
     keys: &BTreeMap<JobId, Digest>,
 ) -> Vec<Diagnostic> {
-    let other = |job: &JobId, passed: &Passed| keys.get(job).filter(|key| **key != passed.image.key).cloned();
+    let is_other = |key: &Digest, passed: &Passed| *key != passed.image.key && stands(Defence::RecordKeys);
+    let other = |job: &JobId, passed: &Passed| keys.get(job).filter(|key| is_other(key, passed)).cloned();
     let found = passed.iter().filter_map(|(job, passed)| {
         let key = other(job, passed)?;
         let message = format!("the record of {job} is of another key, and is passed over");
@@ -35,7 +37,7 @@ pub(super) fn misfit(recipe: &Recipe, platform: &Platform, passed: &Passed) -> O
     if image.platform != *platform {
         return Some(format!("the record of {platform} is of an image for {}", image.platform));
     }
-    if checks.image != image.image {
+    if checks.image != image.image && stands(Defence::RecordKeys) {
         return Some(format!(
             "{platform} is untested: its tests saw {}, and {} was built",
             checks.image.short(),
@@ -128,7 +130,7 @@ mod tests {
     /// Publishes as the program does, and says why the leaf stays away or what went wrong; nothing may be public.
     async fn refused(fixture: &Fixture) -> String {
         let target = Memory::new();
-        let source = Source { store: &fixture.store, repository: &scope(), within_target: false };
+        let source = Source { store: &fixture.store, repository: &scope(), home: None };
         let publish = async || {
             let release = fixture.assemble()?;
             let withheld = release.withheld.first().map(|withheld| withheld.reason.clone());

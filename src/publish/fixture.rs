@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,8 +11,7 @@ use super::*;
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
 use crate::family::{
-    Build, Check, CheckKind, Divergence, Emulation, Family, JobId, PublishPolicy, Recipe, TagPolicy,
-    TagSource, Unit,
+    Build, Check, CheckKind, Divergence, Family, JobId, PublishPolicy, Recipe, TagPolicy, TagSource, Unit,
 };
 use crate::oci::watched::{Failure, Watched};
 use crate::oci::{self, Digest, Document, Manifest, MediaType, Memory, Platform, Repository, Store};
@@ -37,7 +37,9 @@ impl Fixture {
             registry: None,
             tags: TagPolicy { divergence, ..TagPolicy::default() },
             publish: PublishPolicy::default(),
-            emulation: Emulation::Allowed,
+            parent_floor_bytes: None,
+            layer_cache: false,
+            cache_mounts: None,
             exports: Vec::new(),
             platform_assumed: false,
             warnings: Vec::new(),
@@ -98,6 +100,7 @@ impl Fixture {
                 job: job.to_string(),
                 key: key.clone(),
                 image: image.clone(),
+                inputs: BTreeMap::new(),
                 tests: Vec::new(),
                 tags: vec![value.to_owned()],
                 descriptions: Vec::new(),
@@ -115,6 +118,7 @@ impl Fixture {
                 parents: parents.collect(),
                 builder: "local".to_owned(),
                 emulated: false,
+                cached: false,
                 built_at_seconds: 0,
                 milliseconds: 0,
             },
@@ -143,7 +147,7 @@ impl Fixture {
         publisher: &Publisher<'_>,
     ) -> Result<Published> {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let source = Source { store: &self.store, repository: &scope, home: None };
         let publication = Publication::prepare(self.assemble()?, &homes(), &source).await?;
         let target = Target { store: target, fresh: target, registry: "r.io" };
         publication.carry_out(&source, target, publisher, std::future::pending(), &|_| {}).await
@@ -152,7 +156,7 @@ impl Fixture {
     /// Publishes to a store that answers no more from a call on, until a signal comes.
     pub(super) async fn publish_and_stop(&self, target: Memory, silent_from: usize) -> Problems {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let source = Source { store: &self.store, repository: &scope, home: None };
         let release = self.assemble().expect("release");
         let publication = Publication::prepare(release, &homes(), &source).await.expect("publication");
         let silent = Watched::failing(target, silent_from, Failure::Silence);
@@ -171,7 +175,7 @@ impl Fixture {
 
     pub(super) async fn differences(&self, target: &dyn Store) -> Vec<String> {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &self.store, repository: &scope, within_target: false };
+        let source = Source { store: &self.store, repository: &scope, home: None };
         let publication = Publication::prepare(self.assemble().expect("release"), &homes(), &source)
             .await
             .expect("publication");
@@ -235,6 +239,7 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         context: PathBuf::new(),
         dockerfile: PathBuf::new(),
         text: String::new(),
+        file: Arc::new(Dockerfile::parse("Dockerfile".as_ref(), "FROM scratch\n").expect("a Dockerfile")),
         target: None,
         args: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -245,7 +250,10 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         common_tags: vec!["latest".to_owned()],
         downstream: false,
         fail_fast: false,
+        retry_without_cache: false,
         terms: BTreeMap::new(),
+        cache_budget_seconds: None,
+        fresh_for_seconds: None,
         tag_prefix: unit.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}-")),
     }
 }

@@ -83,7 +83,7 @@ mod tests {
         family("", immutable).await.publish(&target).await.expect("published");
         let fixture = family(again, immutable).await;
         let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+        let source = Source { store: &fixture.store, repository: &scope, home: None };
         let release = fixture.assemble().expect("release");
         let publication = Publication::prepare(release, &homes(), &source).await.expect("publication");
         let watched = Watched::new(target);

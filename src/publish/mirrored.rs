@@ -200,13 +200,13 @@ mod tests {
 
     async fn carry_out(publication: &Publication, from: &Beside, to: &dyn Store) -> Result<Published> {
         let scope = scope();
-        let source = Source { store: from, repository: &scope, within_target: false };
+        let source = Source { store: from, repository: &scope, home: None };
         publication.carry_out(&source, target(to), &publisher(1), std::future::pending(), &|_| {}).await
     }
 
     async fn prepared(release: Release, homes: &Homes, from: &Beside) -> Publication {
         let scope = scope();
-        let source = Source { store: from, repository: &scope, within_target: false };
+        let source = Source { store: from, repository: &scope, home: None };
         Publication::prepare(release, homes, &source).await.expect("publication")
     }
 
@@ -266,7 +266,7 @@ mod tests {
             }
             let before = publication.preview(target(&to), &publisher(1), &[]).await.expect("a look");
             let (scope, publisher) = (scope(), publisher(1));
-            let source = Source { store: &store, repository: &scope, within_target: false };
+            let source = Source { store: &store, repository: &scope, home: None };
             let tell = |kind: EventKind| told.lock().expect("events").push(kind);
             let never = std::future::pending();
             let done = publication.carry_out(&source, target(&to), &publisher, never, &tell).await;

@@ -18,7 +18,7 @@ use super::journal::RESERVED_TAG;
 use super::release::{PlatformImage, Release};
 
 /// How many requests are under way at once, towards one target.
-pub(super) const CONCURRENCY: usize = 8;
+pub(super) const CONCURRENCY: usize = 16;
 
 /// The repository of a target that each blob is brought to first.
 type Holders = BTreeMap<Digest, Repository>;
@@ -29,8 +29,8 @@ pub(crate) struct Source<'a> {
     pub(crate) store: &'a dyn Store,
     /// The repository of the scope.
     pub(crate) repository: &'a Repository,
-    /// The target is the same store, so that content is mounted and no bytes move.
-    pub(crate) within_target: bool,
+    /// The repository of the target that has the images too, so that content is mounted and no bytes move.
+    pub(crate) home: Option<Repository>,
 }
 
 /// Where a release goes.
@@ -73,23 +73,24 @@ impl Homes {
     pub(crate) async fn settled(self, candidates: Vec<Repository>, target: Target<'_>) -> Result<Self> {
         let Self::One(first) = &self else { return Ok(self) };
         let pointer = Pointer::Tag(RESERVED_TAG.parse().expect("the reserved name is a tag"));
-        for repository in std::iter::once(first).chain(candidates.iter().filter(|one| *one != first)) {
-            match target.store.resolve(repository, &pointer).await {
-                Ok(Some(_)) => return Ok(Self::One(repository.clone())),
-                // Some let nobody look at a repository that is not there yet.
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::Denied => {}
-                Err(error) => {
-                    return Err(problem(
-                        &format!("look for the list of publications in {repository}"),
-                        target,
-                        error,
-                    )
-                    .into());
-                }
+        let has_list = async |repository: &Repository| match target.store.resolve(repository, &pointer).await
+        {
+            Ok(found) => Ok(found.is_some()),
+            // Some let nobody look at a repository that is not there yet.
+            Err(error) if error.kind() == ErrorKind::Denied => Ok(false),
+            Err(error) => {
+                let doing = format!("look for the list of publications in {repository}");
+                Err(problem(&doing, target, error))
             }
+        };
+        if has_list(first).await? {
+            return Ok(self);
         }
-        Ok(self)
+        let others: Vec<&Repository> = candidates.iter().filter(|one| *one != first).collect();
+        let looks: Vec<_> = others.iter().map(|repository| has_list(repository)).collect();
+        let found: Vec<bool> = stream::iter(looks).buffered(CONCURRENCY).try_collect().await?;
+        let settled = others.into_iter().zip(found).find(|(_, has_list)| *has_list);
+        Ok(settled.map_or(self.clone(), |(repository, _)| Self::One(repository.clone())))
     }
 
     /// All of them.
@@ -301,7 +302,6 @@ impl Publication {
         source: &Source<'_>,
         holders: &mut Holders,
     ) -> Result<Self> {
-        let home = source.within_target.then(|| source.repository.clone());
         let mut all = Self {
             release: Release::default(),
             homes,
@@ -317,7 +317,7 @@ impl Publication {
             let repository = &image.repository;
             let content = image.content(manifests)?;
             // What is elsewhere is not in the repository of the scope.
-            let home = home.as_ref().filter(|_| image.copy_of.is_none());
+            let home = source.home.as_ref().filter(|_| image.copy_of.is_none());
             for blob in content.blobs {
                 if !seen.insert((repository.clone(), blob.digest.clone())) {
                     continue;

@@ -169,7 +169,7 @@ impl Stage<'_> {
         process: &Process,
     ) -> Result<(), Problems> {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &self.pool.store, repository: &scope, within_target: false };
+        let source = Source { store: &self.pool.store, repository: &scope, home: None };
         for publication in &edition.units {
             publication.keep_immutable(target).await?;
         }

@@ -15,6 +15,7 @@ use crate::oci::{Platform, Repository, Tag};
 use crate::record::Passed;
 
 use super::journal::RESERVED_TAG;
+use super::nightly::NIGHTLY_LIST;
 
 /// What is settled once for a run, and is in tags though in no key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,9 +234,9 @@ fn platform_values(
 }
 
 fn parsed(recipe: &Recipe, text: &str, what: &str) -> Result<Tag> {
-    if text == RESERVED_TAG {
+    if [RESERVED_TAG, NIGHTLY_LIST].contains(&text) {
         let message =
-            format!("{what} `{text}` of `{}` is the one that holds the list of publications", recipe.unit);
+            format!("{what} `{text}` of `{}` is one that holds a list of publications", recipe.unit);
         return Err(Diagnostic::request(message).hint("call it otherwise").into());
     }
     text.parse().map_err(|error| {

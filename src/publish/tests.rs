@@ -155,7 +155,7 @@ async fn all_tags_that_want_a_commit_where_there_is_none_are_told_of_together() 
 async fn the_totals_count_every_blob_once() {
     let fixture = pair().await;
     let scope: Repository = SCOPE.parse().expect("scope");
-    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let source = Source { store: &fixture.store, repository: &scope, home: None };
     let release = fixture.assemble().expect("release");
     let publication = Publication::prepare(release, &homes(), &source).await.expect("publication");
     let target = Watched::new(Memory::new());
@@ -311,7 +311,7 @@ async fn within_one_store_no_byte_moves() {
     let fixture = pair().await;
     let scope: Repository = SCOPE.parse().expect("scope");
     let target = Watched::new(fixture.store.clone());
-    let source = Source { store: &fixture.store, repository: &scope, within_target: true };
+    let source = Source { store: &fixture.store, repository: &scope, home: Some(scope.clone()) };
     let publication = Publication::prepare(fixture.assemble().expect("release"), &homes(), &source)
         .await
         .expect("publication");
@@ -509,7 +509,7 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
     let scope: Repository = SCOPE.parse().expect("scope");
     let repository: Repository = "o/leaf".parse().expect("repository");
     let target = Memory::new();
-    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let source = Source { store: &fixture.store, repository: &scope, home: None };
     let publication = Publication::prepare(fixture.assemble().expect("release"), &homes(), &source)
         .await
         .expect("publication");
@@ -538,13 +538,13 @@ async fn f_r15_a_tag_that_someone_else_moves_meanwhile_is_told() {
 async fn what_the_store_has_lost_since_is_told_apart_from_what_the_registry_refuses() {
     let fixture = pair().await;
     let scope: Repository = SCOPE.parse().expect("scope");
-    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let source = Source { store: &fixture.store, repository: &scope, home: None };
     let publication = Publication::prepare(fixture.assemble().expect("release"), &homes(), &source)
         .await
         .expect("publication");
     let (empty, target) = (Memory::new(), Memory::new());
     let refusing = Watched::failing(target.clone(), 0, Failure::Before);
-    let lost = Source { store: &empty, ..source };
+    let lost = Source { store: &empty, home: None, ..source };
     let told = async |source: &Source<'_>, store: &dyn Store| {
         let target = Target { store, fresh: store, registry: "r.io" };
         let carried_out =

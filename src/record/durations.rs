@@ -1,21 +1,20 @@
-//! How long jobs took: one small document under one tag of a scope. Only estimates are made of it: no key depends on
-//! it, and where two runs write it at once the estimates of one of them are lost, and nothing else.
+//! How long jobs took, and how often they have failed: one small document under one tag of a scope. Only the order of
+//! jobs and estimates are made of it: no key depends on it, and where two runs write it at once what one of them has
+//! seen is lost, and nothing else.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::family::JobId;
-use crate::oci::{Descriptor, Document, Error, ErrorKind, Manifest, MediaType, Pointer, Tag};
+use crate::oci::{Document, Error};
 
 use super::Records;
+use super::note::Note;
 
 /// The version of the format; a reader passes over others.
 const VERSION: u32 = 1;
-const TAG: &str = "durations";
-const ANNOTATION: &str = "dev.polyarch.durations";
-const ARTIFACT: &str = "application/vnd.polyarch.durations.v1+json";
-const EMPTY: &[u8] = b"{}";
+const NOTE: Note = Note { name: "durations" };
 /// How many times are kept of a job on a builder.
 const KEPT: usize = 5;
 /// How long the document may be in bytes: registries refuse manifests of more than 4 MiB.
@@ -26,6 +25,9 @@ const BYTES_LIMIT: usize = 1 << 20;
 pub(crate) struct Durations {
     version: u32,
     jobs: BTreeMap<String, Vec<Taken>>,
+    /// How often jobs have failed since they passed last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    failures: BTreeMap<String, u32>,
 }
 
 /// How long one job took on one builder, the last few times.
@@ -58,6 +60,16 @@ impl Durations {
         self.jobs.get(&job.to_string()).map_or(&[], Vec::as_slice)
     }
 
+    /// How often a job has failed in a row, in as many runs.
+    pub(crate) fn failures(&self, job: &JobId) -> u32 {
+        self.failures.get(&job.to_string()).copied().unwrap_or_default()
+    }
+
+    fn failed(&mut self, job: &JobId) {
+        let times = self.failures.entry(job.to_string()).or_default();
+        *times = times.saturating_add(1);
+    }
+
     /// What is known of all jobs, of those too that the family does not have any more.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Taken> {
         self.jobs.values().flatten()
@@ -68,8 +80,9 @@ impl Durations {
         self.jobs.values().map(Vec::as_slice)
     }
 
-    /// Remember one more time.
+    /// Remember one more time that it took to pass.
     pub(crate) fn add(&mut self, job: &JobId, newest: Taken) {
+        self.failures.remove(&job.to_string());
         let known = self.jobs.entry(job.to_string()).or_default();
         let same = |one: &&mut Taken| {
             (&one.builder, one.emulated, one.checks_only)
@@ -86,9 +99,8 @@ impl Durations {
     }
 
     fn document(&self) -> Result<Document, Error> {
-        let wrong = |error| Error::new(ErrorKind::Invalid, "write how long jobs took").because(error);
         let mut kept = Self { version: VERSION, ..self.clone() };
-        let mut text = serde_json::to_string(&kept).map_err(wrong)?;
+        let mut text = NOTE.text(&kept)?;
         while text.len() > BYTES_LIMIT {
             // Of families as large as that half of the estimates must do.
             let mut at = 0;
@@ -96,17 +108,9 @@ impl Durations {
                 at += 1;
                 at % 2 == 0
             });
-            text = serde_json::to_string(&kept).map_err(wrong)?;
+            text = NOTE.text(&kept)?;
         }
-        Ok(Document::of_manifest(&Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            artifact_type: Some(ARTIFACT.to_owned()),
-            config: Descriptor::of(MediaType::EMPTY, EMPTY),
-            layers: Vec::new(),
-            subject: None,
-            annotations: BTreeMap::from([(ANNOTATION.to_owned(), text)]),
-        }))
+        Ok(NOTE.document(text))
     }
 }
 
@@ -116,33 +120,31 @@ impl Records {
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn durations(&self) -> Result<Durations, Error> {
-        let document = match self.store.read_document(&self.scope, &Pointer::Tag(tag())).await {
-            Ok(document) => document,
-            Err(error) if error.is_not_found() => return Ok(Durations::default()),
-            Err(error) => return Err(error),
-        };
-        let text = document.manifest().ok().and_then(|mut manifest| manifest.annotations.remove(ANNOTATION));
-        let read: Option<Durations> = text.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(read.filter(|durations| durations.version == VERSION).unwrap_or_default())
+        for scope in self.scopes() {
+            let read = self.read_note::<Durations>(scope, &NOTE).await?;
+            if let Some(known) = read.filter(|durations| durations.version == VERSION) {
+                return Ok(known);
+            }
+        }
+        Ok(Durations::default())
     }
 
-    /// Remember how long some jobs took, beside what is known already.
+    /// Remember how long some jobs took and that others have failed, beside what is known already.
     ///
     /// # Errors
     /// Where the store fails.
-    pub(crate) async fn remember(&self, taken: Vec<(JobId, Taken)>) -> Result<(), Error> {
+    pub(crate) async fn remember(
+        &self,
+        taken: Vec<(JobId, Taken)>,
+        failed: impl IntoIterator<Item = &JobId>,
+    ) -> Result<(), Error> {
         let mut durations = self.durations().await?;
+        failed.into_iter().for_each(|job| durations.failed(job));
         for (job, taken) in taken {
             durations.add(&job, taken);
         }
-        let document = durations.document()?;
-        self.store.write_blob(&self.scope, EMPTY.into()).await?;
-        self.store.write_document(&self.scope, &document, &[tag()]).await
+        self.write_note(&NOTE, &durations.document()?).await
     }
-}
-
-fn tag() -> Tag {
-    TAG.parse().expect("a fixed name is a tag")
 }
 
 #[cfg(test)]
@@ -151,6 +153,7 @@ mod tests {
 
     use super::*;
     use crate::oci::{Memory, Store};
+    use crate::record::ScopeName;
 
     fn taken(builder: &str, milliseconds: u64) -> Taken {
         let milliseconds = vec![milliseconds];
@@ -160,18 +163,32 @@ mod tests {
     #[tokio::test]
     async fn the_last_few_times_of_a_job_on_a_builder_are_remembered() {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
-        let records = Records { store, scope: "scopes/trusted".parse().unwrap() };
+        let records = Records::new(store, "scopes/trusted".parse().unwrap());
         assert_eq!(records.durations().await.unwrap(), Durations::default());
         let job: JobId = "base@linux/amd64".parse().unwrap();
         for time in [800, 100, 100, 100, 100, 100] {
-            records.remember(vec![(job.clone(), taken("one", time))]).await.unwrap();
+            records.remember(vec![(job.clone(), taken("one", time))], []).await.unwrap();
         }
-        records.remember(vec![(job.clone(), taken("two", 7))]).await.unwrap();
+        records.remember(vec![(job.clone(), taken("two", 7))], []).await.unwrap();
         let known = records.durations().await.unwrap();
         let [one, two] = known.of(&job) else { panic!("{known:?}") };
         assert_eq!((one.milliseconds.len(), one.average(), two.average()), (KEPT, 100, 7));
         assert_eq!(known.of(&"other@linux/amd64".parse().unwrap()), []);
         assert_eq!(known.all().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn failures_in_a_row_are_counted_until_one_passes() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let records = Records::of_scope(store, &ScopeName::trusted());
+        let [one, two]: [JobId; 2] =
+            ["one", "two"].map(|name| format!("{name}@linux/amd64").parse().unwrap());
+        for _ in 0..3 {
+            records.remember(Vec::new(), [&one, &two]).await.unwrap();
+        }
+        records.remember(vec![(one.clone(), taken("builder", 5))], []).await.unwrap();
+        let known = records.durations().await.unwrap();
+        assert_eq!((known.failures(&one), known.failures(&two)), (0, 3));
     }
 
     #[test]

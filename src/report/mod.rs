@@ -5,7 +5,7 @@ mod plan;
 mod simulation;
 mod terminal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::diag::{Diagnostic, Place, Result};
 #[cfg(test)]
 use crate::event::EVENT_VERSION;
-use crate::event::{Amount, Event, EventKind, Outcome};
+use crate::event::{Amount, EmulationCost, Event, EventKind, Outcome};
 
 pub(crate) use crate::diag::size;
-pub(crate) use plan::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+pub(crate) use plan::{
+    CapacityView, DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
+};
 pub(crate) use simulation::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
-pub(crate) use terminal::{duration, traffic_line};
+pub(crate) use terminal::{duration, emulation_cost, traffic_line};
 
 /// The version of the format of reports.
 pub(crate) const REPORT_VERSION: u32 = 1;
@@ -38,6 +40,9 @@ pub(crate) struct Report {
     pub(crate) counts: Counts,
     /// Every job that an event names.
     pub(crate) jobs: BTreeMap<String, JobReport>,
+    /// The builders that images were loaded into and saved from whole, as they do not reach the store.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) by_archives: BTreeSet<String>,
     /// What was published, if anything was begun.
     pub(crate) publication: Option<PublicationReport>,
     /// What went to the mirrors after it, in order.
@@ -82,14 +87,26 @@ pub(crate) struct JobReport {
     pub(crate) builder: Option<String>,
     /// Whether by emulation.
     pub(crate) emulated: bool,
+    /// What emulation was thought to cost, where it was emulated and anything was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<EmulationCost>,
     /// How long it took.
     pub(crate) milliseconds: u64,
+    /// For so much of that an engine, or a test on this machine, was at work for it.
+    #[serde(default)]
+    pub(crate) engine_milliseconds: u64,
     /// Bytes of its layers, where it was built.
     pub(crate) bytes: u64,
     /// Checks that were run.
     pub(crate) checks: Vec<CheckReport>,
     /// Why it was tried again, once for each time.
     pub(crate) retries: Vec<String>,
+    /// The caches that it did without, or that were not kept, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) caches_dropped: Vec<String>,
+    /// Whether it was tried once more without the engine's cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) without_cache: bool,
 }
 
 /// How a job ended.
@@ -193,6 +210,7 @@ impl Report {
             milliseconds: 0,
             counts: Counts::default(),
             jobs: BTreeMap::new(),
+            by_archives: BTreeSet::new(),
             publication: None,
             mirrors: Vec::new(),
             traffic: BTreeMap::new(),
@@ -216,6 +234,9 @@ impl Report {
             EventKind::Traffic { host, amount } => {
                 self.traffic.insert(host.clone(), *amount);
             }
+            EventKind::BuilderFedByArchives { builder } => {
+                self.by_archives.insert(builder.clone());
+            }
             EventKind::RunEnded { exit_code } => self.exit_code = Some(*exit_code),
             kind => {
                 self.take_job(kind);
@@ -233,10 +254,11 @@ impl Report {
                 self.counts.reused += 1;
                 self.counts.unfinished = self.counts.unfinished.saturating_sub(1);
             }
-            EventKind::JobStarted { job, builder, emulated, .. } => {
+            EventKind::JobStarted { job, builder, emulated, cost, .. } => {
                 let report = self.job(job);
                 report.builder = Some(builder.clone());
                 report.emulated = *emulated;
+                report.cost = *cost;
             }
             EventKind::JobKept { job, image, bytes, .. } => {
                 let report = self.job(job);
@@ -248,14 +270,24 @@ impl Report {
                 let (passed, milliseconds) = (*passed, *milliseconds);
                 self.job(job).checks.push(CheckReport { check, passed, milliseconds });
             }
-            EventKind::JobRetried { job, reason } => self.job(job).retries.push(reason.clone()),
+            EventKind::CacheDropped { job, cache, reason } => {
+                self.job(job).caches_dropped.push(format!("{cache}: {reason}"));
+            }
+            EventKind::JobRetried { job, reason, without_cache } => {
+                let report = self.job(job);
+                report.retries.push(reason.clone());
+                report.without_cache |= *without_cache;
+            }
             EventKind::JobMoved { job, builder, reason } => {
                 let report = self.job(job);
                 report.retries.push(format!("left {builder}: {reason}"));
                 // Its checks run again, all of them.
                 report.checks.clear();
             }
-            EventKind::JobEnded { job, outcome, milliseconds } => self.end(job, outcome, *milliseconds),
+            EventKind::JobEnded { job, outcome, milliseconds, engine_milliseconds } => {
+                self.job(job).engine_milliseconds = *engine_milliseconds;
+                self.end(job, outcome, *milliseconds);
+            }
             _ => {}
         }
     }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
-use super::terminal::duration;
+use super::terminal::{duration, emulation_cost};
 use crate::diag::count;
+use crate::event::EmulationCost;
 use serde::{Deserialize, Serialize};
 
 /// The version of the format of plans as they are shown.
@@ -20,8 +21,47 @@ pub(crate) struct PlanView {
     /// Copies of images elsewhere, which no job makes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) mirrors: Vec<MirrorView>,
+    /// The builders that were asked about, and what they do of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) builders: Vec<CapacityView>,
     /// What a person should know; beside the text these go to standard error.
     pub(crate) warnings: Vec<String>,
+}
+
+/// What a builder does of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CapacityView {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its engine, and where that is.
+    pub(crate) engine: String,
+    /// How many jobs it does at once.
+    pub(crate) slots: usize,
+    /// How content comes to it and back.
+    pub(crate) content: String,
+    /// Checks run in containers, and not as steps of builds upon the image.
+    pub(crate) runs_containers: bool,
+    /// What becomes there of the caches that the family keeps in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) caches: Vec<String>,
+    /// How many jobs it does not do, by why.
+    pub(crate) hindrances: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for CapacityView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, engine, content, .. } = self;
+        let checks = match self.runs_containers {
+            true => "in containers",
+            false => "as steps of builds upon the image, of which nothing is cached",
+        };
+        writeln!(f, "{name}: {engine}, {}", count(self.slots, "slot"))?;
+        writeln!(f, "  content: {content}")?;
+        writeln!(f, "  checks: {checks}")?;
+        self.caches.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        { self.hindrances.iter() }
+            .try_for_each(|(why, jobs)| writeln!(f, "  not {}: {name} {why}", count(*jobs, "job")))
+    }
 }
 
 /// One job of a plan.
@@ -46,6 +86,9 @@ pub(crate) struct JobView {
     /// How long it may take natively, where anything is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) estimate: Option<EstimateView>,
+    /// How long it may take by emulation, where that is allowed and anything is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) emulated: Option<EstimateView>,
 }
 
 /// How long a job may take.
@@ -142,7 +185,11 @@ impl PlanView {
             (of_kind(DecisionView::Build), of_kind(DecisionView::Check), of_kind(DecisionView::Reuse));
         let jobs = count(self.jobs.len(), "job");
         let work = self.work().map_or_else(String::new, |work| format!("; {work}"));
-        format!("{text}{jobs}: {build} to build, {check} to check, {reuse} reused{work}\n")
+        let emulation = self.emulation().map_or_else(String::new, |told| format!("{told}\n"));
+        let builders: String = self.builders.iter().map(ToString::to_string).collect();
+        format!(
+            "{text}{jobs}: {build} to build, {check} to check, {reuse} reused{work}\n{emulation}{builders}"
+        )
     }
 
     /// How long the jobs may take one after another, where anything is known.
@@ -153,6 +200,19 @@ impl PlanView {
         let assumed = estimates.iter().filter(|one| one.assumed).count();
         let assumed = if assumed > 0 { format!(", {assumed} of them assumed") } else { String::new() };
         (sum > 0).then(|| format!("about {} of work{assumed}", duration(sum)))
+    }
+
+    /// What emulation may cost, where it is allowed and anything is known: no engine is asked which platforms it has.
+    fn emulation(&self) -> Option<String> {
+        let both = |job: &JobView| Some((job.emulated?.milliseconds, job.estimate?.milliseconds));
+        let times: Vec<(u64, u64)> =
+            self.jobs.iter().filter_map(both).filter(|(emulated, _)| *emulated > 0).collect();
+        let sum = |part: fn(&(u64, u64)) -> u64| times.iter().map(part).fold(0, u64::saturating_add);
+        let cost =
+            EmulationCost { emulated_milliseconds: sum(|one| one.0), native_milliseconds: sum(|one| one.1) };
+        let jobs = count(times.len(), "job");
+        (!times.is_empty())
+            .then(|| format!("if no builder is native, {jobs} emulated: {}", emulation_cost(&cost)))
     }
 
     /// The plan as JSON, ending with a line end.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::diag::{count, size};
-use crate::event::{Amount, Outcome};
+use crate::event::{Amount, EmulationCost, Outcome};
 
 use super::{Counts, JobReport, JobResult, PublicationReport, Report};
 
@@ -30,6 +30,13 @@ impl Report {
         writeln!(out, "{jobs} in {}: {}", duration(self.milliseconds), self.counts)?;
         if let Some(line) = traffic_line(&self.traffic) {
             writeln!(out, "{line}")?;
+        }
+        if let Some((median, most)) = own_time(self) {
+            let (median, most) = (duration(median), duration(most));
+            writeln!(out, "beside engines and tests a job took {median}, {most} at most")?;
+        }
+        for builder in &self.by_archives {
+            writeln!(out, "builder {builder} does not reach the store: images were loaded and saved whole")?;
         }
         self.logs.as_ref().map_or(Ok(()), |logs| writeln!(out, "logs: {logs}"))
     }
@@ -111,15 +118,39 @@ fn write_publication(publication: &PublicationReport, out: &mut String) -> fmt::
     }
 }
 
+/// "about 11 min, native 1 min"
+pub(crate) fn emulation_cost(cost: &EmulationCost) -> String {
+    format!("about {}, native {}", duration(cost.emulated_milliseconds), duration(cost.native_milliseconds))
+}
+
+/// What jobs took beside the time that engines and tests were at work: their median, and the most; nothing where no
+/// engine was.
+fn own_time(report: &Report) -> Option<(u64, u64)> {
+    let ended = report.jobs.values().filter(|job| job.engine_milliseconds > 0);
+    let mut own: Vec<u64> =
+        ended.map(|job| job.milliseconds.saturating_sub(job.engine_milliseconds)).collect();
+    own.sort_unstable();
+    Some((*own.get(own.len() / 2)?, *own.last()?))
+}
+
 fn became(report: &JobReport) -> String {
     let time = duration(report.milliseconds);
-    let emulated = if report.emulated { ", emulated" } else { "" };
+    let native = |cost: EmulationCost| format!(", native about {}", duration(cost.native_milliseconds));
+    let emulated = match report.emulated {
+        true => format!(", emulated{}", report.cost.map_or_else(String::new, native)),
+        false => String::new(),
+    };
+    let afresh = if report.without_cache { ", once more without cache" } else { "" };
+    let cold = match report.caches_dropped.len() {
+        0 => String::new(),
+        dropped => format!(", {} not used or not kept", count(dropped, "cache")),
+    };
     match &report.result {
         JobResult::Unfinished => "unfinished".to_owned(),
         JobResult::Reused => "reused".to_owned(),
-        JobResult::Ended(Outcome::Built { .. }) => format!("built ({time}{emulated})"),
+        JobResult::Ended(Outcome::Built { .. }) => format!("built ({time}{emulated}{afresh}{cold})"),
         JobResult::Ended(Outcome::Checked { .. }) => format!("checked ({time}{emulated})"),
-        JobResult::Ended(Outcome::Failed { .. }) => format!("failed ({time}{emulated})"),
+        JobResult::Ended(Outcome::Failed { .. }) => format!("failed ({time}{emulated}{afresh}{cold})"),
         JobResult::Ended(Outcome::Skipped { .. }) => "skipped".to_owned(),
         JobResult::Ended(Outcome::Cancelled) => "cancelled".to_owned(),
     }

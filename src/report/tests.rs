@@ -21,9 +21,14 @@ fn run_events() -> Vec<EventKind> {
             builder: "local".into(),
             emulated: true,
             checks_only: false,
+            cost: Some(EmulationCost { emulated_milliseconds: 2_000, native_milliseconds: 200 }),
         },
         EventKind::JobStep { job: job("base@linux/arm64"), step: "RUN true".into() },
-        EventKind::JobRetried { job: job("base@linux/arm64"), reason: "the network broke".into() },
+        EventKind::JobRetried {
+            job: job("base@linux/arm64"),
+            reason: "the network broke".into(),
+            without_cache: false,
+        },
         EventKind::JobKept {
             job: job("base@linux/arm64"),
             image: "sha256:bb".into(),
@@ -40,6 +45,7 @@ fn run_events() -> Vec<EventKind> {
             job: job("base@linux/arm64"),
             outcome: Outcome::Built { image: "sha256:bb".into() },
             milliseconds: 1_740,
+            engine_milliseconds: 1_700,
         },
         EventKind::JobEnded {
             job: job("leaf@linux/386"),
@@ -49,11 +55,13 @@ fn run_events() -> Vec<EventKind> {
                 image: Some("sha256:dd".into()),
             },
             milliseconds: 65_000,
+            engine_milliseconds: 64_900,
         },
         EventKind::JobEnded {
             job: job("twig@linux/386"),
             outcome: Outcome::Skipped { because: "leaf@linux/386".into() },
             milliseconds: 0,
+            engine_milliseconds: 0,
         },
     ]
 }
@@ -120,7 +128,7 @@ fn a_person_reads_first_what_did_not_happen() {
 
         skipped   twig@linux/386: because of leaf@linux/386
 
-        base  linux/386 reused, linux/arm64 built (1.7 s, emulated)
+        base  linux/386 reused, linux/arm64 built (1.7 s, emulated, native about 200 ms)
         leaf  linux/386 failed (1 min 5 s)
         twig  linux/386 skipped
 
@@ -128,6 +136,7 @@ fn a_person_reads_first_what_did_not_happen() {
             latest
         published 1 image and 2 tags to r.io: 1 moved, 2.0 kB sent
         5 jobs in 1.6 s: 1 built, 0 checked, 1 reused, 1 failed, 1 skipped, 1 unfinished
+        beside engines and tests a job took 100 ms, 100 ms at most
         logs: .polyarch/runs/r1
     "#]]
     .assert_eq(&report.to_text());
@@ -153,6 +162,7 @@ fn plan() -> PlanView {
         bases: Vec::new(),
         key: "sha256:aa".into(),
         estimate: None,
+        emulated: None,
     };
     PlanView {
         version: PLAN_VIEW_VERSION,
@@ -162,8 +172,33 @@ fn plan() -> PlanView {
             job("leaf:c\"u", "linux/amd64", DecisionView::Check, "a test changed", &["base@linux/amd64"]),
         ],
         mirrors: Vec::new(),
+        builders: Vec::new(),
         warnings: Vec::new(),
     }
+}
+
+#[test]
+fn builders_say_how_they_are_fed_and_what_they_do_not_do() {
+    let mut view = plan();
+    let builder = CapacityView {
+        name: "fleet".to_owned(),
+        engine: "buildx:fleet".to_owned(),
+        slots: 4,
+        content: "through the session".to_owned(),
+        runs_containers: false,
+        caches: vec!["layer cache: stays in the engine".to_owned()],
+        hindrances: [("does not run linux/386".to_owned(), 2)].into(),
+    };
+    view.builders = vec![builder.clone(), CapacityView { runs_containers: true, ..builder }];
+    let text = view.to_text();
+    for told in [
+        "fleet: buildx:fleet, 4 slots\n  content: through the session\n  checks: as steps of builds",
+        "  not 2 jobs: fleet does not run linux/386\n",
+        "  checks: in containers\n",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    assert_eq!(serde_json::from_str::<PlanView>(&view.to_json()).expect("plan"), view);
 }
 
 #[test]
@@ -196,6 +231,14 @@ fn a_plan_is_one_line_an_image_and_a_count() {
     "#]]
     .assert_eq(&plan().to_text());
     assert_eq!(serde_json::from_str::<PlanView>(&plan().to_json()).expect("plan"), plan());
+    let mut emulated = plan();
+    let time = |milliseconds, assumed| Some(EstimateView { milliseconds, assumed });
+    (emulated.jobs[1].estimate, emulated.jobs[1].emulated) = (time(60_000, false), time(660_000, true));
+    let text = emulated.to_text();
+    assert!(
+        text.ends_with("if no builder is native, 1 job emulated: about 11 min 0 s, native 1 min 0 s\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! that it stands on become that image's very descriptors, because engines recompress what they push: so a
 //! child shares the layers that are published for its parent (law 5).
 
-use crate::diag::{Diagnostic, Kind};
+use super::job::Trouble;
+use crate::diag::Diagnostic;
 use crate::engine::Built;
 use crate::oci::{
-    Descriptor, Digest, Document, Error, ImageConfiguration, ImageIndex, Manifest, MediaType, Platform,
-    Pointer, Repository, Store,
+    Descriptor, Digest, Document, Error, ErrorKind, ImageConfiguration, ImageIndex, Manifest, MediaType,
+    Platform, Pointer, Repository, Store,
 };
 
 /// An image that is in the scope, with a manifest of our own.
@@ -33,17 +34,16 @@ pub(super) async fn adopt(
     platform: &Platform,
     built: &Built,
     stands_on: Option<&Digest>,
-) -> Result<Adopted, Diagnostic> {
-    let failed = |error: Error| Diagnostic::surroundings("read what the engine pushed").caused_by(&error);
+) -> Result<Adopted, Trouble> {
     let document = store.read_document(scope, pushed).await.map_err(|error| match error.is_not_found() {
         true => wrong("the engine said that it built an image, and pushed none"),
-        false => failed(error),
+        false => unread(error),
     })?;
     let document = match document.is_index() {
         true => only_image(store, scope, &document).await?,
         false => document,
     };
-    let pushed = document.manifest().map_err(failed)?;
+    let pushed = document.manifest().map_err(unread)?;
     if pushed.config.digest != built.config {
         let found = pushed.config.digest.short();
         return Err(wrong(format!(
@@ -51,38 +51,64 @@ pub(super) async fn adopt(
             built.config.short()
         )));
     }
-    let configuration = ImageConfiguration::read(store, scope, &pushed.config).await.map_err(failed)?;
+    let configuration = ImageConfiguration::read(store, scope, &pushed.config).await.map_err(unread)?;
     let found = configuration.platform();
     if found.as_ref() != Some(platform) {
         let found = found.map_or_else(|| "an image of no platform".to_owned(), |found| found.to_string());
-        return Err(wrong(format!("the engine returned {found} for {platform}"))
-            .hint("see what the engine can run: polyarch doctor"));
+        return Err(wrong(format!("the engine returned {found} for {platform}")));
     }
     let mut layers = pushed.layers.clone();
     if let Some(parent) = stands_on {
-        share_layers(store, scope, parent, &configuration, &mut layers).await.map_err(failed)?;
+        share_layers(store, scope, parent, &configuration, &mut layers).await.map_err(unwritten)?;
     }
     let manifest = written(&pushed.config, layers);
-    let bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+    let bytes = manifest.layer_bytes();
     let document = Document::of_manifest(&manifest);
-    store.write_document(scope, &document, &[]).await.map_err(failed)?;
+    store.write_document(scope, &document, &[]).await.map_err(unwritten)?;
     Ok(Adopted { manifest: document, config: pushed.config.digest, bytes })
 }
 
-fn wrong(message: impl Into<String>) -> Diagnostic {
-    Diagnostic::new(Kind::Surroundings, message).hint("see what the engine can do: polyarch doctor")
+/// The configuration of the image that an engine pushed under a pointer; `None` where nothing stands there, or nothing
+/// that is an image.
+pub(super) async fn pushed(store: &dyn Store, scope: &Repository, pointer: &Pointer) -> Option<Digest> {
+    let document = store.read_document(scope, pointer).await.ok()?;
+    let document = match document.is_index() {
+        true => only_image(store, scope, &document).await.ok()?,
+        false => document,
+    };
+    Some(document.manifest().ok()?.config.digest)
+}
+
+fn wrong(message: impl Into<String>) -> Trouble {
+    let problem = Diagnostic::surroundings(message);
+    Trouble::There(problem.hint("see what the engine can do and run: polyarch doctor"))
+}
+
+/// What an engine pushed cannot be read: what it pushed is to blame, or the store, which another engine would not mend.
+fn unread(error: Error) -> Trouble {
+    let problem = Diagnostic::surroundings("read what the engine pushed").caused_by(&error);
+    match error.kind() {
+        ErrorKind::Denied | ErrorKind::Full | ErrorKind::Passing | ErrorKind::Failed => {
+            Trouble::Here(problem)
+        }
+        _ => Trouble::There(problem),
+    }
+}
+
+/// What polyarch makes of it cannot be kept.
+fn unwritten(error: Error) -> Trouble {
+    Trouble::Here(Diagnostic::surroundings("write the manifest of what the engine pushed").caused_by(&error))
 }
 
 /// The one image of an index: attestations beside it are passed over, a second image is refused.
-async fn only_image(store: &dyn Store, scope: &Repository, index: &Document) -> Result<Document, Diagnostic> {
-    let failed = |error: Error| Diagnostic::surroundings("read what the engine pushed").caused_by(&error);
-    let index: ImageIndex = index.index().map_err(failed)?;
+async fn only_image(store: &dyn Store, scope: &Repository, index: &Document) -> Result<Document, Trouble> {
+    let index: ImageIndex = index.index().map_err(unread)?;
     let is_attestation = |entry: &&Descriptor| {
         entry.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
     };
     let images: Vec<&Descriptor> = index.manifests.iter().filter(|entry| !is_attestation(entry)).collect();
     match images.as_slice() {
-        [one] => store.read_document(scope, &one.digest.clone().into()).await.map_err(failed),
+        [one] => store.read_document(scope, &one.digest.clone().into()).await.map_err(unread),
         more => {
             Err(wrong(format!("the engine pushed an index of {} images where one was asked for", more.len())))
         }
@@ -174,6 +200,13 @@ mod tests {
         assert_eq!((manifest.config.digest, adopted.bytes), (config, 18));
     }
 
+    fn there(trouble: Trouble) -> Diagnostic {
+        match trouble {
+            Trouble::There(problem) => problem,
+            Trouble::Here(problem) => panic!("the engine is to blame: {problem}"),
+        }
+    }
+
     #[tokio::test]
     async fn f_g4_what_was_not_asked_for_is_refused() {
         let (store, scope) = (Memory::new(), "scopes/trusted".parse().unwrap());
@@ -182,13 +215,13 @@ mod tests {
         let built = Built { config };
         let other =
             adopt(&store, &scope, &pushed(), &platform, &built, None).await.expect_err("another platform");
-        assert_eq!(other.message, "the engine returned linux/amd64 for linux/arm64");
+        assert_eq!(there(other).message, "the engine returned linux/amd64 for linux/arm64");
         let built = Built { config: Digest::of(b"another") };
         let other =
             adopt(&store, &scope, &pushed(), &platform, &built, None).await.expect_err("another image");
-        assert!(other.message.starts_with("the engine named configuration"), "{other}");
+        assert!(there(other).message.starts_with("the engine named configuration"));
         let none = Pointer::Tag("none".parse().unwrap());
         let none = adopt(&store, &scope, &none, &platform, &built, None).await.expect_err("no image");
-        assert_eq!(none.message, "the engine said that it built an image, and pushed none");
+        assert_eq!(there(none).message, "the engine said that it built an image, and pushed none");
     }
 }

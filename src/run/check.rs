@@ -10,6 +10,7 @@ use regex::Regex;
 use tokio::sync::Mutex;
 
 use super::ENGINE_SLACK;
+use super::engine_time::EngineTime;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::host::{self, HostOrder};
 use crate::engine::{ContainerOrder, Engine, Finished, Redactor, RunId, StoreAddress};
@@ -30,6 +31,8 @@ pub(super) struct Subject<'a> {
     pub(super) image: &'a Digest,
     /// The job's log, which the outputs are added to.
     pub(super) log: &'a Path,
+    /// Counts for how long the engine, or a test, is at work.
+    pub(super) engine_time: &'a EngineTime,
     /// What commands have answered already: tests, taggers and descriptions often ask the same of one image.
     pub(super) answers: Mutex<BTreeMap<String, Finished>>,
 }
@@ -167,7 +170,7 @@ async fn in_image(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Res
         command: vec!["/bin/sh".to_owned(), "-c".to_owned(), run.to_owned()],
         time_limit,
     };
-    subject.engine.run(&order).await
+    subject.engine_time.of(subject.engine.run(&order)).await
 }
 
 async fn on_host(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Result<Finished, Diagnostic> {
@@ -177,12 +180,15 @@ async fn on_host(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Resu
         .build_tag(0)
         .map_err(|error| Diagnostic::new(Kind::Bug, "name an image").caused_by(&error))?;
     let name = format!("polyarch.invalid/{}:{tag}", subject.job.slug()).to_lowercase();
-    subject.engine.load(subject.store, subject.image, &name).await?;
+    let loading = subject.engine.load(subject.store, subject.image, &name);
+    subject.engine_time.of(loading).await?;
     let mut variables = subject.host.variables.clone();
+    // The engine that has the image may be on another machine than the one that people mean by `docker`.
+    variables.extend(subject.engine.client_variables());
     variables.insert("POLYARCH_PLATFORM".into(), subject.job.platform.to_string().into());
     let folder = subject.host.folder.clone();
     let order = HostOrder { command: run.to_owned(), folder, variables, image: name, time_limit };
-    host::run(&order, subject.redactor).await
+    subject.engine_time.of(host::run(&order, subject.redactor)).await
 }
 
 fn judge(

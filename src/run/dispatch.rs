@@ -1,7 +1,9 @@
 //! The scheduler in the words of a plan: jobs by name, builders for machines.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::event::EmulationCost;
 use crate::family::{Emulation, Family, JobId, Recipe, Terms, Unit};
 use crate::oci::Platform;
 use crate::plan::{Decision, Estimates, Plan, speed};
@@ -9,16 +11,24 @@ use crate::record::Durations;
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
 use super::Options;
-use super::builder::{Builder, Fit, has_host_tests};
+use super::builder::{Builder, Fit, wanted};
+use super::forms::Forms;
+use super::suited::has_host_tests;
 
 /// The label of builders that keep images, for tests on this machine: no label of a person has a blank in it.
 const KEEPS_IMAGES: &str = "keeps images";
+
+/// How many failures in a row are more than a mishap.
+const OFTEN: u32 = 2;
+/// More failures than so many make no difference.
+const FAILURES_LIMIT: u32 = 10;
 
 /// Which job starts next, and where.
 pub(super) struct Dispatch<'a> {
     builders: &'a [Builder],
     jobs: Vec<JobId>,
     scheduler: Scheduler,
+    estimates: Estimates,
 }
 
 /// A job that starts.
@@ -29,6 +39,8 @@ pub(super) struct Started<'a> {
     pub(super) machine: usize,
     pub(super) fit: Fit,
     pub(super) ticket: Ticket,
+    /// What emulation may cost, where the job is emulated and anything is known.
+    pub(super) cost: Option<EmulationCost>,
 }
 
 /// The jobs that never start because of a failure.
@@ -51,15 +63,26 @@ impl<'a> Dispatch<'a> {
     ) -> Self {
         let estimates = Estimates::new(plan, durations);
         let machine = |builder: &Builder| Machine {
-            speed: speed(durations, &builder.name),
+            speed: builder.speed.unwrap_or_else(|| speed(durations, &builder.name)),
             ..machine(builder, family)
         };
-        let machines = builders.iter().map(machine).collect();
-        let mut scheduled = scheduled(&jobs, plan, &estimates);
+        let mut machines: Vec<Machine> = builders.iter().map(machine).collect();
+        let mut scheduled = scheduled(&jobs, plan, &estimates, |name| {
+            builders.iter().position(|builder| builder.name == name)
+        });
         for (job, one) in jobs.iter().zip(&mut scheduled) {
-            let hosted = family.recipe(&job.unit).is_some_and(has_host_tests);
-            if let Some(needs) = one.needs.as_mut().filter(|_| hosted) {
+            let Some(needs) = one.needs.as_mut() else { continue };
+            if family.recipe(&job.unit).is_some_and(has_host_tests) {
                 needs.labels.insert(KEEPS_IMAGES.to_owned());
+            }
+            let forms = Forms::of(family, plan, job);
+            let reads: Vec<bool> = builders.iter().map(|builder| forms.are_understood_by(builder)).collect();
+            if reads.contains(&false) {
+                let label = format!("understands the Dockerfile of {job}");
+                for (machine, _) in machines.iter_mut().zip(reads).filter(|(_, reads)| *reads) {
+                    machine.labels.insert(label.clone());
+                }
+                needs.labels.insert(label);
             }
         }
         let images = |which: fn(&Recipe) -> bool| {
@@ -82,15 +105,20 @@ impl<'a> Dispatch<'a> {
             true => schedule::priorities(&problem),
             false => problem.longest_paths().into(),
         };
-        let scheduler = Scheduler::new(&problem, priorities);
-        Self { builders, jobs, scheduler }
+        let failures: Vec<u32> = jobs.iter().map(|job| durations.failures(job)).collect();
+        let scheduler = Scheduler::new(&problem, behind(&priorities, &failures));
+        Self { builders, jobs, scheduler, estimates }
     }
 
     /// The next job that starts, so many milliseconds after the beginning.
     pub(super) fn next(&mut self, now: u64) -> Option<Started<'a>> {
         let Start { job, machine, emulated, ticket } = self.scheduler.next(now)?;
         let fit = if emulated { Fit::Emulated } else { Fit::Native };
-        Some(Started { job: self.jobs[job].clone(), builder: &self.builders[machine], machine, fit, ticket })
+        let job = self.jobs[job].clone();
+        let time = |emulated| self.estimates.of(&job, emulated).milliseconds;
+        let cost = (emulated && self.estimates.are_informed())
+            .then(|| EmulationCost { emulated_milliseconds: time(true), native_milliseconds: time(false) });
+        Some(Started { job, builder: &self.builders[machine], machine, fit, ticket, cost })
     }
 
     /// When to ask for the next job although none has ended, in milliseconds after the beginning.
@@ -124,6 +152,39 @@ impl<'a> Dispatch<'a> {
         self.scheduler.again(ticket);
     }
 
+    /// The try could not begin, since no more than this is free on its builder.
+    pub(super) fn turned_away(&mut self, ticket: Ticket, machine: usize, free: u64) {
+        self.scheduler.turned_away(ticket, free);
+        // Not before: what the job would have filled is no longer filled.
+        self.free(machine, free);
+    }
+
+    /// So much is free on a builder now.
+    pub(super) fn free(&mut self, machine: usize, free: u64) {
+        self.scheduler.free(machine, self.within(machine, free));
+    }
+
+    /// As much of it as jobs may fill beside what is at work there.
+    fn within(&self, machine: usize, free: u64) -> u64 {
+        let left = |most: u64| most.saturating_sub(self.scheduler.disk_used(machine));
+        self.builders[machine].most.map_or(free, |most| left(most).min(free))
+    }
+
+    /// Whether a builder has what a job needs now, but for the platform.
+    pub(super) fn has_room(&self, job: &JobId, machine: usize) -> bool {
+        self.place_of(job).is_some_and(|place| self.scheduler.has_room(place, machine))
+    }
+
+    /// Whether a builder has the labels that a job needs.
+    pub(super) fn has_labels(&self, job: &JobId, machine: usize) -> bool {
+        self.place_of(job).is_some_and(|place| self.scheduler.has_labels(place, machine))
+    }
+
+    /// The place of a job in the list of the scheduler.
+    fn place_of(&self, job: &JobId) -> Option<usize> {
+        self.jobs.iter().position(|one| one == job)
+    }
+
     /// A builder is gone, and the tries on it with it.
     pub(super) fn lost(&mut self, machine: usize) -> Vec<(JobId, Ticket)> {
         let gone = self.scheduler.lost(machine);
@@ -139,16 +200,10 @@ impl<'a> Dispatch<'a> {
         self.named(self.scheduler.stranded())
     }
 
-    /// Jobs that nobody can do fail, each with what stands on it.
-    pub(super) fn give_up(&mut self) -> Vec<(JobId, Lost)> {
-        let mut given_up = Vec::new();
-        for job in self.scheduler.stranded() {
-            if let Some(Fallen { skipped, cancelled }) = self.scheduler.given_up(job) {
-                let lost = Lost { skipped: self.named(skipped), cancelled: self.named(cancelled) };
-                given_up.push((self.jobs[job].clone(), lost));
-            }
-        }
-        given_up
+    /// A job that is not at work fails; `None` where it is over.
+    pub(super) fn give_up(&mut self, job: &JobId) -> Option<Lost> {
+        let Fallen { skipped, cancelled } = self.scheduler.given_up(self.place_of(job)?)?;
+        Some(Lost { skipped: self.named(skipped), cancelled: self.named(cancelled) })
     }
 
     /// Nothing new begins; the jobs that were not started leave.
@@ -162,27 +217,46 @@ impl<'a> Dispatch<'a> {
     }
 }
 
+/// Priorities in which what has failed again and again comes after all others, the more often the later: what passes
+/// is there while that is tried.
+fn behind(priorities: &[u64], failures: &[u32]) -> Arc<[u64]> {
+    let step = priorities.iter().copied().max().unwrap_or_default().saturating_add(1);
+    let ranked = priorities.iter().zip(failures).map(|(priority, failures)| {
+        let often = if *failures < OFTEN { 0 } else { (*failures).min(FAILURES_LIMIT) };
+        step.saturating_mul(u64::from(FAILURES_LIMIT - often)).saturating_add(*priority)
+    });
+    ranked.collect()
+}
+
 /// A builder that runs all platforms of an image has a label more, which those jobs need that are to be done on one.
 fn machine(builder: &Builder, family: &Family) -> Machine {
     let runs = |platform: &Platform| {
         builder.facts.native.contains(platform) || builder.facts.emulated.contains(platform)
     };
-    let whole = family.recipes().filter(|recipe| recipe.platforms.keys().all(runs));
     Machine {
         native: builder.facts.native.clone(),
         emulated: builder.facts.emulated.clone(),
         slots: builder.slots,
         labels: { builder.labels.iter().cloned() }
-            .chain(whole.map(|recipe| whole_label(&recipe.unit)))
+            .chain(whole_labels(family, runs))
             .chain(builder.engine.runs_containers().then(|| KEEPS_IMAGES.to_owned()))
             .collect(),
-        disk: builder.room,
+        disk: builder.room.as_ref().map(|room| room.free),
         speed: 100,
     }
 }
 
-/// No label that a person can write.
-fn whole_label(unit: &Unit) -> String {
+/// The labels of a machine for the images all of whose platforms it runs.
+pub(crate) fn whole_labels(
+    family: &Family,
+    runs: impl Fn(&Platform) -> bool,
+) -> impl Iterator<Item = String> {
+    let whole = family.recipes().filter(move |recipe| recipe.platforms.keys().all(&runs));
+    whole.map(|recipe| whole_label(&recipe.unit))
+}
+
+/// What a machine is labelled with that runs all platforms of an image. No label that a person can write.
+pub(crate) fn whole_label(unit: &Unit) -> String {
     format!("all platforms of {unit}")
 }
 
@@ -192,11 +266,16 @@ fn needs(job: &JobId, terms: &Terms) -> Needs {
         labels.insert(whole_label(&job.unit));
     }
     let may_emulate = terms.emulation.is_allowed();
-    Needs { platform: job.platform.clone(), labels, disk: terms.disk_bytes, may_emulate }
+    Needs { platform: job.platform.clone(), labels, disk: wanted(terms), may_emulate }
 }
 
 /// The jobs by their places in the list.
-pub(crate) fn scheduled(jobs: &[JobId], plan: &Plan, estimates: &Estimates) -> Vec<schedule::Job> {
+pub(crate) fn scheduled(
+    jobs: &[JobId],
+    plan: &Plan,
+    estimates: &Estimates,
+    place: impl Fn(&str) -> Option<usize>,
+) -> Vec<schedule::Job> {
     let places: BTreeMap<&JobId, usize> = jobs.iter().enumerate().map(|(at, job)| (job, at)).collect();
     let mut images = BTreeMap::new();
     let mut products = BTreeMap::new();
@@ -211,7 +290,30 @@ pub(crate) fn scheduled(jobs: &[JobId], plan: &Plan, estimates: &Estimates) -> V
             needs: (!reused).then(|| needs(job, &planned.terms)),
             native: estimates.of(job, false).milliseconds,
             emulated: estimates.of(job, true).milliseconds,
+            near: { planned.parents.iter() }
+                .filter_map(|parent| place(&plan.jobs.get(parent)?.decision.image()?.builder))
+                .collect(),
         }
     });
     scheduled.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_failed_again_and_again_comes_last_in_the_order_of_its_failures() {
+        let order = |priorities: &[u64], failures: &[u32]| {
+            let ranked = behind(priorities, failures);
+            let mut order: Vec<usize> = (0..ranked.len()).collect();
+            order.sort_by_key(|at| std::cmp::Reverse(ranked[*at]));
+            order
+        };
+        assert_eq!(order(&[9, 5, 7, 1], &[0, 0, 0, 0]), [0, 2, 1, 3]);
+        assert_eq!(order(&[9, 5, 7, 1], &[1, 0, 0, 0]), [0, 2, 1, 3], "once is a mishap");
+        assert_eq!(order(&[9, 5, 7, 1], &[7, 0, 2, 0]), [1, 3, 2, 0]);
+        assert_eq!(order(&[9, 5, 7, 1], &[900, 0, 400, 0]), [1, 3, 0, 2], "often is often");
+        assert_eq!(order(&[0, 0], &[3, 0]), [1, 0], "also where nothing is known of times");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,16 +14,16 @@ use crate::config::FamilyFile;
 use crate::diag::{Diagnostic, Problems};
 use crate::engine::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, ImageStore, Progress,
-    Redactor, RunId, StoreAddress,
+    Redactor, Room, RunId, StoreAddress,
 };
 use crate::event::EventKind;
-use crate::family::{Emulation, Family, Found, Sources};
+use crate::family::{Emulation, Family, Found, JobId, Sources};
 use crate::oci::{
     self, Descriptor, Digest, Document, Error, ErrorKind, Memory, Platform, Repository, Secret, Store, Tag,
 };
 use crate::plan::{Facts, Plan, Request};
 use crate::record::Records;
-use crate::survey::{Registries, survey};
+use crate::survey::{Memo, Registries, survey};
 
 /// What a scripted engine does with one build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +32,22 @@ pub(super) enum Act {
     Build(u64),
     /// A step fails.
     FailStep,
+    /// A step fails as long as the cache may be used.
+    FailCached,
     /// The engine fails in a way that may pass.
     FailPassingly,
     /// The build takes longer than it may, and the engine says so.
     Stall,
+    /// A step of the build is killed, for a lack of memory it seems.
+    KillStep,
+    /// The engine's disk is full.
+    FillDisk,
     /// The engine never answers.
     Hang,
+    /// Our own code has a mistake.
+    Panic,
+    /// The engine goes down with it, and is there again after so many seconds.
+    BringDown(u64),
     /// It says that it built, and pushed an image of another platform.
     OtherPlatform,
     /// It says that it built, and pushed nothing.
@@ -52,6 +63,8 @@ pub(super) enum Look {
     Pass,
     /// It ends with exit code 1.
     Fail,
+    /// It takes longer than it may.
+    Stall,
     /// The engine itself fails.
     Break,
     /// The engine never answers.
@@ -63,8 +76,9 @@ pub(super) enum Look {
 pub(super) enum Step {
     /// The run told it.
     Event(EventKind),
-    /// An engine begins a build of this text; whether each image that it names is in the store.
-    BuildBegins { engine: String, job: String, dockerfile: String, images_stand: bool },
+    /// An engine begins a build of this text; whether each image that it names is in the store, and whether its cache
+    /// may not be used.
+    BuildBegins { engine: String, job: String, dockerfile: String, images_stand: bool, no_cache: bool },
     /// It is over, one way or another.
     BuildEnds { engine: String, job: String },
 }
@@ -83,6 +97,14 @@ pub(super) struct Script {
     pub(super) looks: Looks,
     /// When it is gone.
     pub(super) absence: Option<Absence>,
+    /// How many wait to be told of its loss at this moment.
+    pub(super) watches: Arc<AtomicUsize>,
+    /// How many bytes are free so long after its making.
+    pub(super) free: Option<fn(Duration) -> u64>,
+    /// What of ours there is to be freed.
+    pub(super) ours: &'static [&'static str],
+    /// How often it is said to be lost, late or once more, while it is there.
+    pub(super) rumours: usize,
 }
 
 /// How an engine is gone, in times after its making.
@@ -101,7 +123,15 @@ pub(super) const SEEN_GONE: Duration = Duration::from_secs(16);
 impl Script {
     /// One that builds and passes everything.
     pub(super) fn healthy() -> Self {
-        Self { builds: Arc::new(|_, _| Act::Build(3)), looks: Arc::new(|_, _| Look::Pass), absence: None }
+        Self {
+            builds: Arc::new(|_, _| Act::Build(3)),
+            looks: Arc::new(|_, _| Look::Pass),
+            absence: None,
+            watches: Arc::default(),
+            free: None,
+            ours: &[],
+            rumours: 0,
+        }
     }
 }
 
@@ -113,13 +143,21 @@ pub(super) struct Scripted {
     script: Script,
     born: tokio::time::Instant,
     tries: Mutex<BTreeMap<String, usize>>,
+    /// Until when a build has brought it down.
+    down_until: Mutex<Option<tokio::time::Instant>>,
+    /// How often it was said to be lost while it was there.
+    rumours: AtomicUsize,
 }
 
 impl Scripted {
+    fn is_down(&self) -> bool {
+        self.down_until.lock().unwrap().is_some_and(|until| tokio::time::Instant::now() < until)
+    }
+
     fn is_gone(&self) -> bool {
         let now = self.born.elapsed();
         let is_over = |absence: Absence| absence.until.is_some_and(|until| now >= until);
-        self.script.absence.is_some_and(|absence| now >= absence.from && !is_over(absence))
+        self.is_down() || self.script.absence.is_some_and(|absence| now >= absence.from && !is_over(absence))
     }
 
     /// What one hears who asks an engine that is gone.
@@ -154,6 +192,22 @@ pub(super) async fn push(
     let tags: Vec<&str> = tag.into_iter().map(Tag::as_str).collect();
     let document = oci::fixture::image(store, repository, &config, layer, &tags).await;
     (document, Digest::of(config.as_bytes()))
+}
+
+/// Counts as long as it is there.
+struct Watching<'a>(&'a AtomicUsize);
+
+impl<'a> Watching<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Tells the end of a build, of one that was dropped too.
@@ -192,7 +246,7 @@ impl Engine for Scripted {
             *attempt
         };
         let mut images_stand = true;
-        for word in order.dockerfile.split([' ', '\n', '=']) {
+        for word in order.dockerfile.split([' ', '\n', '=', ',']) {
             if let Some((_, digest)) = word.split_once('@') {
                 let digest: Digest = digest.parse().unwrap();
                 let found = self.store.resolve(&order.store.repository, &digest.into()).await.unwrap();
@@ -205,6 +259,7 @@ impl Engine for Scripted {
             job,
             dockerfile: order.dockerfile.clone(),
             images_stand,
+            no_cache: order.no_cache,
         });
         let _ends = Ends(self, order.title.clone());
         progress("[1/1] RUN".to_owned());
@@ -215,7 +270,11 @@ impl Engine for Scripted {
         tokio::time::sleep(Duration::from_secs(if let Act::Build(seconds) = act { seconds } else { 2 }))
             .await;
         if self.is_gone() {
-            return Err(self.nothing("hear from the engine").await);
+            // The client of an engine that is killed may say that the step was.
+            return Err(match act {
+                Act::FailStep => step("exit code: 137"),
+                _ => self.nothing("hear from the engine").await,
+            });
         }
         let another: Platform =
             if order.platform.architecture() == "s390x" { "linux/amd64" } else { "linux/s390x" }
@@ -223,13 +282,26 @@ impl Engine for Scripted {
                 .unwrap();
         match act {
             Act::Build(_) => Ok(Built { config: self.push(order, &order.platform, attempt).await }),
-            Act::FailStep => Err(step("RUN failed")),
+            Act::FailCached if order.no_cache => {
+                Ok(Built { config: self.push(order, &order.platform, attempt).await })
+            }
+            Act::FailStep | Act::FailCached => Err(step("RUN failed")),
             Act::FailPassingly => Err(passing("the network is down")),
+            Act::KillStep => Err(BuildFailure::Step { problem: Diagnostic::surroundings("RUN was killed") }),
+            Act::FillDisk => {
+                Err(BuildFailure::Full { problem: Diagnostic::surroundings("no space left on device") })
+            }
             Act::Stall => {
                 tokio::time::sleep(order.time_limit).await;
                 Err(step("took too long"))
             }
             Act::Hang => std::future::pending().await,
+            Act::Panic => panic!("planted"),
+            Act::BringDown(seconds) => {
+                let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
+                *self.down_until.lock().unwrap() = Some(until);
+                Err(passing("the connection was closed"))
+            }
             Act::OtherPlatform => Ok(Built { config: self.push(order, &another, attempt).await }),
             Act::NoImage => Ok(Built { config: Digest::of(b"nothing") }),
             Act::OtherImage => {
@@ -252,6 +324,10 @@ impl Engine for Scripted {
         let code = match look {
             Look::Pass => 0,
             Look::Fail => 1,
+            Look::Stall => {
+                let text = String::new();
+                return Ok(Finished { code: None, stdout: text.clone(), stderr: text, timed_out: true });
+            }
             Look::Break => return Err(Diagnostic::surroundings("run a container")),
             Look::Hang => std::future::pending().await,
         };
@@ -275,20 +351,44 @@ impl Engine for Scripted {
     }
 
     async fn lost(&self) -> Diagnostic {
+        let _watching = Watching::of(&self.script.watches);
+        if self.rumours.fetch_add(1, Ordering::Relaxed) < self.script.rumours {
+            tokio::time::sleep(SEEN_GONE).await;
+            return Diagnostic::surroundings(format!("builder {} does not answer", self.name));
+        }
         let Some(absence) = self.script.absence else { return std::future::pending().await };
         tokio::time::sleep_until(self.born + absence.from).await;
         tokio::time::sleep(SEEN_GONE).await;
         match self.is_gone() {
-            true => Diagnostic::surroundings("the engine does not answer"),
+            true => Diagnostic::surroundings(format!("builder {} does not answer", self.name)),
             false => std::future::pending().await,
         }
     }
 
     async fn returned(&self) {
+        if !self.is_gone() {
+            return tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let down = *self.down_until.lock().unwrap();
+        if let Some(until) = down.filter(|_| self.is_down()) {
+            return tokio::time::sleep_until(until).await;
+        }
         match self.script.absence.and_then(|absence| absence.until) {
             Some(until) => tokio::time::sleep_until(self.born + until).await,
             None => std::future::pending().await,
         }
+    }
+
+    async fn room(&self) -> Option<Room> {
+        self.script.free.map(|free| Room::given(free(self.born.elapsed())))
+    }
+
+    async fn free(&self, _: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        Ok(self.script.ours.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    async fn recent_room(&self) -> Option<Room> {
+        self.script.free.map(|free| Room::given(free(Duration::ZERO)))
     }
 
     async fn sweep_pulled(&self, _: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
@@ -307,6 +407,10 @@ pub(super) struct Site {
     pub(super) registries: Arc<Registries>,
     pub(super) log: Log,
     runs: Mutex<usize>,
+    /// What the next run is called where real engines take part.
+    pub(super) run_id: Option<RunId>,
+    /// The clock on the wall, where it does not go as time does.
+    pub(super) clock: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Site {
@@ -338,9 +442,18 @@ impl Site {
             "base.example" => Ok(elsewhere.clone() as Arc<dyn Store>),
             other => Err(Error::new(ErrorKind::Invalid, format!("no registry at {other}"))),
         });
-        let records = Records { store, scope: "scopes/trusted".parse().unwrap() };
+        let records = Records::new(store, "scopes/trusted".parse().unwrap());
         let family = family(config, dockerfiles);
-        Self { folder, family, records, registries, log: Log::default(), runs: Mutex::new(0) }
+        Self {
+            folder,
+            family,
+            records,
+            registries,
+            log: Log::default(),
+            runs: Mutex::new(0),
+            run_id: None,
+            clock: None,
+        }
     }
 
     /// A builder with a scripted engine.
@@ -356,11 +469,13 @@ impl Site {
             |platforms: &[&Platform]| platforms.iter().map(|one| (*one).clone()).collect::<BTreeSet<_>>();
         let engine = Scripted {
             name: name.to_owned(),
-            store: self.records.store.clone(),
+            store: self.records.local().clone(),
             log: self.log.clone(),
             script,
             born: tokio::time::Instant::now(),
             tries: Mutex::default(),
+            down_until: Mutex::default(),
+            rumours: AtomicUsize::new(0),
         };
         let facts = EngineFacts {
             version: "29.0.0".to_owned(),
@@ -368,10 +483,14 @@ impl Site {
             buildx: Some("0.29.1".to_owned()),
             native: set(native),
             emulated: set(emulated),
-            processors: 2,
-            id: None,
+            processors: Some(2),
+            slots: 2,
+            labels: BTreeSet::new(),
+            ids: BTreeSet::new(),
             root: None,
+            clock: None,
             notes: Vec::new(),
+            holes: Vec::new(),
         };
         let store = StoreAddress {
             registry: "127.0.0.1:5000".to_owned(),
@@ -387,6 +506,8 @@ impl Site {
             slots,
             labels: BTreeSet::new(),
             room: None,
+            most: None,
+            speed: None,
         }
     }
 
@@ -399,7 +520,7 @@ impl Site {
     /// One that is native to all and follows a script.
     pub(super) fn scripted(&self, slots: usize, builds: Builds, looks: Looks) -> Builder {
         let platforms = self.family.platforms().into_iter().collect::<Vec<_>>();
-        self.builder("scripted", &platforms, &[], slots, Script { builds, looks, absence: None })
+        self.builder("scripted", &platforms, &[], slots, Script { builds, looks, ..Script::healthy() })
     }
 
     /// The facts and the plan, where emulation is refused.
@@ -418,7 +539,15 @@ impl Site {
     }
 
     async fn plan_with(&self, emulation: Option<Emulation>) -> (Facts, Plan) {
-        let surveyed = survey(&self.family, self.folder.path(), &*self.registries, &self.records).await;
+        let surveyed = survey(
+            &self.family,
+            self.folder.path(),
+            (&*self.registries, &crate::survey::Unreachable),
+            &self.records,
+            &Memo::none(),
+            &crate::plan::Settled::default(),
+        )
+        .await;
         let (facts, _) = surveyed.expect("the survey goes through");
         let plan = Plan::new(&self.family, &facts, &Request { emulation, ..Request::default() });
         (facts, plan)
@@ -427,6 +556,18 @@ impl Site {
     /// Carry a plan out, and what was seen meanwhile.
     pub(super) async fn run(
         &self,
+        plan: &(Facts, Plan),
+        builders: &[Builder],
+        options: Options,
+        stop: impl Future<Output = ()>,
+    ) -> (Result<Ran, Problems>, Vec<Step>) {
+        self.run_without(BTreeMap::new(), plan, builders, options, stop).await
+    }
+
+    /// The same, where some jobs cannot be built.
+    pub(super) async fn run_without(
+        &self,
+        unfit: BTreeMap<JobId, Diagnostic>,
         (facts, plan): &(Facts, Plan),
         builders: &[Builder],
         options: Options,
@@ -440,11 +581,13 @@ impl Site {
         };
         let born = tokio::time::Instant::now();
         let log = self.log.clone();
+        let clock = self.clock.clone();
         let session = Session {
-            run: RunId(format!("r{run}-b-1-1")),
+            run: self.run_id.clone().unwrap_or_else(|| RunId(format!("r{run}-b-1-1"))),
             root: self.folder.path().to_owned(),
             family: &self.family,
             facts,
+            tree: Digest::of(b"tree"),
             records: self.records.clone(),
             builders,
             registries: self.registries.clone(),
@@ -452,9 +595,14 @@ impl Site {
             redactor: Redactor::new(["canary-secret"]),
             folder: self.run_folder(),
             secrets: BTreeMap::new(),
+            gives_agents: true,
+            unfit,
             options,
-            clock: Arc::new(move || 1_000 + u64::try_from(born.elapsed().as_millis()).unwrap()),
+            clock: clock.unwrap_or_else(|| {
+                Arc::new(move || 1_000 + u64::try_from(born.elapsed().as_millis()).unwrap())
+            }),
             show: Arc::new(move |event| log.lock().unwrap().push(Step::Event(event))),
+            taker: None,
         };
         std::fs::create_dir_all(&session.folder.logs).unwrap();
         let ran = super::run(&session, plan, stop).await;

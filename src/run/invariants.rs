@@ -5,9 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::builder::{Builder, Fit};
 use super::fixture::Step;
 use super::{Options, Ran};
+use crate::diag::Diagnostic;
 use crate::event::{EventKind, Outcome};
 use crate::family::JobId;
-use crate::plan::Plan;
+use crate::plan::{Decision, Plan};
+
+/// How often one job may begin on one builder: as often as it may lose it, and each time that there is room again.
+pub(super) const MOST_BEGINNINGS: usize = 8;
 
 /// One run, as it can be seen from outside.
 pub(super) struct Seen<'a> {
@@ -28,6 +32,8 @@ impl Seen<'_> {
         found.extend(self.slots());
         found.extend(self.fitting_builders());
         found.extend(self.failures_stay_below());
+        found.extend(self.bounded());
+        found.extend(self.others_take_over());
         found
     }
 
@@ -110,7 +116,7 @@ impl Seen<'_> {
         found
     }
 
-    /// I-B1: of one key at most one build goes on, and none comes after one that left an image.
+    /// I-B1, I-B7: of one key at most one build goes on, none comes after one that left an image, and one image is kept.
     pub(super) fn one_build_a_key(&self) -> Vec<String> {
         let key = |job: &str| self.plan.jobs.get(&self.job(job)).map(|planned| planned.key.clone());
         let (mut going, mut kept, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
@@ -128,7 +134,9 @@ impl Seen<'_> {
                     going.remove(&key(job));
                 }
                 Step::Event(EventKind::JobKept { job, .. }) => {
-                    kept.insert(key(job));
+                    if !kept.insert(key(job)) {
+                        found.push(format!("{job} is kept although an image stands under its key"));
+                    }
                 }
                 Step::Event(_) => {}
             }
@@ -168,11 +176,15 @@ impl Seen<'_> {
         found
     }
 
-    /// A job runs where its platform does, natively if any builder is native to it.
+    /// A job runs where its platform does, natively if any builder is native to it that is there and has had room for
+    /// every job so far.
     pub(super) fn fitting_builders(&self) -> Vec<String> {
-        let (mut found, mut lost) = (Vec::new(), BTreeSet::new());
+        let (mut found, mut lost, mut full) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for event in self.events() {
             match event {
+                EventKind::JobMoved { builder, reason, .. } if reason.contains(" wants ") => {
+                    full.insert(builder);
+                }
                 EventKind::BuilderLost { builder, .. } => drop(lost.insert(builder)),
                 EventKind::BuilderReturned { builder } => drop(lost.remove(builder)),
                 _ => {}
@@ -181,17 +193,71 @@ impl Seen<'_> {
             if lost.contains(builder) {
                 found.push(format!("{job} begins on {builder}, which is lost"));
             }
-            let platform = self.job(job).platform;
-            let fit =
-                |builder: &Builder| builder.fit(&platform, self.plan.jobs[&self.job(job)].terms.emulation);
-            let there = self.builders.iter().filter(|builder| !lost.contains(&builder.name));
+            let fit = |builder: &Builder| self.fit(job, builder);
+            let there = { self.builders.iter() }
+                .filter(|builder| !lost.contains(&builder.name) && !full.contains(&builder.name));
             let best = there.filter_map(fit).min();
             let own = self.builders.iter().find(|one| one.name == *builder).and_then(fit);
-            if own.is_none() || own != best || *emulated != (own == Some(Fit::Emulated)) {
+            let is_worse = best.is_some_and(|best| own.is_some_and(|own| own > best));
+            if own.is_none() || is_worse || *emulated != (own == Some(Fit::Emulated)) {
                 found.push(format!("{job} is on {builder}: {own:?}, where the best is {best:?}"));
             }
         }
         found
+    }
+
+    /// I-B6: no job begins for ever.
+    pub(super) fn bounded(&self) -> Vec<String> {
+        let mut begun = BTreeMap::<(&str, &str), usize>::new();
+        for event in self.events() {
+            if let EventKind::JobStarted { job, builder, .. } = event {
+                *begun.entry((job, builder)).or_default() += 1;
+            }
+        }
+        let too_often = begun.into_iter().filter(|(_, times)| *times > MOST_BEGINNINGS);
+        too_often.map(|((job, builder), times)| format!("{job} begins {times} times on {builder}")).collect()
+    }
+
+    /// F-G6, F-G13: no job fails for a full disk, or for want of a builder, while another that could do it as well is
+    /// there, has had room for every job so far, and has not been tried.
+    pub(super) fn others_take_over(&self) -> Vec<String> {
+        let (mut found, mut lost, mut full) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut begun = BTreeMap::<&str, Vec<&str>>::new();
+        for event in self.events() {
+            match event {
+                EventKind::JobMoved { builder, reason, .. } if reason.contains(" wants ") => {
+                    full.insert(builder);
+                }
+                EventKind::BuilderLost { builder, .. } => drop(lost.insert(builder)),
+                EventKind::BuilderReturned { builder } => drop(lost.remove(builder)),
+                EventKind::JobStarted { job, builder, .. } => begun.entry(job).or_default().push(builder),
+                EventKind::JobEnded { job, outcome: Outcome::Failed { reason, .. }, .. } => {
+                    let tried = match reason {
+                        _ if reason.starts_with("no builder is left") => &[][..],
+                        _ if reason.contains("no space left") => {
+                            begun.get(job.as_str()).map_or(&[][..], |of| of)
+                        }
+                        _ => continue,
+                    };
+                    let fit = |builder: &Builder| self.fit(job, builder);
+                    let last = { self.builders.iter() }.find(|one| tried.last() == Some(&one.name.as_str()));
+                    let could = { self.builders.iter() }.find(|builder| {
+                        let is_there = !lost.contains(&builder.name) && !full.contains(&builder.name);
+                        let is_as_good =
+                            fit(builder).is_some() && last.is_none_or(|last| fit(last) == fit(builder));
+                        is_there && is_as_good && !tried.contains(&builder.name.as_str())
+                    });
+                    found.extend(could.map(|could| format!("{job} fails, and {} is there", could.name)));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn fit(&self, job: &str, builder: &Builder) -> Option<Fit> {
+        let job = self.job(job);
+        builder.fit(&job.platform, self.plan.jobs[&job].terms.emulation)
     }
 
     /// I-B8: the descendants of a failed job are skipped because of it, nothing else is, and nothing is cancelled
@@ -227,6 +293,31 @@ impl Seen<'_> {
         }
         found
     }
+}
+
+/// I-B4: what has failed or was cancelled left no record that another plan takes for passed, unless one of the same
+/// inputs has passed.
+pub(super) fn records_of_failures(ran: &Ran, next: &Plan) -> Vec<String> {
+    let passed: BTreeSet<_> = ran.passed.keys().map(|job| &next.jobs[job].key).collect();
+    let reused = |job: &&JobId| {
+        let planned = &next.jobs[*job];
+        matches!(planned.decision, Decision::Reuse(_)) && !passed.contains(&planned.key)
+    };
+    let unfit = ran.failed.keys().chain(&ran.cancelled).filter(reused);
+    unfit.map(|job| format!("{job} had not passed, and is reused")).collect()
+}
+
+/// What failed for a disk, or for want of a builder, failed for its surroundings, and the person is told what mends it.
+pub(super) fn unlike_surroundings(ran: &Ran) -> Vec<String> {
+    let is_of_them = |problem: &Diagnostic| {
+        let texts = problem.causes.iter().chain([&problem.message]);
+        let mut told =
+            texts.filter(|text| text.contains("no space left") || text.contains("no builder is left"));
+        told.next().is_some()
+    };
+    let other =
+        ran.failed.iter().filter(|(_, problem)| is_of_them(problem) && (problem.kind.exit_code() != 3));
+    other.map(|(job, problem)| format!("{job} failed otherwise: {problem:?}")).collect()
 }
 
 /// What a run returns says the same as its events.

@@ -1,29 +1,36 @@
 //! One job from its slot to its records: pin, build, adopt, keep, check.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use crate::diag::{Diagnostic, Kind};
-use crate::dockerfile::{BuildPlatform, Dockerfile, Request};
-use crate::engine::{BuildFailure, BuildOrder, Built, Delivery, SecretFile, private_folder};
+use crate::defence::{Defence, stands};
+use crate::diag::{Diagnostic, Kind, size};
+use crate::dockerfile::{BuildPlatform, Remote, Replacements, Request, Source, may_mount_cache};
+use crate::engine::{
+    self, BuildOrder, Built, CacheOrder, Delivery, LEAST_ROOM, Room, SecretFile, private_folder,
+};
 use crate::event::EventKind;
 use crate::family::{JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Tag};
-use crate::plan::{Decision, Planned, check_key};
-use crate::record::{CheckRecord, ImageRecord, Passed, RECORD_VERSION};
+use crate::plan::{Decision, Planned, check_inputs, check_key};
+use crate::record::{Carried, CheckRecord, ImageRecord, Passed, RECORD_VERSION, Taken};
 
 use super::adopt::{self, Adopted};
-use super::builder::{Builder, Fit};
+use super::builder::{Builder, Fit, wanted};
 use super::check::{self, Found, Subject};
-use super::{ENGINE_SLACK, Session, bases::Bases, context};
+use super::engine_time::EngineTime;
+use super::own_caches::OwnCaches;
+use super::{Session, bases::Bases, cache, context, milliseconds_since};
 
-/// How often a build is tried where a failure may pass.
-const ATTEMPTS: u32 = 3;
-/// The pause before the second try; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Where so many times what a job wants was free some seconds ago, other jobs have not filled it since.
+const PLENTY: u64 = 16;
 
 /// Why a job has not passed.
 #[derive(Debug)]
@@ -36,7 +43,7 @@ pub(super) struct Failure {
 }
 
 /// What becomes of a job that has not passed on its builder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It has failed: the same again would fail again.
     Failed,
@@ -44,6 +51,23 @@ pub(super) enum Fate {
     MayPassElsewhere,
     /// The builder does not answer any more.
     BuilderIsLost,
+    /// It has not begun: the builder's disk is full, or can only be read.
+    HasNoRoom(Room),
+}
+
+/// A problem of a job, by where it came up.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// On this machine, at its store or at a registry: no other builder would find it otherwise.
+    Here(Diagnostic),
+    /// On the builder, or in what it answered.
+    There(Diagnostic),
+}
+
+impl From<Diagnostic> for Trouble {
+    fn from(problem: Diagnostic) -> Self {
+        Self::Here(problem)
+    }
 }
 
 /// One job on its builder.
@@ -63,71 +87,165 @@ pub(super) struct Work<'a> {
     pub(super) serial: usize,
     /// Its image, from when that is kept, whatever its checks say.
     pub(super) kept: Arc<OnceLock<ImageRecord>>,
+    /// For how long its builder, or a test, was at work for it.
+    pub(super) engine_time: EngineTime,
 }
 
 impl Work<'_> {
+    /// Do it, and outlive a mistake of our own in it (F-P6): that ends this job, and no other, nor the run.
+    pub(super) async fn carry_out_surviving(&self) -> Result<Passed, Failure> {
+        // What a panic may have left half done is this job's alone, which ends here.
+        match AssertUnwindSafe(self.carry_out()).catch_unwind().await {
+            Ok(result) => result,
+            Err(panic) => Err(failed(self.mistake(&*panic), None)),
+        }
+    }
+
+    /// What to say of a panic.
+    fn mistake(&self, panic: &(dyn Any + Send)) -> Diagnostic {
+        let said = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+        let problem = Diagnostic::new(Kind::Bug, format!("{} met a mistake in polyarch", self.job));
+        let problem = said.into_iter().fold(problem, Diagnostic::because);
+        problem.hint("tell of it, with the log of the run: the other jobs have gone on")
+    }
+
     /// Do it. The records stand when this returns.
     pub(super) async fn carry_out(&self) -> Result<Passed, Failure> {
+        if let Some(problem) = self.session.unfit.get(&self.job) {
+            return Err(Failure { problem: problem.clone(), image: None, fate: Fate::Failed });
+        }
+        self.look_for_room().await?;
+        let mut tested = None;
         let image = match &self.planned.decision {
-            Decision::Check(image) => (**image).clone(),
+            Decision::Check(image) => {
+                let brought = self.bases.bring(&self.job.unit, &image.image).await;
+                brought.map_err(|problem| failed(problem, None))?;
+                (**image).clone()
+            }
             Decision::Reuse(passed) => return Ok((**passed).clone()),
             Decision::Build(_) => {
+                tested = self.tested_before().await;
                 let made = match &self.twin {
-                    Some(twin) => self.image_of(twin).await,
+                    Some(twin) => self.image_of(twin).await.map_err(Trouble::Here),
                     None => self.image().await,
                 };
                 match made {
                     Ok(image) => image,
-                    Err(problem) => return Err(self.failure(problem, None).await),
+                    Err(trouble) => return Err(self.failure(trouble, None).await),
                 }
             }
         };
-        match self.checks(&image).await {
-            Ok(checks) => Ok(Passed { image, checks }),
-            Err(problem) => Err(self.failure(problem, Some(&image)).await),
+        if let (Some(taker), Decision::Build(_)) = (self.session.taker, &self.planned.decision) {
+            taker.take(&image).await.map_err(|problem| failed(problem, Some(&image)))?;
+        }
+        let checks = match self.checks(&image).await {
+            Ok(checks) => checks,
+            Err(trouble) => {
+                let mut failure = self.failure(trouble, Some(&image)).await;
+                if let Some(before) = tested
+                    && let Err(error) = self.session.records.take(&before).await
+                {
+                    failure.problem = failure.problem.because(kept(&self.job)(error).message);
+                }
+                return Err(failure);
+            }
+        };
+        self.begin_epoch().await.map_err(|problem| failed(problem, None))?;
+        Ok(Passed { image, checks })
+    }
+
+    /// The refresh of a job is over once it has passed: other runs find what it made by the number of its epoch.
+    async fn begin_epoch(&self) -> Result<(), Diagnostic> {
+        let Some(epoch) = self.planned.next_epoch else { return Ok(()) };
+        self.session.records.keep_epoch(&self.job, epoch).await.map_err(kept(&self.job))
+    }
+
+    /// See that the builder has room for it: much of it some seconds ago, or enough now.
+    async fn look_for_room(&self) -> Result<(), Failure> {
+        let (engine, wanted) = (&self.builder.engine, wanted(&self.planned.terms));
+        if engine.recent_room().await.is_some_and(|room| room.takes(wanted.saturating_mul(PLENTY))) {
+            return Ok(());
+        }
+        match engine.room().await {
+            Some(room) if !room.takes(wanted) => {
+                let problem = self.no_room(&room);
+                Err(Failure { problem, image: None, fate: Fate::HasNoRoom(room) })
+            }
+            _ => Ok(()),
         }
     }
 
-    /// What a problem means: where the surroundings failed, others may not, or the builder is gone.
-    async fn failure(&self, problem: Diagnostic, image: Option<&ImageRecord>) -> Failure {
+    /// What to say where there is too little room.
+    pub(super) fn no_room(&self, room: &Room) -> Diagnostic {
+        let wanted = size(wanted(&self.planned.terms));
+        Diagnostic::surroundings(format!("{} wants {wanted}, and there is {room}", self.job))
+    }
+
+    /// What a problem means: where the surroundings failed, others may not, or the builder is gone. An engine that is
+    /// killed may still let its client say that a step has failed (F-G3): what it said is asked of it once more.
+    async fn failure(&self, trouble: Trouble, image: Option<&ImageRecord>) -> Failure {
+        let problem = match trouble {
+            Trouble::Here(problem) => return failed(problem, image),
+            Trouble::There(problem) => problem,
+        };
         let is_ours = problem.kind == Kind::Surroundings;
-        let fate = match is_ours && !self.builder.engine.answers().await {
+        let is_lost =
+            matches!(problem.kind, Kind::Surroundings | Kind::Failed) && !self.builder.engine.answers().await;
+        let fate = match is_lost {
             true => Fate::BuilderIsLost,
             false if is_ours => Fate::MayPassElsewhere,
             false => Fate::Failed,
         };
-        let image = image.filter(|_| problem.kind == Kind::Failed).map(|image| image.image.clone());
-        Failure { problem, image, fate }
+        let problem = match is_lost && !is_ours {
+            true => Diagnostic::surroundings(format!("builder {} does not answer", self.builder.name))
+                .because_of(&problem),
+            false => problem,
+        };
+        // An engine whose disk is full says so in many ways, and never which disk it is.
+        let room = if is_ours && !is_lost { self.builder.engine.room().await } else { None };
+        let is_full = { problem.causes.iter() }.any(|cause| engine::is_full_disk(cause));
+        let problem = { room.into_iter().filter(|room| is_full || !room.takes(LEAST_ROOM)) }
+            .fold(problem, |problem, room| {
+                problem.because(format!("builder {} has {room}", self.builder.name))
+            });
+        Failure { fate, ..failed(problem, image) }
     }
 
     /// Build it, and keep its record.
-    async fn image(&self) -> Result<ImageRecord, Diagnostic> {
-        let started = (self.session.clock)();
+    async fn image(&self) -> Result<ImageRecord, Trouble> {
         let tag = self.tag()?;
         let pinned = self.pinned_dockerfile().await?;
+        let carried = self.carried_caches();
+        self.take_caches(&carried, &tag).await;
+        let started = Instant::now();
         let scratch = self.session.folder.scratch.join(tag.as_str());
         create_private(&scratch)?;
-        let order = self.order(pinned, &tag, &scratch);
+        let cache = cache::order(self.session, &self.job, self.builder, self.without_cache()).await;
+        let cached = !cache.from.is_empty();
+        let order = self.order(pinned, cache, &tag, &scratch);
         let built = self.build(&order).await;
         let emptied = std::fs::remove_dir_all(&scratch);
         let adopted = match &built {
             Ok(built) => match context::stands(self.session, self.recipe, &self.job).await {
                 Ok(()) => self.adopt(&tag, built).await,
-                Err(problem) => Err(problem),
+                Err(problem) => Err(Trouble::Here(problem)),
             },
-            Err(problem) => Err(problem.clone()),
+            Err(problem) => Err(Trouble::There(problem.clone())),
         };
         // A build may have pushed and failed all the same: nothing keeps what it pushed then (F-G5).
         let records = &self.session.records;
         let untagged = records.store.remove_tag(&records.scope, &tag).await.or_else(passing_over_absence);
-        let record = self.record(&adopted?, started);
+        let record = ImageRecord { cached, ..self.record(&adopted?, started) };
         untagged.map_err(kept(&self.job))?;
         emptied.map_err(|error| {
             Diagnostic::surroundings(format!("remove the folder {}", scratch.display())).caused_by(&error)
         })?;
         self.tell_of_another(&record).await;
         records.keep_image(&record).await.map_err(kept(&self.job))?;
+        self.keep_caches(&carried, &tag, &record.image).await;
         let _ = self.kept.set(record.clone());
+        cache::share(self.session, &self.job, self.builder).await;
         (self.session.show)(EventKind::JobKept {
             job: self.job.to_string(),
             image: record.image.to_string(),
@@ -135,6 +253,18 @@ impl Work<'_> {
             bytes: record.bytes,
         });
         Ok(record)
+    }
+
+    /// The record of the image that the same inputs made before and that passed the same checks: it stands again where a
+    /// new one does not pass them (F-S14).
+    async fn tested_before(&self) -> Option<Carried> {
+        let records = &self.session.records;
+        let carried = records.carry(&self.planned.key, None).await.ok()?.into_iter().next()?;
+        let image = &carried.image().digest;
+        // What another scope has stands there whatever happens in this one.
+        records.store.resolve(&records.scope, &image.clone().into()).await.ok()??;
+        let key = check_key(image, self.recipe, &self.planned.check_files);
+        records.checks(&key).await.ok()?.record.map(|_| carried)
     }
 
     /// Say where the same inputs had made another image before (F-S14), which the new one replaces.
@@ -150,7 +280,7 @@ impl Work<'_> {
     }
 
     /// Take in what the engine pushed, with the layers of what it stands on.
-    async fn adopt(&self, tag: &Tag, built: &Built) -> Result<Adopted, Diagnostic> {
+    async fn adopt(&self, tag: &Tag, built: &Built) -> Result<Adopted, Trouble> {
         let build = &self.recipe.platforms[&self.job.platform];
         let base = self.base_image();
         let shares_with = build.stands_on().and_then(|unit| self.parents.get(unit)).or(base.as_ref());
@@ -167,14 +297,15 @@ impl Work<'_> {
     }
 
     /// The tag that the engine pushes to: of this run and this try alone.
-    fn tag(&self) -> Result<Tag, Diagnostic> {
+    pub(super) fn tag(&self) -> Result<Tag, Diagnostic> {
         let named = self.session.run.build_tag(self.serial);
         named.map_err(|error| Diagnostic::new(Kind::Bug, "name a build").caused_by(&error))
     }
 
-    fn order(
+    pub(super) fn order(
         &self,
         (dockerfile, images): (String, BTreeSet<Digest>),
+        cache: CacheOrder,
         tag: &Tag,
         scratch: &std::path::Path,
     ) -> BuildOrder {
@@ -186,6 +317,9 @@ impl Work<'_> {
                 .get(&(self.recipe.unit.clone(), id.clone()))
                 .map(|file| SecretFile { id: id.clone(), file: file.clone() })
         });
+        let secrets: Vec<SecretFile> = secrets.collect();
+        let ssh = if needs.ssh && session.gives_agents { self.recipe.ssh.clone() } else { Vec::new() };
+        let apart = self.apart(&secrets, &ssh);
         BuildOrder {
             title: self.job.to_string(),
             platform: self.job.platform.clone(),
@@ -196,9 +330,14 @@ impl Work<'_> {
             target: self.recipe.target.clone(),
             args: self.recipe.args.clone(),
             labels: self.recipe.labels.clone(),
-            secrets: secrets.collect(),
-            ssh: if needs.ssh { self.recipe.ssh.clone() } else { Vec::new() },
-            no_cache: session.options.no_cache,
+            secrets,
+            ssh,
+            no_cache: self.without_cache() || apart.is_some() && !self.builder.facts.keeps_apart(),
+            caches: engine::OwnCaches {
+                space: stands(Defence::CacheMounts).then(|| self.own_caches().space),
+                apart,
+            },
+            cache,
             store: self.builder.store.clone(),
             tag: tag.clone(),
             log: self.log(),
@@ -212,47 +351,20 @@ impl Work<'_> {
         self.session.folder.logs.join(format!("{}.log", self.job.slug()))
     }
 
-    /// Build, and again where the failure may pass.
-    async fn build(&self, order: &BuildOrder) -> Result<Built, Diagnostic> {
-        let job = self.job.to_string();
-        let progress = |step: String| (self.session.show)(EventKind::JobStep { job: job.clone(), step });
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
-            let limit = order.time_limit + ENGINE_SLACK;
-            let built = tokio::time::timeout(limit, self.builder.engine.build(order, &progress)).await;
-            match built.unwrap_or_else(|_| Err(self.silent())) {
-                Ok(built) => return Ok(built),
-                Err(BuildFailure::Step { problem }) => return Err(problem),
-                Err(BuildFailure::Passing { problem }) if attempt >= ATTEMPTS => return Err(problem),
-                Err(BuildFailure::Passing { problem }) => {
-                    (self.session.show)(EventKind::JobRetried {
-                        job: job.clone(),
-                        reason: problem.to_string(),
-                    });
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-            }
-        }
-        unreachable!("the loop ends by returning")
-    }
-
-    /// The engine has not even said that the time is over (F-G2); it would not say so the next time either.
-    fn silent(&self) -> BuildFailure {
-        let problem = format!("hear from builder {} how the build of {} ended", self.builder.name, self.job);
-        let problem = Diagnostic::surroundings(problem).hint("see whether it answers: polyarch doctor");
-        BuildFailure::Step { problem }
-    }
-
     /// The Dockerfile with every image in it at its digest in the store, and those images: law 5, and TM6.
     async fn pinned_dockerfile(&self) -> Result<(String, BTreeSet<Digest>), Diagnostic> {
         let build = &self.recipe.platforms[&self.job.platform];
         let mut pinned = BTreeMap::new();
         for (written, meant) in &build.uses {
             let digest = match meant {
-                Use::Family(unit) => self.parents.get(unit).cloned().ok_or_else(|| {
-                    Diagnostic::new(Kind::Bug, format!("{} was started before {unit} had an image", self.job))
-                })?,
+                Use::Family(unit) => {
+                    let parent = self.parents.get(unit).cloned().ok_or_else(|| {
+                        let message = format!("{} was started before {unit} had an image", self.job);
+                        Diagnostic::new(Kind::Bug, message)
+                    })?;
+                    self.bases.bring(unit, &parent).await?;
+                    parent
+                }
                 Use::Outside(reference) => {
                     let base = self.session.facts.base(build, written, &self.job.platform);
                     let digest = base.cloned().ok_or_else(|| self.no_base(&reference.to_string()))?;
@@ -262,8 +374,6 @@ impl Work<'_> {
             };
             pinned.insert(written.clone(), digest);
         }
-        let dockerfile = Dockerfile::parse(&self.recipe.dockerfile, &self.recipe.text)
-            .map_err(|problems| Diagnostic::new(Kind::Bug, "read a Dockerfile again").because(problems))?;
         let platform = BuildPlatform::from(&self.job.platform);
         let request =
             Request { target: self.recipe.target.as_deref(), args: &self.recipe.args, platform: &platform };
@@ -278,8 +388,81 @@ impl Work<'_> {
             _ => None,
         };
         let pin = |written: &str| Some(self.builder.store.at(pinned.get(written)?));
-        let text = dockerfile.with_references(&request, frontend.as_deref(), &pin);
+        let own = stands(Defence::CacheMounts).then(|| self.own_caches());
+        if own.is_some() && !fetched {
+            self.refuse_triggered_caches()?;
+        }
+        self.refuse_proxies()?;
+        let frontend = frontend.as_deref();
+        self.refuse_unknown_commits()?;
+        let remote = |remote: &Remote| {
+            let commit = self.session.facts.commit(remote)?.ok()?;
+            Some(remote.git()?.ok()?.at(&commit))
+        };
+        let cache = |written: &str| own.as_ref().map(|own| own.id(written));
+        let replacements = Replacements { frontend, reference: &pin, cache: &cache, remote: &remote };
+        let text = self.recipe.file.with(&request, &replacements);
         Ok((text, pinned.into_values().collect()))
+    }
+
+    /// The engine would take whatever commit a branch is at when its turn comes.
+    fn refuse_unknown_commits(&self) -> Result<(), Diagnostic> {
+        let needs = &self.recipe.platforms[&self.job.platform].needs;
+        let unknown = needs.sources.iter().find_map(|source| match source {
+            Source::Remote(remote) => Some((remote, self.session.facts.commit(remote)?.err()?)),
+            Source::Context(_) => None,
+        });
+        unknown.map_or(Ok(()), |(remote, why)| {
+            let problem = format!("the commit of {} is unknown", remote.shown());
+            Err(Diagnostic::surroundings(problem).at(remote.place.clone()).because(why))
+        })
+    }
+
+    /// What its cache mounts are called.
+    pub(super) fn own_caches(&self) -> OwnCaches {
+        let session = self.session;
+        let epoch = self.planned.next_epoch.or_else(|| session.facts.epochs.get(&self.job).copied());
+        let variables = format!("{}\n{:?}", self.recipe.unit, self.recipe.args);
+        let (scope, tree) = (&session.records.scope, session.own_tree());
+        OwnCaches::new(
+            scope,
+            tree,
+            &session.family.name,
+            &self.job.platform,
+            epoch.unwrap_or_default(),
+            variables,
+        )
+    }
+
+    /// Triggers are in the images that it stands on, and only BuildKit can be told what to call their caches.
+    fn refuse_triggered_caches(&self) -> Result<(), Diagnostic> {
+        match self.triggers().find(|trigger| may_mount_cache(trigger)) {
+            None => Ok(()),
+            Some(trigger) => {
+                let message = format!("{} cannot be built with caches of its own", self.job);
+                Err(Diagnostic::new(Kind::Policy, message)
+                    .because(format!(
+                        "what it stands on has it run `{trigger}`, which may mount one of others"
+                    ))
+                    .hint("let a Docker Engine build it: polyarch build --builder docker"))
+            }
+        }
+    }
+
+    /// The `ONBUILD` triggers of images that its stages stand on.
+    pub(super) fn triggers(&self) -> impl Iterator<Item = &String> {
+        let build = &self.recipe.platforms[&self.job.platform];
+        let outside = build.outside_stages();
+        let facts = self.session.facts;
+        let outside = outside.filter_map(|(written, _)| facts.base(build, written, &self.job.platform));
+        build.triggers.iter().chain(outside.filter_map(|image| facts.triggers.get(image)).flatten())
+    }
+
+    /// How long it took to build and check before, on builders that fit it as well.
+    pub(super) fn taken_before(&self) -> Option<Duration> {
+        let fits = |one: &&Taken| !one.checks_only && one.emulated == (self.fit == Fit::Emulated);
+        let known = self.session.facts.durations.of(&self.job).iter().filter(fits);
+        known.map(|one| Duration::from_millis(one.average())).max()
     }
 
     /// The image from outside that it stands on.
@@ -301,8 +484,7 @@ impl Work<'_> {
         problem.hint("see whether its registry answers: polyarch doctor")
     }
 
-    fn record(&self, adopted: &Adopted, started: u64) -> ImageRecord {
-        let now = (self.session.clock)();
+    fn record(&self, adopted: &Adopted, started: Instant) -> ImageRecord {
         ImageRecord {
             version: RECORD_VERSION,
             job: self.job.to_string(),
@@ -316,12 +498,19 @@ impl Work<'_> {
             parents: self.parents.iter().map(|(unit, image)| (unit.to_string(), image.clone())).collect(),
             builder: self.builder.name.clone(),
             emulated: self.fit == Fit::Emulated,
-            built_at_seconds: now / 1000,
-            milliseconds: now.saturating_sub(started),
+            cached: false,
+            built_at_seconds: (self.session.clock)() / 1000,
+            milliseconds: milliseconds_since(started),
         }
     }
 
-    async fn checks(&self, image: &ImageRecord) -> Result<CheckRecord, Diagnostic> {
+    /// The cache of the engine is not used.
+    pub(super) fn without_cache(&self) -> bool {
+        self.session.options.no_cache || self.planned.next_epoch.is_some()
+    }
+
+    async fn checks(&self, image: &ImageRecord) -> Result<CheckRecord, Trouble> {
+        cache::within_budget(self.recipe, image)?;
         let subject = Subject {
             engine: &*self.builder.engine,
             host: &self.session.host,
@@ -331,6 +520,7 @@ impl Work<'_> {
             job: &self.job,
             image: &image.image,
             log: &self.log(),
+            engine_time: &self.engine_time,
             answers: Mutex::default(),
         };
         let mut record = CheckRecord {
@@ -338,14 +528,15 @@ impl Work<'_> {
             job: self.job.to_string(),
             key: check_key(&image.image, self.recipe, &self.planned.check_files),
             image: image.image.clone(),
+            inputs: check_inputs(self.recipe, &self.planned.check_files),
             tests: Vec::new(),
             tags: Vec::new(),
             descriptions: Vec::new(),
         };
         for one in &self.recipe.checks {
-            let started = (self.session.clock)();
+            let started = Instant::now();
             let found = check::carry_out(&subject, one).await;
-            let milliseconds = (self.session.clock)().saturating_sub(started);
+            let milliseconds = milliseconds_since(started);
             let title = check::title(one);
             (self.session.show)(EventKind::CheckEnded {
                 job: self.job.to_string(),
@@ -353,7 +544,7 @@ impl Work<'_> {
                 passed: found.is_ok(),
                 milliseconds,
             });
-            match found? {
+            match found.map_err(Trouble::There)? {
                 Found::Passed => record.tests.push((title, milliseconds)),
                 Found::Tag(tag) => record.tags.push(tag),
                 Found::Description(heading, text) => record.descriptions.push((heading, text)),
@@ -363,6 +554,12 @@ impl Work<'_> {
         self.session.records.keep_checks(&record, image).await.map_err(kept(&self.job))?;
         Ok(record)
     }
+}
+
+/// A job has failed, and would fail again; with the image that has not passed.
+fn failed(problem: Diagnostic, image: Option<&ImageRecord>) -> Failure {
+    let image = image.filter(|_| problem.kind == Kind::Failed).map(|image| image.image.clone());
+    Failure { problem, image, fate: Fate::Failed }
 }
 
 fn kept(job: &JobId) -> impl Fn(Error) -> Diagnostic {

@@ -1,14 +1,26 @@
 //! Carry a plan out: a scheduler, which is pure, and one loop that owns all state.
 
 mod adopt;
+mod apart;
+mod attempts;
 mod bases;
 mod builder;
+mod cache;
 mod check;
 mod context;
 mod dispatch;
+mod engine_time;
+mod floor;
+mod forms;
 mod job;
+mod late;
 mod leftovers;
 mod losses;
+mod mounts;
+mod own_caches;
+mod parents;
+mod room;
+mod suited;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -26,13 +38,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems};
-use crate::engine::{Redactor, RunId};
+use crate::engine::{Delivery, Redactor, RunId};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Family, JobId, Unit};
 use crate::oci::Digest;
@@ -43,12 +57,15 @@ use crate::survey::Registries;
 
 pub(crate) use builder::Builder;
 pub(crate) use check::HostTests;
-pub(crate) use dispatch::scheduled;
-pub(crate) use leftovers::sweep_tags;
+pub(crate) use dispatch::{scheduled, whole_label, whole_labels};
+pub(crate) use leftovers::{count_tags, sweep_tags};
+pub(crate) use parents::bring_parents;
+pub(crate) use suited::{check as check_builders, hindrances, lacks};
 
 use bases::Bases;
 use builder::Fit;
 use dispatch::{Dispatch, Lost, Started};
+use engine_time::EngineTime;
 use job::{Failure, Fate, Work};
 use losses::Losses;
 use watch::{Sign, Watch};
@@ -86,6 +103,8 @@ pub(crate) struct Session<'a> {
     pub(crate) family: &'a Family,
     /// What was true when the plan was made.
     pub(crate) facts: &'a Facts,
+    /// The digest of everything of the tree that was read.
+    pub(crate) tree: Digest,
     /// Where results are kept.
     pub(crate) records: Records,
     /// The builders.
@@ -100,12 +119,35 @@ pub(crate) struct Session<'a> {
     pub(crate) folder: RunFolder,
     /// The files that hold the secrets of each unit, by id.
     pub(crate) secrets: BTreeMap<(Unit, String), PathBuf>,
+    /// Whether steps may ask the ssh agents of this machine.
+    pub(crate) gives_agents: bool,
+    /// The jobs that cannot be built, and why; none that anything else waits for.
+    pub(crate) unfit: BTreeMap<JobId, Diagnostic>,
     /// What was asked for.
     pub(crate) options: Options,
     /// The time in milliseconds since 1970-01-01 UTC.
     pub(crate) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Hears every event.
     pub(crate) show: Arc<dyn Fn(EventKind) + Send + Sync>,
+    /// Is given every image that is built.
+    pub(crate) taker: Option<&'a dyn Taker>,
+}
+
+/// Whoever wants each image as soon as it stands, whatever its checks will say.
+#[async_trait]
+pub(crate) trait Taker: Send + Sync {
+    /// Take it. Its checks begin once this is done.
+    ///
+    /// # Errors
+    /// What its job fails with.
+    async fn take(&self, image: &ImageRecord) -> Result<(), Diagnostic>;
+}
+
+impl Session<'_> {
+    /// The tree that caches of this run are of alone: in the trusted scope they are of all.
+    fn own_tree(&self) -> Option<&Digest> {
+        Some(&self.tree).filter(|_| self.records.is_untrusted() && stands(Defence::CachesOfATree))
+    }
 }
 
 /// How the jobs of a plan ended. Each is in exactly one of these.
@@ -130,9 +172,11 @@ pub(crate) async fn run(
     plan: &Plan,
     stop: impl Future<Output = ()>,
 ) -> Result<Ran, Problems> {
-    builder::check(session.family, plan, session.builders)?;
-    let bases =
-        Bases::new(session.records.store.clone(), session.records.scope.clone(), session.registries.clone());
+    suited::check(session.family, plan, session.builders)?;
+    for builder in session.builders.iter().filter(|one| one.engine.delivery() == Delivery::Archives) {
+        (session.show)(EventKind::BuilderFedByArchives { builder: builder.name.clone() });
+    }
+    let bases = Bases::new(session.records.clone(), session.registries.clone());
     let mut state = State::new(session, plan);
     let mut running = FuturesUnordered::new();
     let mut watch = Watch::new(session.builders);
@@ -143,10 +187,9 @@ pub(crate) async fn run(
             let (handle, registration) = AbortHandle::new_pair();
             state.losses.begun(ticket, &work, handle);
             let work = async move {
-                let started = (session.clock)();
-                let result = work.carry_out().await;
-                let milliseconds = (session.clock)().saturating_sub(started);
-                (work, ticket, result, milliseconds)
+                let started = Instant::now();
+                let result = work.carry_out_surviving().await;
+                (work, ticket, result, milliseconds_since(started))
             };
             running.push(Abortable::new(work, registration));
         }
@@ -164,24 +207,27 @@ pub(crate) async fn run(
             }
             Some(ended) = running.next() => {
                 // What was taken from a lost builder says nothing any more.
-                if let Ok((work, ticket, result, milliseconds)) = ended
-                    && let Some(lost) = state.ended(&work, ticket, result, milliseconds)
-                {
-                    state.lost(lost.0, &lost.1, &mut watch);
+                if let Ok((work, ticket, result, milliseconds)) = ended {
+                    state.ended(&work, ticket, result, milliseconds, &mut watch);
                 }
             },
             sign = watch.next() => match sign {
                 Sign::Lost(machine, problem) => state.lost(machine, &problem, &mut watch),
                 Sign::Returned(machine) => state.returned(machine, &mut watch),
+                Sign::Room(machine, _, room) => state.has_room(machine, &room),
             },
             () = state.time_to_look_again() => {}
             () = state.losses.patience_ends() => state.give_up(),
         }
     }
     state.drain();
-    if !state.taken.is_empty() {
+    state.tell_of_late_results().await;
+    // The surroundings say nothing of an image.
+    let failed = state.ran.failed.iter().filter(|(_, problem)| problem.kind == Kind::Failed);
+    let failed: Vec<&JobId> = failed.map(|(job, _)| job).collect();
+    if !state.taken.is_empty() || !failed.is_empty() {
         // What is lost where this fails is an estimate.
-        let _ = session.records.remember(state.taken).await;
+        let _ = session.records.remember(state.taken, failed).await;
     }
     Ok(state.ran)
 }
@@ -239,8 +285,8 @@ impl<'a> State<'a> {
     /// Start the job that the scheduler has next for a builder.
     fn next(&mut self, bases: &'a Bases) -> Option<(Work<'a>, Ticket, usize)> {
         self.reuse_ready();
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Started { job, builder, machine, fit, ticket } = self.dispatch.next(now)?;
+        let now = milliseconds_since(self.begun);
+        let Started { job, builder, machine, fit, ticket, cost } = self.dispatch.next(now)?;
         let planned = &self.plan.jobs[&job];
         let recipe = self.session.family.recipe(&job.unit)?;
         self.started.insert(job.clone());
@@ -252,6 +298,7 @@ impl<'a> State<'a> {
             builder: builder.name.clone(),
             emulated: fit == Fit::Emulated,
             checks_only: twin.is_some() || matches!(planned.decision, Decision::Check(_)),
+            cost,
         });
         let work = Work {
             session: self.session,
@@ -265,6 +312,7 @@ impl<'a> State<'a> {
             twin,
             serial: self.serial,
             kept: Arc::default(),
+            engine_time: EngineTime::default(),
         };
         Some((work, ticket, machine))
     }
@@ -296,27 +344,34 @@ impl<'a> State<'a> {
         images.collect()
     }
 
-    /// A try is over. The builder that it found lost, with what is known of that.
+    /// A try is over.
     fn ended(
         &mut self,
         work: &Work<'a>,
         ticket: Ticket,
         result: Result<Passed, Failure>,
         milliseconds: u64,
-    ) -> Option<(usize, Diagnostic)> {
+        watch: &mut Watch<'_>,
+    ) {
         let result = match result {
             Err(Failure { fate: Fate::BuilderIsLost, problem, .. }) => {
-                return Some((self.dispatch.place(work.builder)?, problem));
+                if let Some(machine) = self.dispatch.place(work.builder) {
+                    self.lost(machine, &problem, watch);
+                }
+                return;
+            }
+            Err(Failure { fate: Fate::HasNoRoom(room), .. }) => {
+                return self.turned_away(work, ticket, &room, watch);
             }
             Err(failure) if failure.fate == Fate::MayPassElsewhere && self.moved(work, ticket, &failure) => {
-                return None;
+                return;
             }
             result => result,
         };
         self.losses.over(ticket);
         self.started.remove(&work.job);
         self.built.extend(work.kept.get().map(|image| (image.key.clone(), image.clone())));
-        let job = work.job.clone();
+        let (job, engine) = (work.job.clone(), work.engine_time.milliseconds());
         match result {
             Ok(passed) => {
                 let image = passed.image.image.to_string();
@@ -324,7 +379,7 @@ impl<'a> State<'a> {
                     true => Outcome::Built { image },
                     false => Outcome::Checked { image },
                 };
-                self.tell_end(&job, outcome, milliseconds);
+                self.tell_end(&job, outcome, milliseconds, engine);
                 self.taken.extend(taken(work, milliseconds));
                 self.dispatch.passed(ticket);
                 self.ran.passed.insert(job, passed);
@@ -333,26 +388,26 @@ impl<'a> State<'a> {
                 let log = Some(work.log()).filter(|log| log.exists()).map(|log| log.display().to_string());
                 let image = failure.image.map(|image| image.to_string());
                 let reason = failure.problem.message.clone();
-                self.tell_end(&job, Outcome::Failed { reason, log, image }, milliseconds);
+                self.tell_end(&job, Outcome::Failed { reason, log, image }, milliseconds, engine);
                 let lost = self.dispatch.failed(ticket);
                 self.fell(job, failure.problem, lost);
             }
         }
-        None
     }
 
     /// A job has failed, and takes with it what stands on it.
     fn fell(&mut self, job: JobId, problem: Diagnostic, lost: Lost) {
         for one in lost.skipped {
-            self.tell_end(&one, Outcome::Skipped { because: job.to_string() }, 0);
+            self.tell_end(&one, Outcome::Skipped { because: job.to_string() }, 0, 0);
             self.ran.skipped.insert(one, job.clone());
         }
         lost.cancelled.into_iter().for_each(|one| self.end_cancelled(one));
         self.ran.failed.insert(job, problem);
     }
 
-    fn tell_end(&self, job: &JobId, outcome: Outcome, milliseconds: u64) {
-        (self.session.show)(EventKind::JobEnded { job: job.to_string(), outcome, milliseconds });
+    fn tell_end(&self, job: &JobId, outcome: Outcome, milliseconds: u64, engine_milliseconds: u64) {
+        let job = job.to_string();
+        (self.session.show)(EventKind::JobEnded { job, outcome, milliseconds, engine_milliseconds });
     }
 
     fn cancel(&mut self) {
@@ -369,9 +424,14 @@ impl<'a> State<'a> {
     }
 
     fn end_cancelled(&mut self, job: JobId) {
-        self.tell_end(&job, Outcome::Cancelled, 0);
+        self.tell_end(&job, Outcome::Cancelled, 0, 0);
         self.ran.cancelled.insert(job);
     }
+}
+
+/// How long ago something was, whatever becomes of the clock on the wall meanwhile.
+fn milliseconds_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long a job took that has passed; nothing where another had made its image.

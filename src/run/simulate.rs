@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{Absence, Act, Builds, Look, Looks, PLAIN, Script, Site, Step};
-use super::invariants::{Seen, agrees};
+use super::invariants::{MOST_BEGINNINGS, Seen, agrees, records_of_failures, unlike_surroundings};
 use super::{Builder, Options, Ran};
-use crate::dice::Dice;
+use crate::dice::{Dice, seeds};
 use crate::event::{EventKind, Outcome};
 use crate::family::Emulation;
 use crate::oci::{Digest, Platform};
 use crate::plan::{Decision, Plan};
 
-/// How many families are tried.
+/// How many families are tried; `POLYARCH_TEST_SEEDS` says another number.
 const SEEDS: u64 = 300;
 /// Longer than any simulated run can take: a run that is not over by then never is.
 const FOR_EVER: Duration = Duration::from_secs(10_000_000);
@@ -86,6 +86,14 @@ fn looks(seed: u64, trouble: u64) -> Looks {
     })
 }
 
+/// A disk that is full every other minute.
+fn little_by_little(age: Duration) -> u64 {
+    if (age.as_secs() / 60).is_multiple_of(2) { 1 << 30 } else { 0 }
+}
+
+/// A disk on which there is never any room.
+const STAYS_FULL: fn(Duration) -> u64 = |_| 0;
+
 /// One to four builders, each native to something, that between them may lack a platform.
 fn builders(dice: &mut Dice, site: &Site, platforms: &[Platform], seed: u64) -> Vec<Builder> {
     let trouble = [0, 0, 10, 30][dice.below(4)];
@@ -103,7 +111,20 @@ fn builders(dice: &mut Dice, site: &Site, platforms: &[Platform], seed: u64) -> 
             Absence { from, until, is_silent: dice.percent(50) }
         });
         let slots = dice.below(3) + 1;
-        let script = Script { builds: builds(seed, trouble), looks: looks(seed, trouble / 3), absence };
+        let (mut builds, looks) = (builds(seed, trouble), looks(seed, trouble / 3));
+        let free = match dice.below(15) {
+            0..=2 => Some(little_by_little as fn(Duration) -> u64),
+            3 => Some(STAYS_FULL),
+            4 => {
+                // Nobody sees how much there is, and each build finds that out.
+                builds = Arc::new(|_, _| Act::FillDisk);
+                None
+            }
+            _ => None,
+        };
+        // F-N5: that it is lost may be said late, or twice.
+        let rumours = if dice.percent(20) { dice.below(3) } else { 0 };
+        let script = Script { builds, looks, absence, free, rumours, ..Script::healthy() };
         site.builder(&format!("builder-{at}"), &native, &emulated, slots, script)
     };
     (0..count).map(make).collect()
@@ -143,6 +164,7 @@ async fn watched(
     let seen = Seen { plan: &plan.1, builders, options, stopped: stop.is_some(), steps: &steps };
     assert_none(seed, name, &seen.violations());
     assert_none(seed, name, &agrees(&ran, &seen));
+    assert_none(seed, name, &unlike_surroundings(&ran));
     Some((ran, steps))
 }
 
@@ -178,6 +200,7 @@ async fn simulate(seed: u64) -> [usize; 8] {
     let first = watched(seed, "first", &site, &plan, &builders, options, stop).await;
     let (ran, troubled) = first.unwrap_or_default();
     let planned = site.plan_where(emulation).await;
+    assert_none(seed, "first", &records_of_failures(&ran, &planned.1));
     let healthy = [site.healthy(dice.below(3) + 1)];
     let (again, second) = watched(seed, "second", &site, &planned, &healthy, PLAIN, None).await.unwrap();
     let twice: Vec<_> = built(&second).intersection(&kept(&troubled)).map(ToString::to_string).collect();
@@ -216,11 +239,16 @@ fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn i_b_runs_hold_their_invariants_whatever_engines_do() {
-    let mut totals = [0; 8];
-    for seed in 0..SEEDS {
-        let counts = in_virtual_time(simulate(seed));
-        totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
-    }
+    let sum = |totals: [usize; 8], counts: [usize; 8]| std::array::from_fn(|at| totals[at] + counts[at]);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let totals = std::thread::scope(|scope| {
+        let part = |first| {
+            let seeds = (0..seeds(SEEDS)).skip(first).step_by(threads);
+            seeds.map(|seed| in_virtual_time(simulate(seed))).fold([0; 8], sum)
+        };
+        let parts: Vec<_> = (0..threads).map(|first| scope.spawn(move || part(first))).collect();
+        parts.into_iter().map(|part| part.join().expect("every seed holds")).fold([0; 8], sum)
+    });
     // The simulation has tried every way to end, many times.
     assert!(
         totals.iter().all(|total| *total > 20),
@@ -240,11 +268,17 @@ mod planted {
 
     fn started(name: &str, builder: &str) -> Step {
         let builder = builder.to_owned();
-        Step::Event(EventKind::JobStarted { job: job(name), builder, emulated: false, checks_only: false })
+        Step::Event(EventKind::JobStarted {
+            job: job(name),
+            builder,
+            emulated: false,
+            checks_only: false,
+            cost: None,
+        })
     }
 
     fn ended(name: &str, outcome: Outcome) -> Step {
-        Step::Event(EventKind::JobEnded { job: job(name), outcome, milliseconds: 1 })
+        Step::Event(EventKind::JobEnded { job: job(name), outcome, milliseconds: 1, engine_milliseconds: 1 })
     }
 
     fn passed(name: &str) -> Step {
@@ -265,11 +299,17 @@ mod planted {
             job: job(name),
             dockerfile: String::new(),
             images_stand: true,
+            no_cache: false,
         }
     }
 
     fn ends(name: &str) -> Step {
         Step::BuildEnds { engine: "one".to_owned(), job: job(name) }
+    }
+
+    fn kept(name: &str) -> Step {
+        let (image, config) = (IMAGE.to_owned(), IMAGE.to_owned());
+        Step::Event(EventKind::JobKept { job: job(name), image, config, bytes: 1 })
     }
 
     fn stray(name: &str) -> Step {
@@ -278,6 +318,7 @@ mod planted {
             job: job(name),
             dockerfile: String::new(),
             images_stand: false,
+            no_cache: false,
         }
     }
 
@@ -329,6 +370,7 @@ mod planted {
             "one has 2 jobs",
         );
         check(&all(&[begins("a"), begins("b")]), "one has 2 builds");
+        check(&all(&[kept("b"), kept("b")]), "b@linux/amd64 is kept although an image stands under its key");
         check(
             &[started("a", "two"), passed("a"), passed("b"), passed("c")],
             "a@linux/amd64 is on two: Some(Emulated), where the best is Some(Native)",
@@ -349,5 +391,42 @@ mod planted {
             &[passed("a"), passed("b"), ended("c", Outcome::Cancelled)],
             "c@linux/amd64 is cancelled for no reason",
         );
+        let reason = "no builder is left for c@linux/amd64".to_owned();
+        let given_up = ended("c", Outcome::Failed { reason, log: None, image: None });
+        check(
+            &[gone("one"), passed("a"), passed("b"), given_up.clone()],
+            "c@linux/amd64 fails, and two is there",
+        );
+        check(&[gone("one"), gone("two"), passed("a"), passed("b"), given_up], "");
+        let mut for_ever = vec![started("c", "one"); MOST_BEGINNINGS + 1];
+        for_ever.extend([passed("a"), passed("b"), passed("c")]);
+        check(&for_ever, "c@linux/amd64 begins 9 times on one");
+    }
+
+    #[test]
+    fn i_b4_a_record_of_what_has_not_passed_is_seen() {
+        let amd64: Platform = "linux/amd64".parse().unwrap();
+        let files = [("a", "FROM scratch\n"), ("b", "FROM a\n"), ("c", "FROM scratch\n")];
+        let files = files.map(|(name, text)| (format!("{name}/Dockerfile"), text.to_owned()));
+        in_virtual_time(async {
+            let site = Site::new(None, &files, std::slice::from_ref(&amd64)).await;
+            let plan = site.plan_where(Emulation::Allowed).await;
+            let (ran, _) = site.run(&plan, &[site.healthy(1)], PLAIN, std::future::pending()).await;
+            let mut ran = ran.unwrap();
+            let (_, next) = site.plan_where(Emulation::Allowed).await;
+            assert_eq!(records_of_failures(&ran, &next), [""; 0]);
+            let named = |name: &str| job(name).parse::<crate::family::JobId>().unwrap();
+            for name in ["a", "b"] {
+                ran.passed.remove(&named(name));
+            }
+            ran.failed.insert(named("a"), crate::diag::Diagnostic::surroundings("planted"));
+            ran.cancelled.insert(named("b"));
+            // `c` is of the same inputs as `a`, so that its record stands for both.
+            assert_eq!(records_of_failures(&ran, &next), ["b@linux/amd64 had not passed, and is reused"]);
+            ran.passed.clear();
+            let found = records_of_failures(&ran, &next);
+            assert_eq!(found[0], "a@linux/amd64 had not passed, and is reused");
+            assert_eq!(found.len(), 2);
+        });
     }
 }

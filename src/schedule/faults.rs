@@ -33,8 +33,26 @@ impl Scheduler {
         self.ready.choose_machines_again(&self.fleet);
     }
 
-    /// Jobs that are ready, and that no machine fits of those that are not lost.
+    /// A try could not begin, since no more is free on its machine than this: the job is ready again, for where there
+    /// is room. `false` where it does not count any more.
+    pub(crate) fn turned_away(&mut self, ticket: Ticket, free: u64) -> bool {
+        let Some(Start { job, machine, .. }) = self.end(ticket) else { return false };
+        self.free(machine, free);
+        self.make_ready_again(job);
+        true
+    }
+
+    /// So much is free on a machine now, beside what jobs fill that are at work.
+    pub(crate) fn free(&mut self, machine: usize, free: u64) {
+        self.fleet.set_free(machine, free);
+        self.ready.choose_machines_again(&self.fleet);
+    }
+
+    /// Jobs that are ready, and that no machine fits of those that are not lost; none where nothing new begins any more.
     pub(crate) fn stranded(&self) -> Vec<usize> {
+        if self.closed {
+            return Vec::new();
+        }
         let without = self.ready.classes.iter().filter(|class| class.machines.is_empty());
         let mut jobs: Vec<usize> = without.flat_map(|class| class.jobs.iter().map(|(_, job)| *job)).collect();
         jobs.sort_unstable();

@@ -11,6 +11,8 @@ const FAILURES_LIMIT: u32 = 3;
 #[derive(Clone, Debug)]
 struct State {
     used: usize,
+    /// How many bytes jobs may fill, as was seen last; `None` where that is not known.
+    disk: Option<u64>,
     disk_used: u64,
     lost: bool,
     failures: u32,
@@ -25,8 +27,9 @@ pub(super) struct Fleet {
 
 impl Fleet {
     pub(super) fn new(problem: Arc<Problem>) -> Self {
-        let fresh = State { used: 0, disk_used: 0, lost: false, failures: 0 };
-        Self { states: vec![fresh; problem.machines.len()], problem }
+        let fresh =
+            |machine: &Machine| State { used: 0, disk: machine.disk, disk_used: 0, lost: false, failures: 0 };
+        Self { states: problem.machines.iter().map(fresh).collect(), problem }
     }
 
     pub(super) fn machine(&self, at: usize) -> &Machine {
@@ -46,8 +49,22 @@ impl Fleet {
     /// Whether a job can start there now, of those that it fits at all.
     pub(super) fn is_free(&self, at: usize, needs: &Needs) -> bool {
         let (machine, state) = (self.machine(at), &self.states[at]);
-        let disk_left = machine.disk.is_none_or(|disk| disk.saturating_sub(state.disk_used) >= needs.disk);
+        let disk_left = state.disk.is_none_or(|disk| disk.saturating_sub(state.disk_used) >= needs.disk);
         !state.lost && state.used < machine.slots.max(1) && disk_left
+    }
+
+    /// Whether a machine that does nothing else has what is needed, but for the platform.
+    pub(super) fn has_room(&self, at: usize, needs: &Needs) -> bool {
+        self.machine(at).has_room_with(self.states[at].disk, needs)
+    }
+
+    pub(super) fn disk_used(&self, at: usize) -> u64 {
+        self.states[at].disk_used
+    }
+
+    /// So many bytes are free there beside what jobs fill that are at work.
+    pub(super) fn set_free(&mut self, at: usize, free: u64) {
+        self.states[at].disk = Some(free.saturating_add(self.states[at].disk_used));
     }
 
     /// How many slots are taken, for each thousand that there are.

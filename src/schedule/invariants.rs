@@ -27,6 +27,15 @@ pub(super) enum Step {
         gone: Vec<Ticket>,
     },
     Returned(usize),
+    TurnedAway {
+        ticket: Ticket,
+        counts: bool,
+        free: u64,
+    },
+    Free {
+        machine: usize,
+        free: u64,
+    },
     GivenUp {
         job: usize,
         fallen: Fallen,
@@ -52,6 +61,8 @@ struct Model<'a> {
     running: BTreeMap<Ticket, Start>,
     ends: BTreeMap<usize, End>,
     lost: BTreeSet<usize>,
+    /// How much jobs may fill on each machine.
+    disks: Vec<Option<u64>>,
     /// Where jobs have failed passingly.
     avoided: BTreeSet<(usize, usize)>,
     /// How often in a row something has failed passingly on each machine.
@@ -67,6 +78,7 @@ pub(super) fn violations(problem: &Problem, log: &[Step]) -> Vec<String> {
         running: BTreeMap::new(),
         ends: BTreeMap::new(),
         lost: BTreeSet::new(),
+        disks: problem.machines.iter().map(|machine| machine.disk).collect(),
         avoided: BTreeSet::new(),
         failures: BTreeMap::new(),
         closed: false,
@@ -114,6 +126,12 @@ impl Model<'_> {
                 self.running.retain(|_, start| start.machine != *machine);
             }
             Step::Returned(machine) => drop(self.lost.remove(machine)),
+            Step::TurnedAway { ticket, counts, free } => {
+                if let Some(start) = self.take(*ticket, *counts) {
+                    self.disks[start.machine] = Some(free + self.filled(start.machine));
+                }
+            }
+            Step::Free { machine, free } => self.disks[*machine] = Some(free + self.filled(*machine)),
             Step::Cancelled(job) => {
                 let closed = self.closed;
                 self.expect(closed, || format!("I-B6: job {job} was left over"));
@@ -179,11 +197,11 @@ impl Model<'_> {
 
     /// The living machines that a job may go to, and how: native ones, or where there is none those that emulate.
     fn modes(&self, needs: &Needs) -> Vec<(usize, bool)> {
-        let has_room = |machine: &Machine| {
-            needs.labels.is_subset(&machine.labels) && machine.disk.is_none_or(|disk| disk >= needs.disk)
+        let has_room = |at: usize, machine: &Machine| {
+            needs.labels.is_subset(&machine.labels) && self.disks[at].is_none_or(|disk| disk >= needs.disk)
         };
         let living = { self.problem.machines.iter().enumerate() }
-            .filter(|(at, machine)| !self.lost.contains(at) && has_room(machine));
+            .filter(|(at, machine)| !self.lost.contains(at) && has_room(*at, machine));
         let (mut native, mut emulating) = (Vec::new(), Vec::new());
         for (at, machine) in living {
             if machine.native.contains(&needs.platform) {
@@ -196,11 +214,15 @@ impl Model<'_> {
     }
 
     fn is_free(&self, at: usize, needs: &Needs) -> bool {
-        let machine = &self.problem.machines[at];
-        let jobs: Vec<usize> =
-            { self.running.values() }.filter(|start| start.machine == at).map(|start| start.job).collect();
-        let disk: u64 = jobs.iter().filter_map(|job| self.problem.needs(*job)).map(|needs| needs.disk).sum();
-        jobs.len() < machine.slots && machine.disk.is_none_or(|whole| whole >= disk + needs.disk)
+        let jobs = self.running.values().filter(|start| start.machine == at).count();
+        jobs < self.problem.machines[at].slots
+            && self.disks[at].is_none_or(|whole| whole >= self.filled(at) + needs.disk)
+    }
+
+    /// What jobs fill that are at work on a machine.
+    fn filled(&self, at: usize) -> u64 {
+        let on = self.running.values().filter(|start| start.machine == at);
+        on.filter_map(|start| self.problem.needs(start.job)).map(|needs| needs.disk).sum()
     }
 
     /// I-B8: of a failed job all that stand on it are over, and nothing else is, but what was to fail fast with it.
@@ -294,6 +316,7 @@ mod planted {
             }),
             native: 5,
             emulated: 50,
+            near: Vec::new(),
         };
         let machine = |platform: &str, slots: usize| Machine {
             native: BTreeSet::from([platform.parse().unwrap()]),

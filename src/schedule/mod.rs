@@ -44,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) native: u64,
     /// How long it takes where its platform is emulated, at the speed of 100.
     pub(crate) emulated: u64,
+    /// The machines on which what it stands on was made before this, one for each such parent, which may still have it.
+    pub(crate) near: Vec<usize>,
 }
 
 /// What a machine must have for a job.
@@ -90,6 +92,22 @@ pub(crate) struct Rules {
 }
 
 impl Machine {
+    /// Whether it has what is needed, but for the platform, as long as it does nothing else.
+    fn has_room(&self, needs: &Needs) -> bool {
+        self.has_room_with(self.disk, needs)
+    }
+
+    /// The same where that much of its disk may be filled.
+    fn has_room_with(&self, disk: Option<u64>, needs: &Needs) -> bool {
+        needs.labels.is_subset(&self.labels) && disk.is_none_or(|disk| disk >= needs.disk)
+    }
+
+    /// Whether it may ever do what needs this.
+    pub(crate) fn takes(&self, needs: &Needs) -> bool {
+        let emulates = needs.may_emulate && self.emulated.contains(&needs.platform);
+        (self.native.contains(&needs.platform) || emulates) && self.has_room(needs)
+    }
+
     /// How long something takes here that takes so long at the speed of 100.
     pub(crate) fn time(&self, milliseconds: u64) -> u64 {
         milliseconds.saturating_mul(100).div_ceil(u64::from(self.speed.max(1)))

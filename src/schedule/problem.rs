@@ -60,8 +60,7 @@ impl Problem {
 
     /// Whether a machine has what is needed, but for the platform.
     pub(super) fn has_room(&self, machine: usize, needs: &Needs) -> bool {
-        let machine = &self.machines[machine];
-        needs.labels.is_subset(&machine.labels) && machine.disk.is_none_or(|disk| disk >= needs.disk)
+        self.machines[machine].has_room(needs)
     }
 
     /// For each job the longest path from its beginning to the end of everything upon it, each job on the machine

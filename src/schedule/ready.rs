@@ -106,7 +106,7 @@ impl Ready {
         }
     }
 
-    /// Machines were lost or have returned.
+    /// Machines were lost or have returned, or have more or less room.
     pub(super) fn choose_machines_again(&mut self, fleet: &Fleet) {
         self.of_machine.iter_mut().for_each(Vec::clear);
         for at in 0..self.classes.len() {
@@ -145,7 +145,7 @@ impl Ready {
     fn choose_machines(&mut self, at: usize, fleet: &Fleet) {
         let class = &mut self.classes[at];
         let needs: &Needs = &self.problem.needs[class.needs];
-        let fits = |at: &usize| !fleet.is_lost(*at) && self.problem.has_room(*at, needs);
+        let fits = |at: &usize| !fleet.is_lost(*at) && fleet.has_room(*at, needs);
         let fits: Vec<usize> = (0..self.problem.machines.len()).filter(fits).collect();
         let native = |at: &usize| fleet.machine(*at).native.contains(&needs.platform);
         let emulating =

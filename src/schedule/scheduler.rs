@@ -58,7 +58,7 @@ pub(crate) struct Scheduler {
     made_on: Vec<Option<usize>>,
     serial: u64,
     /// Nothing new begins.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Scheduler {
@@ -101,6 +101,22 @@ impl Scheduler {
             }
         }
         None
+    }
+
+    /// Whether a machine has what a job needs now, but for the platform.
+    pub(crate) fn has_room(&self, job: usize, machine: usize) -> bool {
+        self.problem.needs(job).is_none_or(|needs| self.fleet.has_room(machine, needs))
+    }
+
+    /// How many bytes of disk the jobs want that are at work on a machine.
+    pub(crate) fn disk_used(&self, machine: usize) -> u64 {
+        self.fleet.disk_used(machine)
+    }
+
+    /// Whether a machine has the labels that a job needs.
+    pub(crate) fn has_labels(&self, job: usize, machine: usize) -> bool {
+        let labels = &self.problem.machines[machine].labels;
+        self.problem.needs(job).is_none_or(|needs| needs.labels.is_subset(labels))
     }
 
     /// When [`Scheduler::next`] may answer otherwise although nothing has ended.
@@ -174,7 +190,10 @@ impl Scheduler {
         let best = free.iter().map(|(_, rank)| *rank).min().ok_or(None)?;
         let job = self.job_for(class, best.1.0, now)?;
         let parents = &self.problem.jobs[job].parents;
-        let layers = |at: usize| parents.iter().filter(|parent| self.made_on[**parent] == Some(at)).count();
+        let near = &self.problem.jobs[job].near;
+        let made = parents.iter().filter_map(|parent| self.made_on[*parent]).chain(near.iter().copied());
+        let made: Vec<usize> = made.collect();
+        let layers = |at: usize| made.iter().filter(|machine| **machine == at).count();
         let best = free.iter().filter(|(_, rank)| *rank == best).map(|(at, _)| *at);
         let machine = best.min_by_key(|at| (Reverse(layers(*at)), self.fleet.load(*at), *at));
         machine.map(|machine| (job, machine)).ok_or(None)

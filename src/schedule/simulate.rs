@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::invariants::{Step, violations};
 use super::{Job, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket, priorities};
-use crate::dice::Dice;
+use crate::dice::{Dice, seeds};
 
 /// How many seeds are tried; `POLYARCH_TEST_SEEDS` says another number.
 const SEEDS: u64 = 2_000;
@@ -41,6 +41,7 @@ fn jobs(dice: &mut Dice) -> Vec<Job> {
                 needs: (!dice.percent(5)).then_some(needs),
                 native,
                 emulated: native * 10,
+                near: Vec::new(),
             });
         }
     }
@@ -74,6 +75,10 @@ enum Happening {
     Fails(Start),
     /// A builder says that a try has failed, as another might not.
     FailsPassingly(Start),
+    /// A try finds no more free on its machine than this.
+    TurnedAway(Start, u64),
+    /// So much is free on a machine.
+    Free(usize, u64),
     /// It is noticed that a machine is gone.
     Lost(usize),
     /// It answers again.
@@ -193,6 +198,16 @@ impl World {
                 self.come(end, Happening::Passes(start));
                 self.come(end + 1, Happening::Fails(start));
             }
+            (true, 6) => {
+                let wanted = self.problem.needs(start.job).map_or(0, |needs| needs.disk);
+                let free = self.dice.below(1 + usize::try_from(wanted).expect("small")) as u64;
+                self.come(self.now + 1, Happening::TurnedAway(start, free));
+                if self.dice.percent(80) {
+                    let then = self.now + 1 + self.dice.below(TROUBLE) as u64;
+                    let free = self.dice.below(20) as u64;
+                    self.come(then, Happening::Free(start.machine, free));
+                }
+            }
             (true, _) => self.come(self.now + 1, Happening::FailsPassingly(start)),
             // What is at work on a machine that vanishes says so all the same, when it is back.
             (false, _) => self.come(end, Happening::Passes(start)),
@@ -214,6 +229,14 @@ impl World {
                 }
                 let counts = self.scheduler.again(start.ticket);
                 self.log.push(Step::Again { ticket: start.ticket, counts });
+            }
+            Happening::TurnedAway(start, free) => {
+                let counts = self.scheduler.turned_away(start.ticket, free);
+                self.log.push(Step::TurnedAway { ticket: start.ticket, counts, free });
+            }
+            Happening::Free(machine, free) => {
+                self.scheduler.free(machine, free);
+                self.log.push(Step::Free { machine, free });
             }
             Happening::Lost(machine) => {
                 let gone: Vec<Ticket> =
@@ -244,15 +267,10 @@ impl World {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test may be told to try more")]
-fn seeds() -> u64 {
-    std::env::var("POLYARCH_TEST_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS)
-}
-
 #[test]
 fn i_b2_i_b6_i_b7_i_b8_the_scheduler_holds_whatever_machines_do() {
-    let (mut passed, mut void, mut lost, mut fallen, mut emulated) = (0, 0, 0, 0, 0);
-    for seed in 0..seeds() {
+    let (mut passed, mut void, mut lost, mut fallen, mut emulated, mut away) = (0, 0, 0, 0, 0, 0);
+    for seed in 0..seeds(SEEDS) {
         let (problem, log) = World::new(seed).run();
         let found = violations(&problem, &log);
         assert!(found.is_empty(), "seed {seed}:\n{}", found.join("\n"));
@@ -262,7 +280,8 @@ fn i_b2_i_b6_i_b7_i_b8_the_scheduler_holds_whatever_machines_do() {
         lost += count(&|step| matches!(step, Step::Lost { gone, .. } if !gone.is_empty()));
         fallen += count(&|step| matches!(step, Step::Failed { fallen: Some(_), .. }));
         emulated += count(&|step| matches!(step, Step::Started(start) if start.emulated));
+        away += count(&|step| matches!(step, Step::TurnedAway { counts: true, .. }));
     }
-    let seen = [passed, void, lost, fallen, emulated];
-    assert!(seen.iter().all(|times| *times > 100), "passed, void, lost, failed, emulated: {seen:?}");
+    let seen = [passed, void, lost, fallen, emulated, away];
+    assert!(seen.iter().all(|times| *times > 100), "passed, void, lost, failed, emulated, away: {seen:?}");
 }

@@ -19,6 +19,7 @@ fn job(image: usize, on: &str, parents: &[usize], native: u64) -> Job {
         needs: Some(needs),
         native,
         emulated: native * 10,
+        near: Vec::new(),
     }
 }
 
@@ -100,6 +101,22 @@ fn a_child_goes_where_the_layers_of_its_parents_are() {
     assert_eq!((first[0].machine, first[1].machine), (0, 1), "the emptier machine first");
     first.iter().for_each(|start| assert!(scheduler.passed(start.ticket)));
     assert_eq!(pairs(&mut scheduler, 1), [(2, 1)]);
+}
+
+#[test]
+fn a_child_goes_where_its_parent_was_made_in_an_earlier_run_where_all_else_is_equal() {
+    let machines =
+        || vec![machine(&["amd64"], &[], 1), machine(&["amd64"], &[], 2), machine(&["amd64"], &[], 1)];
+    let placed = |near: &[usize], machines: Vec<Machine>| {
+        let mut scheduler = scheduler(vec![Job { near: near.to_vec(), ..job(0, "amd64", &[], 9) }], machines);
+        starts(&mut scheduler, 0)[0].machine
+    };
+    assert_eq!(placed(&[], machines()), 0);
+    assert_eq!(placed(&[2], machines()), 2);
+    assert_eq!(placed(&[0, 2, 2], machines()), 2, "where more of its parents are");
+    let mut faster = machines();
+    faster[1].speed = 200;
+    assert_eq!(placed(&[2], faster), 1, "speed counts for more");
 }
 
 #[test]

@@ -12,9 +12,10 @@ use walkdir::WalkDir;
 use crate::diag::{Diagnostic, Place, Result};
 use crate::dockerfile::{Ignore, Source};
 use crate::family::{Build, JobId, Recipe};
-use crate::oci::{Algorithm, Hasher, Platform};
+use crate::oci::{Algorithm, Digest, Hasher, Platform};
 
 use super::links::Links;
+use super::memo::Memo;
 
 /// How many files of one context are looked at before it is called a mistake.
 const FILES_LIMIT: usize = 1_000_000;
@@ -36,7 +37,12 @@ pub(super) struct Context {
 ///
 /// # Errors
 /// Where the folder or a file that counts cannot be read, or changes meanwhile.
-pub(super) fn read(root: &Path, recipe: &Recipe, triggered: &BTreeSet<Platform>) -> Result<Context> {
+pub(super) fn read(
+    root: &Path,
+    recipe: &Recipe,
+    triggered: &BTreeSet<Platform>,
+    memo: &Memo,
+) -> Result<Context> {
     let folder = root.join(&recipe.context);
     let mut context = Context { ignore: ignore_text(root, recipe)?, ..Context::default() };
     let ignore = match &context.ignore {
@@ -62,7 +68,8 @@ pub(super) fn read(root: &Path, recipe: &Recipe, triggered: &BTreeSet<Platform>)
             let state = match states.get(entry.key.as_str()) {
                 Some(state) => state.clone(),
                 None => {
-                    state_of(&folder.join(&entry.path), &recipe.context.join(&entry.path), &entry.metadata)?
+                    let (file, shown) = (folder.join(&entry.path), recipe.context.join(&entry.path));
+                    state_of(&file, &shown, &entry.metadata, memo)?
                 }
             };
             if state.is_none() && !states.contains_key(entry.key.as_str()) {
@@ -197,7 +204,12 @@ fn escaped(path: &Path) -> String {
 
 /// Type, mode and content: what an image can see of it. Times and owners are not of it. None where it is
 /// neither file, folder nor link.
-pub(super) fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result<Option<String>> {
+pub(super) fn state_of(
+    file: &Path,
+    shown: &Path,
+    metadata: &Metadata,
+    memo: &Memo,
+) -> Result<Option<String>> {
     let mode = metadata.permissions().mode() & 0o7777;
     if metadata.is_symlink() {
         let target = std::fs::read_link(file).map_err(|error| unreadable(shown, &error))?;
@@ -209,9 +221,13 @@ pub(super) fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result
     if !metadata.is_file() {
         return Ok(None);
     }
+    if let Some(digest) = memo.recall(metadata) {
+        return Ok(Some(format!("{mode:04o} {digest}")));
+    }
     for _ in 0..2 {
-        let (digest, stands) = hashed(file).map_err(|error| unreadable(shown, &error))?;
-        if stands {
+        let (digest, stood) = hashed(file).map_err(|error| unreadable(shown, &error))?;
+        if let Some(metadata) = stood {
+            memo.remember(&metadata, &digest);
             return Ok(Some(format!("{mode:04o} {digest}")));
         }
     }
@@ -222,8 +238,8 @@ pub(super) fn state_of(file: &Path, shown: &Path, metadata: &Metadata) -> Result
         .into())
 }
 
-/// The digest of a file, and whether the file stood still meanwhile (F-D12).
-fn hashed(path: &Path) -> std::io::Result<(crate::oci::Digest, bool)> {
+/// The digest of a file, and what is known of the file where it stood still meanwhile (F-D12).
+fn hashed(path: &Path) -> std::io::Result<(Digest, Option<Metadata>)> {
     let mut file = std::fs::File::open(path)?;
     let before = file.metadata()?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -242,7 +258,8 @@ fn hashed(path: &Path) -> std::io::Result<(crate::oci::Digest, bool)> {
     let state = |metadata: &Metadata| {
         (metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec())
     };
-    Ok((hasher.finish(), state(&before) == state(&after) && read == after.len()))
+    let stood = state(&before) == state(&after) && read == after.len();
+    Ok((hasher.finish(), stood.then_some(after)))
 }
 
 pub(super) fn unreadable(shown: &Path, error: &std::io::Error) -> Diagnostic {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::config::Inside;
 use crate::diag::{Diagnostic, Problems, Result};
@@ -9,6 +10,7 @@ use crate::dockerfile::Ignore;
 use crate::family::{Action, CheckKind, Family, Recipe, Unit};
 
 use super::context::{entries, state_of, unreadable};
+use super::memo::Memo;
 
 /// What tools and this program leave in a folder, and no test is made of.
 const CACHES: &str =
@@ -23,8 +25,8 @@ type States = BTreeMap<String, String>;
 ///
 /// # Errors
 /// Where a file that the configuration names is not there, and where one cannot be read.
-pub(super) fn read(root: &Path, family: &Family) -> Result<BTreeMap<Unit, States>> {
-    let mut reading = Reading::new(root)?;
+pub(super) fn read(root: &Path, family: &Family, memo: &Memo) -> Result<BTreeMap<Unit, States>> {
+    let mut reading = Reading::new(root, memo);
     let mut all = BTreeMap::new();
     for recipe in family.recipes() {
         let states = reading.of(recipe)?;
@@ -40,7 +42,8 @@ pub(super) fn read(root: &Path, family: &Family) -> Result<BTreeMap<Unit, States
 /// # Errors
 /// As [`read`].
 pub(super) fn read_again(root: &Path, recipe: &Recipe) -> Result<States> {
-    let mut reading = Reading::new(root)?;
+    let memo = Memo::none();
+    let mut reading = Reading::new(root, &memo);
     let states = reading.of(recipe)?;
     Problems::check(reading.problems).map(|()| states)
 }
@@ -48,15 +51,14 @@ pub(super) fn read_again(root: &Path, recipe: &Recipe) -> Result<States> {
 /// A look at files, each once however many units have a test of it.
 struct Reading<'a> {
     root: &'a Path,
-    caches: Ignore,
+    memo: &'a Memo,
     seen: BTreeMap<PathBuf, States>,
     problems: Vec<Diagnostic>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(root: &'a Path) -> Result<Self> {
-        let caches = Ignore::parse(Path::new("caches"), CACHES)?;
-        Ok(Self { root, caches, seen: BTreeMap::new(), problems: Vec::new() })
+    fn new(root: &'a Path, memo: &'a Memo) -> Self {
+        Self { root, memo, seen: BTreeMap::new(), problems: Vec::new() }
     }
 
     fn of(&mut self, recipe: &Recipe) -> Result<States> {
@@ -77,12 +79,21 @@ impl<'a> Reading<'a> {
             }
             for path in paths {
                 if !self.seen.contains_key(&path) {
-                    self.seen.insert(path.clone(), states_of(self.root, &path, &self.caches)?);
+                    self.seen.insert(path.clone(), states_of(self.root, &path, caches()?, self.memo)?);
                 }
                 states.extend(self.seen[&path].clone());
             }
         }
         Ok(states)
+    }
+}
+
+/// [`CACHES`] as patterns, made once and only where a test reads files: that takes longer than all else here.
+fn caches() -> Result<&'static Ignore> {
+    static READ: OnceLock<Ignore> = OnceLock::new();
+    match READ.get() {
+        Some(read) => Ok(read),
+        None => Ignore::parse(Path::new("caches"), CACHES).map(|read| READ.get_or_init(|| read)),
     }
 }
 
@@ -127,11 +138,11 @@ fn is_meant(root: &Path, path: &Path) -> bool {
 }
 
 /// The state of a file, or of a folder with all that it holds; of a link and of what it leads to.
-fn states_of(root: &Path, path: &Path, caches: &Ignore) -> Result<States> {
+fn states_of(root: &Path, path: &Path, caches: &Ignore, memo: &Memo) -> Result<States> {
     let whole = root.join(path);
     let mut states = States::new();
     let mut put = |path: &Path, whole: &Path, metadata: &std::fs::Metadata, suffix: &str| -> Result<()> {
-        let state = state_of(whole, path, metadata)?;
+        let state = state_of(whole, path, metadata, memo)?;
         states.extend(state.map(|state| (format!("{}{suffix}", path.display()), state)));
         Ok(())
     };

@@ -49,7 +49,7 @@ impl Site {
 
     fn context(&self) -> Result<context::Context> {
         let recipe = self.family.recipes().next().unwrap();
-        context::read(self.folder.path(), recipe, &Facts::default().triggered(recipe))
+        context::read(self.folder.path(), recipe, &Facts::default().triggered(recipe), &Memo::none())
     }
 
     /// The files that count, contents shortened, and the warnings; or what is wrong.
@@ -81,8 +81,18 @@ impl Site {
             "x.example" => Ok(elsewhere.clone() as Arc<dyn Store>),
             host => Err(Error::new(ErrorKind::Invalid, format!("no registry at {host}"))),
         });
-        let records = Records { store: Arc::new(Memory::new()), scope: "scopes/trusted".parse().unwrap() };
-        survey(&self.family, self.folder.path(), &*registries, &records).await.unwrap().0
+        let records = Records::new(Arc::new(Memory::new()), "scopes/trusted".parse().unwrap());
+        survey(
+            &self.family,
+            self.folder.path(),
+            (&*registries, &Unreachable),
+            &records,
+            &Memo::none(),
+            &Settled::default(),
+        )
+        .await
+        .unwrap()
+        .0
     }
 
     /// The image key of the one job.
@@ -465,7 +475,7 @@ async fn f_d10_the_files_of_a_test_on_this_machine_are_in_its_key() {
 async fn f_c15_a_file_of_a_test_that_is_not_there_is_told_with_its_place() {
     let config = "[image.a]\ntests = [{ host = \"sh gone.sh\", files = [\"a/Dockerfile\", \"a/gone\"] }]\n";
     let site = Site::configured(config, "FROM scratch\n");
-    let problems = super::host::read(site.folder.path(), &site.family).unwrap_err();
+    let problems = super::host::read(site.folder.path(), &site.family, &Memo::none()).unwrap_err();
     assert_eq!(problems.to_string(), "polyarch.toml:2:58: a/gone of a test is not there");
     assert_eq!(problems.exit_code(), 2);
 }

@@ -52,13 +52,41 @@ struct State {
     /// Why standard output takes no more; what follows is dropped.
     stdout_failure: Option<io::Error>,
     progress: Progress,
+    /// What takes from a text what would be obeyed by whatever reads standard error; whether it goes on with a line.
+    escape: Option<fn(&str, bool) -> String>,
+    /// Standard error stands within a line.
+    within_line: bool,
 }
 
 impl Ui {
     /// One over these streams.
     pub(crate) fn new(stdout: Stream, stderr: Stream, colour: Colour, display: Display) -> Self {
         let progress = Progress::new(display);
-        Self { colour, state: Mutex::new(State { stdout, stderr, stdout_failure: None, progress }) }
+        Self {
+            colour,
+            state: Mutex::new(State {
+                stdout,
+                stderr,
+                stdout_failure: None,
+                progress,
+                escape: None,
+                within_line: false,
+            }),
+        }
+    }
+
+    /// The same, whose talk is read by something that would obey parts of it.
+    pub(crate) fn escaping(self, escape: fn(&str, bool) -> String) -> Self {
+        self.state().escape = Some(escape);
+        self
+    }
+
+    /// A line to be obeyed, to standard error as it is.
+    pub(crate) fn command(&self, line: Option<String>) {
+        let mut state = self.state();
+        let escape = state.escape.take();
+        state.say(&line.unwrap_or_default());
+        state.escape = escape;
     }
 
     /// What was asked for, to standard output, as it is.
@@ -136,9 +164,13 @@ impl State {
 
     /// What cannot be written to standard error can be told to nobody.
     fn say(&mut self, text: &str) {
-        if !text.is_empty() {
-            let _unheard = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
+        if text.is_empty() {
+            return;
         }
+        let escaped = self.escape.map(|escape| escape(text, self.within_line));
+        self.within_line = !text.ends_with('\n');
+        let text = escaped.as_deref().unwrap_or(text);
+        let _unheard = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diag::count;
 use crate::event::{Event, EventKind, Outcome};
-use crate::report::{duration, size};
+use crate::report::{duration, emulation_cost, size};
 
 use super::Display;
 use super::problem::shown;
@@ -38,6 +38,8 @@ pub(super) struct Progress {
 struct Running {
     since: u64,
     step: String,
+    /// That it is emulated, where it is.
+    how: &'static str,
 }
 
 impl Progress {
@@ -85,7 +87,7 @@ impl Progress {
         let mut text = self.clear();
         for (job, running) in self.running.iter().take(LINES_LIMIT) {
             let time = duration(now.saturating_sub(running.since));
-            let line = format!("  {job}  {time}  {}", running.step);
+            let line = format!("  {job}  {time}{}  {}", running.how, running.step);
             text.push_str(&cut(&line, columns));
             text.push('\n');
         }
@@ -121,10 +123,12 @@ impl Progress {
                 self.ended += 1;
                 None
             }
-            EventKind::JobStarted { job, builder, emulated, checks_only } => {
+            EventKind::JobStarted { job, builder, emulated, checks_only, cost } => {
                 let step = if *checks_only { "check" } else { "build" };
-                self.running.insert(job.clone(), Running { since: now, step: step.to_owned() });
-                let emulated = if *emulated { ", emulated" } else { "" };
+                let how = if *emulated { ", emulated" } else { "" };
+                self.running.insert(job.clone(), Running { since: now, step: step.to_owned(), how });
+                let cost = cost.map_or_else(String::new, |cost| format!(", {}", emulation_cost(&cost)));
+                let emulated = format!("{how}{cost}");
                 Some(format!("{job}  {step} on {}{emulated}", shown(builder)))
             }
             EventKind::JobStep { job, step } => {
@@ -144,16 +148,26 @@ impl Progress {
                 shown(before),
                 shown(image)
             )),
-            EventKind::JobRetried { job, reason } => Some(format!("  {job}  tried again: {}", shown(reason))),
+            EventKind::CacheFailed { job, reason } => {
+                Some(format!("  {job}  warning: cannot {}", shown(reason)))
+            }
+            EventKind::CacheMoved { job, cache, kept, bytes, milliseconds } => {
+                let how = if *kept { "kept" } else { "taken" };
+                let (cache, bytes) = (shown(cache), size(*bytes));
+                Some(format!("  {job}  cache {cache} {how}, {bytes} in {}", duration(*milliseconds)))
+            }
+            EventKind::CacheDropped { job, cache, reason } => {
+                Some(format!("  {job}  warning: cache {}: {}", shown(cache), shown(reason)))
+            }
+            EventKind::JobRetried { job, reason, without_cache } => {
+                let how = if *without_cache { " without the engine's cache" } else { "" };
+                Some(format!("  {job}  tried again{how}: {}", shown(reason)))
+            }
             EventKind::JobMoved { job, builder, reason } => {
                 self.running.remove(job);
                 Some(format!("  {job}  leaves {}: {}", shown(builder), shown(reason)))
             }
-            EventKind::BuilderLost { builder, reason } => {
-                Some(format!("builder {} is lost: {}", shown(builder), shown(reason).replace('\n', " ")))
-            }
-            EventKind::BuilderReturned { builder } => Some(format!("builder {} is back", shown(builder))),
-            EventKind::JobEnded { job, outcome, milliseconds } => {
+            EventKind::JobEnded { job, outcome, milliseconds, .. } => {
                 self.running.remove(job);
                 self.ended += 1;
                 Some(self.ending(job, &ended(outcome, *milliseconds)))
@@ -173,7 +187,7 @@ impl Progress {
                 self.running.remove(SENDING);
                 publication_line(&event.kind)
             }
-            other => publication_line(other),
+            other => builder_line(other).or_else(|| publication_line(other)),
         }
     }
 
@@ -194,7 +208,7 @@ impl Progress {
     /// Sets the live line of something that is told all the time; whether it is time for a line that stays.
     fn often(&mut self, now: u64, what: &str, step: &str) -> bool {
         let running = self.running.entry(what.to_owned());
-        step.clone_into(&mut running.or_insert(Running { since: now, step: String::new() }).step);
+        step.clone_into(&mut running.or_insert(Running { since: now, step: String::new(), how: "" }).step);
         let told = *self.sent_at.get_or_insert(now);
         let is_time = now >= told + SENT_MILLISECONDS;
         if is_time {
@@ -212,10 +226,14 @@ impl Progress {
 fn lasting(kind: &EventKind) -> bool {
     match kind {
         EventKind::JobEnded { .. }
+        | EventKind::CacheFailed { .. }
         | EventKind::ImageReplaced { .. }
+        | EventKind::CacheDropped { .. }
         | EventKind::JobRetried { .. }
         | EventKind::JobMoved { .. }
+        | EventKind::BuilderFedByArchives { .. }
         | EventKind::BuilderLost { .. }
+        | EventKind::LateResult { .. }
         | EventKind::BuilderReturned { .. }
         | EventKind::PublishStarted { .. }
         | EventKind::TagWithheld { .. }
@@ -224,6 +242,26 @@ fn lasting(kind: &EventKind) -> bool {
         | EventKind::Published { .. } => true,
         EventKind::CheckEnded { passed, .. } => !passed,
         _ => false,
+    }
+}
+
+/// The plain line of what became of a builder.
+fn builder_line(kind: &EventKind) -> Option<String> {
+    match kind {
+        EventKind::BuilderFedByArchives { builder } => Some(format!(
+            "builder {} does not reach the store: images are loaded and saved whole",
+            shown(builder)
+        )),
+        EventKind::BuilderLost { builder, reason } => {
+            Some(format!("builder {} is lost: {}", shown(builder), shown(reason).replace('\n', " ")))
+        }
+        EventKind::LateResult { job, builder, config } => Some(format!(
+            "  {job}  warning: builder {}, which was lost, has made another image of it, {}, which is not used",
+            shown(builder),
+            shown(config)
+        )),
+        EventKind::BuilderReturned { builder } => Some(format!("builder {} is back", shown(builder))),
+        _ => None,
     }
 }
 

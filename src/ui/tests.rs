@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::diag::Place;
-use crate::event::{EventKind, Outcome};
+use crate::event::{EmulationCost, EventKind, Outcome};
 
 /// A stream whose bytes can be looked at afterwards.
 #[derive(Clone, Default)]
@@ -151,7 +151,13 @@ fn run() -> Vec<Event> {
         at(1, EventKind::JobReused { job: "base@linux/amd64".into(), image: "sha256:aa".into() }),
         at(
             10,
-            EventKind::JobStarted { job: job(), builder: "local".into(), emulated: true, checks_only: false },
+            EventKind::JobStarted {
+                job: job(),
+                builder: "local".into(),
+                emulated: true,
+                checks_only: false,
+                cost: Some(EmulationCost { emulated_milliseconds: 11 * 60_000, native_milliseconds: 60_000 }),
+            },
         ),
         at(20, EventKind::JobStep { job: job(), step: "[1/2] FROM scratch".into() }),
         at(300, EventKind::JobStep { job: job(), step: "[2/2] RUN make\u{1b}[2J".into() }),
@@ -166,6 +172,7 @@ fn run() -> Vec<Event> {
                 job: job(),
                 outcome: Outcome::Built { image: "sha256:bb".into() },
                 milliseconds: 1_700,
+                engine_milliseconds: 1_600,
             },
         ),
         at(1_720, EventKind::TagWithheld { reference: "r.io/a:b".into(), reason: "they differ".into() }),
@@ -179,7 +186,7 @@ fn elsewhere_than_on_a_terminal_every_fact_is_a_line() {
     ui.tick(5_000);
     expect![[r#"
         2 jobs: 1 to do, 1 reused
-        base@linux/386  build on local, emulated
+        base@linux/386  build on local, emulated, about 11 min 0 s, native 1 min 0 s
           base@linux/386  [1/2] FROM scratch
           base@linux/386  [2/2] RUN make\u{1b}[2J
           base@linux/386  too soon to be drawn
@@ -198,9 +205,9 @@ fn on_a_terminal_a_running_job_has_one_line_that_is_redrawn() {
     ui.tick(1_730);
     ui.note("done");
     expect![[r#"
-          base@linux/386  290 ms  [2/2] RUN mak…
+          base@linux/386  290 ms, emulated  [2/…
         ^1A^J  base@linux/386  FAILED id -un in 90 ms
-          base@linux/386  1.4 s  too soon to be…
+          base@linux/386  1.4 s, emulated  too …
         ^1A^J[2/2] base@linux/386  built in 1.7 s
         withheld r.io/a:b: they differ
         done
@@ -213,7 +220,13 @@ fn more_jobs_than_lines_are_counted() {
     let (ui, _, stderr) = ui(Colour::Never, Display::Live { columns: 80 });
     for number in 0..20 {
         let job = format!("image-{number:02}@linux/386");
-        let started = EventKind::JobStarted { job, builder: "b".into(), emulated: false, checks_only: true };
+        let started = EventKind::JobStarted {
+            job,
+            builder: "b".into(),
+            emulated: false,
+            checks_only: true,
+            cost: None,
+        };
         ui.show(&Event { at_milliseconds: 0, kind: started });
     }
     assert_eq!(stderr.text(), "", "a short run draws nothing");

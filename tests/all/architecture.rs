@@ -14,7 +14,10 @@ const LINES_LIMIT: usize = 600;
 const SECRETS: &[(&[&str], &[&str])] = &[
     (&["println", "eprintln", "eprint", "anstream"], &["ui"]),
     (&["clap"], &["cli"]),
-    (&["env::var", "env::var_os", "env::vars", "env::vars_os", "env::args", "env::current_dir"], &["cli"]),
+    (
+        &["env::var", "env::var_os", "env::vars", "env::vars_os", "env::args", "env::current_dir"],
+        &["cli", "defence/off"],
+    ),
     (&["process::Command"], &["engine", "oci/credentials"]),
     (&["reqwest"], &["oci/client"]),
     (&["axum", "hyper", "hyper_util"], &["oci/server"]),
@@ -56,7 +59,8 @@ impl Source {
 
     /// Files that are compiled for tests only.
     fn is_test(&self) -> bool {
-        const NAMES: &[&str] = &["tests", "real", "fixture", "simulate", "invariants", "watched", "fuzzing"];
+        const NAMES: &[&str] =
+            &["tests", "real", "fixture", "simulate", "invariants", "watched", "fuzzing", "dice"];
         let name = self.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
         NAMES.contains(&name) || self.path.contains("/tests/")
     }

@@ -8,6 +8,8 @@ mod collection;
 mod delete;
 mod end_to_end;
 mod families;
+mod floors;
+mod generated;
 mod images;
 mod interop;
 mod mirror;

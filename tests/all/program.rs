@@ -28,6 +28,9 @@ impl Place {
         std::fs::create_dir(folder.path().join("home")).expect("a folder that is home");
         let mut variables = BTreeMap::from([("PATH".to_owned(), variable("PATH").unwrap_or_default())]);
         variables.insert("HOME".to_owned(), folder.path().join("home").into());
+        // The engines that tests have are as old as they are, and build for pull requests all the same.
+        let engines = "docker,podman,buildah,ssh://west,ssh://east";
+        variables.insert("POLYARCH_EPHEMERAL".to_owned(), engines.into());
         Self { folder, variables }
     }
 
@@ -155,6 +158,12 @@ pub(crate) fn program(name: &str) -> Command {
 /// A variable of the test's own environment, where it is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// A figure for whoever runs a test by hand, with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "the test harness keeps it to itself otherwise")]
+pub(crate) fn tell(figure: &str) {
+    println!("{figure}");
 }
 
 /// Say that a test is skipped and why; with `CI=true` that is a failure.

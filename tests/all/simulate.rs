@@ -230,7 +230,17 @@ fn bad_input_is_told_with_what_mends_it() {
     place.write("never.toml", "[known]\nbase = \"soon\"\n");
     place.write("other.toml", "[builder.a]\nplatforms = [\"linux/amd64\"]\nslot = 3\n");
     place.write("none.toml", "[builder.a]\nslots = 3\n");
-    let cases: [(&[&str], &str); 9] = [
+    place.write("named.toml", "[builder.'a b']\nplatforms = [\"linux/amd64\"]\n");
+    place.write(
+        "polyarch.toml",
+        &format!(
+            "{TWO}[builder.arm-1]\nplatforms = [\"linux/arm64\"]\nslots = 3\nspeed = 50\n[builder.laptop]\n"
+        ),
+    );
+    let cases: [(&[&str], &str); 13] = [
+        (&["--builder", "arm-2"], "did you mean `arm-1`"),
+        (&["--builder", "laptop"], "builder laptop does not say which platforms it has"),
+        (&["--builder", "arm-1,count=0"], "`count` is not between 1 and 1024"),
         (&["--builder", "linux/amd64"], "no builder runs linux/arm64, which 1 job of the plan needs"),
         (&["--builder", "linux/amd64,slot=3"], "`slot` is not known"),
         (&["--builder", "linux/amd64,slots=0"], "`slots` is not between 1 and 1024"),
@@ -240,12 +250,76 @@ fn bad_input_is_told_with_what_mends_it() {
         (&["--durations", "never.toml"], "`soon` is no span of time"),
         (&["--builders", "other.toml"], "unknown field `slot`"),
         (&["--builders", "none.toml"], "a builder without a platform builds nothing"),
+        (&["--builders", "named.toml"], "\"a b\" is no name of a builder"),
     ];
     for (arguments, told) in cases {
         let answer = place.run(&[&["simulate"], arguments].concat());
         assert_eq!(answer.code, Some(2), "{arguments:?}: {}", answer.stderr);
         assert!(answer.stderr.contains(told), "{arguments:?}: {}", answer.stderr);
     }
+}
+
+#[test]
+fn jobs_that_no_builder_takes_are_refused_by_name() {
+    let both = ["--builder", "linux/amd64", "--builder", "linux/arm64"];
+    let emulating = ["--builder", "linux/amd64,emulates=linux/arm64"];
+    let allowed = ["--builder", "linux/amd64,emulates=linux/arm64", "--emulate", "allow"];
+    let labelled = ["--builder", "linux/amd64,labels=big+gpu", "--builder", "linux/arm64,labels=gpu"];
+    let cases: [(&str, &[&str], Option<&str>); 10] = [
+        ("", &both, None),
+        (
+            "",
+            &emulating,
+            Some("no builder runs linux/arm64 without emulation, which 1 job of the plan needs"),
+        ),
+        ("", &allowed, None),
+        ("[image.base]\nneeds = [\"gpu\"]\n", &[], Some("no builder of linux/amd64 has `gpu`")),
+        ("[image.base]\nneeds = [\"gpu\"]\n", &both, Some("no builder of linux/arm64 has `gpu`")),
+        ("[image.base]\nneeds = [\"gpu\"]\n", &labelled, None),
+        ("emulate = \"always\"\n", &both, Some("no builder runs all platforms of base, which 2 jobs")),
+        ("emulate = \"always\"\n", &emulating, None),
+        ("", &["--builder", "small"], Some("no builder of linux/amd64 has room for 90.0 GB")),
+        ("", &["--builder", "gpu"], None),
+    ];
+    for (setting, arguments, refused) in cases {
+        let place = family(&[("base", &[])], "");
+        let small = "[builder.small]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\ndisk = \"1GB\"\n";
+        let gpu = "[builder.gpu]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\nlabels = [\"gpu\"]\n";
+        let own = match arguments {
+            [_, "small"] => format!("[image.base]\ndisk = \"90GB\"\n{small}"),
+            [_, "gpu"] => format!("[image.base]\nneeds = [\"gpu\"]\n{gpu}"),
+            _ => setting.to_owned(),
+        };
+        place.write("polyarch.toml", &format!("{TWO}{own}"));
+        let answer = place.run(&[&["simulate", "--fleets", "1"], arguments].concat());
+        let told = format!("{own} {arguments:?}: {}{}", answer.stdout, answer.stderr);
+        assert_eq!(answer.code, Some(if refused.is_some() { 2 } else { 0 }), "{told}");
+        match refused {
+            Some(refused) => {
+                assert!(
+                    answer.stderr.contains(refused) && answer.stderr.contains("base@linux/arm64"),
+                    "{told}"
+                );
+            }
+            None => {
+                assert!(answer.stdout.starts_with("2 jobs") && !answer.stdout.contains(": 0 ms"), "{told}")
+            }
+        }
+    }
+}
+
+#[test]
+fn builders_of_the_file_are_thought_of_by_their_names() {
+    let place = family(&[("base", &[]), ("leaf", &["base"])], TWO);
+    let builder = "[builder.arm-1]\nplatforms = [\"linux/arm64\"]\nslots = 3\nprice = 2.0\nspeed = 50\n";
+    place.write("polyarch.toml", &format!("{TWO}{builder}"));
+    let found = simulate(&place, &["--builder", "arm-1,count=2,price=0.5", "--builder", "linux/amd64"]);
+    let first = &found["builders"][0];
+    let of = |field: &str| first[field].as_f64().unwrap();
+    assert_eq!((first["name"].as_str(), of("count"), of("slots")), (Some("arm-1"), 2.0, 3.0));
+    assert_eq!((of("price"), of("speed")), (0.5, 50.0), "what is said beside the name goes before the file");
+    // Two jobs of a minute, one after the other, at half the speed.
+    assert_eq!(found["outlook"]["milliseconds"], 240_000);
 }
 
 #[test]

@@ -15,13 +15,14 @@ use crate::cli::workshop::Target;
 use crate::cli::workspace::Workspace;
 use crate::cli::{Context, commit, publish, sbom};
 use crate::config::SecretSetting;
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Result, count};
 use crate::family::JobId;
 use crate::oci::Digest;
 use crate::publish::{Release, is_here};
 use crate::record::Passed;
 
-use super::{bytes_of, failed, kinds, released, standings};
+use super::{bytes_of, failed, kinds, records, released, standings};
 
 /// How many documents are said something of before that is sent: bills are large.
 const AT_ONCE: usize = 8;
@@ -160,11 +161,22 @@ pub(in crate::cli) fn steps(workspace: &Workspace, wanted_so: &publish::Wanted, 
     all.into_iter().flatten().map(line).collect()
 }
 
-/// The whole environment for tests that run on this machine, but for what could sign: TM22.
-pub(in crate::cli) fn without_keys(context: &Context, workspace: &Workspace) -> BTreeMap<OsString, OsString> {
-    let mut variables = context.environment.whole();
-    if let Some(SecretSetting::Env(name)) = &workspace.sign.key {
-        variables.remove(OsStr::new(name));
+/// The environment for tests that run on this machine: all of it but what could sign (TM22), and in an untrusted run
+/// nothing that could be a secret (TM2).
+pub(in crate::cli) fn for_host_tests(
+    context: &Context,
+    workspace: &Workspace,
+) -> BTreeMap<OsString, OsString> {
+    let untrusted = !context.common.scope.is_trusted() && stands(Defence::HostEnvironment);
+    let mut variables = match untrusted {
+        true => context.environment.harmless(),
+        false => context.environment.whole(),
+    };
+    if stands(Defence::KeyWithheld) {
+        variables.remove(OsStr::new(records::KEY));
+        if let Some(SecretSetting::Env(name)) = &workspace.sign.key {
+            variables.remove(OsStr::new(name));
+        }
     }
     variables
 }
@@ -197,7 +209,7 @@ impl<'a> Known<'a> {
         if wanted.kind == Kind::Provenance {
             return Ok(provenance(&passed.image, self.commit.as_deref()));
         }
-        let bill = sbom::of_image(&*self.planning.shelf.store, &self.cache, job, &passed.image).await?;
+        let bill = sbom::of_image(&self.planning.shelf, &self.cache, job, &passed.image).await?;
         let read = serde_json::from_str(&bill);
         Ok(read.map_err(|error| {
             Diagnostic::new(crate::diag::Kind::Bug, "read a bill of materials of our own").caused_by(&error)
@@ -224,12 +236,12 @@ fn tell(context: &Context, made: usize) {
     }
 }
 
-fn key_in(file: &Path) -> Result<PrivateKey> {
+pub(in crate::cli) fn key_in(file: &Path) -> Result<PrivateKey> {
     Ok(PrivateKey::parse(&bytes_of(file)?, &file.display().to_string())?)
 }
 
 /// What cosign is given: where it finds credentials, identities and certificates, and the way out.
-fn for_cosign(context: &Context) -> BTreeMap<OsString, OsString> {
+pub(in crate::cli) fn for_cosign(context: &Context) -> BTreeMap<OsString, OsString> {
     let environment = &context.environment;
     let mut given = environment.passed_on();
     given.extend(environment.whole().into_iter().filter(|(name, _)| {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::failure;
 use super::output::BuildLog;
-use super::{ANSWER_BYTES, Docker};
+use super::{ANSWER_BYTES, Docker, archives};
 use crate::diag::Diagnostic;
 use crate::engine::building::{self, BuiltImage, Files, arguments, csv_field, is_clients};
 use crate::engine::failure::{by_words, surroundings, too_long};
@@ -20,9 +20,12 @@ use crate::engine::login;
 use crate::engine::process::Program;
 use crate::engine::stock::session_arguments;
 use crate::engine::{
-    BuildFailure, BuildOrder, Built, Delivery, Engine as _, ImageStore, Progress, Redactor, Stock,
+    BuildFailure, BuildOrder, Built, Delivery, Engine as _, ImageStore, LayerCache, Progress, Redactor, Stock,
 };
 use crate::oci::{Digest, MediaType, Platform};
+
+/// The argument that puts something before the ids of all cache mounts of a build.
+const CACHES_SPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 /// Build an order's image and push it.
 pub(super) async fn build(
@@ -31,8 +34,11 @@ pub(super) async fn build(
     progress: &Progress<'_>,
 ) -> Result<Built, BuildFailure> {
     let facts = docker.facts().await.map_err(surroundings)?;
-    if let (Some(stock), Delivery::Session) = (&docker.stock, docker.delivery()) {
-        return by_session(docker, "default", stock, order, progress).await;
+    if let Some(stock) = &docker.stock {
+        return match docker.delivery() {
+            Delivery::Archives => by_archives(docker, stock, order, progress).await,
+            _ => by_session(docker, "default", stock, order, progress).await,
+        };
     }
     let call = Call::prepare(docker, order).await.map_err(surroundings)?;
     match facts.image_store {
@@ -95,11 +101,28 @@ pub(super) async fn by_session(
     stock.take_in(order).await.map_err(surroundings)
 }
 
+/// Build with an engine of the classic image store that does not reach the store: what the build stands on is loaded,
+/// and the whole image saved. It keeps its name until the end of the run, for its checks and for what stands on it.
+async fn by_archives(
+    docker: &Docker,
+    stock: &Stock,
+    order: &BuildOrder,
+    progress: &Progress<'_>,
+) -> Result<Built, BuildFailure> {
+    let order = &archives::bring(docker, stock, order).await.map_err(surroundings)?;
+    let call = Call::prepare(docker, order).await.map_err(surroundings)?;
+    let id_file = call.named_build(progress).await?;
+    let config = call.inspected(&id_file).await?;
+    let archive = order.scratch.join("saved.tar");
+    call.moved("save", call.moving(["save", "--output"]).argument(&archive).argument(&call.name)).await?;
+    let built = stock.take_saved(order, &archive, &config).await.map_err(surroundings);
+    // What cannot be removed goes with the build.
+    let _ = std::fs::remove_file(&archive);
+    built
+}
+
 async fn with_classic(call: &Call<'_>, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
-    let id_file = call.order.scratch.join("image-id");
-    let _ = std::fs::remove_file(&id_file);
-    let program = call.program(["build", "--tag", &call.name]).argument("--iidfile").argument(&id_file);
-    call.watch(program, progress).await?;
+    let id_file = call.named_build(progress).await?;
     let built = call.inspect_and_push(&id_file).await;
     // By its name: the layers stay in the engine's cache, and other builds' names stay theirs.
     let removed = call.ask(&["image", "rm", &call.name]).await;
@@ -108,6 +131,19 @@ async fn with_classic(call: &Call<'_>, progress: &Progress<'_>) -> Result<Built,
         call.note(&format!("the name {} stays in the engine: {problem}", call.name));
     }
     Ok(built)
+}
+
+/// The arguments that keep caches, and steps that see what is in no key, from all others.
+fn apart(order: &BuildOrder) -> Vec<String> {
+    // After the others: of two arguments of one name the last counts.
+    let space = { order.caches.space.iter() }
+        .flat_map(|space| ["--build-arg".to_owned(), format!("{CACHES_SPACE}={space}")]);
+    // The name of a host is in the key of every step, and in no image. Its parts have room for 63 letters each; fewer than
+    // these could be met by chance, or by somebody who tries.
+    let host = { order.caches.apart.iter() }.flat_map(|digest| {
+        ["--add-host".to_owned(), format!("apart-{}.invalid:127.0.0.1", &digest.hex()[..48])]
+    });
+    space.chain(host).collect()
 }
 
 impl<'o> Call<'o> {
@@ -149,6 +185,7 @@ impl<'o> Call<'o> {
                 false => program.arguments(["--build-arg", &name]).variable(&name, &value),
             };
         }
+        program = program.arguments(apart(order));
         for (name, value) in &order.labels {
             program = program.arguments(["--label", &format!("{name}={value}")]);
         }
@@ -164,6 +201,10 @@ impl<'o> Call<'o> {
         if order.no_cache {
             program = program.argument("--no-cache");
         }
+        if let Some(facts) = self.docker.facts.get() {
+            let way = LayerCache::of(facts, self.docker.delivery());
+            program = program.arguments(order.cache.arguments(way));
+        }
         program
     }
 
@@ -177,8 +218,7 @@ impl<'o> Call<'o> {
             return Ok(());
         }
         let failure = failure::of_build(self.docker, self.order, &log, ended);
-        let (BuildFailure::Step { problem } | BuildFailure::Passing { problem }) = &failure;
-        self.note(&problem.to_string());
+        self.note(&failure.problem().to_string());
         Err(failure)
     }
 
@@ -191,29 +231,48 @@ impl<'o> Call<'o> {
         building::check_platform(self.order, &self.docker.name(), found)
     }
 
-    /// Look at the image that the engine says it has built, push it, and answer with its configuration.
-    async fn inspect_and_push(&self, id_file: &Path) -> Result<Built, BuildFailure> {
+    /// Build into the engine's own store, under the name of the order; the file that says what came of it.
+    async fn named_build(&self, progress: &Progress<'_>) -> Result<PathBuf, BuildFailure> {
+        let id_file = self.order.scratch.join("image-id");
+        let _ = std::fs::remove_file(&id_file);
+        let program = self.program(["build", "--tag", &self.name]).argument("--iidfile").argument(&id_file);
+        self.watch(program, progress).await?;
+        Ok(id_file)
+    }
+
+    /// Look at the image that the engine says it has built: its configuration.
+    async fn inspected(&self, id_file: &Path) -> Result<Digest, BuildFailure> {
         let id = std::fs::read_to_string(id_file).unwrap_or_default();
         let config: Digest = id.trim().parse().map_err(|error| self.missing(error))?;
         let text = self.ask(&["image", "inspect", "--format", "{{json .}}", id.trim()]).await;
         let text = text.map_err(|problem| self.missing(problem))?;
         let image: BuiltImage = serde_json::from_str(&text).map_err(|error| self.missing(error))?;
         self.check_platform(&image.platform())?;
-        let pushed = self
-            .docker
-            .program(self.client, &self.config, self.time_left())
-            .arguments(["push", &self.name])
-            .capture(ANSWER_BYTES)
-            .await
-            .map_err(surroundings)?;
-        if pushed.ended.success() {
-            return Ok(Built { config });
+        Ok(config)
+    }
+
+    /// Look at the image, push it, and answer with its configuration.
+    async fn inspect_and_push(&self, id_file: &Path) -> Result<Built, BuildFailure> {
+        let config = self.inspected(id_file).await?;
+        self.moved("push", self.moving(["push"]).argument(&self.name)).await?;
+        Ok(Built { config })
+    }
+
+    /// A call of the client that moves an image.
+    fn moving<const N: usize>(&self, arguments: [&str; N]) -> Program {
+        self.docker.program(self.client, &self.config, self.time_left()).arguments(arguments)
+    }
+
+    async fn moved(&self, how: &str, program: Program) -> Result<(), BuildFailure> {
+        let moved = program.capture(ANSWER_BYTES).await.map_err(surroundings)?;
+        if moved.ended.success() {
+            return Ok(());
         }
-        if pushed.ended.timed_out {
+        if moved.ended.timed_out {
             return Err(too_long(self.order));
         }
-        let problem = self.docker.refused(format!("push {}", self.name), &pushed);
-        Err(by_words(problem, &self.redactor.text(&pushed.complaint()), failure::DISK))
+        let problem = self.docker.refused(format!("{how} {}", self.name), &moved);
+        Err(by_words(problem, &self.redactor.text(&moved.complaint()), failure::DISK))
     }
 
     async fn ask(&self, arguments: &[&str]) -> Result<String, Diagnostic> {

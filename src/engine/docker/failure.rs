@@ -4,7 +4,8 @@ use super::Docker;
 use super::output::BuildLog;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::failure::{
-    DiskHints, by_words, full_disk, is_full_disk, not_emulated, see, too_long, what,
+    DiskHints, by_words, full_disk, is_full_disk, is_of_another_kind, killed, not_started, see, too_long,
+    what,
 };
 use crate::engine::process::Ended;
 use crate::engine::{BuildFailure, BuildOrder};
@@ -35,17 +36,16 @@ pub(super) fn of_build(docker: &Docker, order: &BuildOrder, log: &BuildLog, ende
         Diagnostic::new(Kind::Failed, format!("build {}: step {step} failed", order.title)).because(error);
     let problem = tail.iter().fold(problem, |problem, line| problem.because(line)).hint(see(order));
     let all = format!("{error}\n{}\n{}", tail.join("\n"), last_words.join("\n"));
-    if all.contains("exec format error") {
-        return not_emulated(order, problem);
+    if is_of_another_kind(reason(error), &tail) {
+        let is_native = docker.facts.get().is_some_and(|facts| facts.native.contains(&order.platform));
+        return not_started(order, problem, is_native);
     }
     if is_full_disk(&all) {
         return full_disk(problem, DISK);
     }
-    let problem = match error.ends_with("exit code: 137") {
-        true => problem
-            .hint("exit code 137 is mostly a lack of memory; see: sudo dmesg | grep -i 'out of memory'"),
-        false => problem,
-    };
+    if error.ends_with("exit code: 137") {
+        return killed(problem);
+    }
     by_words(problem, reason(error), DISK)
 }
 
@@ -67,6 +67,7 @@ mod tests {
         match failure {
             BuildFailure::Step { problem } => ("step", problem.kind),
             BuildFailure::Passing { problem } => ("passing", problem.kind),
+            BuildFailure::Full { problem } => ("full", problem.kind),
         }
     }
 
@@ -92,6 +93,46 @@ mod tests {
         assert_eq!(class(of_log(client)), ("passing", Kind::Surroundings));
     }
 
+    #[test]
+    fn f_g6_a_step_that_was_killed_or_found_no_room_is_not_to_blame_for_it() {
+        let of_step = |code: u32| {
+            let error =
+                format!("process \"/bin/sh -c make\" did not complete successfully: exit code: {code}");
+            of_log(&format!(
+                "#5 [1/1] RUN make\n#5 ERROR: {error}\n------\nERROR: failed to solve: {error}\n"
+            ))
+        };
+        assert_eq!(class(of_step(1)), ("step", Kind::Failed));
+        let killed = of_step(137);
+        assert!(killed.problem().hints.iter().any(|hint| hint.contains("dmesg")), "{killed:?}");
+        assert_eq!(class(killed), ("step", Kind::Surroundings));
+        let full = "#5 [1/1] RUN make\n#5 0.1 cc: No space left on device\n#5 ERROR: exit code: 1\n";
+        assert_eq!(class(of_log(full)), ("full", Kind::Surroundings));
+    }
+
+    #[test]
+    fn f_g7_a_step_that_could_not_start_is_told_from_one_that_says_so() {
+        let of = |line: &str| {
+            of_log(&format!(
+                "#5 [1/1] RUN x\n#5 0.1 {line}\n#5 ERROR: process \"/bin/sh -c x\" did not complete successfully: exit code: 1\n"
+            ))
+        };
+        let own = ["/bin/sh: ./x: Exec format error", "exec format error", "gcc: exec format error"];
+        for line in own {
+            assert_eq!(class(of(line)), ("step", Kind::Failed), "{line}");
+        }
+        let starters = [
+            "exec /bin/sh: exec format error",
+            "standard_init_linux.go:228: exec user process caused: exec format error",
+            "exec container process `/bin/sh`: Exec format error",
+        ];
+        for line in starters {
+            let failure = of(line);
+            assert!(failure.problem().hints.iter().any(|hint| hint.contains("qemu")), "{failure:?}");
+            assert_eq!(class(failure), ("step", Kind::Surroundings), "{line}");
+        }
+    }
+
     fn of_log(text: &str) -> BuildFailure {
         let folder = std::path::PathBuf::from("/nowhere");
         let docker = Docker::local(crate::engine::docker::DockerEnvironment {
@@ -101,6 +142,7 @@ mod tests {
             user_config: None,
             variables: BTreeMap::new(),
             scratch: folder.clone(),
+            over: std::collections::BTreeSet::new(),
         });
         let order = crate::engine::building::order_for_tests();
         let mut log = BuildLog::default();

@@ -2,16 +2,68 @@
 
 use std::time::Duration;
 
+use super::socket::{self, Whereabouts};
 use super::{ANSWER_BYTES, Docker};
 use crate::diag::Diagnostic;
 use crate::engine::emulation::{self, Emulated};
+use crate::engine::process::Output;
+use crate::engine::room::{self, Room};
 
-/// How long an engine is not asked after it has answered.
-const PAUSE: Duration = Duration::from_secs(4);
+/// How long an engine is not asked after it has answered, or has not: what one question met may have passed by the next.
+const PAUSE: Duration = Duration::from_secs(3);
 /// How long it may take to answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(6);
-/// How often in a row it may stay silent. It is lost at most `PAUSE + SILENCES * PATIENCE` after its last answer: 16 s.
-const SILENCES: usize = 2;
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How many questions in a row go without an answer where it is lost: `(PAUSE + PATIENCE) * QUESTIONS` after its last
+/// answer, 16 s.
+const QUESTIONS: usize = 2;
+
+/// No sign of life has come.
+#[derive(Debug)]
+pub(super) enum Missed {
+    /// Nothing was heard in time, or nobody could be asked: that may pass.
+    Silence(Diagnostic),
+    /// It was said that nobody is there.
+    Refusal(Diagnostic),
+}
+
+impl Missed {
+    /// What came of a command that speaks to the engine and did not end well.
+    pub(super) fn of(output: &Output, problem: Diagnostic) -> Self {
+        match output.ended.timed_out {
+            true => Self::Silence(problem),
+            false => Self::Refusal(problem),
+        }
+    }
+}
+
+impl From<Diagnostic> for Missed {
+    fn from(problem: Diagnostic) -> Self {
+        Self::Silence(problem)
+    }
+}
+
+impl From<Missed> for Diagnostic {
+    fn from(missed: Missed) -> Self {
+        let (Missed::Silence(problem) | Missed::Refusal(problem)) = missed;
+        problem
+    }
+}
+
+/// Whether an engine answers that has just failed. One that is restarted comes back soon and knows nothing of what it was
+/// at, so a refusal says enough; after mere silence it is asked once more.
+pub(super) async fn answers<P>(pulse: impl Fn() -> P) -> bool
+where
+    P: Future<Output = Result<(), Missed>>,
+{
+    match pulse().await {
+        Ok(()) => true,
+        Err(Missed::Refusal(_)) => false,
+        Err(Missed::Silence(_)) => {
+            tokio::time::sleep(PAUSE).await;
+            pulse().await.is_ok()
+        }
+    }
+}
 
 /// Comes back once the engine no longer answers.
 pub(super) async fn lost(docker: &Docker) -> Diagnostic {
@@ -19,6 +71,8 @@ pub(super) async fn lost(docker: &Docker) -> Diagnostic {
         Some(line) => tokio::select! {
             problem = line.lost() => problem,
             problem = silent(|| pulse(docker)) => problem,
+            // So that no job waits for that.
+            never = docker.room.renew(|| room(docker)) => match never {},
         },
         None => silent(|| pulse(docker)).await,
     }
@@ -27,15 +81,15 @@ pub(super) async fn lost(docker: &Docker) -> Diagnostic {
 /// Comes back once there is no sign of life any more.
 pub(super) async fn silent<P>(pulse: impl Fn() -> P) -> Diagnostic
 where
-    P: Future<Output = Result<(), Diagnostic>>,
+    P: Future<Output = Result<(), Missed>>,
 {
-    let mut silences = 0;
+    let mut missed = 0;
     loop {
-        tokio::time::sleep(if silences == 0 { PAUSE } else { Duration::ZERO }).await;
+        tokio::time::sleep(PAUSE).await;
         match pulse().await {
-            Ok(()) => silences = 0,
-            Err(_) if silences + 1 < SILENCES => silences += 1,
-            Err(problem) => return problem,
+            Ok(()) => missed = 0,
+            Err(_) if missed + 1 < QUESTIONS => missed += 1,
+            Err(problem) => return problem.into(),
         }
     }
 }
@@ -55,8 +109,22 @@ pub(super) async fn returned(docker: &Docker) {
     }
 }
 
+/// Comes back once there is a sign of life again.
+pub(super) async fn heard<P>(pulse: impl Fn() -> P)
+where
+    P: Future<Output = Result<(), Missed>>,
+{
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if pulse().await.is_ok() {
+            return;
+        }
+    }
+}
+
 /// Ask for a sign of life.
-pub(super) async fn pulse(docker: &Docker) -> Result<(), Diagnostic> {
+pub(super) async fn pulse(docker: &Docker) -> Result<(), Missed> {
+    socket::check(docker).map_err(Missed::Refusal)?;
     let config = docker.config(None).await?;
     let client = &docker.client().await?.path;
     let output = docker
@@ -66,7 +134,7 @@ pub(super) async fn pulse(docker: &Docker) -> Result<(), Diagnostic> {
         .await?;
     match output.ended.success() {
         true => Ok(()),
-        false => Err(docker.refused("hear a sign of life", &output)),
+        false => Err(Missed::of(&output, docker.refused("hear a sign of life", &output))),
     }
 }
 
@@ -77,25 +145,23 @@ pub(super) async fn emulated(docker: &Docker) -> Result<Option<Emulated>, Diagno
             let listed = line.ask(emulation::LIST).await?;
             Ok(listed.ended.success().then(|| emulation::of_list(&listed.text())))
         }
-        None => Ok(docker.is_local().then(emulation::of_this_machine)),
+        None => Ok((docker.whereabouts() >= Whereabouts::ThisKernel).then(emulation::of_this_machine)),
     }
 }
 
-/// How many bytes are free where the engine keeps images, where that can be seen.
-pub(super) async fn room(docker: &Docker) -> Option<u64> {
+/// How much room there is where the engine keeps images, where that can be seen.
+pub(super) async fn room(docker: &Docker) -> Option<Room> {
     let root = docker.facts().await.ok()?.root.as_ref()?;
     match &docker.line {
         Some(line) => {
-            let root = root.to_str().filter(|root| !root.contains('\''))?;
-            let listed = line.ask(&format!("df -Pk '{root}'")).await.ok()?;
-            // Linux and POSIX: file system, 1024-blocks, used, available, capacity, mounted on.
-            let kibibytes: u64 = listed.text().lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-            Some(kibibytes << 10)
+            let text = root.to_str().filter(|root| !root.contains('\''))?;
+            let listed = line.ask(&room::LIST.replace("{}", text)).await.ok()?;
+            Room::of_list(root, &listed.text())
         }
-        None if docker.is_local() => {
-            let state = rustix::fs::statvfs(root).ok()?;
-            Some(state.f_bavail * state.f_frsize)
-        }
+        None if docker.whereabouts() == Whereabouts::Here => Room::of_this_machine(root),
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,25 +4,28 @@
 //! the password of a run reaches it by a file with mode 0600 and never by an argument, and so that no proxy,
 //! default builder or credential helper of the user's changes what is built.
 
+mod archives;
 mod build;
 mod buildx;
 mod client;
 mod container;
 pub(crate) mod context;
 mod failure;
+mod freed;
 mod life;
 mod output;
 mod probe;
+mod socket;
 #[cfg(test)]
 mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,12 +33,13 @@ use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) use buildx::Buildx;
 
+use self::socket::Whereabouts;
 use super::process::{Output, Program};
+use super::room::SeenRoom;
 use super::ssh::Ssh;
-use super::stock::Layers;
 use super::{
-    BuildFailure, BuildOrder, Built, ContainerOrder, Delivery, Engine, EngineFacts, Finished, ImageStore,
-    Progress, RunId, Stock, StoreAddress, login, private_folder,
+    BuildFailure, BuildOrder, Built, ContainerOrder, Deed, Delivery, Engine, EngineFacts, Finished,
+    ImageStore, Progress, Room, RunId, Stock, StoreAddress, login, private_folder,
 };
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
@@ -63,10 +67,12 @@ pub(crate) struct DockerEnvironment {
     pub(crate) certificates: Option<PathBuf>,
     /// The user's configuration folder of docker, whose plugins are used.
     pub(crate) user_config: Option<PathBuf>,
-    /// Variables that reach the client as they are, such as `SSH_AUTH_SOCK`, `HOME` and `DOCKER_CERT_PATH`.
+    /// Variables that reach the client as they are, such as `SSH_AUTH_SOCK` and `HOME`.
     pub(crate) variables: BTreeMap<OsString, OsString>,
     /// A folder for files of this process alone, absolute, removed by the caller.
     pub(crate) scratch: PathBuf,
+    /// Runs that are over, although that cannot be told by their names.
+    pub(crate) over: BTreeSet<RunId>,
 }
 
 /// One Docker Engine.
@@ -78,10 +84,12 @@ pub(crate) struct Docker {
     stock: Option<Stock>,
     client: OnceCell<client::Client>,
     facts: OnceCell<EngineFacts>,
+    whereabouts: std::sync::OnceLock<Whereabouts>,
     logins: Mutex<BTreeMap<String, Login>>,
     containers: AtomicUsize,
     /// What was pulled from a store, by reference, to be removed again.
     pulled: Mutex<BTreeSet<String>>,
+    room: SeenRoom,
 }
 
 /// A configuration folder with the password of one store.
@@ -108,9 +116,11 @@ impl Docker {
             stock: None,
             client: OnceCell::new(),
             facts: OnceCell::new(),
+            whereabouts: std::sync::OnceLock::new(),
             logins: Mutex::default(),
             containers: AtomicUsize::new(0),
             pulled: Mutex::default(),
+            room: SeenRoom::default(),
         }
     }
 
@@ -128,9 +138,16 @@ impl Docker {
         }
     }
 
-    /// Whether the engine runs on this very machine.
-    fn is_local(&self) -> bool {
-        self.address().starts_with("unix://")
+    /// The socket that it is spoken to by, where that is of this machine and nothing of ours leads it on.
+    fn socket(&self) -> Option<&str> {
+        const DEFAULT: &str = "unix:///var/run/docker.sock";
+        let host = self.line.is_none().then(|| self.environment.host.as_deref().unwrap_or(DEFAULT));
+        host?.strip_prefix("unix://")
+    }
+
+    /// Which machine it is on, once it was asked what it is: a socket may lead to another.
+    fn whereabouts(&self) -> Whereabouts {
+        self.whereabouts.get().copied().unwrap_or(Whereabouts::Elsewhere)
     }
 
     async fn client(&self) -> Result<&client::Client, Diagnostic> {
@@ -144,14 +161,8 @@ impl Docker {
     /// A call of a docker client, with a configuration folder.
     fn program(&self, client: &Path, config: &Path, time_limit: Duration) -> Program {
         let mut program = Program::new(client, time_limit);
-        for (name, value) in &self.environment.variables {
+        for (name, value) in self.environment.variables.clone().into_iter().chain(self.client_variables()) {
             program = program.variable(name, value);
-        }
-        if let Some(host) = &self.environment.host {
-            program = program.variable("DOCKER_HOST", host);
-        }
-        if let Some(certificates) = &self.environment.certificates {
-            program = program.variable("DOCKER_TLS_VERIFY", "1").variable("DOCKER_CERT_PATH", certificates);
         }
         program
             .variable("PATH", &self.environment.search_path)
@@ -170,56 +181,22 @@ impl Docker {
         self.program(client, &config, CALL).arguments(arguments).capture(ANSWER_BYTES).await
     }
 
-    /// Have an image of the store in the engine, by its digest.
+    /// Have an image of the store in the engine: by its digest, or by another name where it is brought as an archive.
     async fn fetch(
         &self,
         store: &StoreAddress,
         image: &Digest,
+        name: &str,
         platform: Option<&Platform>,
     ) -> Result<(), Diagnostic> {
         match &self.stock {
             None => self.pull(store, image, platform).await,
-            Some(stock) => self.load_archive(stock, store, image).await,
+            Some(stock) => {
+                // One that it could not unpack may have left its name.
+                self.pulled.lock().await.insert(name.to_owned());
+                archives::have(self, stock, store, image, name).await
+            }
         }
-    }
-
-    /// Load an image out of the stock: without its layers first, which an engine that has built it has.
-    async fn load_archive(
-        &self,
-        stock: &Stock,
-        store: &StoreAddress,
-        image: &Digest,
-    ) -> Result<(), Diagnostic> {
-        let reference = store.at(image);
-        // One that it could not unpack may have left its name.
-        self.pulled.lock().await.insert(reference.clone());
-        let mut output = self.load_with(Layers::Found, stock, store, image).await?;
-        if !output.ended.success() {
-            output = self.load_with(Layers::Brought, stock, store, image).await?;
-        }
-        match output.ended.success() {
-            true => Ok(()),
-            false => Err(self.refused(format!("load {reference}"), &output)),
-        }
-    }
-
-    async fn load_with(
-        &self,
-        layers: Layers,
-        stock: &Stock,
-        store: &StoreAddress,
-        image: &Digest,
-    ) -> Result<Output, Diagnostic> {
-        let number = self.containers.fetch_add(1, Ordering::Relaxed);
-        let file = self.environment.scratch.join(format!("image-{number}.tar"));
-        stock.archive(&store.repository, image, &store.at(image), layers, &file).await?;
-        let config = self.config(None).await?;
-        let client = &self.client().await?.path;
-        let loading = self.program(client, &config, TRANSFER).arguments(["load", "--quiet", "--input"]);
-        let output = loading.argument(&file).capture(ANSWER_BYTES).await;
-        // What cannot be removed goes with the run.
-        let _ = std::fs::remove_file(&file);
-        output
     }
 
     async fn pull(
@@ -318,8 +295,11 @@ impl Engine for Docker {
     }
 
     async fn load(&self, store: &StoreAddress, image: &Digest, name: &str) -> Result<(), Diagnostic> {
-        self.fetch(store, image, None).await?;
+        if let (Some(stock), Delivery::Archives) = (&self.stock, self.delivery()) {
+            return archives::have(self, stock, store, image, name).await;
+        }
         let reference = store.at(image);
+        self.fetch(store, image, &reference, None).await?;
         let output = self.ask(&["tag", &reference, name]).await?;
         match output.ended.success() {
             true => Ok(()),
@@ -328,11 +308,21 @@ impl Engine for Docker {
     }
 
     async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
-        container::sweep(self, run).await
+        container::sweep(self, run, Deed::Remove).await
     }
 
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
-        container::sweep_pulled(self, store).await
+        container::sweep_pulled(self, store, Deed::Remove).await
+    }
+
+    async fn free(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        freed::free(self, store).await
+    }
+
+    async fn leftovers(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        let mut left = container::sweep(self, None, Deed::Name).await?;
+        left.extend(container::sweep_pulled(self, store, Deed::Name).await?);
+        Ok(left)
     }
 
     fn delivery(&self) -> Delivery {
@@ -343,8 +333,20 @@ impl Engine for Docker {
         }
     }
 
+    fn client_variables(&self) -> Vec<(OsString, OsString)> {
+        let variable = |name: &str, value: &OsStr| (name.into(), value.to_owned());
+        let host = self.environment.host.iter().map(|host| variable("DOCKER_HOST", host.as_ref()));
+        // A host test has the person's own environment beside these; an empty variable is none to a client.
+        let (verify, folder) = match &self.environment.certificates {
+            Some(folder) => ("1", folder.as_os_str()),
+            None => ("", OsStr::new("")),
+        };
+        let tls = [variable("DOCKER_TLS_VERIFY", verify.as_ref()), variable("DOCKER_CERT_PATH", folder)];
+        host.chain(tls).collect()
+    }
+
     async fn answers(&self) -> bool {
-        life::pulse(self).await.is_ok()
+        life::answers(|| life::pulse(self)).await
     }
 
     async fn lost(&self) -> Diagnostic {
@@ -355,7 +357,14 @@ impl Engine for Docker {
         life::returned(self).await;
     }
 
-    async fn room(&self) -> Option<u64> {
-        life::room(self).await
+    async fn room(&self) -> Option<Room> {
+        self.room.now(life::room(self)).await
+    }
+
+    async fn recent_room(&self) -> Option<Room> {
+        match self.line {
+            Some(_) => self.room.recent(life::room(self)).await,
+            None => self.room().await,
+        }
     }
 }

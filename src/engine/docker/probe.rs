@@ -1,10 +1,14 @@
 //! What a Docker Engine is and can do, and what to do where it does not answer.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
+use super::socket::{self, Machine};
 use super::{Docker, life};
 use crate::diag::Diagnostic;
-use crate::engine::{EngineFacts, ImageStore, emulation};
+use crate::engine::floor::{self, Part};
+use crate::engine::{EngineFacts, ImageStore, emulation, labels};
 
 /// The oldest engine that builds with BuildKit as this program needs it.
 const OLDEST: (u32, u32) = (20, 10);
@@ -22,12 +26,45 @@ struct Info {
     #[serde(rename = "ID")]
     id: String,
     docker_root_dir: String,
+    system_time: Option<String>,
+    name: String,
+    kernel_version: String,
+    #[serde(rename = "MemTotal")]
+    memory_bytes: u64,
+    runc_commit: Option<Commit>,
     driver_status: Option<Vec<(String, String)>>,
     server_errors: Option<Vec<String>>,
+    runtimes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    discovered_devices: Option<Vec<Device>>,
+}
+
+/// A device that containers can be given, found by its description for the Container Device Interface.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Device {
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+impl Info {
+    /// Whether it can give containers a GPU: by a runtime that does, or by the description of a device.
+    fn has_gpu(&self) -> bool {
+        let by_runtime = self.runtimes.iter().flat_map(BTreeMap::keys).any(|name| labels::is_of_gpus(name));
+        by_runtime || self.discovered_devices.iter().flatten().any(|device| labels::is_of_gpus(&device.id))
+    }
+}
+
+/// What a part of the engine calls its version.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Commit {
+    #[serde(rename = "ID")]
+    id: String,
 }
 
 /// Ask the engine what it is.
 pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
+    socket::check(docker)?;
     let client = docker.client().await?;
     let output = docker.ask(&["info", "--format", "{{json .}}"]).await?;
     let info: Option<Info> = serde_json::from_slice(&output.stdout).ok();
@@ -37,6 +74,8 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     };
     let mut facts = facts(&info, client.buildx.clone());
     facts.notes.extend(client.notes.iter().cloned());
+    let runc = info.runc_commit.as_ref().map_or("", |commit| &*commit.id);
+    facts.holes = floor::holes(&[(Part::Docker, &info.server_version), (Part::Runc, runc)]);
     if is_older(&info.server_version) {
         return Err(Diagnostic::surroundings(format!(
             "{} has version {}, which is too old: 20.10 or newer is needed",
@@ -53,6 +92,12 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
         ))
         .hint("install buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
     }
+    let said = Machine {
+        name: info.name.clone(),
+        kernel: info.kernel_version.clone(),
+        memory_bytes: info.memory_bytes,
+    };
+    let _ = docker.whereabouts.set(socket::whereabouts(docker, &said).await);
     if let Some(emulated) = life::emulated(docker).await? {
         facts.emulated = emulated.platforms.difference(&facts.native).cloned().collect();
         if !emulated.outside_only.is_empty() {
@@ -78,10 +123,15 @@ fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {
         buildx,
         native: emulation::native(&info.os_type, &info.architecture),
         emulated: std::collections::BTreeSet::new(),
-        processors: info.processors.max(1),
-        id: Some(info.id.clone()).filter(|id| !id.is_empty()),
+        clock: info.system_time.clone(),
+        processors: Some(info.processors.max(1)),
+        slots: info.processors.max(1),
+        labels: labels::found(info.memory_bytes, info.has_gpu()),
+        // Machines that were cloned have engines of one id.
+        ids: (!info.id.is_empty()).then(|| format!("{} on {}", info.id, info.name)).into_iter().collect(),
         root: Some(info.docker_root_dir.clone()).filter(|root| !root.is_empty()).map(Into::into),
         notes: Vec::new(),
+        holes: Vec::new(),
     }
 }
 
@@ -135,7 +185,7 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
         || has("failed to connect to the docker API")
     {
         let problem = Diagnostic::surroundings(format!("no Docker Engine answers at {address}"));
-        if docker.is_local() {
+        if docker.socket().is_some() {
             problem
                 .hint("start it: sudo systemctl start docker (where there is no systemd: sudo service docker start)")
                 .hint("or point DOCKER_HOST at one that runs; this says what is there: polyarch doctor")
@@ -160,6 +210,7 @@ mod tests {
             user_config: None,
             variables: std::collections::BTreeMap::new(),
             scratch: std::env::temp_dir(),
+            over: std::collections::BTreeSet::new(),
         })
     }
 
@@ -204,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn engines_of_cloned_machines_are_told_apart_by_the_names_of_those() {
+        let id = |text: &str| facts(&serde_json::from_str(text).unwrap(), None).ids;
+        let clone = |name: &str| id(&format!(r#"{{"ID":"1:2:3","Name":"{name}"}}"#));
+        assert_ne!(clone("arm-1"), clone("arm-2"));
+        assert_eq!(clone("arm-1"), clone("arm-1"));
+        assert_eq!(id(r#"{"Name":"arm-1"}"#).len(), 0, "what says no id is not compared");
+    }
+
+    #[test]
     fn both_image_stores_are_known_by_their_status() {
         let read = |status: &str| {
             let text = format!(
@@ -216,6 +276,6 @@ mod tests {
             ImageStore::Containerd
         );
         let classic = read(r#"[["Backing Filesystem","extfs"]]"#);
-        assert_eq!((classic.image_store, classic.processors), (ImageStore::Classic, 2));
+        assert_eq!((classic.image_store, classic.processors), (ImageStore::Classic, Some(2)));
     }
 }

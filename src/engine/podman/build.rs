@@ -108,9 +108,10 @@ impl<'o> Call<'o> {
         let hear = |line: &str| log.line(line);
         let ended = building::follow(program, self.order, &self.redactor, hear, progress).await?;
         if !ended.success() {
-            let failure = failure::of_build(self.order, &log, ended);
-            let (BuildFailure::Step { problem } | BuildFailure::Passing { problem }) = &failure;
-            self.note(&problem.to_string());
+            let facts = self.podman.known().await.map(|known| &known.facts);
+            let is_native = facts.is_ok_and(|facts| facts.native.contains(&self.order.platform));
+            let failure = failure::of_build(self.order, &log, ended, is_native);
+            self.note(&failure.problem().to_string());
             return Err(failure);
         }
         let id = std::fs::read_to_string(&id_file).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Which Dockerfiles Buildah reads: older forms than BuildKit, and no frontend that `# syntax` names.
 
+use crate::dockerfile::UNSETTLED_MOUNT;
+
 /// From this version on, Buildah reads heredocs.
 const HEREDOCS: (u32, u32) = (1, 33);
 /// The newest version that refuses every other newer form, as was tried; those after it say themselves what they refuse.
@@ -11,6 +13,8 @@ const KNOWN_FRONTENDS: &[&str] = &["docker/dockerfile", "docker/dockerfile-upstr
 pub(in crate::engine) fn understands(buildah: (u32, u32), feature: &str) -> bool {
     match feature {
         "heredoc" => buildah >= HEREDOCS,
+        // It may mount the cache of another scope, which only BuildKit can be kept from.
+        UNSETTLED_MOUNT => false,
         _ => buildah > REFUSES,
     }
 }
@@ -33,6 +37,7 @@ mod tests {
             ((1, 33), "heredoc", true),
             ((1, 28), "COPY --link", false),
             ((1, 40), "COPY --link", true),
+            ((1, 40), UNSETTLED_MOUNT, false),
         ];
         for (version, feature, expected) in table {
             assert_eq!(understands(version, feature), expected, "{version:?} {feature}");

@@ -3,7 +3,8 @@
 use super::output::BuildLog;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::failure::{
-    DiskHints, by_words, full_disk, is_full_disk, not_emulated, see, too_long, what,
+    DiskHints, by_words, full_disk, is_full_disk, is_of_another_kind, killed, not_started, see, too_long,
+    what,
 };
 use crate::engine::process::Ended;
 use crate::engine::{BuildFailure, BuildOrder};
@@ -15,7 +16,7 @@ pub(super) const DISK: DiskHints = &[
 ];
 
 /// The failure of a build, by what its output says.
-pub(super) fn of_build(order: &BuildOrder, log: &BuildLog, ended: Ended) -> BuildFailure {
+pub(super) fn of_build(order: &BuildOrder, log: &BuildLog, ended: Ended, is_native: bool) -> BuildFailure {
     if ended.timed_out {
         return too_long(order);
     }
@@ -33,15 +34,14 @@ pub(super) fn of_build(order: &BuildOrder, log: &BuildLog, ended: Ended) -> Buil
     let problem = tail.iter().fold(problem.because(reason), |problem, line| problem.because(line));
     let problem = problem.hint(see(order));
     let all = format!("{reason}\n{}", tail.join("\n"));
-    if all.to_ascii_lowercase().contains("exec format error") {
-        return not_emulated(order, problem);
+    if is_of_another_kind(reason, &tail) {
+        return not_started(order, problem, is_native);
     }
     if is_full_disk(&all) {
         return full_disk(problem, DISK);
     }
-    let problem = match log.is_killed() || reason.ends_with("exit status 137") {
-        true => problem.hint("killed is mostly a lack of memory; see: sudo dmesg | grep -i 'out of memory'"),
-        false => problem,
-    };
+    if log.is_killed() || reason.ends_with("exit status 137") {
+        return killed(problem);
+    }
     by_words(problem, reason, DISK)
 }

@@ -25,8 +25,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::process::{Output, Program};
 use super::{
-    BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, Progress, RunId,
-    StoreAddress, login, private_folder,
+    BuildFailure, BuildOrder, Built, ContainerOrder, Deed, Engine, EngineFacts, Finished, Progress, Room,
+    RunId, StoreAddress, login, private_folder,
 };
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
@@ -248,16 +248,21 @@ impl Engine for Podman {
     }
 
     async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
-        sweep::sweep(self, run).await
+        sweep::sweep(self, run, Deed::Remove).await
     }
 
     async fn sweep_pulled(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
-        sweep::sweep_pulled(self, store).await
+        sweep::sweep_pulled(self, store, Deed::Remove).await
     }
 
-    async fn room(&self) -> Option<u64> {
-        let state = rustix::fs::statvfs(self.known().await.ok()?.facts.root.as_ref()?).ok()?;
-        Some(state.f_bavail * state.f_frsize)
+    async fn leftovers(&self, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+        let mut left = sweep::sweep(self, None, Deed::Name).await?;
+        left.extend(sweep::sweep_pulled(self, store, Deed::Name).await?);
+        Ok(left)
+    }
+
+    async fn room(&self) -> Option<Room> {
+        Room::of_this_machine(self.known().await.ok()?.facts.root.as_ref()?)
     }
 }
 
@@ -266,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tm7_no_registry_but_the_store_is_spoken_to_without_tls() {
+    fn no_registry_but_the_store_is_spoken_to_without_tls() {
         let store = StoreAddress {
             registry: "127.0.0.1:5000".to_owned(),
             repository: "scopes/trusted".parse().expect("a repository"),

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::container::restrictions;
 use super::{ANSWER_BYTES, CALL, Podman, Tool};
 use crate::diag::Diagnostic;
+use crate::engine::floor::{self, Part};
 use crate::engine::process::Output;
-use crate::engine::{EngineFacts, ImageStore, emulation, private_folder};
+use crate::engine::{EngineFacts, ImageStore, emulation, labels, private_folder};
 
 /// The oldest Buildah that this was tried with; Podman has it in it from 4.3 on.
 const OLDEST: (u32, u32) = (1, 28);
@@ -86,20 +87,62 @@ async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
             .because(format!("it builds by Buildah {}.{}; 1.28 or newer is needed", buildah.0, buildah.1))
             .hint("update it: sudo apt-get update && sudo apt-get install buildah podman"));
     }
+    let holes = match runtime(podman, &info).await? {
+        Some(runc) => floor::holes(&[(Part::Buildah, within.unwrap_or(&version)), (Part::Runc, &runc)]),
+        None => floor::holes(&[(Part::Buildah, within.unwrap_or(&version))]),
+    };
     let root = info["store"]["GraphRoot"].as_str().or_else(|| info["store"]["graphRoot"].as_str());
     let processors = info["host"]["cpus"].as_u64().and_then(|count| usize::try_from(count).ok());
+    let memory = info["host"]["memTotal"].as_u64().or_else(|| info["host"]["MemTotal"].as_u64());
+    let memory = memory.unwrap_or_default();
     Ok(EngineFacts {
         version,
         image_store: ImageStore::Containers { buildah },
         buildx: None,
         native: emulation::native("linux", info["host"]["arch"].as_str().unwrap_or("amd64")),
         emulated: std::collections::BTreeSet::new(),
-        processors: processors.unwrap_or(1).max(1),
+        processors,
+        slots: processors.unwrap_or(1).max(1),
+        labels: labels::found(memory, describes_gpus()),
         // One storage is one engine, whichever program works with it.
-        id: root.map(|root| format!("containers-storage:{root}")),
+        ids: root.map(|root| format!("containers-storage:{root}")).into_iter().collect(),
         root: root.map(PathBuf::from),
+        clock: None,
         notes: Vec::new(),
+        holes,
     })
+}
+
+/// Whether a GPU of this machine is described for containers, by a file named as those who make GPUs name theirs.
+fn describes_gpus() -> bool {
+    let folders =
+        ["/etc/cdi", "/var/run/cdi"].into_iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+    let names = folders.flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names
+        .filter_map(|name| Some(name.split(['.', '-']).next()?.to_owned()))
+        .any(|vendor| labels::is_of_gpus(&vendor))
+}
+
+/// The version of the runc that commands run by, where they run by that.
+async fn runtime(podman: &Podman, info: &Value) -> Result<Option<String>, Diagnostic> {
+    let host = &info["host"];
+    if let Some(version) = host["ociRuntime"]["version"].as_str() {
+        return Ok(runc_version(version));
+    }
+    let Some(runc) = podman.find("runc").filter(|_| host["OCIRuntime"].as_str() == Some("runc")) else {
+        return Ok(None);
+    };
+    let login = podman.login(None).await?;
+    let output = podman.program(&runc, &login, CALL).argument("--version").capture(ANSWER_BYTES).await?;
+    Ok(runc_version(&output.text()))
+}
+
+/// Its version with that of the distribution, which it has as its commit, in what it says of itself.
+fn runc_version(text: &str) -> Option<String> {
+    let version = text.lines().next()?.strip_prefix("runc version ")?.trim();
+    let commit = text.lines().find_map(|line| line.strip_prefix("commit: "));
+    let of_distribution = commit.filter(|commit| commit.starts_with(version));
+    Some(of_distribution.unwrap_or(version).to_owned())
 }
 
 fn major_minor(version: &str) -> Option<(u32, u32)> {
@@ -263,6 +306,20 @@ mod tests {
             assert_eq!(major_minor(text), expected, "{text}");
         }
         assert!(major_minor("1.9") < Some(OLDEST) && major_minor("1.100") > Some(OLDEST));
+    }
+
+    #[test]
+    fn tm8_runc_says_its_version_with_that_of_the_distribution() {
+        let table = [
+            ("runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2", Some("1.1.5+ds1-1+deb12u1")),
+            ("runc version 1.2.5\ncommit: v1.2.5-0-g59923ef\n", Some("1.2.5")),
+            ("runc version 1.3.3", Some("1.3.3")),
+            ("crun version 1.8.1\ncommit: f8a096be", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(runc_version(text).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

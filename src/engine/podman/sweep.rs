@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::{Podman, Tool};
 use crate::diag::Diagnostic;
-use crate::engine::{RunId, StoreAddress};
+use crate::engine::offspring::Offspring;
+use crate::engine::{Deed, RunId, StoreAddress};
 
 /// What stands before the names of our containers.
 const PREFIX: &str = "polyarch-";
@@ -57,21 +58,28 @@ struct Image {
 }
 
 /// Remove the containers of a run and the names of images that it gave; without a run, of every run that is over.
-pub(super) async fn sweep(podman: &Podman, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {
+pub(super) async fn sweep(
+    podman: &Podman,
+    run: Option<&RunId>,
+    deed: Deed,
+) -> Result<Vec<String>, Diagnostic> {
     let is_meant = |of: &RunId| run.map_or_else(|| of.is_over(true), |run| run == of);
     let ours = |container: &Container| run_of(container.name()).is_some_and(|of| is_meant(&of));
-    let mut removed = end_orphans(&is_meant).await;
-    removed.extend(remove_containers(podman, ours).await?);
+    let mut removed = match deed {
+        Deed::Remove => end_orphans(&is_meant).await,
+        Deed::Name => orphans(&is_meant).into_iter().map(process).collect(),
+    };
+    removed.extend(remove_containers(podman, ours, deed).await?);
     let tagged = |name: &str| {
         let tag = name.rsplit(':').next().unwrap_or_default();
         RunId::of_build_tag(tag).is_some_and(|of| is_meant(&of))
     };
-    removed.extend(remove_names(podman, tagged).await?);
+    removed.extend(remove_names(podman, tagged, deed).await?);
     if run.is_some() {
         let stores: Vec<_> =
             podman.logins.lock().await.values().filter_map(|login| login.store.clone()).collect();
         for store in stores {
-            removed.extend(sweep_pulled(podman, &store).await?);
+            removed.extend(sweep_pulled(podman, &store, deed).await?);
         }
         podman.pulled.lock().await.clear();
     }
@@ -79,26 +87,37 @@ pub(super) async fn sweep(podman: &Podman, run: Option<&RunId>) -> Result<Vec<St
 }
 
 /// End what goes on although the run that began it was killed: there is no daemon that would. Asked to end, a build
-/// removes its own containers.
+/// removes its own containers, but may leave a step behind.
 async fn end_orphans(is_meant: &(dyn Fn(&RunId) -> bool + Sync)) -> Vec<String> {
     let mut ended = Vec::new();
+    let mut steps = Vec::new();
     for round in 0..ROUNDS {
         let orphans = orphans(is_meant);
         if orphans.is_empty() {
             break;
         }
+        if round == 0 {
+            // Each leads a group, as everything that we start.
+            steps = orphans.iter().copied().map(Offspring::of).collect();
+        }
+        steps.iter_mut().for_each(Offspring::look);
         let signal = if round < POLITE_ROUNDS { Signal::TERM } else { Signal::KILL };
         for process in orphans {
             // Asked once; one that has ended meanwhile is as good as ended, another user's is not ours.
             let is_asked = round == 0 || round == POLITE_ROUNDS;
             let was_there = is_asked && kill_process(process, signal).is_ok();
             if was_there && round == 0 {
-                ended.push(format!("process {}", process.as_raw_nonzero()));
+                ended.push(self::process(process));
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
+    steps.iter().for_each(Offspring::kill);
     ended
+}
+
+fn process(process: Pid) -> String {
+    format!("process {}", process.as_raw_nonzero())
 }
 
 /// The processes of our programs that work for a run, by what stands in their arguments.
@@ -124,16 +143,22 @@ fn run_of_arguments(line: &str) -> Option<RunId> {
 }
 
 /// Remove what was made of the images of a store, and the names that those have.
-pub(super) async fn sweep_pulled(podman: &Podman, store: &StoreAddress) -> Result<Vec<String>, Diagnostic> {
+pub(super) async fn sweep_pulled(
+    podman: &Podman,
+    store: &StoreAddress,
+    deed: Deed,
+) -> Result<Vec<String>, Diagnostic> {
     let prefix = format!("{}/{}@", store.registry, store.repository);
-    let mut removed = remove_containers(podman, |container| container.imagename.starts_with(&prefix)).await?;
-    removed.extend(remove_names(podman, |name| name.starts_with(&prefix)).await?);
+    let made_of_them = |container: &Container| container.imagename.starts_with(&prefix);
+    let mut removed = remove_containers(podman, made_of_them, deed).await?;
+    removed.extend(remove_names(podman, |name| name.starts_with(&prefix), deed).await?);
     Ok(removed)
 }
 
 async fn remove_containers(
     podman: &Podman,
     is_meant: impl Fn(&Container) -> bool,
+    deed: Deed,
 ) -> Result<Vec<String>, Diagnostic> {
     let (list, remove): (&[&str], &[&str]) = match podman.tool {
         Tool::Podman => (&["ps", "--all", "--external", "--format", "json"], &["rm", "--force", "--volumes"]),
@@ -142,16 +167,19 @@ async fn remove_containers(
     let containers: Vec<Container> = listed(&podman.answer(list).await?)?;
     let mut removed = Vec::new();
     for container in containers.iter().filter(|container| is_meant(container)) {
-        let output = podman.ask(&[remove, &[&container.id]].concat()).await?;
         // One that is gone already is as good as removed.
-        if output.ended.success() {
+        if deed == Deed::Name || podman.ask(&[remove, &[&container.id]].concat()).await?.ended.success() {
             removed.push(format!("container {}", container.name()));
         }
     }
     Ok(removed)
 }
 
-async fn remove_names(podman: &Podman, is_meant: impl Fn(&str) -> bool) -> Result<Vec<String>, Diagnostic> {
+async fn remove_names(
+    podman: &Podman,
+    is_meant: impl Fn(&str) -> bool,
+    deed: Deed,
+) -> Result<Vec<String>, Diagnostic> {
     let list: &[&str] = match podman.tool {
         Tool::Podman => &["images", "--format", "json"],
         Tool::Buildah => &["images", "--json"],
@@ -160,7 +188,7 @@ async fn remove_names(podman: &Podman, is_meant: impl Fn(&str) -> bool) -> Resul
     let mut removed = Vec::new();
     for name in images.iter().flat_map(|image| image.names.iter().flatten()).filter(|name| is_meant(name)) {
         // What a container still uses stays, as does what is gone already.
-        if podman.ask(&["rmi", name]).await?.ended.success() {
+        if deed == Deed::Name || podman.ask(&["rmi", name]).await?.ended.success() {
             removed.push(format!("image name {name}"));
         }
     }

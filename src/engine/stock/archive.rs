@@ -24,6 +24,26 @@ pub(in crate::engine) enum Layers {
 }
 
 impl Stock {
+    /// The configuration of an image of the store.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(in crate::engine) async fn configuration_of(
+        &self,
+        scope: &Repository,
+        image: &Digest,
+    ) -> Result<Digest, Diagnostic> {
+        Ok(self.image(scope, image).await?.1.config.digest)
+    }
+
+    async fn image(&self, scope: &Repository, image: &Digest) -> Result<(Document, Manifest), Diagnostic> {
+        let document = self.store.read_document(scope, &image.clone().into()).await;
+        let read = document.and_then(|document| document.manifest().map(|manifest| (document, manifest)));
+        read.map_err(|error: Error| {
+            Diagnostic::surroundings(format!("read image {} in the store", image.short())).caused_by(&error)
+        })
+    }
+
     /// Write an image of the store into a file, for an engine to load it under a name.
     ///
     /// # Errors
@@ -36,13 +56,7 @@ impl Stock {
         layers: Layers,
         file: &Path,
     ) -> Result<(), Diagnostic> {
-        let document = self.store.read_document(scope, &image.clone().into()).await;
-        let (document, manifest) = document
-            .and_then(|document| document.manifest().map(|manifest| (document, manifest)))
-            .map_err(|error: Error| {
-                Diagnostic::surroundings(format!("read image {} in the store", image.short()))
-                    .caused_by(&error)
-            })?;
+        let (document, manifest) = self.image(scope, image).await?;
         let failed = |error: io::Error| {
             Diagnostic::surroundings(format!("write {}", file.display()))
                 .because(error)

@@ -3,11 +3,13 @@
 
 mod archive;
 mod result;
+mod saved;
 #[cfg(test)]
 mod tests;
 
 pub(super) use archive::Layers;
 
+use std::fmt;
 use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,16 @@ pub(crate) enum Delivery {
     Session,
     /// As archives that are loaded and saved.
     Archives,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Registry => "pulled from the store and pushed to it",
+            Self::Session => "through the session of each build, since it does not reach the store",
+            Self::Archives => "loaded and saved as archives, since it does not reach the store",
+        })
+    }
 }
 
 /// A store whose folder has the blobs.

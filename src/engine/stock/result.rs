@@ -39,11 +39,21 @@ impl Stock {
     }
 
     async fn take(&self, scope: &Repository, layout: &Path, content: &Descriptor) -> Result<(), Error> {
+        self.take_file(scope, &blob(layout, &content.digest), content).await
+    }
+
+    /// Take in what stands in a file; what is there already does not move.
+    pub(super) async fn take_file(
+        &self,
+        scope: &Repository,
+        file: &Path,
+        content: &Descriptor,
+    ) -> Result<(), Error> {
         if self.store.blob_size(scope, &content.digest).await? == Some(content.size) {
             return Ok(());
         }
         let failed = |error| Error::io(format!("read blob {}", content.digest), error);
-        let file = tokio::fs::File::open(blob(layout, &content.digest)).await.map_err(failed)?;
+        let file = tokio::fs::File::open(file).await.map_err(failed)?;
         let size = file.metadata().await.map_err(failed)?.len();
         if size != content.size {
             let what = format!("blob {} has {size} bytes, not {}", content.digest, content.size);

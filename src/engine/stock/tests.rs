@@ -47,6 +47,8 @@ impl Bench {
             secrets: Vec::new(),
             ssh: Vec::new(),
             no_cache: false,
+            caches: Default::default(),
+            cache: crate::engine::CacheOrder::default(),
             store: StoreAddress {
                 registry: "127.0.0.1:1".to_owned(),
                 repository: self.scope.clone(),
@@ -159,4 +161,96 @@ async fn an_archive_is_read_by_engines_of_both_image_stores() {
     let (stock, image) = (bench.stock(), bench.parent.digest());
     stock.archive(&bench.scope, image, "name", Layers::Found, &file).await.unwrap();
     assert!(size() < whole, "layers that the engine has are not in it");
+}
+
+/// The path of a layer, and its bytes or where a link leads.
+type Saved<'a> = (&'a str, Result<&'a str, &'a str>);
+
+/// An archive as `docker save` of an old engine makes it: a layer in a folder, or a link to one in another.
+fn saved(file: &std::path::Path, config: &str, layers: &[Saved<'_>]) {
+    let mut archive = tar::Builder::new(std::fs::File::create(file).unwrap());
+    let mut add = |path: &str, kind: tar::EntryType, text: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        match kind.is_symlink() {
+            true => {
+                header.set_size(0);
+                archive.append_link(&mut header, path, text).unwrap();
+            }
+            false => {
+                header.set_size(text.len() as u64);
+                archive.append_data(&mut header, path, text.as_bytes()).unwrap();
+            }
+        }
+    };
+    for (path, layer) in layers {
+        match layer {
+            Ok(text) => add(path, tar::EntryType::Regular, text),
+            Err(target) => add(path, tar::EntryType::Symlink, target),
+        }
+    }
+    add("config.json", tar::EntryType::Regular, config);
+    let paths: Vec<&str> = layers.iter().map(|(path, _)| *path).collect();
+    let listed = serde_json::json!([{"Config": "config.json", "RepoTags": ["a:b"], "Layers": paths}]);
+    add("manifest.json", tar::EntryType::Regular, &listed.to_string());
+    archive.finish().unwrap();
+}
+
+fn configuration(contents: &[&str]) -> String {
+    let contents: Vec<String> = contents.iter().map(|text| Digest::of(text.as_bytes()).to_string()).collect();
+    serde_json::json!({"os": "linux", "rootfs": {"diff_ids": contents}}).to_string()
+}
+
+#[tokio::test]
+async fn what_an_engine_saves_is_compressed_but_for_the_layers_that_stand() {
+    let bench = Bench::new().await;
+    let (stock, mut order) = (bench.stock(), bench.order());
+    let below = configuration(&["below"]);
+    let below = fixture::image(&bench.store, &bench.scope, &below, "compressed elsewhere", &[]).await;
+    order.images = [below.digest().clone()].into();
+    let file = order.scratch.join("saved.tar");
+    let config = configuration(&["below", "new", "new"]);
+    // The layer that the store has is not even read.
+    let layers = [
+        ("a/layer.tar", Ok("no matter")),
+        ("b/layer.tar", Ok("new")),
+        ("c/layer.tar", Err("../b/layer.tar")),
+    ];
+    saved(&file, &config, &layers);
+    let built = stock.take_saved(&order, &file, &Digest::of(config.as_bytes())).await.unwrap();
+    assert_eq!(built.config, Digest::of(config.as_bytes()));
+    let kept = bench.store.read_document(&bench.scope, &Pointer::Tag(order.tag.clone())).await.unwrap();
+    let kept = kept.manifest().unwrap();
+    assert_eq!(kept.config.digest, built.config, "byte for byte");
+    assert_eq!(kept.layers[0], below.manifest().unwrap().layers[0]);
+    assert_eq!(kept.layers[1], kept.layers[2]);
+    let packed = bench.store.read_blob(&bench.scope, &kept.layers[1].digest, None).await.unwrap();
+    let packed = packed.collect(&kept.layers[1].digest, 1 << 20).await.unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&*packed).read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), kept.layers[1].media_type.as_str()), ("new", MediaType::LAYER_GZIP));
+}
+
+#[tokio::test]
+async fn f_g4_an_archive_of_something_else_is_not_taken_in() {
+    let bench = Bench::new().await;
+    let (stock, order) = (bench.stock(), bench.order());
+    let file = order.scratch.join("saved.tar");
+    let config = configuration(&["one"]);
+    let table: [(&str, &[Saved<'_>], &str); 5] = [
+        (&config, &[("a/layer.tar", Ok("another"))], "holds sha256:"),
+        (&config, &[("a/layer.tar", Err("a/../layer.tar"))], "has no file a/layer.tar"),
+        (&config, &[("layer.tar", Err("layer.tar"))], "has no file layer.tar"),
+        (&config, &[], "has 1 layers, and the archive 0"),
+        ("{}", &[], "the archive has configuration"),
+    ];
+    for (said, layers, problem) in table {
+        saved(&file, said, layers);
+        let wrong = stock.take_saved(&order, &file, &Digest::of(config.as_bytes())).await.expect_err(problem);
+        assert!(wrong.causes.iter().any(|cause| cause.contains(problem)), "{problem}: {wrong}");
+    }
+    std::fs::write(&file, "no archive").unwrap();
+    let _ = stock.take_saved(&order, &file, &Digest::of(b"x")).await.expect_err("no archive");
+    let pointer = Pointer::Tag(order.tag.clone());
+    assert!(bench.store.resolve(&bench.scope, &pointer).await.unwrap().is_none());
 }

@@ -218,3 +218,51 @@ fn normal(key: &str) -> String {
         _ => key.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Places that look alike and are none of the same registry.
+    const PLACES: [&str; 9] =
+        ["r.io", "r.io:443", "r.io:5000", "xr.io", "r.io.x", "r.i", "r.io/a", "r.io/a/b", "r.io:5000/a"];
+
+    /// Whether what is configured for a place is for a repository of a registry.
+    fn is_for(place: &str, registry: &str, repository: &str) -> bool {
+        let (host, path) = place.split_once('/').unwrap_or((place, ""));
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        host == registry && repository.split('/').collect::<Vec<_>>().starts_with(&parts)
+    }
+
+    proptest! {
+        /// Each password says which place it is of: no other is given it, and the nearest place goes first.
+        #[test]
+        fn i_t5_a_password_is_given_to_the_place_that_it_is_for(
+            known in proptest::collection::btree_set(proptest::sample::select(&PLACES[..]), 0..6),
+            schemes in proptest::collection::vec(0..3_usize, 6),
+            asked in proptest::sample::select(&PLACES[..6]),
+            repository in proptest::sample::select(&["a", "a/b", "ab", "b/a", "a/b/c"][..]),
+        ) {
+            let entries = known.iter().zip(schemes).map(|(place, scheme)| {
+                let scheme = ["", "https://", "http://"][scheme];
+                let login = serde_json::json!({ "username": "u", "password": place });
+                (format!("{scheme}{place}"), login)
+            });
+            let auths: serde_json::Map<String, serde_json::Value> = entries.collect();
+            let mut config = DockerConfig::load(&[], "").expect("no files");
+            let text = serde_json::json!({ "auths": auths }).to_string();
+            config.add(Path::new("config.json"), text.as_bytes()).expect("logins");
+            let name: Repository = repository.parse().expect("a name");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let found = runtime.block_on(config.find(asked, Some(&name))).expect("a look");
+            let given = found.map(|login| match login {
+                Login::Basic { password, .. } => password.expose().to_owned(),
+                _ => panic!("only passwords are known"),
+            });
+            let meant = known.iter().filter(|place| is_for(place, asked, repository));
+            prop_assert_eq!(given, meant.max_by_key(|place| place.len()).map(|place| (*place).to_owned()));
+        }
+    }
+}

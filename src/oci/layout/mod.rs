@@ -121,6 +121,14 @@ impl Layout {
         self.work(|shared| leases::take(&shared.folders)).await
     }
 
+    /// Whether somebody is at work who has said so by [`Self::lease`].
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub async fn is_leased(&self) -> Result<bool, Error> {
+        self.work(|shared| Ok(leases::oldest(&shared.folders, true)?.is_some())).await
+    }
+
     /// Take away what nothing leads to, while others go on working.
     ///
     /// # Errors

@@ -131,18 +131,18 @@ fn every_input_that_changed_is_told_with_old_and_new_value() {
         &now,
         &Request::default(),
         &expect![[r#"
-        a@linux/amd64: build
-          build argument X changed: 1 then, 2 now
-          base image base.example/x:1 changed: 6b86b273ff34 then, d4735e3a265e now
-          epoch is new
-          file files/changed changed: 0644 6b86b273ff34 then, 0755 d4735e3a265e now
-          file files/gone is gone
-          file files/new is new
-          label l is gone
-        b@linux/amd64: build
-          the Dockerfile changed: 20a51c180619 then, a49d2e7eaff6 now
-          a@linux/amd64 is built
-    "#]],
+            a@linux/amd64: build
+              build argument X changed: 1 then, 2 now
+              base image base.example/x:1 changed: 6b86b273ff34 then, d4735e3a265e now
+              the refresh epoch changed: none then, 2 now
+              files/changed changed: a file 0644 6b86b273ff34 then, a file 0755 d4735e3a265e now
+              file files/gone is gone
+              file files/new is new
+              label l is gone: 1 then
+            b@linux/amd64: build
+              the Dockerfile changed: 20a51c180619 then, a49d2e7eaff6 now
+              a@linux/amd64 is built
+        "#]],
     );
 }
 

@@ -16,11 +16,28 @@ const DOCKERFILE: &str = "# syntax=docker/dockerfile:1\nFROM base.example/x:1 AS
 
 fn frontend(digest: &[u8]) -> Frontend {
     let reference: Reference = "docker/dockerfile:1".parse().unwrap();
-    Frontend::Found { reference: reference.at(Digest::of(digest)), platforms: BTreeMap::new() }
+    Frontend::Found {
+        written: reference.clone(),
+        reference: reference.at(Digest::of(digest)),
+        platforms: BTreeMap::new(),
+    }
 }
 
 /// The key of `a` after a change.
 fn key(change: &Change) -> Digest {
+    planned(change).key
+}
+
+/// The inputs of `a` before any change, and after a change of every row of the key table.
+pub(super) fn first_inputs() -> crate::plan::key::Inputs {
+    planned(&Change::default()).inputs
+}
+
+pub(super) fn rows_of_inputs() -> Vec<(&'static str, crate::plan::key::Inputs)> {
+    rows().into_iter().map(|(row, change)| (row, planned(&change).inputs)).collect()
+}
+
+fn planned(change: &Change) -> Planned {
     let files =
         [("a", change.dockerfile.unwrap_or(DOCKERFILE)), ("p", change.parent.unwrap_or("FROM scratch\n"))];
     let family = family(change.config.unwrap_or(CONFIG), &table(&files));
@@ -31,9 +48,8 @@ fn key(change: &Change) -> Digest {
     if let Some(change) = change.facts {
         change(&mut facts);
     }
-    let plan = all(&family, &facts);
-    let (_, planned) = plan.jobs.iter().find(|(job, _)| job.unit.to_string() == "a").unwrap();
-    planned.key.clone()
+    let mut jobs = all(&family, &facts).jobs.into_iter();
+    jobs.find(|(job, _)| job.unit.to_string() == "a").unwrap().1
 }
 
 fn of_config(text: &'static str) -> Change {
@@ -199,6 +215,57 @@ fn law_2_what_add_fetches_is_in_the_key_by_its_checksum_else_by_the_epoch() {
 }
 
 #[test]
+fn law_2_what_add_fetches_from_a_repository_is_in_the_key_by_its_commit() {
+    let text = "FROM scratch\nADD https://token@x.example/r.git#main:folder /\n";
+    let family = family("", &table(&[("a", text), ("b", "FROM scratch\n")]));
+    let at = |commit: Result<&str, &str>| {
+        let commit = commit.map(|digit| digit.repeat(40)).map_err(str::to_owned);
+        Facts {
+            commits: [("https://x.example/r.git#main:folder".to_owned(), commit)].into(),
+            ..Facts::default()
+        }
+    };
+    let told = |facts: &Facts| {
+        let plan = all(&family, facts);
+        let told = unfit_repositories(&family, facts, &plan).into_iter();
+        told.map(|unfit| unfit.problem.to_string()).collect::<Vec<_>>()
+    };
+    let before = with_records(&family, at(Ok("1")));
+    assert_eq!(all(&family, &before).reused(), 2);
+    let latest = newest(&before);
+    let moved = Facts { newest: latest, ..with_records_of(before, at(Ok("2"))) };
+    let planned = all(&family, &moved);
+    let reasons = |plan: &Plan| match &plan.jobs[&job("a@linux/amd64")].decision {
+        Decision::Build(reasons) => reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    let (old, new) = ("1".repeat(40), "2".repeat(40));
+    let source = "what ADD fetches from https://x.example/r.git#main:folder";
+    assert_eq!(reasons(&planned), [format!("{source} changed: {old} then, {new} now")]);
+    assert_eq!((planned.reused(), told(&moved).len()), (1, 0));
+    let gone = Facts { commits: at(Err("connection refused")).commits, ..moved };
+    assert_eq!(
+        reasons(&all(&family, &gone))[0],
+        "the commit of https://x.example/r.git#main:folder is unknown"
+    );
+    expect![
+        "a/Dockerfile:2:1: the commit of https://x.example/r.git#main:folder is unknown: connection refused"
+    ]
+    .assert_eq(told(&gone)[0].lines().next().unwrap());
+    assert!(told(&gone).iter().all(|told| !told.contains("token")));
+}
+
+/// The image records of facts, as the latest of their jobs.
+fn newest(facts: &Facts) -> BTreeMap<JobId, ImageRecord> {
+    facts.images.values().map(|record| (job(&record.job), record.clone())).collect()
+}
+
+/// Facts with the records of others.
+fn with_records_of(records: Facts, facts: Facts) -> Facts {
+    Facts { images: records.images, checks: records.checks, ..facts }
+}
+
+#[test]
 fn a_parent_that_would_be_built_for_an_epoch_makes_its_children_new() {
     let plain = key(&Change::default());
     assert_ne!(key(&of_facts(|facts| refreshed(facts, "p@linux/amd64"))), plain);
@@ -218,7 +285,9 @@ fn the_check_key_is_of_the_image_and_of_the_checks_alone() {
     let key = |checks: &str, name: &str| {
         let config = format!("args = {{ X = \"{name}\" }}\n[image.a]\n{checks}\n");
         let family = family(&config, &table(&[("a", "FROM scratch\nARG X\n")]));
-        check_key(&image("same"), family.recipe(&"a".parse().unwrap()).unwrap(), &BTreeMap::new())
+        let recipe = family.recipe(&"a".parse().unwrap()).unwrap();
+        let key = check_key(&image("same"), recipe, &BTreeMap::new());
+        (key, check_inputs(recipe, &BTreeMap::new()))
     };
     let test = "tests = [{ run = \"id\" }]";
     let others = [
@@ -232,9 +301,12 @@ fn the_check_key_is_of_the_image_and_of_the_checks_alone() {
         "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", run = \"id\", match = \"(x)\" }]",
         "tests = [{ run = \"id\" }]\ndescribe = [{ title = \"X\", run = \"id\" }]",
     ];
-    let mut keys = BTreeSet::from([key(test, "1")]);
+    let (first, told) = key(test, "1");
+    let (mut keys, mut all_told) = (BTreeSet::from([first]), BTreeSet::from([told]));
     for other in others {
-        assert!(keys.insert(key(other, "1")), "{other}");
+        let (key, told) = key(other, "1");
+        assert!(keys.insert(key), "{other}");
+        assert!(all_told.insert(told), "I-B3: `why` can tell of {other}");
     }
     assert_eq!(key(test, "1"), key(test, "2"), "how the image came to be does not matter");
     let family = family("[image.a]\ntests = [{ run = \"id\" }]\n", &table(&[("a", "FROM scratch\n")]));

@@ -1,7 +1,9 @@
 //! Plans of small families.
 
+mod ages;
 mod decisions;
 mod keys;
+mod words;
 
 use std::fmt::Write as _;
 
@@ -58,6 +60,7 @@ fn record(job: &JobId, planned: &Planned, parents: &[(&str, &str)]) -> ImageReco
         parents: parents.iter().map(|(unit, name)| ((*unit).to_owned(), image(name))).collect(),
         builder: "one".to_owned(),
         emulated: false,
+        cached: false,
         built_at_seconds: 0,
         milliseconds: 0,
     }
@@ -70,6 +73,7 @@ fn checked(family: &Family, image: &ImageRecord) -> CheckRecord {
         job: image.job.clone(),
         key: check_key(&image.image, family.recipe(&job.unit).unwrap(), &BTreeMap::new()),
         image: image.image.clone(),
+        inputs: BTreeMap::new(),
         tests: Vec::new(),
         tags: Vec::new(),
         descriptions: Vec::new(),

@@ -21,7 +21,7 @@ fn towards(store: &dyn Store) -> Target<'_> {
 
 async fn prepared(fixture: &Fixture, releases: Vec<Release>, homes: &Homes) -> Vec<Publication> {
     let scope: Repository = SCOPE.parse().expect("scope");
-    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let source = Source { store: &fixture.store, repository: &scope, home: None };
     Publication::prepare_each(releases, homes, &source).await.expect("publications")
 }
 

@@ -110,7 +110,7 @@ impl Pool {
         known: &mut Known,
     ) -> Edition {
         let scope: Repository = SCOPE.parse().expect("scope");
-        let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+        let source = Source { store: &fixture.store, repository: &scope, home: None };
         let order = fixture.family.order.iter();
         let chosen: BTreeSet<Unit> =
             order.filter(|unit| !leaf_only || unit.to_string() == "leaf").cloned().collect();

@@ -93,7 +93,7 @@ async fn publish(
     publisher: &Publisher<'_>,
 ) -> (Result<Published>, Vec<(String, bool)>) {
     let scope: Repository = SCOPE.parse().expect("scope");
-    let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+    let source = Source { store: &fixture.store, repository: &scope, home: None };
     let release = fixture.assemble().expect("a release");
     let publication = Publication::prepare(release, &homes(), &source).await.expect("a publication");
     let target = Target { store, fresh, registry: "r.io" };
@@ -178,7 +178,7 @@ async fn what_is_said_of_images_comes_after_their_content_and_before_any_tag() {
         let mut fixture = Fixture::new(Divergence::Withhold);
         fixture.state = state.to_owned();
         let fixture = fixture.image("base", None, &[(AMD, Some("v1"))]).await;
-        let source = Source { store: &fixture.store, repository: &scope, within_target: false };
+        let source = Source { store: &fixture.store, repository: &scope, home: None };
         let release = fixture.assemble().expect("a release");
         let publication = Publication::prepare(release, &homes(), &source).await.expect("a publication");
         let before = Mutex::new(None);
@@ -206,7 +206,7 @@ async fn i_p9_no_image_is_tagged_by_the_name_of_the_list() {
     }
     let problems = fixture.assemble().expect_err("it is the list's");
     assert_eq!(problems.exit_code(), 2, "{problems}");
-    assert!(problems.to_string().contains("is the one that holds the list of publications"), "{problems}");
+    assert!(problems.to_string().contains("is one that holds a list of publications"), "{problems}");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Builders that do not reach the store, on hosts of their own: fed through the session of each build.
 
-use super::engines::{FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags};
-use super::hosts::{Hosts, builders};
-use crate::program::{Place, skip, variable};
+use std::time::Duration;
+
+use super::engines::{FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
+use super::hosts::{Hosts, builders, in_the_middle, link};
+use crate::program::{Answer, Place, skip, variable};
 
 const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/386";
 
@@ -44,6 +46,52 @@ fn buildx(test: &str, place: &mut Place, hosts: &Hosts) -> Option<()> {
         &["buildx", "create", "--name", "north", "--driver", "remote", "--driver-opt", &options, &address],
     );
     Some(())
+}
+
+#[test]
+fn a_plan_says_how_builders_are_fed_and_what_cannot_be_done_there() {
+    let test = "apart::a_plan_says_how_builders_are_fed_and_what_cannot_be_done_there";
+    let host_test = "tests = [{ host = \"docker run --rm --network none $POLYARCH_IMAGE cat /made\" }]";
+    let amd64 = FAMILY.replace(", \"linux/386\"", "");
+    let Some((mut place, hosts)) = family(test, &format!("{amd64}\n[image.root]\n{host_test}\n")) else {
+        return;
+    };
+    let Some(()) = buildx(test, &mut place, &hosts) else { return };
+    let table: [(&[&str], i32, &[&str]); 4] = [
+        (
+            &["x=ssh://west"],
+            0,
+            &["x: docker at ssh://west, ", "content: pulled from the store", "checks: in containers"],
+        ),
+        (
+            &["x=ssh://closed-east"],
+            0,
+            &["content: through the session of each build", "checks: in containers"],
+        ),
+        (&["x=ssh://closed-west"], 0, &["content: loaded and saved as archives"]),
+        (
+            &["buildx:north"],
+            3,
+            &[
+                "content: through the session",
+                "checks: as steps of builds upon the image",
+                "keeps no image for tests on this machine",
+            ],
+        ),
+    ];
+    for (builders, code, told) in table {
+        let arguments: Vec<&str> = builders.iter().flat_map(|builder| ["--builder", builder]).collect();
+        let answer = place.run(&[&["plan"], &arguments[..]].concat()).ended(code);
+        for told in told {
+            assert!(answer.stdout.contains(told), "{told}: {}", answer.stdout);
+        }
+        let refused =
+            answer.stderr.contains("tests on this machine, and every builder for linux/amd64 only builds");
+        assert_eq!(refused, code != 0, "{}", answer.stderr);
+    }
+    let plain = place.run(&["plan"]).well();
+    assert!(!plain.stdout.contains("content: "), "nobody is asked unless that is wanted: {}", plain.stdout);
+    assert_eq!(place.newest_run(), None, "nothing was run");
 }
 
 const FAMILY: &str = r#"
@@ -93,9 +141,57 @@ fn an_ssh_server_that_forwards_nothing_is_no_hindrance() {
     let test = "an_ssh_server_that_forwards_nothing_is_no_hindrance";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
     let before = hosts.everything(&place, "east");
-    let _ = place.run(&["build", "--publish", "--builder", "east=ssh://closed-east"]).well();
+    let closed = ["--builder", "east=ssh://closed-east"];
+    let answer = place.run(&[&["build", "--publish"], &closed[..]].concat()).well();
     is_whole(&place);
     assert_eq!(hosts.everything(&place, "east"), before, "I-X1, I-X2");
+    let hint = "allow it on closed-east: AllowTcpForwarding yes";
+    assert!(answer.stderr.contains(hint), "{}", answer.stderr);
+    let doctor = place.run(&[&["doctor"], &closed[..]].concat()).well();
+    assert!(doctor.stdout.contains(hint), "{}", doctor.stdout);
+    let begun = |line: &str| ["ok  ", "note", "    "].iter().any(|begin| line.starts_with(begin));
+    assert!(doctor.stdout.lines().all(begun), "{}", doctor.stdout);
+    let plan = place.run(&[&["plan"], &closed[..]].concat()).well();
+    assert!(plan.stderr.contains(hint), "{}", plan.stderr);
+    let open = place.run(&["doctor", "--builder", "east=ssh://east"]).well();
+    assert!(!open.stdout.contains("AllowTcpForwarding"), "{}", open.stdout);
+}
+
+#[test]
+fn certificates_of_the_environment_are_for_tcp_and_named_from_where_one_stands() {
+    let test = "certificates_of_the_environment_are_for_tcp_and_named_from_where_one_stands";
+    let Some((mut place, hosts)) = family(test, FAMILY) else { return };
+    let _ = over_tcp(&place, &hosts, "east", "client");
+    place.set("DOCKER_TLS_VERIFY", "1");
+    place.set("DOCKER_CERT_PATH", "./client");
+    let east = format!("tcp={}", hosts.engine("east"));
+    for builders in [["ssh=ssh://west", &east], ["ssh=ssh://closed-west", &east]] {
+        let arguments: Vec<&str> = builders.iter().flat_map(|builder| ["--builder", builder]).collect();
+        let doctor = place.run(&[&["doctor"], &arguments[..]].concat()).well();
+        for builder in ["ok    ssh: docker", "ok    tcp: docker"] {
+            assert!(doctor.stdout.contains(builder), "{}", doctor.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_classic_store_that_is_not_reached_is_fed_by_load_and_save() {
+    let test = "a_classic_store_that_is_not_reached_is_fed_by_load_and_save";
+    let Some((place, hosts)) = family(test, FAMILY) else { return };
+    let over_tcp = FAMILY.to_owned() + &over_tcp(&place, &hosts, "west", "client");
+    let before = hosts.everything(&place, "west");
+    for (configuration, builder) in
+        [(FAMILY, &["--builder", "west=ssh://closed-west"][..]), (&*over_tcp, &[])]
+    {
+        place.write("polyarch.toml", configuration);
+        let answer = place.run(&[&["build", "--no-reuse", "--publish"], builder].concat()).well();
+        let told = "builder west does not reach the store: images were loaded and saved whole";
+        assert!(answer.stderr.contains(told), "{}", answer.stderr);
+        is_whole(&place);
+        assert_eq!(hosts.everything(&place, "west"), before, "I-X1, I-X2");
+    }
+    let doctor = place.run(&["doctor"]).well();
+    assert!(doctor.stdout.contains("content: loaded and saved as archives"), "{}", doctor.stdout);
 }
 
 #[test]
@@ -142,7 +238,6 @@ fn what_keeps_content_from_a_builder_is_told_before_anything_is_built() {
     place.set("BUILDX_CONFIG", place.folder().join("buildx"));
     let table = [
         (over_tcp(&place, &hosts, "east", "stranger"), "do not hold", "docker --tlsverify"),
-        (over_tcp(&place, &hosts, "west", "client"), "does not reach the store", "containerd-snapshotter"),
         ("[builder.x]\nengine = \"buildx:nowhere\"".to_owned(), "no builder `nowhere`", "docker buildx ls"),
     ];
     for (builder, problem, hint) in table {
@@ -157,4 +252,29 @@ fn what_keeps_content_from_a_builder_is_told_before_anything_is_built() {
     let open = format!("x={}", hosts.engine("east"));
     let answer = place.run(&["build", "--builder", &open]).ended(2);
     assert!(answer.stderr.contains("wants certificates on both sides"), "{}", answer.stderr);
+}
+
+#[test]
+fn f_g9_a_builder_of_buildx_that_is_cut_off_gets_its_job_again_when_it_is_back() {
+    let test = "f_g9_a_builder_of_buildx_that_is_cut_off_gets_its_job_again_when_it_is_back";
+    let configuration = "name = \"apart\"\nplatforms = [\"linux/amd64\"]\n";
+    let Some((mut place, hosts)) = family(test, configuration) else { return };
+    let Some(()) = buildx(test, &mut place, &hosts) else { return };
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN sleep 9; echo {}\n", std::process::id()));
+    let (child, builder) = in_the_middle(&place, &["build", "--builder", "north=buildx:north"]);
+    assert_eq!(builder, "north");
+    link(&hosts, &place, "north", "down");
+    // There is no other: it is waited for.
+    wait_for("the loss", Duration::from_secs(60), || {
+        place.events().iter().any(|event| event["event"] == "builder-lost")
+    });
+    link(&hosts, &place, "north", "up");
+    let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
+    let events = place.events();
+    let of_leaf = |name: &str| {
+        let meant = |event: &&serde_json::Value| event["event"] == name && event["job"] == "leaf@linux/amd64";
+        events.iter().filter(meant).count()
+    };
+    assert!(events.iter().any(|event| event["event"] == "builder-returned"), "{events:#?}");
+    assert_eq!((of_leaf("job-moved"), of_leaf("job-started"), of_leaf("job-kept")), (1, 2, 1));
 }

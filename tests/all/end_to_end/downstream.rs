@@ -27,6 +27,26 @@ fn a_broken_recipe_stops_nothing(test: &str, engine: Engine) {
     assert!(tags(&place, "shared/zeta").contains_key("latest"));
     drop(place.run(&["verify"]).well());
 
+    // Nor does one that cannot even begin.
+    let beginnings = [
+        ("FROM localhost:1/nowhere/at:all\n", "base image localhost:1/nowhere/at:all of `recipe` is unknown"),
+        (
+            "FROM root\nRUN --mount=type=secret,id=word,required=true true\n",
+            "the secret `word` is required by",
+        ),
+    ];
+    for (dockerfile, problem) in beginnings {
+        place.write("recipe/Dockerfile", dockerfile);
+        let answer = place.run(&["build", "--publish"]).well();
+        for text in ["recipe@linux/amd64 has failed, which is downstream", problem] {
+            assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+        }
+        assert_eq!(ended(&place, "failed"), jobs("recipe@linux/amd64"));
+    }
+    place.write("polyarch.toml", &CONFIGURATION.replace("downstream = true", ""));
+    assert!(place.run(&["build"]).ended(2).stderr.contains("the secret `word` is required by"));
+    place.write("polyarch.toml", CONFIGURATION);
+
     place.write("recipe/Dockerfile", "FROM root\nRUN echo mended > /word\n");
     drop(place.run(&["build", "--publish"]).well());
     assert_eq!(ended(&place, "built"), jobs("recipe@linux/amd64"));

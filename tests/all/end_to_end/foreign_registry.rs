@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::engines::{Engine, FOUNDATION, root_file_systems, wait_for};
 use crate::program::{Answer, Place, skip, variable};
 
-const USER: &str = "polyarch";
-const PASSWORD: &str = "canary-password-5d1f";
+pub(super) const USER: &str = "polyarch";
+pub(super) const PASSWORD: &str = "canary-password-5d1f";
 /// bcrypt of the password, made by `htpasswd -nbB`.
 const HASH: &str = "$2y$04$abcdefghijklmnopqrstuuNxSKBvdRkKPHeUIMTxCiMCWphH/PZem";
 /// `polyarch:canary-password-5d1f` and `polyarch:wrong`, in base64.
-const RIGHT: &str = "cG9seWFyY2g6Y2FuYXJ5LXBhc3N3b3JkLTVkMWY=";
+pub(super) const RIGHT: &str = "cG9seWFyY2g6Y2FuYXJ5LXBhc3N3b3JkLTVkMWY=";
 const WRONG: &str = "cG9seWFyY2g6d3Jvbmc=";
 
 /// So many tags that some are written while others are: docker-registry does not like that.
@@ -27,13 +27,13 @@ common = ["latest", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]
 "#;
 
 /// A registry that runs as long as this lives.
-struct Registry {
+pub(super) struct Registry {
     process: Child,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Registry {
-    fn start(test: &str, place: &Place) -> Option<Self> {
+    pub(super) fn start(test: &str, place: &Place) -> Option<Self> {
         let port =
             std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
         let address = format!("127.0.0.1:{port}");
@@ -69,7 +69,7 @@ impl Drop for Registry {
     }
 }
 
-fn log_in(place: &Place, config: &str) {
+pub(super) fn log_in(place: &Place, config: &str) {
     let folder = place.folder().join("home/.docker");
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("config.json"), config).expect("write the configuration of the client");

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
-use crate::program::{Answer, Place, skip, variable};
+use crate::program::{Answer, Place, skip, tell, variable};
 
 /// The hosts are few, and some tests take one of them away: one test at a time has them.
 static HOSTS: Mutex<()> = Mutex::new(());
@@ -51,6 +51,11 @@ impl Hosts {
         configuration["hosts"][1].as_str().expect("an address").to_owned()
     }
 
+    /// The socket of the engine of a host, where that is.
+    pub(super) fn socket(&self, host: &str) -> PathBuf {
+        self.sockets.join(host).join("docker.sock")
+    }
+
     /// The certificates of the client, or of a stranger.
     pub(super) fn certificates(&self, whose: &str) -> PathBuf {
         self.folder.join("tls").join(whose)
@@ -58,7 +63,7 @@ impl Hosts {
 
     /// What a docker client says on a host.
     fn docker(&self, place: &Place, host: &str, arguments: &[&str]) -> String {
-        let socket = format!("unix://{}", self.sockets.join(host).join("docker.sock").display());
+        let socket = format!("unix://{}", self.socket(host).display());
         place.ask("docker", &[&["--host", &*socket], arguments].concat())
     }
 
@@ -160,11 +165,9 @@ fn tm6_a_poisoned_name_on_a_host_does_not_enter_a_build() {
 fn builders_that_cannot_serve_are_told_before_anything_is_built() {
     let test = "builders_that_cannot_serve_are_told_before_anything_is_built";
     let Some((place, _hosts)) = family(test, "platforms = [\"linux/amd64\"]\n") else { return };
-    let closed = "closed=ssh://closed-west:2222";
-    let table: [(&[&str], i32, &str, &str); 7] = [
+    let table: [(&[&str], i32, &str, &str); 6] = [
         (&["ssh://stranger-west"], 3, "cannot be reached", "ssh-copy-id"),
         (&["ssh://nowhere.invalid"], 3, "cannot be reached", "ssh -- nowhere.invalid true"),
-        (&[closed], 3, "lets nobody forward a port", "AllowTcpForwarding yes"),
         (
             &["a=ssh://west", "b=ssh://root@west"],
             2,
@@ -187,6 +190,42 @@ fn builders_that_cannot_serve_are_told_before_anything_is_built() {
     place.write("polyarch.toml", &lacking);
     let answer = place.run(&["build"]).ended(3);
     assert!(answer.stderr.contains("builder west does not run windows/amd64"), "{}", answer.stderr);
+}
+
+#[test]
+fn an_image_is_loaded_into_the_engine_of_the_builder_that_is_named() {
+    let test = "an_image_is_loaded_into_the_engine_of_the_builder_that_is_named";
+    let Some((place, hosts)) = family(test, TWO_HOSTS) else { return };
+    let _ = place.run(&["build", "root@linux/amd64"]).well();
+    let name = format!("polyarch.local/loaded-{}:1", std::process::id());
+    let before = hosts.everything(&place, "west");
+    let loaded = place.run(&["load", "root@linux/amd64", "--builder", "east", "--name", &name]).well();
+    let there = hosts.docker(&place, "east", &["run", "--rm", "--network", "none", &name, "cat", "/made"]);
+    hosts.docker(&place, "east", &["image", "rm", &name]);
+    assert_eq!((there.trim(), &*loaded.stdout), ("well", &*format!("{name}\n")), "{}", loaded.stderr);
+    assert_eq!(hosts.everything(&place, "west"), before, "the other has nothing of it");
+}
+
+#[test]
+fn an_ssh_server_as_it_comes_serves_more_jobs_at_once_than_it_lets_a_connection_have_sessions() {
+    let test = "an_ssh_server_as_it_comes_serves_more_jobs_at_once_than_it_lets_a_connection_have_sessions";
+    let mut many = "name = \"many\"\nplatforms = [\"linux/amd64\"]\n".to_owned();
+    for number in 1..12 {
+        // Much disk, so that the host is asked for its room before each job.
+        many.push_str(&format!("[image.leaf{number}]\ndisk = \"3GB\"\n"));
+    }
+    let Some((place, hosts)) = family(test, &many) else { return };
+    for number in 1..12 {
+        place.write(&format!("leaf{number}/Dockerfile"), &format!("FROM root\nRUN echo {number} >> /made\n"));
+    }
+    let server = hosts.folder.join("ssh/sshd-west-22");
+    let server = std::fs::read_to_string(server).expect("its configuration");
+    assert!(!server.contains("MaxSessions") && !server.contains("MaxStartups"), "{server}");
+    let answer = place.run(&["build", "--builder", "west=ssh://west", "--slots", "12"]).well();
+    assert_eq!(ended(&place, "built").len(), 13, "{}", answer.stderr);
+    let events = place.events();
+    let happened = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!([happened("job-retried"), happened("job-moved"), happened("builder-lost")], [0; 3]);
 }
 
 fn builders_of_none(place: &Place) -> bool {
@@ -224,8 +263,8 @@ slots = 1
 "#;
 
 /// Begin a build, and wait until the slow step of the leaf is at work; the builder that has it.
-fn in_the_middle(place: &Place) -> (Child, String) {
-    let child = place.start(&["build"]);
+pub(super) fn in_the_middle(place: &Place, arguments: &[&str]) -> (Child, String) {
+    let child = place.start(arguments);
     let mut found = None;
     wait_for("the slow step", Duration::from_secs(60), || {
         if !place.newest_run().is_some_and(|run| run.join("events.jsonl").exists()) {
@@ -241,30 +280,79 @@ fn in_the_middle(place: &Place) -> (Child, String) {
     (child, found.expect("a builder"))
 }
 
-/// Take the host away on which the leaf is being built, and see the other one end the work.
-fn taken_away(test: &str, take: impl Fn(&Hosts, &Place, &str), give_back: impl Fn(&Hosts, &Place, &str)) {
-    let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
-    let word = format!("{test}-{}", std::process::id());
+/// How many milliseconds it may take to tell of a loss, as the log of events has it.
+const TOLD_WITHIN: u64 = 20_000;
+/// And from then until the job has begun elsewhere.
+const MOVED_WITHIN: u64 = 5_000;
+
+/// The time in milliseconds, as in the log of events.
+fn now(place: &Place) -> u64 {
+    place.ask("date", &["+%s%3N"]).trim().parse().expect("a time")
+}
+
+/// Take the builder away on which the leaf is being built, and see that the other one ends the work.
+pub(super) fn moves_on(
+    test: &str,
+    place: &Place,
+    both: [&str; 2],
+    take: impl FnOnce(&str),
+    give_back: impl FnOnce(&str),
+) {
+    let word = format!("{}-{}", test.rsplit(':').next().unwrap_or_default(), std::process::id());
     place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 8; echo leaf >> /made\n"));
-    let (child, builder) = in_the_middle(&place);
-    take(&hosts, &place, &builder);
+    let (child, builder) = in_the_middle(place, &["build"]);
+    let taken = now(place);
+    take(&builder);
     let ended: Answer = child.wait_with_output().expect("it ends").into();
-    give_back(&hosts, &place, &builder);
+    give_back(&builder);
     let _ = ended.well();
     let events = place.events();
-    let at = |name: &str| {
-        let event = events.iter().find(|event| event["event"] == name);
-        event.unwrap_or_else(|| panic!("{name}: {events:#?}"))["at_milliseconds"].as_u64().expect("a time")
+    let at = |which: &dyn Fn(&serde_json::Value) -> bool| {
+        let event = events.iter().find(|event| which(event));
+        event.unwrap_or_else(|| panic!("{events:#?}"))["at_milliseconds"].as_u64().expect("a time")
     };
-    assert!(at("job-moved") >= at("builder-lost"));
-    let other = if builder == "west" { "east" } else { "west" };
-    assert_eq!(builders(&place)["leaf@linux/amd64"], other);
+    let lost = at(&|event| event["event"] == "builder-lost");
+    assert!(at(&|event| event["event"] == "job-moved") >= lost);
+    let other = if builder == both[0] { both[1] } else { both[0] };
+    let again = at(&|event| {
+        event["event"] == "job-started" && event["job"] == "leaf@linux/amd64" && event["builder"] == other
+    });
+    let (told, moved) = (lost.saturating_sub(taken), again.saturating_sub(lost));
+    tell(&format!("{test}: told after {told} ms, begun elsewhere {moved} ms later"));
+    assert!(told <= TOLD_WITHIN, "told of the loss after {told} ms");
+    assert!(moved <= MOVED_WITHIN, "begun elsewhere {moved} ms after the loss was told");
+    assert_eq!(builders(place)["leaf@linux/amd64"], other);
     let kept =
         events.iter().filter(|event| event["event"] == "job-kept" && event["job"] == "leaf@linux/amd64");
     assert_eq!(kept.count(), 1, "I-B7: one accepted result");
 }
 
-fn link(_: &Hosts, place: &Place, host: &str, state: &str) {
+/// Take the host away on which the leaf is being built.
+fn taken_away(
+    test: &str,
+    configuration: impl Fn(&Hosts) -> String,
+    take: impl Fn(&Hosts, &Place, &str),
+    give_back: impl Fn(&Hosts, &Place, &str),
+) {
+    let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
+    place.write("polyarch.toml", &configuration(&hosts));
+    let (take, give_back) =
+        (|host: &str| take(&hosts, &place, host), |host: &str| give_back(&hosts, &place, host));
+    moves_on(test, &place, ["west", "east"], take, give_back);
+}
+
+fn over_ssh(_: &Hosts) -> String {
+    EITHER_HOST.to_owned()
+}
+
+fn over_tcp(hosts: &Hosts) -> String {
+    let certificates = hosts.certificates("client");
+    let of = |host: &str| format!("{}\"\ncertificates = \"{}", hosts.engine(host), certificates.display());
+    let west = EITHER_HOST.replace("ssh://west", &of("west"));
+    west.replace("ssh://east", &of("east"))
+}
+
+pub(super) fn link(_: &Hosts, place: &Place, host: &str, state: &str) {
     place.ask("ip", &["link", "set", &format!("pa-{host}"), state]);
 }
 
@@ -272,9 +360,65 @@ fn link(_: &Hosts, place: &Place, host: &str, state: &str) {
 fn f_g9_f_n2_a_host_that_is_cut_off_loses_its_job_to_the_other() {
     taken_away(
         "f_g9_f_n2_a_host_that_is_cut_off_loses_its_job_to_the_other",
+        over_ssh,
         |hosts, place, host| link(hosts, place, host, "down"),
         |hosts, place, host| link(hosts, place, host, "up"),
     );
+}
+
+#[test]
+fn f_g9_f_n2_an_engine_over_tcp_that_is_cut_off_loses_its_job_to_the_other() {
+    taken_away(
+        "f_g9_f_n2_an_engine_over_tcp_that_is_cut_off_loses_its_job_to_the_other",
+        over_tcp,
+        |hosts, place, host| link(hosts, place, host, "down"),
+        |hosts, place, host| link(hosts, place, host, "up"),
+    );
+}
+
+#[test]
+fn f_g10_a_host_that_comes_back_while_another_has_its_job_gives_no_second_result() {
+    let test = "f_g10_a_host_that_comes_back_while_another_has_its_job_gives_no_second_result";
+    let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
+    let word = format!("{test}-{}", std::process::id());
+    // Longer than it takes to see the loss, and the return.
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 30; echo leaf >> /made\n"));
+    let (child, builder) = in_the_middle(&place, &["build"]);
+    link(&hosts, &place, &builder, "down");
+    let happened = |name: &str| place.events().iter().any(|event| event["event"] == name);
+    wait_for("the loss", Duration::from_secs(60), || happened("builder-lost"));
+    link(&hosts, &place, &builder, "up");
+    wait_for("the return", Duration::from_secs(60), || happened("builder-returned"));
+    let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
+    let kept = place.events().into_iter().filter(|event| event["event"] == "job-kept");
+    let kept: Vec<_> = kept.map(|event| event["job"].as_str().expect("a job").to_owned()).collect();
+    assert_eq!(kept, ["root@linux/amd64", "leaf@linux/amd64"], "I-B7: one accepted result");
+    assert_ne!(builders(&place)["leaf@linux/amd64"], builder);
+    let left: Vec<_> =
+        tags(&place, "scopes/trusted").into_keys().filter(|tag| tag.starts_with("build-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn f_g11_what_a_host_has_done_for_a_run_that_was_killed_is_gone_on_from() {
+    let test = "f_g11_what_a_host_has_done_for_a_run_that_was_killed_is_gone_on_from";
+    let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
+    let word = format!("{test}-{}", std::process::id());
+    place.write(
+        "leaf/Dockerfile",
+        &format!("FROM root\nRUN echo {word} > /step\nRUN sleep 8; echo leaf >> /made\n"),
+    );
+    let before = ["west", "east"].map(|host| hosts.everything(&place, host));
+    let (mut child, builder) = in_the_middle(&place, &["build"]);
+    child.kill().expect("it is killed");
+    child.wait().expect("it is dead");
+    let _ = place.run(&["build", "--builder", &builder]).well();
+    assert_eq!(ended(&place, "reused"), jobs("root@linux/amd64"), "what is in the store is not built again");
+    assert_eq!(ended(&place, "built"), jobs("leaf@linux/amd64"));
+    let log = place.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
+    let log = std::fs::read_to_string(log).expect("the log of the leaf");
+    assert!(log.contains("CACHED"), "the step that had ended is in the engine's cache: {log}");
+    assert_eq!(["west", "east"].map(|host| hosts.everything(&place, host)), before, "I-X1, I-X2");
 }
 
 #[test]
@@ -286,7 +430,42 @@ fn f_g2_an_engine_that_is_frozen_loses_its_job_to_another() {
     };
     taken_away(
         "f_g2_an_engine_that_is_frozen_loses_its_job_to_another",
+        over_ssh,
         |hosts, place, host| signal(hosts, place, host, "-STOP"),
         |hosts, place, host| signal(hosts, place, host, "-CONT"),
     );
+}
+
+#[test]
+fn a_test_on_this_machine_finds_its_image_on_the_host_that_has_it() {
+    let test = "a_test_on_this_machine_finds_its_image_on_the_host_that_has_it";
+    let hosted = "tests = [{ host = \"docker run --rm --network none $POLYARCH_IMAGE cat /made\", stdout = \"well\" }]";
+    let configuration = TWO_HOSTS.replace("tests = [{ run = \"cat /made\" }]", hosted);
+    let Some((place, hosts)) = family(test, &configuration) else { return };
+    let before = ["west", "east"].map(|host| hosts.everything(&place, host));
+    let _ = place.run(&["build"]).well();
+    assert_eq!(["west", "east"].map(|host| hosts.everything(&place, host)), before, "I-X1, I-X2");
+    // Over TCP, with certificates, and over an ssh server that forwards nothing.
+    let over_tcp = format!(
+        "\n[builder.tcp]\nengine = \"{}\"\ncertificates = \"{}\"\n",
+        hosts.engine("east"),
+        hosts.certificates("client").display()
+    );
+    place.write("polyarch.toml", &(configuration + &over_tcp));
+    for builder in ["tcp", "closed=ssh://closed-east"] {
+        let platform = ["--platform", "linux/amd64", "--builder", builder];
+        let _ = place.run(&[&["build", "--no-reuse"], &platform[..]].concat()).well();
+    }
+}
+
+#[test]
+fn a_build_that_does_not_begin_leaves_no_sockets() {
+    let test = "a_build_that_does_not_begin_leaves_no_sockets";
+    let Some((place, _hosts)) = family(test, TWO_HOSTS) else { return };
+    for (other, code) in [("b=context:nowhere", 2), ("b=unix:///nowhere/docker.sock", 3)] {
+        let _ = place.run(&["build", "--builder", "a=ssh://west", "--builder", other]).ended(code);
+        let run = place.newest_run().expect("a run");
+        let name = format!("polyarch-{}", run.file_name().expect("its name").to_string_lossy());
+        assert!(!std::path::Path::new("/tmp").join(&name).exists(), "{other}: {name}");
+    }
 }

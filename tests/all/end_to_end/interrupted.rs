@@ -1,5 +1,6 @@
 //! Runs that are stopped in the middle: what they leave, and how the next one goes on.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use polyarch::oci::{Layout, Store as _};
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
-use crate::program::{Answer, Place, program};
+use crate::program::{Answer, Place, program, skip, tell, variable};
 
 const CONFIGURATION: &str = r#"
 name = "stopped"
@@ -121,33 +122,63 @@ fn goes_on(place: &Place) {
     assert_eq!(ended(place, "built"), jobs("slow@linux/amd64"));
 }
 
-fn interrupted(test: &str, engine: Engine) {
-    let Some(place) = family(test, engine) else { return };
-    let (child, run) = in_the_middle(&place);
-    tag_of_a_build(&place, &run);
+/// How a run is stopped: the signal, its exit code, and within how many seconds it must be gone with all that is of it.
+/// The second time is F-P4: what a CI service lets pass before it kills.
+const STOPPED: [(&str, i32, u64); 2] = [("-INT", 130, 10), ("-TERM", 143, 7)];
+
+fn interrupted(place: &Place, (signal, code, seconds): (&str, i32, u64)) {
+    let (child, run) = in_the_middle(place);
+    tag_of_a_build(place, &run);
     let begin = Instant::now();
-    send("-INT", &child);
-    let answer = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+    send(signal, &child);
+    let answer = Answer::from(child.wait_with_output().expect("it ends")).ended(code);
+    assert!(begin.elapsed() < Duration::from_secs(seconds), "{signal} took {:?}", begin.elapsed());
     assert!(answer.stderr.contains("goes on from here"), "{}", answer.stderr);
-    nothing_is_left_of(&place, &run);
+    nothing_is_left_of(place, &run);
     let last = place.events().pop().expect("events");
-    assert_eq!((&last["event"], &last["exit_code"]), (&"run-ended".into(), &130.into()));
-    goes_on(&place);
+    assert_eq!((&last["event"], &last["exit_code"]), (&"run-ended".into(), &code.into()));
+    goes_on(place);
 }
 
-fn killed(test: &str, engine: Engine) {
-    let Some(place) = family(test, engine) else { return };
-    let (mut child, run) = in_the_middle(&place);
-    tag_of_a_build(&place, &run);
-    child.kill().expect("kill it");
-    child.wait().expect("it is dead");
-    assert_ne!(containers(&place, &run), "", "what was killed could not clean up");
-    let repository = pulled_from(&place, &run);
-    assert_ne!(held(&place, &repository), Vec::<String>::new(), "nor the image that it pulled for a test");
-    goes_on(&place);
-    nothing_is_left_of(&place, &run);
-    assert_eq!(held(&place, &repository), Vec::<String>::new(), "no image pulled for a test");
+fn killed(place: &Place, kill: impl FnOnce(&mut Child)) {
+    let (mut child, run) = in_the_middle(place);
+    tag_of_a_build(place, &run);
+    kill(&mut child);
+    let status = child.wait().expect("it is dead");
+    assert_eq!(status.signal(), Some(9), "it is killed");
+    assert_ne!(containers(place, &run), "", "what was killed could not clean up");
+    let repository = pulled_from(place, &run);
+    assert_ne!(held(place, &repository), Vec::<String>::new(), "nor the image that it pulled for a test");
+    goes_on(place);
+    nothing_is_left_of(place, &run);
+    assert_eq!(held(place, &repository), Vec::<String>::new(), "no image pulled for a test");
+}
+
+/// What an engine says of a container that is no run's.
+fn foreign(place: &Place, container: &str) -> String {
+    place.ask("docker", &["inspect", "--format", "{{.Id}} {{.Config.Image}} {{.Created}}", container])
+}
+
+/// Stop or kill a run in the middle, in turn; `POLYARCH_TEST_ROUNDS` says how often.
+fn rounds(test: &str, engine: Engine) {
+    let wanted = variable("POLYARCH_TEST_ROUNDS").and_then(|number| number.to_str()?.parse().ok());
+    for round in 0..wanted.unwrap_or(3_usize) {
+        let Some(place) = family(test, engine) else { return };
+        let (empty, name) =
+            (place.folder().join("empty.tar"), format!("foreign-{}", unique().to_lowercase()));
+        std::fs::write(&empty, [0; 1024]).expect("an archive");
+        place.ask("docker", &["import", empty.to_str().expect("text"), &name]);
+        place.ask("docker", &["create", "--name", &name, &name, "nothing"]);
+        let before = foreign(&place, &name);
+        match STOPPED.get(round % 3) {
+            Some(how) => interrupted(&place, *how),
+            None => killed(&place, |child| child.kill().expect("kill it")),
+        }
+        assert_eq!(foreign(&place, &name), before, "I-X2");
+        place.ask("docker", &["rm", &name]);
+        place.ask("docker", &["image", "rm", &name]);
+        tell(&format!("{test}: round {round}"));
+    }
 }
 
 /// A registry on loopback that takes connections and never answers; hears of each.
@@ -195,8 +226,11 @@ fn f_p3_load_does_not_wait_for_a_silent_engine_once_it_is_stopped() {
         return;
     }
     let _ = place.run(&["build"]).well();
-    let (engine, taken) = silent_registry();
-    place.set("DOCKER_HOST", format!("tcp://{engine}"));
+    let socket = place.folder().join("silent.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let (sender, taken) = std::sync::mpsc::channel();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(sender.send(stream))));
+    place.set("DOCKER_HOST", format!("unix://{}", socket.display()));
     let child = place.start(&["load", "root"]);
     let open = taken.recv_timeout(Duration::from_secs(60)).expect("the engine is asked");
     send("-INT", &child);
@@ -207,16 +241,35 @@ fn f_p3_load_does_not_wait_for_a_silent_engine_once_it_is_stopped() {
 }
 
 #[test]
-fn sigint_leaves_nothing_on_the_classic_store() {
-    interrupted("interrupted::sigint_leaves_nothing_on_the_classic_store", Engine::Classic);
+fn g14_f_p2_f_p3_f_p4_nothing_is_left_of_a_run_that_was_stopped_or_killed_on_the_classic_store() {
+    rounds("interrupted::g14_f_p2_f_p3_f_p4_nothing_is_left…_on_the_classic_store", Engine::Classic);
 }
 
 #[test]
-fn sigint_leaves_nothing_on_the_containerd_store() {
-    interrupted("interrupted::sigint_leaves_nothing_on_the_containerd_store", Engine::Containerd);
+fn g14_f_p2_f_p3_f_p4_nothing_is_left_of_a_run_that_was_stopped_or_killed_on_the_containerd_store() {
+    rounds("interrupted::g14_f_p2_f_p3_f_p4_nothing_is_left…_on_the_containerd_store", Engine::Containerd);
 }
 
+/// Groups of processes whose memory is limited, by version 1 of control groups.
+const GROUPS: &str = "/sys/fs/cgroup/memory";
+
 #[test]
-fn the_run_after_sigkill_sweeps_on_the_classic_store() {
-    killed("interrupted::the_run_after_sigkill_sweeps_on_the_classic_store", Engine::Classic);
+fn f_p8_the_run_after_one_that_was_killed_for_want_of_memory_sweeps_too() {
+    let test = "interrupted::f_p8_the_run_after_one_that_was_killed_for_want_of_memory_sweeps_too";
+    let group = Path::new(GROUPS).join(format!("polyarch-test-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() || !group.join("memory.limit_in_bytes").exists() {
+        let _ = std::fs::remove_dir(&group);
+        return skip(test, "there are no control groups (version 1) for memory that this user makes");
+    }
+    if let Some(place) = family(test, Engine::Classic) {
+        killed(&place, |child| {
+            // What it has stays where it was counted; what it wants from now on is too much.
+            std::fs::write(group.join("memory.limit_in_bytes"), "65536").expect("a limit");
+            std::fs::write(group.join("cgroup.procs"), child.id().to_string()).expect("it is in the group");
+            wait_for("the end of the run", Duration::from_secs(60), || {
+                child.try_wait().expect("a child").is_some()
+            });
+        });
+    }
+    wait_for("the end of the group", Duration::from_secs(60), || std::fs::remove_dir(&group).is_ok());
 }

@@ -32,3 +32,39 @@ fn f_g15_a_platform_that_nobody_builds_natively() {
     let started = place.events().iter().any(|event| event["event"] == "job-started");
     assert!(!started, "nothing was begun, on the native platform neither");
 }
+
+#[test]
+fn certificates_for_engines_elsewhere_do_not_hinder_one_of_this_machine() {
+    let shell = "docker image inspect $POLYARCH_IMAGE > /dev/null && test -n \"$DOCKER_HOST\"";
+    let test = format!("tests = [{{ host = {shell:?} }}]\n");
+    let mut place = place(&format!("name = \"near\"\nplatforms = [\"linux/amd64\"]\n{test}"));
+    let test = "refusals::certificates_for_engines_elsewhere_do_not_hinder_one_of_this_machine";
+    if !Engine::Classic.equip(test, &mut place) {
+        return;
+    }
+    place.set("DOCKER_TLS_VERIFY", "1");
+    place.set("DOCKER_CERT_PATH", "/nowhere");
+    let _ = place.run(&["build"]).well();
+}
+
+#[test]
+fn f_g16_a_builder_is_called_by_a_name_that_no_line_obeys() {
+    let plain = "name = \"named\"\nplatforms = [\"linux/amd64\"]\n";
+    let mut place = place(plain);
+    place.set("GITHUB_ACTIONS", "true");
+    let long = format!("{}=docker", "x".repeat(65));
+    for argument in ["=docker", "x\n::error::y=docker", "a b=docker", &long] {
+        let answer = place.run(&["plan", "--builders", "--builder", argument]).ended(2);
+        assert!(answer.stderr.contains("is no name of a builder"), "{argument:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("1 to 64 letters"), "{argument:?}: {}", answer.stderr);
+    }
+    let _ = place.run(&["plan", "--builder", "unix:///x\n::error::y"]).ended(2);
+    for key in [r#""""#, r#""x\n::error::y""#, r#""a b""#] {
+        place.write("polyarch.toml", &format!("{plain}[builder.{key}]\nengine = \"docker\"\n"));
+        let answer = place.run(&["plan", "--builders"]).ended(2);
+        for told in ["polyarch.toml:3:", "is no name of a builder", "1 to 64 letters"] {
+            assert!(answer.stderr.contains(told), "{key}: {}", answer.stderr);
+        }
+        assert!(!answer.stdout.contains("::error"), "{}", answer.stdout);
+    }
+}

@@ -1,4 +1,5 @@
-//! The example, whole: eleven images and variants for three platforms, on both kinds of image store.
+//! The example, whole: eleven images and variants for three platforms, on both kinds of image store; and its native part
+//! by what has no daemon.
 //!
 //! The images are the example's own; of its checks, only those are here that show what the machine is, because
 //! every check costs a container and `make demo` runs them all.
@@ -55,7 +56,8 @@ const EDGES: [(&str, &[&str]); 10] = [
 /// The example in a place, with its root file systems; `None`, having said why, where it cannot be built.
 fn family(test: &str, engine: Engine) -> Option<Place> {
     let mut place = Place::new();
-    if !engine.equip(test, &mut place) || !runs_arm64(test) {
+    let has_daemon = matches!(engine, Engine::Classic | Engine::Containerd);
+    if !engine.equip(test, &mut place) || has_daemon && !runs_arm64(test) {
         return None;
     }
     if variable("POLYARCH_TEST_BUSYBOX").is_none() {
@@ -222,6 +224,40 @@ fn what_drifts_is_withheld(place: &Place) {
     for tag in ["tool-1.2", "tool-1.3"] {
         assert!(!drift.contains_key(tag), "{tag} of {drift:?}");
     }
+}
+
+/// The part of the example that is native here, by a program without a daemon.
+fn builds_without_a_daemon(test: &str, engine: Engine, isolation: Option<&str>) {
+    let Some(mut place) = family(test, engine) else { return };
+    if !cfg!(target_arch = "x86_64") {
+        return skip(test, "the machine is not native to both platforms");
+    }
+    place.write("polyarch.toml", &CONFIGURATION.replace(", \"linux/arm64\"]", "]"));
+    isolation.into_iter().for_each(|isolation| place.set("BUILDAH_ISOLATION", isolation));
+    let builder = format!("--builder={engine:?}").to_lowercase();
+    let answer = place.run(&["build", "--publish", &builder]).well();
+    assert!(answer.stderr.contains("20 built"), "{}", answer.stderr);
+    let spans = spans(&place.events());
+    children_wait_for_parents(&spans);
+    work_overlaps(&spans);
+    children_have_the_layers_of_their_parents(&place);
+    let drift = tags(&place, "tiny-stacks/drift");
+    for tag in ["latest", "x86_64-tool-1.2", "i386-tool-1.3"] {
+        assert!(drift.contains_key(tag) && !drift.contains_key("tool-1.3"), "{tag} of {drift:?}");
+    }
+    let verified = place.run(&["verify"]).well();
+    assert!(verified.stdout.contains("equals the plan"), "{}", verified.stdout);
+}
+
+#[test]
+fn the_example_by_podman() {
+    builds_without_a_daemon("tiny_stacks::the_example_by_podman", Engine::Podman, None);
+}
+
+#[test]
+fn the_example_by_buildah_in_a_changed_root() {
+    let test = "tiny_stacks::the_example_by_buildah_in_a_changed_root";
+    builds_without_a_daemon(test, Engine::Buildah, Some("chroot"));
 }
 
 #[test]

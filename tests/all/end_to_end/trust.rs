@@ -162,3 +162,59 @@ fn tm18_a_secret_is_nowhere_but_in_its_step_on_the_classic_store() {
 fn tm18_a_secret_is_nowhere_but_in_its_step_on_the_containerd_store() {
     kept_secret("trust::tm18_on_the_containerd_store", Engine::Containerd);
 }
+
+/// An untrusted run leaves a canary in caches that its next push and the trusted build of the same Dockerfile mount, and do
+/// not see.
+fn cached(test: &str, engine: Engine) {
+    let mut place = Place::with(&[
+        ("polyarch.toml", "name = \"two\"\nplatforms = [\"linux/amd64\"]\n"),
+        ("root/Dockerfile", FOUNDATION),
+    ]);
+    if !engine.equip(test, &mut place) || !root_file_systems(test, &place, "root", &["amd64"]) {
+        return;
+    }
+    let own = place.folder().file_name().expect("a name").to_string_lossy().replace('.', "");
+    let build = |what: &str, scope: &str| {
+        let mounts = format!(
+            "RUN --mount=type=cache,id={own},target=/one \\\n  --mount=type=cache,target=/{own},sharing=locked \
+             {what}; echo seen: $(ls /one /{own})\n"
+        );
+        place.write("child/Dockerfile", &format!("FROM root\n{mounts}"));
+        let _ = place.run(&["build", "--scope", scope, "child"]).well();
+        let log = place.newest_run().expect("a run").join("logs/child.linux-amd64.log");
+        let log = std::fs::read_to_string(log).expect("a log");
+        let seen =
+            log.lines().filter_map(|line| line.split_once(" seen: /one:").or(line.split_once("seen: /one:")));
+        let seen: Vec<String> = seen.map(|(_, seen)| seen.to_owned()).collect();
+        assert_eq!(seen.len(), 1, "what it does was done by another: {log}");
+        seen.concat()
+    };
+    let filled = build(&format!("touch /one/canary-a /{own}/canary-b"), "pr-1");
+    assert!(filled.contains("canary-a") && filled.contains("canary-b"), "{filled}");
+    // The first leaves the very step that the others do in the engine's cache of layers.
+    for scope in ["pr-1", "pr-2", "trusted"] {
+        let seen = build("echo honest", scope);
+        assert!(!seen.contains("canary"), "{scope}: {seen}");
+    }
+    // What is trusted finds its own again.
+    let filled = build(&format!("touch /one/canary-a /{own}/canary-b"), "trusted");
+    let again = build("echo again", "trusted");
+    for seen in [filled, again] {
+        assert!(seen.contains("canary-a") && seen.contains("canary-b"), "{seen}");
+    }
+}
+
+#[test]
+fn tm10_caches_of_an_untrusted_run_are_not_seen_by_others_on_the_classic_store() {
+    cached("trust::tm10_on_the_classic_store", Engine::Classic);
+}
+
+#[test]
+fn tm10_caches_of_an_untrusted_run_are_not_seen_by_others_on_the_containerd_store() {
+    cached("trust::tm10_on_the_containerd_store", Engine::Containerd);
+}
+
+#[test]
+fn tm10_caches_of_an_untrusted_run_are_not_seen_by_others_of_buildah() {
+    cached("trust::tm10_of_buildah", Engine::Buildah);
+}

@@ -13,8 +13,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::life::Missed;
 use super::{ANSWER_BYTES, Docker, DockerEnvironment, build, life};
 use crate::diag::Diagnostic;
+use crate::engine::floor::{self, Part};
 use crate::engine::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Delivery, Engine, EngineFacts, Finished, ImageStore,
     Progress, RunId, Stock, StoreAddress,
@@ -52,7 +54,7 @@ impl Buildx {
         }
     }
 
-    async fn inspect(&self, more: Option<&str>, time_limit: Duration) -> Result<Nodes, Diagnostic> {
+    async fn inspect(&self, more: Option<&str>, time_limit: Duration) -> Result<Nodes, Missed> {
         let config = self.docker.config(None).await?;
         let client = &self.docker.client().await?.path;
         let output = self
@@ -67,12 +69,13 @@ impl Buildx {
         }
         let complaint = output.complaint();
         if complaint.contains("no builder") {
-            return Err(Diagnostic::request(format!("buildx has no builder `{}`", self.name))
-                .hint("see what there is: docker buildx ls"));
+            let problem = Diagnostic::request(format!("buildx has no builder `{}`", self.name));
+            return Err(Missed::Refusal(problem.hint("see what there is: docker buildx ls")));
         }
         let reason = complaint.lines().rfind(|line| line.starts_with("ERROR: "));
         let ended = output.ended.to_string();
-        Err(self.no_answer(reason.map_or(&*ended, |line| line.trim_start_matches("ERROR: "))))
+        let problem = self.no_answer(reason.map_or(&*ended, |line| line.trim_start_matches("ERROR: ")));
+        Err(Missed::of(&output, problem))
     }
 
     fn no_answer(&self, reason: &str) -> Diagnostic {
@@ -104,17 +107,25 @@ impl Buildx {
             buildx: Some(buildx),
             native,
             emulated,
-            processors: running,
-            id: Some(format!("buildx:{}", self.name)),
+            clock: None,
+            processors: None,
+            slots: running,
+            labels: BTreeSet::new(),
+            ids: nodes.ids(),
             root: None,
             notes: client.notes.clone(),
+            holes: floor::holes(&[(Part::BuildKit, nodes.oldest_version())]),
         })
     }
 
-    async fn pulse(&self) -> Result<(), Diagnostic> {
-        match self.inspect(None, life::PATIENCE).await?.running() {
-            0 => Err(self.no_answer("none of its nodes runs")),
-            _ => Ok(()),
+    async fn pulse(&self) -> Result<(), Missed> {
+        let nodes = self.inspect(None, life::PATIENCE).await?;
+        let none = BTreeSet::new();
+        let seen = self.facts.get();
+        let (native, emulated) = seen.map_or((&none, &none), |facts| (&facts.native, &facts.emulated));
+        match nodes.gone(native, emulated) {
+            Some(gone) => Err(Missed::Refusal(self.no_answer(&gone))),
+            None => Ok(()),
         }
     }
 }
@@ -159,7 +170,15 @@ impl Engine for Buildx {
         Ok(Vec::new())
     }
 
+    async fn answers(&self) -> bool {
+        life::answers(|| self.pulse()).await
+    }
+
     async fn lost(&self) -> Diagnostic {
         life::silent(|| self.pulse()).await
+    }
+
+    async fn returned(&self) {
+        life::heard(|| self.pulse()).await;
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Nodes {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Node {
+    name: String,
+    endpoint: String,
     status: String,
     version: String,
     /// Each with whether a person has written it.
@@ -31,7 +33,8 @@ impl Nodes {
             let Some((key, value)) = line.split_once(':') else { continue };
             let value = value.trim();
             match (key, found.nodes.last_mut()) {
-                ("Name", _) => found.nodes.push(Node::default()),
+                ("Name", _) => found.nodes.push(Node { name: value.to_owned(), ..Node::default() }),
+                ("Endpoint", Some(node)) => value.clone_into(&mut node.endpoint),
                 ("Status", Some(node)) => value.clone_into(&mut node.status),
                 ("BuildKit version" | "Buildkit", Some(node)) => value.clone_into(&mut node.version),
                 ("Platforms", Some(node)) => node.platforms = platforms(value),
@@ -41,15 +44,53 @@ impl Nodes {
         found
     }
 
+    /// What tells each BuildKit from every other: what is at an address by that, and what buildx has made by the name of its
+    /// node too, since one engine or cluster may have several.
+    pub(super) fn ids(&self) -> BTreeSet<String> {
+        let is_found = self.driver == "remote";
+        let id = |node: &Node| match is_found {
+            true => format!("BuildKit at {}", node.endpoint.trim_end_matches('/')),
+            false => format!("BuildKit {} at {}", node.name, node.endpoint.trim_end_matches('/')),
+        };
+        self.nodes.iter().filter(|node| !node.endpoint.is_empty()).map(id).collect()
+    }
+
     /// How many of its nodes run.
     pub(super) fn running(&self) -> usize {
         self.nodes.iter().filter(|node| node.is_running()).count()
+    }
+
+    /// What is gone of what was there when the builder was looked at: all of it, or the last node that runs a platform
+    /// itself, or in any way. A node less of several for a platform is no loss.
+    pub(super) fn gone(&self, native: &BTreeSet<Platform>, emulated: &BTreeSet<Platform>) -> Option<String> {
+        if self.running() == 0 {
+            return Some("none of its nodes runs".to_owned());
+        }
+        let (now_native, now_emulated) = self.platforms();
+        let in_no_way =
+            |platform: &&Platform| !now_native.contains(*platform) && !now_emulated.contains(*platform);
+        let gone = native.difference(&now_native).chain(emulated.iter().filter(in_no_way));
+        let gone: Vec<String> = gone.map(ToString::to_string).collect();
+        (!gone.is_empty()).then(|| format!("its nodes for {} do not run any more", gone.join(", ")))
     }
 
     /// The version of the first BuildKit that says it.
     pub(super) fn version(&self) -> &str {
         let mut versions = self.nodes.iter().map(|node| &*node.version);
         versions.find(|version| !version.is_empty()).unwrap_or("unknown")
+    }
+
+    /// The version of the oldest BuildKit of them, where one says it.
+    pub(super) fn oldest_version(&self) -> &str {
+        let numbers = |version: &str| -> Vec<u32> {
+            version
+                .trim_start_matches('v')
+                .split(['.', '-', '+'])
+                .map_while(|part| part.parse().ok())
+                .collect()
+        };
+        let versions = self.nodes.iter().map(|node| &*node.version).filter(|version| !version.is_empty());
+        versions.min_by_key(|version| numbers(version)).unwrap_or_default()
     }
 
     /// What its nodes run themselves, and what they emulate.
@@ -129,11 +170,51 @@ mod tests {
     }
 
     #[test]
+    fn one_buildkit_is_known_by_its_address_or_by_the_name_of_what_buildx_made() {
+        let of = |driver: &str, name: &str, endpoint: &str| {
+            let text = format!("Name: x\nDriver: {driver}\n\nNodes:\nName: {name}\nEndpoint: {endpoint}\n");
+            Nodes::read(&text).ids()
+        };
+        assert_eq!(of("remote", "a0", "tcp://10.0.0.1:1234"), of("remote", "b0", "tcp://10.0.0.1:1234/"));
+        assert_ne!(of("remote", "a0", "tcp://10.0.0.1:1234"), of("remote", "a0", "tcp://10.0.0.2:1234"));
+        let container = |name| of("docker-container", name, "unix:///var/run/docker.sock");
+        assert_ne!(container("a0"), container("b0"));
+        assert_eq!(container("a0"), container("a0"));
+        assert_eq!(Nodes::read("").ids().len(), 0);
+    }
+
+    #[test]
     fn a_node_that_does_not_run_counts_for_nothing() {
         let two = text("running", "linux/amd64")
             + "Name: fleet1\nEndpoint: tcp://10.0.0.2:1234\nStatus: inactive\nPlatforms: linux/s390x\n";
         let nodes = Nodes::read(&two);
         assert_eq!((nodes.running(), &*names(&nodes.platforms().0)), (1, "linux/amd64"));
         assert_eq!(Nodes::read("").running(), 0);
+    }
+
+    #[test]
+    fn f_g9_the_last_node_of_a_platform_is_missed() {
+        let node = |status: &str, platforms: &str| {
+            format!("Name: more\nEndpoint: tcp://10.0.0.2:1234\nStatus: {status}\nPlatforms: {platforms}\n")
+        };
+        let (amd64, arm64) = ("linux/amd64, linux/arm64", "linux/arm64*");
+        let first = text("running", amd64);
+        let told = |before: &str, now: &str| {
+            let (native, emulated) = Nodes::read(before).platforms();
+            Nodes::read(now).gone(&native, &emulated)
+        };
+        let both = first.clone() + &node("running", arm64);
+        let one = first.clone() + &node("inactive", arm64);
+        let lost = "its nodes for linux/arm64 do not run any more";
+        assert_eq!(told(&both, &both), None);
+        assert_eq!(told(&both, &one).as_deref(), Some(lost), "also where another one emulates it");
+        assert_eq!(told(&both, &first).as_deref(), Some(lost));
+        assert_eq!(told(&one, &one), None, "it was not there before");
+        let three = both.clone() + &node("running", arm64);
+        assert_eq!(told(&three, &both), None, "another one is left");
+        let none = text("inactive", amd64) + &node("inactive", arm64);
+        assert_eq!(told(&both, &none).as_deref(), Some("none of its nodes runs"));
+        let other = text("running", "linux/s390x") + &node("running", "linux/amd64*");
+        assert_eq!(told(&first, &other).as_deref(), Some(lost), "what was only emulated too");
     }
 }

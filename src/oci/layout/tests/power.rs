@@ -14,6 +14,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const STATES: usize = 10_000;
 const STORIES: usize = 20;
 const OPERATIONS: usize = 12;
+/// How many states each story suffers in a round without a kind of sync, and how many rounds there are at most.
+const STATES_A_ROUND: usize = 100;
+const ROUNDS: usize = 20;
 
 /// What was asked of a store, and when it was said to be done.
 struct Story {
@@ -366,6 +369,15 @@ async fn f_p10_power_is_lost_at_any_moment() {
     assert_eq!(found, [""; 0]);
 }
 
+/// Whether any story suffers. Most kinds are missed in the first round; how soon a rare one is depends on the order in which
+/// the file system lists folders.
+fn is_missed(stories: &[Story]) -> bool {
+    let suffers = |(round, (number, story)): (usize, (usize, &Story))| {
+        story.suffer((round * stories.len() + number) as u64, STATES_A_ROUND).is_err()
+    };
+    (0..ROUNDS).flat_map(|round| stories.iter().enumerate().map(move |story| (round, story))).any(suffers)
+}
+
 /// Take each kind of sync away, and see that it is missed: the test above would find out.
 #[tokio::test]
 async fn f_p10_every_sync_is_needed() {
@@ -386,8 +398,7 @@ async fn f_p10_every_sync_is_needed() {
                 }
             }
         }
-        let mut numbered = stories.iter().enumerate();
-        missed.insert(kind, numbered.any(|(seed, story)| story.suffer(seed as u64, 100).is_err()));
+        missed.insert(kind, is_missed(&stories));
     }
     println!("{missed:#?}");
     let needless: Vec<&String> =

@@ -1,0 +1,255 @@
+//! What began this run, as the environments of CI services tell it; on a laptop nothing did.
+//!
+//! Trust comes from here and from the command line, never from the files that are built (law 11): what is proposed works in a
+//! scope of its own, named by a number that the service gives and never by a branch (F-U8).
+
+use crate::oci::Digest;
+
+use super::Service;
+
+/// A run that a service has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// The service.
+    pub(crate) service: Service,
+    /// Why.
+    pub(crate) event: Event,
+    /// Whose repository it is.
+    pub(crate) owner: Option<String>,
+    /// Which run and attempt this is, for people.
+    pub(crate) run: String,
+}
+
+/// Why a service has begun a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Somebody proposes a change, or works on another branch: nothing of it is trusted. The scope that it works in.
+    Proposed(String),
+    /// The branch that is published or a tag has moved, or a person has asked for it.
+    Own,
+    /// The time has come.
+    Scheduled,
+}
+
+/// What a variable of the environment says.
+pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The branch that is published: set by the pipeline or the service's project, not by the family.
+const BRANCH: &str = "POLYARCH_BRANCH";
+
+/// The beginning of this run; `None` where no service is known to have begun it.
+pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
+    let said = |name: &str| variables(name).filter(|value| !value.is_empty());
+    let is_set = |name: &str| said(name).is_some_and(|value| value == "true");
+    let (service, event, owner, run) = if is_set("GITHUB_ACTIONS") {
+        let run = [said("GITHUB_RUN_ID"), said("GITHUB_RUN_ATTEMPT")];
+        (Service::Github, github(&said), said("GITHUB_REPOSITORY_OWNER"), run)
+    } else if is_set("CIRCLECI") {
+        let run = [said("CIRCLE_WORKFLOW_ID"), said("CIRCLE_BUILD_NUM")];
+        (Service::Circleci, circleci(&said), said("CIRCLE_PROJECT_USERNAME"), run)
+    } else if is_set("GITLAB_CI") {
+        let run = [said("CI_PIPELINE_ID"), said("CI_JOB_ID")];
+        (Service::Gitlab, gitlab(&said), said("CI_PROJECT_NAMESPACE"), run)
+    } else {
+        return None;
+    };
+    let run = run.into_iter().flatten().collect::<Vec<_>>().join(".");
+    Some(Beginning { service, event, owner, run })
+}
+
+/// Whether the machine is one that the service throws away after the job. Only GitHub says so of its own machines: that of
+/// a container of GitLab or CircleCI may go on.
+pub(crate) fn is_thrown_away(variables: Variables<'_>) -> bool {
+    let says = |name: &str, value: &str| variables(name).as_deref() == Some(value);
+    says("GITHUB_ACTIONS", "true") && says("RUNNER_ENVIRONMENT", "github-hosted")
+}
+
+/// GitHub: `GITHUB_EVENT_NAME` and `GITHUB_REF`. Every event but those of the repository's own is somebody's proposal: one
+/// that is not known gets no trust.
+fn github(said: Variables<'_>) -> Event {
+    let name = said("GITHUB_EVENT_NAME").unwrap_or_default();
+    let reference = said("GITHUB_REF").unwrap_or_default();
+    let other = format!("{name} {reference}");
+    match name.as_str() {
+        "schedule" => Event::Scheduled,
+        "push" | "workflow_dispatch" => {
+            let tag = reference.starts_with("refs/tags/");
+            of_branch(said, tag, reference.strip_prefix("refs/heads/"), &other)
+        }
+        _ => {
+            let number = reference.strip_prefix("refs/pull/").and_then(|rest| rest.split('/').next());
+            Event::Proposed(scope(number, &other))
+        }
+    }
+}
+
+/// CircleCI: built-in variables. `CIRCLE_PR_NUMBER` is set for forks alone; `CIRCLE_PULL_REQUEST` also where somebody
+/// has proposed what the branch that is published has.
+fn circleci(said: Variables<'_>) -> Event {
+    if let Some(number) = said("CIRCLE_PR_NUMBER").or_else(|| said("CIRCLE_PR_USERNAME")) {
+        return Event::Proposed(scope(Some(&number), &number));
+    }
+    let branch = said("CIRCLE_BRANCH");
+    let other = branch.clone().unwrap_or_default();
+    let event = of_branch(said, said("CIRCLE_TAG").is_some(), branch.as_deref(), &other);
+    let of_url = said("CIRCLE_PULL_REQUEST").and_then(|url| Some(url.rsplit_once('/')?.1.to_owned()));
+    match event {
+        Event::Proposed(_) if of_url.is_some() => Event::Proposed(scope(of_url.as_deref(), &other)),
+        Event::Own if said("POLYARCH_SCHEDULED").is_some() => Event::Scheduled,
+        event => event,
+    }
+}
+
+/// GitLab: predefined variables. Pipelines of merge requests have no `CI_COMMIT_BRANCH`.
+fn gitlab(said: Variables<'_>) -> Event {
+    let source = said("CI_PIPELINE_SOURCE").unwrap_or_default();
+    let (number, branch) = (said("CI_MERGE_REQUEST_IID"), said("CI_COMMIT_BRANCH"));
+    let known = ["push", "schedule", "web", "api", "trigger", "parent_pipeline"];
+    let other = branch.as_deref().map_or_else(|| source.clone(), |branch| format!("{source} {branch}"));
+    if number.is_some() || !known.contains(&source.as_str()) {
+        return Event::Proposed(scope(number.as_deref(), &other));
+    }
+    match of_branch(said, said("CI_COMMIT_TAG").is_some(), branch.as_deref(), &other) {
+        Event::Own if source == "schedule" => Event::Scheduled,
+        event => event,
+    }
+}
+
+/// A tag, or a branch: only the one that is published is trusted.
+fn of_branch(said: Variables<'_>, is_tag: bool, branch: Option<&str>, other: &str) -> Event {
+    let published = said(BRANCH).or_else(|| said("CI_DEFAULT_BRANCH"));
+    match is_tag || branch.is_some() && branch == published.as_deref() {
+        true => Event::Own,
+        false => Event::Proposed(scope(None, other)),
+    }
+}
+
+/// The scope of a numbered proposal; of one without a number, by the digest of what is known of it.
+fn scope(number: Option<&str>, other: &str) -> String {
+    let plain =
+        |number: &&str| (1..=18).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    match number.filter(plain) {
+        Some(number) => format!("pr-{number}"),
+        None => format!("proposal-{}", Digest::of(other.as_bytes()).short()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIN: (&str, &str) = ("POLYARCH_BRANCH", "main");
+
+    fn of(pairs: &[(&str, &str)]) -> Option<Event> {
+        let said =
+            |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        beginning(&said).map(|beginning| beginning.event)
+    }
+
+    fn on_github(name: &str, reference: &str) -> Event {
+        let event = [("GITHUB_EVENT_NAME", name), ("GITHUB_REF", reference)];
+        of(&[&[("GITHUB_ACTIONS", "true"), MAIN][..], &event].concat()).expect("a service")
+    }
+
+    fn proposed(scope: &str) -> Event {
+        Event::Proposed(scope.to_owned())
+    }
+
+    #[track_caller]
+    fn is_some_proposal(event: &Event) {
+        let Event::Proposed(scope) = event else { panic!("{event:?} is trusted") };
+        assert!(scope.parse::<crate::record::ScopeName>().is_ok_and(|scope| !scope.is_trusted()), "{scope}");
+        assert!(scope.starts_with("proposal-"), "{scope}");
+    }
+
+    #[test]
+    fn law_11_trust_comes_from_the_event_at_github() {
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("CI", "true")]), None);
+        for (name, reference) in [
+            ("push", "refs/heads/main"),
+            ("push", "refs/tags/v6.1.0"),
+            ("workflow_dispatch", "refs/heads/main"),
+        ] {
+            assert_eq!(on_github(name, reference), Event::Own);
+        }
+        assert_eq!(on_github("schedule", "refs/heads/main"), Event::Scheduled);
+        assert_eq!(on_github("pull_request", "refs/pull/12/merge"), proposed("pr-12"));
+        for (name, reference) in [
+            ("push", "refs/heads/mine"),
+            ("push", "main"),
+            ("workflow_dispatch", "refs/heads/mine"),
+            ("merge_group", "refs/heads/gh-readonly-queue/main/pr-1-abc"),
+            ("pull_request_target", "refs/heads/main"),
+            ("pull_request", "refs/pull/../merge"),
+            ("pull_request", "refs/pull/9999999999999999999999/merge"),
+            ("issue_comment", "refs/heads/main"),
+            ("", ""),
+        ] {
+            is_some_proposal(&on_github(name, reference));
+        }
+        let unsaid =
+            [("GITHUB_ACTIONS", "true"), ("GITHUB_EVENT_NAME", "push"), ("GITHUB_REF", "refs/heads/main")];
+        is_some_proposal(&of(&unsaid).expect("a service"));
+    }
+
+    #[test]
+    fn law_11_trust_comes_from_the_event_at_circleci() {
+        let of = |more: &[(&str, &str)]| {
+            of(&[&[("CIRCLECI", "true"), MAIN][..], more].concat()).expect("a service")
+        };
+        let (main, mine) = (("CIRCLE_BRANCH", "main"), ("CIRCLE_BRANCH", "mine"));
+        let url = ("CIRCLE_PULL_REQUEST", "https://g.example/a/b/pull/7");
+        assert_eq!(of(&[main]), Event::Own);
+        assert_eq!(of(&[main, ("POLYARCH_SCHEDULED", "1")]), Event::Scheduled);
+        assert_eq!(of(&[("CIRCLE_TAG", "v1")]), Event::Own);
+        assert_eq!(of(&[main, url]), Event::Own, "what is published may be proposed elsewhere");
+        assert_eq!(of(&[mine, url]), proposed("pr-7"));
+        assert_eq!(of(&[main, ("CIRCLE_PR_NUMBER", "8")]), proposed("pr-8"));
+        is_some_proposal(&of(&[main, ("CIRCLE_PR_USERNAME", "stranger")]));
+        is_some_proposal(&of(&[mine]));
+        is_some_proposal(&of(&[]));
+        is_some_proposal(&of(&[mine, ("POLYARCH_SCHEDULED", "1")]));
+    }
+
+    #[test]
+    fn law_11_trust_comes_from_the_event_at_gitlab() {
+        let of = |more: &[(&str, &str)]| {
+            of(&[&[("GITLAB_CI", "true"), ("CI_DEFAULT_BRANCH", "main")][..], more].concat())
+                .expect("a service")
+        };
+        let source = |source| ("CI_PIPELINE_SOURCE", source);
+        let main = ("CI_COMMIT_BRANCH", "main");
+        assert_eq!(of(&[source("push"), main]), Event::Own);
+        assert_eq!(of(&[source("push"), ("CI_COMMIT_TAG", "v1")]), Event::Own);
+        assert_eq!(of(&[source("schedule"), main]), Event::Scheduled);
+        assert_eq!(of(&[source("merge_request_event"), ("CI_MERGE_REQUEST_IID", "3")]), proposed("pr-3"));
+        for more in [
+            &[source("merge_request_event")][..],
+            &[source("external_pull_request_event"), main],
+            &[source("push"), ("CI_COMMIT_BRANCH", "mine")],
+            &[source("schedule"), ("CI_COMMIT_BRANCH", "mine")],
+            &[source("parent_pipeline")],
+            &[],
+        ] {
+            is_some_proposal(&of(more));
+        }
+        assert_eq!(
+            of(&[source("push"), ("CI_COMMIT_BRANCH", "next"), ("POLYARCH_BRANCH", "next")]),
+            Event::Own
+        );
+    }
+
+    #[test]
+    fn a_run_is_told_by_its_number_and_attempt() {
+        let said = |name: &str| {
+            let pairs = [("GITHUB_ACTIONS", "true"), ("GITHUB_RUN_ID", "12"), ("GITHUB_RUN_ATTEMPT", "2")];
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        let beginning = beginning(&said).expect("a service");
+        assert_eq!(
+            (beginning.run.as_str(), beginning.owner, beginning.service),
+            ("12.2", None, Service::Github)
+        );
+    }
+}

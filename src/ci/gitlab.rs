@@ -1,0 +1,135 @@
+//! GitLab CI: a job for each image variant on each platform, in stages that only the publication waits for.
+//!
+//! GitLab CI/CD YAML syntax reference. Names and values reach a shell through variables alone.
+
+use super::Written;
+use super::install;
+use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES, expression};
+use super::yaml::{Map, Yaml, document};
+
+/// Tags of the service's own runners, and how many jobs a pipeline may have.
+pub(super) const GROUND: Ground = Ground {
+    runners: &[
+        ("linux/amd64", "saas-linux-small-amd64"),
+        ("linux/386", "saas-linux-small-amd64"),
+        ("linux/arm64", "saas-linux-small-arm64"),
+    ],
+    jobs_limit: 500,
+    needs_limit: 50,
+};
+const PATH: &str = ".gitlab-ci.yml";
+/// Where files of jobs are: artifacts are below the repository's folder. Hidden folders are no part of a family.
+const WORK: &str = ".polyarch";
+const IS_PROPOSED: &str = "$CI_PIPELINE_SOURCE == \"merge_request_event\"";
+const IS_PUBLISHED: &str = "$CI_COMMIT_BRANCH == $POLYARCH_BRANCH";
+
+/// The file of a pipeline.
+pub(super) fn gitlab(pipeline: &Pipeline<'_>) -> Written {
+    let variables = Map::default()
+        .with("POLYARCH_BRANCH", pipeline.branch())
+        .with("POLYARCH_WORK", format!("$CI_PROJECT_DIR/{WORK}"));
+    let variables =
+        pipeline.settings.install.iter().fold(variables, |all, one| all.and(install::variables(one)));
+    let top = Map::default()
+        .with("stages", vec!["plan", "build", "publish"])
+        .with("workflow", workflow(pipeline))
+        .with("variables", variables)
+        .with_some("default", default(pipeline))
+        .with("plan", plan(pipeline));
+    let top = pipeline.builds.iter().fold(top, |top, build| top.with(&build.id, build_job(pipeline, build)));
+    Written::new(
+        "gitlab",
+        PATH,
+        &document(&top.with("rehearse", rehearse(pipeline)).with("publish", publish(pipeline))),
+    )
+}
+
+/// Merge requests, the branch that is published, by schedule too, and release tags. A newer push to a merge request ends
+/// the older pipeline; what publishes is never ended (F-Y7).
+fn workflow(pipeline: &Pipeline<'_>) -> Map {
+    let tags = pipeline.settings.release_tags.iter();
+    let tags = tags.map(|pattern| format!("$CI_COMMIT_TAG =~ /{}/", expression(pattern.value.as_str())));
+    let rules = [IS_PROPOSED.to_owned(), IS_PUBLISHED.to_owned()].into_iter().chain(tags);
+    let cancels = |how: &str| Map::default().with("on_new_commit", how);
+    let rules: Vec<Map> = rules
+        .map(|rule| {
+            let how = if rule == IS_PROPOSED { "interruptible" } else { "none" };
+            Map::default().with("if", rule).with("auto_cancel", cancels(how))
+        })
+        .collect();
+    Map::default().with("auto_cancel", cancels("none")).with("rules", rules)
+}
+
+fn default(pipeline: &Pipeline<'_>) -> Option<Map> {
+    let script = pipeline
+        .settings
+        .install
+        .as_ref()
+        .map(|_| Yaml::List(vec![Yaml::Script(install::script("export PATH=\"$bin:$PATH\""))]));
+    let image = pipeline.service.image.as_ref().map(|image| image.value.as_str());
+    let default = Map::default().with_some("image", image).with_some("before_script", script);
+    (!default.is_empty()).then_some(default)
+}
+
+fn plan(pipeline: &Pipeline<'_>) -> Map {
+    job("plan", pipeline.near_runner(), SHORT_MINUTES)
+        .with("interruptible", true)
+        .with("variables", history())
+        .with("script", vec!["polyarch ci gitlab --check", "polyarch job plan"])
+        .with("artifacts", artifacts(pipeline, "plan"))
+}
+
+/// Its needs are all that it stands on, whose files it takes in: they order nothing that its parents do not.
+fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
+    let needs: Vec<String> = std::iter::once("plan".to_owned()).chain(build.ancestors.clone()).collect();
+    let stage = if build.downstream { "publish" } else { "build" };
+    let job = job(stage, &build.runner, build.minutes);
+    let job = if build.downstream { job.with("allow_failure", true) } else { job };
+    job.with("interruptible", true)
+        .with("needs", needs)
+        .with("variables", Map::default().with("JOB", build.job.to_string()))
+        .with("script", vec!["polyarch job \"$JOB\""])
+        .with("artifacts", artifacts(pipeline, &build.id))
+}
+
+/// What has no needs waits for all stages before its own, and takes in all files.
+fn rehearse(pipeline: &Pipeline<'_>) -> Map {
+    job("publish", pipeline.near_runner(), PUBLISH_MINUTES)
+        .with("interruptible", true)
+        .with("rules", vec![Map::default().with("if", IS_PROPOSED)])
+        .with("variables", history())
+        .with("script", vec!["polyarch job rehearse"])
+}
+
+fn publish(pipeline: &Pipeline<'_>) -> Map {
+    let never = Map::default().with("if", IS_PROPOSED).with("when", "never");
+    let token = Map::default().with("SIGSTORE_ID_TOKEN", Map::default().with("aud", "sigstore"));
+    job("publish", pipeline.near_runner(), PUBLISH_MINUTES)
+        .with("interruptible", false)
+        .with("resource_group", "publish-images")
+        .with("environment", pipeline.environment())
+        .with_note("id_tokens", token, "to sign by the identity of this run")
+        .with("rules", vec![never, Map::default().with("when", "on_success")])
+        .with("variables", history())
+        .with("script", vec!["polyarch job publish"])
+}
+
+fn job(stage: &str, runner: &str, minutes: u64) -> Map {
+    Map::default()
+        .with("stage", stage)
+        .with("tags", vec![runner])
+        .with("timeout", format!("{minutes} minutes"))
+}
+
+/// The age of commits counts.
+fn history() -> Map {
+    Map::default().with("GIT_DEPTH", "0")
+}
+
+/// What a job hands on; also where it failed, so that it can be looked at.
+fn artifacts(pipeline: &Pipeline<'_>, id: &str) -> Map {
+    Map::default()
+        .with("when", "always")
+        .with("paths", vec![format!("{WORK}/{id}")])
+        .with("expire_in", format!("{} days", pipeline.keep_days()))
+}

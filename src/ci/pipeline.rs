@@ -1,0 +1,255 @@
+//! The jobs of a pipeline, as every service has them: who waits for whom, who takes in what of whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{CiSettings, ServiceSetting, Variable};
+use crate::diag::{Diagnostic, Problems, Result};
+use crate::family::{Emulation, Family, JobId, Recipe, SecretSource, Unit};
+use crate::oci::{Digest, Platform};
+
+/// What a job may take beside its build: checks, and handing its images on.
+const BESIDE_SECONDS: u64 = 15 * 60;
+/// How long the jobs around the builds may take, in minutes, and those that publish.
+pub(super) const SHORT_MINUTES: u64 = 15;
+pub(super) const PUBLISH_MINUTES: u64 = 120;
+/// Jobs around the builds run where this platform is built.
+const NEAR: &str = "linux/amd64";
+/// No job runs longer than this, in minutes.
+const LONGEST_MINUTES: u64 = 360;
+/// How long the id of a job may be: less than the 100 characters that services take.
+const ID_LIMIT: usize = 80;
+/// Ids that other jobs of a pipeline have.
+const TAKEN: [&str; 4] = ["plan", "publish", "rehearse", "done"];
+
+/// What a service has by itself.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// The runners by platform that it has for everybody.
+    pub(super) runners: &'static [(&'static str, &'static str)],
+    /// How many jobs it takes in a pipeline.
+    pub(super) jobs_limit: usize,
+    /// How many jobs it lets a job name that it needs.
+    pub(super) needs_limit: usize,
+}
+
+/// The family's jobs, parents first, and what is said of pipelines.
+#[derive(Debug)]
+pub(super) struct Pipeline<'a> {
+    pub(super) service: &'a ServiceSetting,
+    pub(super) settings: &'a CiSettings,
+    runners: Runners,
+    pub(super) builds: Vec<BuildJob>,
+}
+
+/// One image variant on one platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BuildJob {
+    /// What the service calls it.
+    pub(super) id: String,
+    /// What it builds.
+    pub(super) job: JobId,
+    /// The ids of the jobs whose images it uses.
+    pub(super) parents: Vec<String>,
+    /// The ids of those and of all that they stand on.
+    pub(super) ancestors: Vec<String>,
+    /// Where it runs.
+    pub(super) runner: String,
+    /// How long it may take, in minutes.
+    pub(super) minutes: u64,
+    /// The variables that its build's secrets are in.
+    pub(super) secrets: BTreeSet<Variable>,
+    /// It only tries out what it stands on: nothing waits for it.
+    pub(super) downstream: bool,
+}
+
+impl<'a> Pipeline<'a> {
+    /// The pipeline of a family at a service, with its own runners where nothing else is said.
+    ///
+    /// # Errors
+    /// F-Y5: where a platform has no runner, and none of another platform may build it by emulation. F-Y2: where there are
+    /// more jobs than the service takes.
+    pub(super) fn new(
+        family: &'a Family,
+        settings: &'a CiSettings,
+        service: &'a ServiceSetting,
+        ground: &Ground,
+    ) -> Result<Self> {
+        let runners = Runners::new(service, ground.runners);
+        let ids = ids(family);
+        let (mut builds, mut problems) = (Vec::new(), Vec::new());
+        let mut ancestors: BTreeMap<JobId, BTreeSet<JobId>> = BTreeMap::new();
+        for recipe in family.recipes() {
+            for (platform, build) in &recipe.platforms {
+                let job = recipe.unit.on(platform);
+                let parents: BTreeSet<JobId> = build.parents().map(|unit: &Unit| unit.on(platform)).collect();
+                let mut above = parents.clone();
+                above.extend(parents.iter().filter_map(|parent| ancestors.get(parent)).flatten().cloned());
+                let terms = recipe.terms.get(platform).cloned().unwrap_or_default();
+                let secrets = secrets(recipe, platform).unwrap_or_else(|problem| {
+                    problems.push(problem);
+                    BTreeSet::new()
+                });
+                match runners.of(platform, terms.emulation) {
+                    Some(runner) => builds.push(BuildJob {
+                        id: ids[&job].clone(),
+                        parents: named(&parents, &ids),
+                        ancestors: named(&above, &ids),
+                        runner,
+                        minutes: minutes(terms.time_limit_seconds),
+                        secrets,
+                        downstream: recipe.downstream,
+                        job: job.clone(),
+                    }),
+                    None => problems.push(no_runner(&job)),
+                }
+                ancestors.insert(job, above);
+            }
+        }
+        let number = builds.len() + TAKEN.len();
+        if number > ground.jobs_limit {
+            problems.push(too_many(number, ground.jobs_limit));
+        }
+        let wide = builds.iter().filter(|build| build.ancestors.len() >= ground.needs_limit);
+        problems.extend(wide.map(|build| too_deep(build, ground.needs_limit)));
+        Problems::check(problems).map(|()| Self { service, settings, runners, builds })
+    }
+
+    /// The jobs whose images are published.
+    fn published(&self) -> impl Iterator<Item = &BuildJob> {
+        self.builds.iter().filter(|build| !build.downstream)
+    }
+
+    /// All that a publication waits for.
+    pub(super) fn all_published(&self) -> Vec<String> {
+        std::iter::once("plan".to_owned()).chain(self.published().map(|build| build.id.clone())).collect()
+    }
+
+    /// The runner of jobs that run on any.
+    pub(super) fn near_runner(&self) -> &str {
+        let near = NEAR.parse::<Platform>().ok().and_then(|platform| self.runners.0.get(&platform));
+        near.or_else(|| self.runners.0.values().next()).map_or("", String::as_str)
+    }
+
+    /// Where the credentials of the publication are kept.
+    pub(super) fn environment(&self) -> &str {
+        self.settings.environment.as_ref().map_or("publish", |name| name.value.as_str())
+    }
+
+    /// The branch that is published.
+    pub(super) fn branch(&self) -> &str {
+        self.settings.branch.as_ref().map_or("main", |branch| branch.value.as_str())
+    }
+
+    /// How many days files are kept.
+    pub(super) fn keep_days(&self) -> u64 {
+        u64::from(self.settings.keep_days.unwrap_or(7))
+    }
+}
+
+fn named(jobs: &BTreeSet<JobId>, ids: &BTreeMap<JobId, String>) -> Vec<String> {
+    jobs.iter().filter_map(|job| ids.get(job)).cloned().collect()
+}
+
+/// Build, checks and the rest, rounded up.
+fn minutes(time_limit_seconds: u64) -> u64 {
+    (time_limit_seconds + BESIDE_SECONDS).div_ceil(60).min(LONGEST_MINUTES)
+}
+
+/// F-Y1: the environment may have variables of any name; a service's secrets have no such names, and they would stand in
+/// its expressions.
+fn secrets(recipe: &Recipe, platform: &Platform) -> Result<BTreeSet<Variable>, Diagnostic> {
+    let needed = recipe.platforms.get(platform).into_iter().flat_map(|build| &build.needs.secrets);
+    let named = needed.filter_map(|id| match recipe.secrets.get(id)? {
+        SecretSource::Environment(name) => Some(name),
+        SecretSource::File(_) => None,
+    });
+    let variable = |name: &String| {
+        name.parse().map_err(|_| {
+            let name = name.escape_debug();
+            Diagnostic::request(format!(
+                "`{name}`, a secret of `{}`, is no name that a service knows",
+                recipe.unit
+            ))
+            .hint("call the variable by letters, digits and _, as in TOKEN")
+        })
+    };
+    named.map(variable).collect()
+}
+
+fn no_runner(job: &JobId) -> Diagnostic {
+    let platform = &job.platform;
+    Diagnostic::request(format!("no runner is for {job}"))
+        .hint(format!("name one, under the service: runners = {{ \"{platform}\" = \"LABEL\" }}"))
+        .hint("or let it be emulated: emulate = \"allow\"")
+}
+
+fn too_deep(build: &BuildJob, limit: usize) -> Diagnostic {
+    let number = build.ancestors.len();
+    Diagnostic::request(format!(
+        "{} stands on {number} images, and the service lets a job need {limit}",
+        build.job
+    ))
+    .hint("see the images between: polyarch plan --format mermaid")
+}
+
+fn too_many(number: usize, limit: usize) -> Diagnostic {
+    Diagnostic::request(format!("the pipeline would have {number} jobs, and the service takes {limit}"))
+        .hint("make two families of it, each with a pipeline; see what there is: polyarch plan")
+        .hint("or build it with fewer jobs: polyarch build, with builders in polyarch.toml")
+}
+
+/// Who runs what.
+#[derive(Debug)]
+struct Runners(BTreeMap<Platform, String>);
+
+impl Runners {
+    fn new(service: &ServiceSetting, usual: &[(&str, &str)]) -> Self {
+        let usual = usual.iter().filter_map(|(platform, runner)| {
+            Some((platform.parse::<Platform>().ok()?, (*runner).to_owned()))
+        });
+        let said =
+            service.runners.iter().map(|(platform, runner)| (platform.clone(), runner.value.to_string()));
+        Self(usual.chain(said).collect())
+    }
+
+    /// The runner of a platform; where it may be emulated, that of another.
+    fn of(&self, platform: &Platform, emulation: Emulation) -> Option<String> {
+        let native = self.0.get(platform).filter(|_| emulation != Emulation::Always);
+        let other = || self.0.values().next().filter(|_| emulation != Emulation::Refused);
+        native.or_else(other).cloned()
+    }
+}
+
+/// A pattern of tags with `*`, as a regular expression without its slashes.
+pub(super) fn expression(pattern: &str) -> String {
+    let plain = |c: char| match c {
+        '*' => ".*".to_owned(),
+        c if c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '@' || c == ':' => c.to_string(),
+        c => format!("\\{c}"),
+    };
+    format!("^{}$", pattern.chars().map(plain).collect::<String>())
+}
+
+/// What each job is called: as people would, and different from all others.
+pub(crate) fn ids(family: &Family) -> BTreeMap<JobId, String> {
+    let mut taken: BTreeSet<String> = TAKEN.iter().map(|id| (*id).to_owned()).collect();
+    let mut ids = BTreeMap::new();
+    for job in family.jobs() {
+        let variant = job.unit.variant.as_ref().map(|variant| format!("-{variant}")).unwrap_or_default();
+        let name = format!("{}{variant}-{}", job.unit.image, family.tags.platform_name(&job.platform));
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        let mut id: String = name.chars().map(plain).collect();
+        // CircleCI wants a letter first.
+        if !id.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            id.insert_str(0, "job-");
+        }
+        if id.len() > ID_LIMIT || taken.contains(&id) {
+            // What else it is called tells it from the others.
+            id.truncate(ID_LIMIT - 13);
+            id = format!("{id}-{}", Digest::of(job.to_string().as_bytes()).short());
+        }
+        taken.insert(id.clone());
+        ids.insert(job, id);
+    }
+    ids
+}

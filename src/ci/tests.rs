@@ -1,0 +1,358 @@
+//! Pipelines of many families, hostile ones too: what is read back is what was meant, and no more may be done than must.
+//!
+//! `POLYARCH_PIPELINES=DIR` writes them for `scripts/pipelines`, which has other programs judge them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use saphyr::{LoadableYamlNode as _, Yaml};
+
+use super::*;
+use crate::config::FamilyFile;
+use crate::dice::Dice;
+use crate::family::{Found, JobId, Sources};
+
+/// How many families are made up.
+const FAMILIES: u64 = 200;
+const SERVICES: [Service; 3] = [Service::Github, Service::Circleci, Service::Gitlab];
+/// Names that readers of YAML, shells and services have meanings for.
+const NAMES: [&str; 18] = [
+    "on", "null", "true", "y", "0x10", "1e3", "1_000", "7-zip", "a.b-c_d", "own-er", "default", "pages",
+    "plan", "publish", "rehearse", "done", "needs", "workflow",
+];
+const VARIANTS: [&str; 6] = ["cuda12", "1.0", "_", "X.Y-Z", "latest", "no"];
+const PLATFORMS: [&str; 4] = ["linux/amd64", "linux/386", "linux/arm64", "linux/arm/v7"];
+
+/// A configuration and the Dockerfiles that it is for.
+struct Case {
+    configuration: String,
+    dockerfiles: Vec<(String, String)>,
+}
+
+impl Case {
+    fn made_up(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let number = 1 + dice.below(NAMES.len());
+        let names = &NAMES[..number];
+        let platforms = dice.some(&PLATFORMS, 60);
+        let platforms = if platforms.is_empty() { vec![PLATFORMS[0]] } else { platforms };
+        let mut configuration =
+            format!("name = \"family\"\nplatforms = {platforms:?}\nemulate = \"allow\"\n");
+        if dice.percent(50) {
+            configuration.push_str(
+                "[tags]\nnames = { \"linux/amd64\" = \"x86_64\", \"linux/arm64\" = \"aarch64\" }\n",
+            );
+        }
+        configuration.push_str(&ci(&mut dice));
+        let mut dockerfiles = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let from = if at == 0 || dice.percent(10) { "scratch" } else { names[dice.below(at)] };
+            let secret = dice.percent(20);
+            let mount = if secret { "RUN --mount=type=secret,id=token true\n" } else { "" };
+            let other = if at > 1 && dice.percent(30) { names[dice.below(at)] } else { from };
+            let copied = if other == from { String::new() } else { format!("COPY --from={other} /a /a\n") };
+            dockerfiles.push((format!("{name}/Dockerfile"), format!("FROM {from}\n{mount}{copied}")));
+            configuration.push_str(&format!("[image.\"{name}\"]\n"));
+            if secret {
+                configuration.push_str("secrets = { token = { env = \"TOKEN\" } }\n");
+            }
+            if dice.percent(25) {
+                let variant = VARIANTS[dice.below(VARIANTS.len())];
+                configuration.push_str(&format!("variants.\"{variant}\" = {{}}\n"));
+            }
+        }
+        Self { configuration, dockerfiles }
+    }
+
+    fn read(&self) -> Result<(Family, CiSettings)> {
+        let file = FamilyFile::parse(Path::new("polyarch.toml"), &self.configuration)?;
+        let settings = file.ci.clone();
+        let found = self.dockerfiles.iter();
+        let found = found.map(|(path, text)| Found { path: PathBuf::from(path), text: text.clone() });
+        let sources = Sources {
+            name: "family".to_owned(),
+            file: Some(file),
+            dockerfiles: found.collect(),
+            args: BTreeMap::new(),
+            root_image: None,
+            machine: "linux/amd64".parse().expect("a platform"),
+        };
+        Family::resolve(&sources).map(|family| (family, settings))
+    }
+}
+
+/// A section `[ci]` with some of what it may have.
+fn ci(dice: &mut Dice) -> String {
+    let digest = "0123456789abcdef".repeat(4);
+    let install = format!(
+        "install = {{ url = \"https://x.example/polyarch-{{target}}\", sha256 = {{ x86_64 = \"{digest}\", aarch64 = \"{digest}\" }} }}"
+    );
+    let settings = [
+        "branch = \"release/1.x\"",
+        "schedule = \"0 3 * * 1\"",
+        "release-tags = [\"v6.*\", \"x/y+1\"]",
+        "owners = [\"jupyter\", \"a-b\"]",
+        "environment = \"production:1\"",
+        "keep-days = 3",
+        "login = { user = \"REGISTRY_USER\", password = \"_TOKEN\" }",
+        &install,
+    ];
+    let mut text = format!("[ci]\n{}\n", dice.some(&settings, 50).join("\n"));
+    if dice.percent(30) {
+        text.push_str(
+            "[ci.gitlab]\nimage = \"docker:29.1-cli\"\nrunners = { \"linux/amd64\" = \"my.runner\" }\n",
+        );
+    }
+    text
+}
+
+fn families() -> impl Iterator<Item = (u64, Family, CiSettings)> {
+    (0..FAMILIES).map(|seed| {
+        let (family, settings) =
+            Case::made_up(seed).read().unwrap_or_else(|problems| panic!("{seed}: {problems:?}"));
+        (seed, family, settings)
+    })
+}
+
+fn field<'y>(of: &'y Yaml<'y>, path: &[&str]) -> Option<&'y Yaml<'y>> {
+    path.iter().try_fold(of, |of, name| of.as_mapping_get(name))
+}
+
+fn texts(of: Option<&Yaml<'_>>) -> BTreeSet<String> {
+    let all = of.and_then(Yaml::as_vec).into_iter().flatten();
+    all.map(|one| one.as_str().expect("a text").to_owned()).collect()
+}
+
+/// All plain values, with the last name on the way to each.
+fn leaves<'y>(of: &'y Yaml<'y>, name: &str, into: &mut Vec<(String, &'y Yaml<'y>)>) {
+    if let Some(map) = of.as_mapping() {
+        map.iter().for_each(|(key, value)| leaves(value, key.as_str().expect("a name is a text"), into));
+    } else if let Some(list) = of.as_vec() {
+        list.iter().for_each(|value| leaves(value, name, into));
+    } else {
+        into.push((name.to_owned(), of));
+    }
+}
+
+fn check(service: Service, family: &Family, text: &str) {
+    let documents = Yaml::load_from_str(text).expect("YAML");
+    let [document] = documents.as_slice() else { panic!("one document: {text}") };
+    let mut values = Vec::new();
+    leaves(document, "", &mut values);
+    scripts_are_constant(&values);
+    let ids = ids(family);
+    let wanted = |job: &JobId| -> BTreeSet<String> {
+        let build =
+            family.recipe(&job.unit).and_then(|recipe| recipe.platforms.get(&job.platform)).expect("a build");
+        let parents = build.parents().map(|unit| ids[&unit.on(&job.platform)].clone());
+        parents.chain(["plan".to_owned()]).collect()
+    };
+    for (job, id) in &ids {
+        let all = match service {
+            Service::Github | Service::Circleci => field(document, &["jobs", id]),
+            Service::Gitlab => field(document, &[id]),
+        };
+        let written = all.unwrap_or_else(|| panic!("{id} is not there"));
+        let name = job.to_string();
+        match service {
+            Service::Github => {
+                assert_eq!(texts(field(written, &["needs"])), wanted(job), "{job}");
+                assert_eq!(field(written, &["name"]).and_then(Yaml::as_str), Some(name.as_str()));
+            }
+            Service::Gitlab => {
+                assert!(texts(field(written, &["needs"])).is_superset(&wanted(job)), "{job}");
+                assert_eq!(field(written, &["variables", "JOB"]).and_then(Yaml::as_str), Some(name.as_str()));
+            }
+            Service::Circleci => {
+                assert_eq!(
+                    field(written, &["environment", "JOB"]).and_then(Yaml::as_str),
+                    Some(name.as_str())
+                );
+                let ordered = field(document, &["workflows", "images", "jobs"]).and_then(Yaml::as_vec);
+                let own = ordered
+                    .into_iter()
+                    .flatten()
+                    .find_map(|one| one.as_mapping_get(id))
+                    .expect("it is ordered");
+                assert_eq!(texts(field(own, &["requires"])), wanted(job), "{job}");
+            }
+        }
+    }
+    match service {
+        Service::Github => rights_are_least(document, &values),
+        Service::Gitlab => {
+            let interruptible = field(document, &["publish", "interruptible"]);
+            assert_eq!(interruptible.and_then(Yaml::as_bool), Some(false), "F-Y7");
+        }
+        Service::Circleci => {}
+    }
+}
+
+/// I-Y2: what a shell gets is one of a few texts, whatever the family; and so is every expression of GitHub's.
+fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
+    for (name, value) in values {
+        let Some(text) = value.as_str() else { continue };
+        if ["run", "script", "command", "before_script"].contains(&name.as_str()) {
+            let known = [
+                "polyarch job plan",
+                "polyarch job \"$JOB\"",
+                "polyarch job rehearse",
+                "polyarch job publish",
+                "polyarch job close",
+                "polyarch ci github --check",
+                "polyarch ci gitlab --check",
+                "polyarch ci circleci --check",
+                "mv \"/tmp/polyarch/$FOLDER\" /tmp/polyarch-failed",
+            ];
+            assert!(
+                known.contains(&text) || text.starts_with("set -euo pipefail\ncase \"$(uname -m)\" in\n"),
+                "{text}"
+            );
+        }
+        for expression in text.split("${{ ").skip(1).map(|rest| rest.split(" }}").next().unwrap_or(rest)) {
+            let known = [
+                "runner.temp",
+                "inputs.images",
+                "vars.POLYARCH_REGISTRY",
+                "toJSON(needs)",
+                "always()",
+                "steps.plan.outputs.publishes",
+                "steps.plan.outputs.trusted",
+                "github.event.pull_request.number || github.ref",
+                "github.event_name == 'pull_request'",
+                "!(needs.plan.outputs.publishes == 'true')",
+                "github.event_name != 'pull_request' && needs.plan.outputs.publishes == 'true'",
+                "needs.plan.outputs.trusted == 'true' && 'build' || ''",
+                "needs.plan.outputs.trusted == 'true' && secrets.TOKEN || ''",
+                "secrets.REGISTRY_USER",
+                "secrets._TOKEN",
+            ];
+            assert!(known.contains(&expression), "{expression}");
+        }
+    }
+}
+
+/// TM2, TM4, TM22, TM23, F-Y6, F-Y7 at GitHub.
+fn rights_are_least(document: &Yaml<'_>, values: &[(String, &Yaml<'_>)]) {
+    let events: BTreeSet<&str> = field(document, &["on"])
+        .and_then(Yaml::as_mapping)
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, _)| name.as_str())
+        .collect();
+    let known = BTreeSet::from(["pull_request", "merge_group", "push", "schedule", "workflow_dispatch"]);
+    assert!(events.is_subset(&known), "{events:?}");
+    assert!(field(document, &["permissions"]).and_then(Yaml::as_mapping).is_some_and(|map| map.is_empty()));
+    let actions: BTreeSet<&str> =
+        values.iter().filter(|(name, _)| name == "uses").filter_map(|(_, value)| value.as_str()).collect();
+    assert!(actions.len() <= 3, "{actions:?}");
+    for action in actions {
+        let commit = action.split_once('@').map_or("", |(_, commit)| commit);
+        assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{action}");
+    }
+    for (id, job) in field(document, &["jobs"]).and_then(Yaml::as_mapping).expect("jobs") {
+        let id = id.as_str().expect("an id");
+        assert!(
+            field(job, &["timeout-minutes"]).and_then(Yaml::as_integer).is_some_and(|minutes| minutes <= 360),
+            "{id}"
+        );
+        assert!(field(job, &["permissions"]).is_some(), "{id}");
+        let mut own = Vec::new();
+        leaves(job, "", &mut own);
+        let said =
+            |what: &str| own.iter().any(|(_, value)| value.as_str().is_some_and(|text| text.contains(what)));
+        assert_eq!(field(job, &["permissions", "id-token"]).is_some(), id == "publish", "{id}");
+        assert!(id == "publish" || !said("secrets.REGISTRY_USER") && !said("${{ secrets."), "{id}");
+        assert!(!said("self-hosted"), "{id}");
+    }
+    let cancels = field(document, &["jobs", "publish", "concurrency", "cancel-in-progress"]);
+    assert_eq!(cancels.and_then(Yaml::as_bool), Some(false));
+}
+
+#[test]
+fn i_y1_what_is_read_back_is_what_was_meant() {
+    let folder = std::env::var_os("POLYARCH_PIPELINES").map(PathBuf::from);
+    for (seed, family, settings) in families() {
+        for service in SERVICES {
+            let pipeline = written(&family, &settings, service)
+                .unwrap_or_else(|problems| panic!("{seed}: {problems:?}"));
+            check(service, &family, &pipeline.text);
+            let again = written(&family, &settings, service).expect("the same");
+            assert_eq!(pipeline, again, "F-Y3: same input, same bytes");
+            assert_eq!(is_as_written(&pipeline.text), Some(true));
+            if let Some(folder) = &folder {
+                let file = folder.join(seed.to_string()).join(pipeline.path);
+                std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder for a pipeline");
+                std::fs::write(file, pipeline.text).expect("a pipeline is written");
+            }
+        }
+    }
+}
+
+fn problems(configuration: &str, dockerfile: &str) -> String {
+    let case = Case {
+        configuration: configuration.to_owned(),
+        dockerfiles: vec![("a/Dockerfile".to_owned(), dockerfile.to_owned())],
+    };
+    let (family, settings) = match case.read() {
+        Ok(read) => read,
+        Err(problems) => return format!("{problems:?}"),
+    };
+    match written(&family, &settings, Service::Github) {
+        Ok(pipeline) => panic!("{}", pipeline.text),
+        Err(problems) => format!("{problems:?}"),
+    }
+}
+
+#[test]
+fn f_y1_what_could_be_more_than_a_name_is_refused() {
+    let secret = "FROM scratch\nRUN --mount=type=secret,id=token true\n";
+    for name in ["X }} $(id)", "A-B", "${{ x }}", "a\\nb"] {
+        let configuration = format!("[image.a]\nsecrets = {{ token = {{ env = \"{name}\" }} }}\n");
+        assert!(problems(&configuration, secret).contains("is no name that a service knows"), "{name}");
+    }
+    for setting in [
+        "branch = \"main' || true || '\"",
+        "owners = [\"a' || 'b\"]",
+        "environment = \"$(id)\"",
+        "release-tags = [\"${{ x }}\"]",
+        "login = { user = \"A }}\", password = \"B\" }",
+        "github = { runners = { \"linux/amd64\" = \"a\\nb: c\" } }",
+        "gitlab = { image = \"x y\" }",
+    ] {
+        let told = problems(&format!("[ci]\n{setting}\n"), "FROM scratch\n");
+        assert!(told.contains("Diagnostic"), "{told}");
+    }
+}
+
+#[test]
+fn f_y5_a_platform_without_a_runner_is_told() {
+    let told = problems("platforms = [\"linux/s390x\"]\n", "FROM scratch\n");
+    assert!(told.contains("no runner is for a@linux/s390x"), "{told}");
+}
+
+#[test]
+fn f_y2_more_jobs_than_the_service_takes_are_told() {
+    let dockerfiles = (0..253).map(|at| (format!("a{at}/Dockerfile"), "FROM scratch\n".to_owned())).collect();
+    let configuration = "platforms = [\"linux/amd64\"]\n".to_owned();
+    let (family, settings) = Case { configuration, dockerfiles }.read().expect("a family");
+    let told = format!("{:?}", written(&family, &settings, Service::Github).expect_err("257 jobs"));
+    assert!(told.contains("would have 257 jobs, and the service takes 256"), "{told}");
+    assert!(written(&family, &settings, Service::Gitlab).is_ok());
+}
+
+#[test]
+fn a_pattern_of_tags_is_an_expression_of_exactly_those() {
+    assert_eq!(pipeline::expression("v6.*"), "^v6\\..*$");
+    assert_eq!(pipeline::expression("a/b+c"), "^a\\/b\\+c$");
+}
+
+#[test]
+fn f_y4_a_file_that_was_edited_is_known() {
+    let written = super::Written::new("x", "x.yml", "a: b\n").text;
+    assert_eq!(is_as_written(&written), Some(true));
+    assert_eq!(is_as_written(&written.replace("a: b", "a: c")), Some(false));
+    assert_eq!(is_as_written(&format!("{written}c: d\n")), Some(false));
+    assert_eq!(is_as_written("a: b\n"), None);
+    assert_eq!(is_as_written(""), None);
+}

@@ -1,0 +1,119 @@
+//! `polyarch import`: take in what jobs on other machines have added.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+
+use crate::diag::{Diagnostic, Result, count};
+use crate::oci::ErrorKind;
+use crate::transfer::{Arrived, Fault, Incoming};
+
+use super::place::Places;
+use super::workshop::Shelf;
+use super::{Context, Ended};
+
+/// Take in what `polyarch export --delta` has written on other machines
+///
+/// Images keep their digests, and everything is hashed again. Files may come in any order; what one of them
+/// stands on must be in another, or in the store already.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch import base-amd64-default.tar
+  polyarch import artifacts              every file of a folder whose name ends in .tar
+  polyarch import artifacts && polyarch build leaf@linux/amd64")]
+pub(super) struct Options {
+    /// Files, or folders of them
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let files = files(&options.files)?;
+    let mut places = Places::new(context)?;
+    let arrived = take_in(context, places.shelf()?, files).await?;
+    for Arrived { job, image, is_checked } in &arrived {
+        let checks = if *is_checked { "" } else { ", whose checks have not passed" };
+        context.ui.note(&format!("{job}: {}{checks}", image.short()));
+    }
+    context.ui.note(&format!("{} came", count(arrived.len(), "image")));
+    context.ui.data(&arrived.iter().map(|arrived| format!("{}\n", arrived.job)).collect::<String>());
+    Ok(Ended::Well)
+}
+
+/// Take files into the scope of a store.
+///
+/// # Errors
+/// Where one cannot be read, holds what it must not, or lacks what it stands on.
+pub(super) async fn take_in(context: &Context, shelf: &Shelf, files: Vec<PathBuf>) -> Result<Vec<Arrived>> {
+    shelf.writable()?;
+    let _lease = shelf.lease().await?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let incoming = Incoming::new(shelf.records(), tokio::runtime::Handle::current(), stopped.clone());
+    let work = move || take(incoming, &files);
+    context.signals.unless_stopped_on_thread(work, || stopped.store(true, Ordering::SeqCst)).await
+}
+
+/// The files, and those in folders by their names.
+fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in named {
+        let failed = |error: std::io::Error| {
+            Diagnostic::request(format!("read {}", path.display()))
+                .caused_by(&error)
+                .hint("name the files that `polyarch export --delta` has written, or their folder")
+        };
+        if !std::fs::metadata(path).map_err(failed)?.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let mut found: Vec<PathBuf> = { entries.map_err(failed)?.into_iter().map(|entry| entry.path()) }
+            .filter(|file| file.extension().is_some_and(|end| end == "tar"))
+            .collect();
+        if found.is_empty() {
+            let problem = Diagnostic::request(format!("no file in {} ends in .tar", path.display()));
+            return Err(problem.hint("write some: polyarch export --delta --to FOLDER").into());
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn take(mut incoming: Incoming, files: &[PathBuf]) -> Result<Vec<Arrived>> {
+    for path in files {
+        let opened = File::open(path).map_err(Fault::Unreadable);
+        let read = opened.and_then(|file| incoming.read(BufReader::new(file)));
+        read.map_err(|fault| problem(Some(path), fault))?;
+    }
+    Ok(incoming.finish().map_err(|fault| problem(None, fault))?)
+}
+
+fn problem(path: Option<&Path>, fault: Fault) -> Diagnostic {
+    let what = path.map_or_else(|| "these files".to_owned(), |path| path.display().to_string());
+    let doing = format!("take in {what}");
+    match fault {
+        Fault::Refused(why) => Diagnostic::request(doing)
+            .because(why)
+            .hint("have it written anew: polyarch export --delta IMAGE@PLATFORM"),
+        Fault::Incomplete { job, missing, first } => Diagnostic::request(doing)
+            .because(format!(
+                "{job} stands on {}, {first} first, in no file and not in the store",
+                count(missing, "blob")
+            ))
+            .hint("take in the files of the images that it stands on with it: polyarch import FILE FILE"),
+        Fault::Unreadable(error) => Diagnostic::surroundings(doing).caused_by(&error),
+        Fault::Store(error) if error.kind() == ErrorKind::Full => {
+            Diagnostic::surroundings(doing).caused_by(&error).hint("make room: polyarch gc")
+        }
+        Fault::Store(error) => Diagnostic::surroundings(doing)
+            .caused_by(&error)
+            .hint("look at the store: polyarch gc --dry-run --scrub"),
+        // The signal itself is what the command ends with.
+        Fault::Stopped => Diagnostic::surroundings(doing).because("it was stopped"),
+    }
+}

@@ -1,0 +1,315 @@
+//! `polyarch job`: one job of a pipeline, for a CI service or for a person who does again what it did.
+//!
+//! ```text
+//! plan ──▶ IMAGE@PLATFORM ──▶ … ──▶ publish, or rehearse ──▶ close
+//!    plan.json      its parents' files        all files
+//! ```
+//!
+//! Every job has a folder of its own in the work folder, and finds there those of the jobs before it. What began the run
+//! says which scope it works in (`src/ci/event.rs`).
+
+mod close;
+mod files;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::ci::{self, Beginning, Event};
+use crate::config::{LoginSetting, Variable};
+use crate::diag::{Diagnostic, Problems, Result, count};
+use crate::family::JobId;
+use crate::oci::{Fixed, Login, Secret};
+
+use super::delta;
+use super::plan::{Anew, Planning, What};
+use super::publish::{Wanted, publish, standing};
+use super::settled::SettledPlan;
+use super::workspace::Workspace;
+use super::{Common, Context, Ended, build, import, plan, recorder, registries, rehearsal, workshop};
+
+use files::Files;
+
+/// The images that were chosen by hand, with white space between them.
+const IMAGES: &str = "POLYARCH_IMAGES";
+/// Who publishes.
+const USER: &str = "POLYARCH_USER";
+const PASSWORD: &str = "POLYARCH_PASSWORD";
+
+/// Do one job of a pipeline that `polyarch ci` has written
+///
+/// The jobs of a pipeline share nothing but the files in their work folders, which the service brings from one to the
+/// next. What began the run, and so what is trusted, is read from the service's environment; where there is none, it is
+/// as on the command line.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch job plan --work /tmp/work               settle what is done
+  polyarch job base@linux/amd64 --work /tmp/work   build and test one image upon what others left there
+  polyarch job rehearse --work /tmp/work           publish it all into a registry that is thrown away
+  polyarch job publish --work /tmp/work            publish it")]
+pub(super) struct Options {
+    /// `plan`, an image as `image:variant@platform`, `rehearse`, `publish`, or `close`, which fails where one of the jobs
+    /// in POLYARCH_JOBS has not ended as planned
+    #[arg(value_name = "JOB", value_parser = Task::parse)]
+    task: Task,
+    /// The folder with a folder for each job: those before this one are read, its own is written
+    #[arg(long, value_name = "DIR", env = "POLYARCH_WORK")]
+    work: Option<PathBuf>,
+    /// Publish to this registry instead, as `host[:port]`
+    #[arg(long, value_name = "REGISTRY", env = "POLYARCH_REGISTRY")]
+    to: Option<String>,
+}
+
+/// What there is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Task {
+    Plan,
+    Build(JobId),
+    Rehearse,
+    Publish,
+    Close,
+}
+
+impl Task {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "plan" => Ok(Self::Plan),
+            "rehearse" => Ok(Self::Rehearse),
+            "publish" => Ok(Self::Publish),
+            "close" => Ok(Self::Close),
+            // Nothing else that a job is called has a platform.
+            _ => text.parse().map(Self::Build).map_err(|error: crate::oci::Error| error.to_string()),
+        }
+    }
+
+    fn title(&self) -> String {
+        match self {
+            Self::Plan => "plan".to_owned(),
+            Self::Build(job) => job.to_string(),
+            Self::Rehearse => "rehearse the publication".to_owned(),
+            Self::Publish => "publish".to_owned(),
+            Self::Close => "all jobs".to_owned(),
+        }
+    }
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let variables = |name: &str| context.environment.text(name);
+    let beginning = ci::beginning(&variables);
+    let context = begun(context, beginning.as_ref())?;
+    let title = options.task.title();
+    let service = beginning.as_ref().map(|beginning| beginning.service);
+    context.ui.command(service.and_then(|service| service.group(&title, recorder::now() / 1_000)));
+    let ended = carry_out(&context, options, beginning.as_ref()).await;
+    registries::tell_traffic(&context);
+    context.ui.command(service.and_then(|service| service.end_group(recorder::now() / 1_000)));
+    if let Some(beginning) = &beginning {
+        summarize(&context, beginning, &title, &ended);
+    }
+    ended
+}
+
+/// What the command works in, as what began the run wants it: a proposal has its own scope, whatever else is said.
+fn begun(context: &Context, beginning: Option<&Beginning>) -> Result<Context> {
+    let mut common: Common = context.common.clone();
+    if let Some(Beginning { event: Event::Proposed(scope), .. }) = beginning
+        && common.scope.is_trusted()
+    {
+        let failed = |error| Diagnostic::request("name the scope of this run").caused_by(&error);
+        common.scope = scope.parse().map_err(failed)?;
+        context
+            .ui
+            .note(&format!("what began this run is not trusted: it works in the scope `{}`", common.scope));
+    }
+    Ok(Context { common, ..context.clone() })
+}
+
+async fn carry_out(context: &Context, options: &Options, beginning: Option<&Beginning>) -> Result<Ended> {
+    let files = || Files::open(options.work.as_deref());
+    match &options.task {
+        Task::Close => close::close(context),
+        Task::Plan => settle(context, &files()?, beginning).await,
+        Task::Build(job) => one(context, &files()?, job).await,
+        Task::Rehearse => together(context, &files()?, options, Towards::Nowhere).await,
+        Task::Publish => {
+            context.refuse_untrusted("publishing")?;
+            let towards = if is_foreign(context, beginning)? { Towards::Nowhere } else { Towards::Target };
+            together(context, &files()?, options, towards).await
+        }
+    }
+}
+
+/// Whether this is the repository of somebody who does not publish.
+fn is_foreign(context: &Context, beginning: Option<&Beginning>) -> Result<bool> {
+    let workspace = Workspace::read(context, &Default::default())?;
+    let (Some(owners), Some(beginning)) = (&workspace.ci.owners, beginning) else { return Ok(false) };
+    let is_owner =
+        |owner: &String| owners.iter().any(|known| known.value.as_str().eq_ignore_ascii_case(owner));
+    let foreign = !beginning.owner.as_ref().is_some_and(is_owner);
+    if foreign {
+        context.ui.note("the owner of this repository is none of `owners` in `[ci]`: nothing is pushed");
+    }
+    Ok(foreign)
+}
+
+/// Settle the plan for all jobs of the run.
+async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>) -> Result<Ended> {
+    let images = context.environment.text(IMAGES).unwrap_or_default();
+    let what = What { images: images.split_whitespace().map(str::to_owned).collect(), ..What::default() };
+    let is_time = beginning.is_some_and(|beginning| beginning.event == Event::Scheduled);
+    let anew = if is_time { Anew::refreshing() } else { Anew::default() };
+    let options = plan::Options::settling(what, anew, files.own("plan")?.join(files::PLAN));
+    let ended = context.signals.unless_stopped(plan::run(context, &options)).await?;
+    if let Some(file) = beginning.and_then(|beginning| beginning.service.outputs())
+        && let Some(file) = context.environment.value(file)
+    {
+        let trusted = context.common.scope.is_trusted();
+        let publishes = trusted && !is_foreign(context, beginning)?;
+        let said = format!("trusted={trusted}\npublishes={publishes}\n");
+        append(Path::new(&file), &said).map_err(|error| {
+            Diagnostic::surroundings("tell the service whether this run is trusted").caused_by(&error)
+        })?;
+    }
+    Ok(ended)
+}
+
+/// Build and test one image upon what the jobs before it left, and leave what it has added: before its tests, so that it
+/// can be looked at where they fail or never end.
+async fn one(context: &Context, files: &Files, job: &JobId) -> Result<Ended> {
+    let settled = files.plan(context)?;
+    let workspace = Workspace::read(context, &Default::default())?;
+    let Some(id) = ci::ids(&workspace.family).remove(job) else {
+        return Err(Diagnostic::request(format!("there is no {job} here"))
+            .hint("see what there is: polyarch plan")
+            .into());
+    };
+    let to = files.own(&id)?;
+    if settled.as_ref().is_some_and(|(_, plan)| !plan.has(job)) {
+        context.ui.note(&format!("{job} is not among the images of this run"));
+        return Ok(Ended::Well);
+    }
+    let file = settled.map(|(file, _)| file);
+    take_in(context, files).await?;
+    // At a registry the others find it themselves.
+    let to = Some(to).filter(|_| !workshop::is_at_registry(context, &workspace));
+    let built = build::run(context, &build::Options::of_job(job, file.clone(), to.clone())).await;
+    let left = match to {
+        Some(to) => leave(context, job, file, &to).await,
+        None => Ok(()),
+    };
+    match (built, left) {
+        (Ok(ended), left) => left.map(|()| ended),
+        (Err(failed), Ok(())) => Err(failed),
+        (Err(failed), Err(more)) => Err(failed.and(more)),
+    }
+}
+
+/// Write what is not written yet of the files of a job, where its image stands.
+async fn leave(context: &Context, job: &JobId, plan: Option<PathBuf>, to: &Path) -> Result<()> {
+    let what = What { images: vec![job.to_string()], ..What::default() };
+    let settled = plan.as_deref().map(SettledPlan::read).transpose()?;
+    let anew = Anew::default().carrying_out(settled);
+    let planning = context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await?;
+    let stands = planning.plan.jobs.get(job).is_some_and(|planned| planned.decision.image().is_some());
+    if stands { delta::complete(context, &planning, job, to).await } else { Ok(()) }
+}
+
+async fn take_in(context: &Context, files: &Files) -> Result<()> {
+    let deltas = files.deltas()?;
+    if deltas.is_empty() {
+        return Ok(());
+    }
+    let number = deltas.len();
+    let workspace = Workspace::read(context, &Default::default())?;
+    let shelf = workshop::Shelf::open(context, &workspace)?;
+    let arrived = import::take_in(context, &shelf, deltas).await?;
+    context.ui.note(&format!("{} came in {}", count(arrived.len(), "image"), count(number, "file")));
+    Ok(())
+}
+
+/// Where a publication goes.
+enum Towards {
+    Target,
+    Nowhere,
+}
+
+/// Join what all jobs left, and publish it or rehearse that.
+async fn together(context: &Context, files: &Files, options: &Options, towards: Towards) -> Result<Ended> {
+    take_in(context, files).await?;
+    let settled = files.plan(context)?.map(|(_, plan)| plan);
+    let images = settled.iter().flat_map(|plan| &plan.selected).map(ToString::to_string).collect();
+    let what = What { images, ..What::default() };
+    let anew = Anew::default().carrying_out(settled);
+    let planning = context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await?;
+    let passed = standing(&planning.plan);
+    match towards {
+        Towards::Nowhere => {
+            let failed = |error: std::io::Error| {
+                Diagnostic::surroundings("make a folder for a registry that is thrown away").caused_by(&error)
+            };
+            let folder = tempfile::tempdir().map_err(failed)?;
+            rehearsal::rehearse(context, &planning, passed, folder.path()).await
+        }
+        Towards::Target => {
+            // What a service has nothing for is empty there.
+            let to = options.to.clone().filter(|to| !to.is_empty());
+            let registry = to.clone().or_else(|| planning.workspace.family.registry.clone());
+            let context = logged_in(context, registry, planning.workspace.ci.login.as_ref());
+            let wanted =
+                Wanted { to, dry_run: false, allow_rollback: false, sign_key: None, rehearsal: false };
+            publish(&context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await
+        }
+    }
+}
+
+/// The same with the login that the environment has for the registry, and for no other: in our variables, or in those that
+/// `[ci]` names, which some services have for every job.
+fn logged_in(context: &Context, registry: Option<String>, names: Option<&LoginSetting>) -> Context {
+    let said = |name: &str| context.environment.text(name).filter(|value| !value.is_empty());
+    let of = |usual: &str, named: Option<&Variable>| said(usual).or_else(|| said(named?.as_str()));
+    let user = of(USER, names.map(|names| &names.user));
+    let password = of(PASSWORD, names.map(|names| &names.password));
+    let login = match (registry, user, password) {
+        (Some(registry), Some(user), Some(password)) => {
+            Some(Arc::new(Fixed(registry, Login::Basic { user, password: Secret::new(password) })))
+        }
+        _ => None,
+    };
+    Context { login, ..context.clone() }
+}
+
+/// Write how it ended where the service shows it. A summary that cannot be written fails nothing.
+fn summarize(context: &Context, beginning: &Beginning, title: &str, ended: &Result<Ended>) {
+    let Some(file) = beginning.service.summary().and_then(|name| context.environment.value(name)) else {
+        return;
+    };
+    let (outcome, lines) = match ended {
+        Ok(Ended::Well) => ("done".to_owned(), String::new()),
+        Ok(Ended::With(code)) => (format!("ended with {code}"), String::new()),
+        Err(problems) => (format!("failed with {}", problems.exit_code()), told(problems)),
+    };
+    let title =
+        if beginning.run.is_empty() { title.to_owned() } else { format!("{title}, run {}", beginning.run) };
+    let text = ci::summary(&title, &outcome, &lines);
+    if let Err(error) = append(Path::new(&file), &text) {
+        context
+            .ui
+            .warning(&Diagnostic::warning("the summary of this step could not be written").caused_by(&error));
+    }
+}
+
+fn append(file: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().create(true).append(true).open(file)?.write_all(text.as_bytes())
+}
+
+/// What is wrong, as lines.
+fn told(problems: &Problems) -> String {
+    let lines = problems.iter().flat_map(|problem| {
+        let causes = problem.causes.iter().map(|cause| format!("  caused by: {cause}"));
+        let hints = problem.hints.iter().map(|hint| format!("  hint: {hint}"));
+        std::iter::once(problem.message.clone()).chain(causes).chain(hints).collect::<Vec<_>>()
+    });
+    lines.map(|line| line + "\n").collect()
+}

@@ -1,0 +1,120 @@
+//! `polyarch promote`: publish the very bytes that a trusted run built and tested for the tree that is here. No engine
+//! is called.
+
+use clap::Args;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::defence::{Defence, stands};
+use crate::diag::{Diagnostic, Result};
+use crate::oci::{Error, broken};
+use crate::plan::Plan;
+use crate::record::ScopeName;
+use crate::trust::Doubt;
+
+use super::plan::{Planning, What};
+use super::{Context, Ended, publish, recorder};
+
+/// How many jobs' records are brought into the trusted scope at once.
+const JOBS_AT_ONCE: usize = 8;
+
+/// Publish what a trusted run of the same tree built and tested, without building
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  polyarch promote --from pr-12 --trust-key ../sign.pub --dry-run
+  polyarch promote --from pr-12 --trust-key ../sign.pub
+  polyarch promote --from pr-12 --trust-issuer https://token.actions.githubusercontent.com \\
+    --trust-identity https://github.com/owner/images/.github/workflows/images.yml@refs/pull/12/merge")]
+pub(super) struct Options {
+    #[command(flatten)]
+    what: What,
+    /// The scope that the run wrote
+    #[arg(long, value_name = "SCOPE")]
+    from: ScopeName,
+    #[command(flatten)]
+    aim: publish::Aim,
+}
+
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    context.refuse_untrusted("promote")?;
+    let what = What { from: Some(options.from.clone()), ..options.what.clone() };
+    let mut planning = context.signals.unless_stopped(Planning::make_now(context, &what)).await?;
+    if planning.shelf.witness.is_none() {
+        return Err(Diagnostic::request("promote: nobody is named whose word counts")
+            .hint("name the key of the run that signed: polyarch promote --trust-key ../sign.pub")
+            .into());
+    }
+    if !options.aim.dry_run {
+        planning.shelf.writable()?;
+        context.signals.unless_stopped(doubt_what_is_broken(&mut planning)).await?;
+    }
+    let left = tell(context, &planning);
+    if !options.aim.dry_run {
+        context.signals.unless_stopped(adopt(&planning)).await?;
+    }
+    let passed = publish::standing(&planning.plan);
+    let wanted = options.aim.wanted();
+    let ended = publish::publish(context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await?;
+    Ok(if left { Ended::With(1) } else { ended })
+}
+
+/// Says of each job that no record counts for why not; whether there is one.
+fn tell(context: &Context, planning: &Planning) -> bool {
+    let order = planning.plan.order.iter();
+    let left: Vec<_> = order.filter_map(|job| Some((job, planning.why_not(job)?))).collect();
+    for (place, (job, why)) in left.iter().enumerate() {
+        let mut warning = Diagnostic::warning(format!("{job} is not promoted: {why}"));
+        if place + 1 == left.len() {
+            warning = warning.hint("build what is left, and publish: polyarch build --publish");
+        }
+        context.ui.warning(&warning);
+    }
+    !left.is_empty()
+}
+
+/// Reads what would be promoted from the folder again, byte for byte: what is broken counts no more.
+async fn doubt_what_is_broken(planning: &mut Planning) -> Result<()> {
+    if !stands(Defence::Rehash) {
+        return Ok(());
+    }
+    let records = planning.shelf.records();
+    let standing = publish::standing(&planning.plan);
+    // A registry hashed what it holds when it took it, and mounts it: nothing of that passes through here.
+    let images = standing.values().map(|passed| &passed.image.image);
+    let images = images.filter(|image| !records.stands_far(image)).cloned().collect();
+    let broken = broken(&*records.store, &records.scope, &images).await.map_err(|error| failed(&error))?;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    for passed in standing.values() {
+        if let Some(what) = broken.get(&passed.image.image) {
+            let key = &passed.image.key;
+            planning.facts.images.remove(key);
+            planning.facts.doubts.insert(key.clone(), Doubt::Broken(what.to_string()));
+        }
+    }
+    planning.plan = Plan::new(&planning.workspace.family, &planning.facts, &planning.request);
+    Ok(())
+}
+
+/// Keeps what is promoted in the trusted scope, with what is signed of it: nobody builds it again.
+async fn adopt(planning: &Planning) -> Result<()> {
+    let records = planning.shelf.records();
+    let standing = publish::standing(&planning.plan);
+    let adopted = standing.iter().map(async |(job, passed)| {
+        // The image is there when its second record comes.
+        for (kind, key) in passed.keys() {
+            records.adopt(kind, key, job).await?;
+        }
+        Ok(())
+    });
+    let adopted = stream::iter(adopted.collect::<Vec<_>>()).buffer_unordered(JOBS_AT_ONCE);
+    adopted.try_collect::<()>().await.map_err(|error| failed(&error))?;
+    match standing.len() == planning.workspace.family.jobs().count() {
+        true => Ok(records.keep_roll(&standing).await.map_err(|error| failed(&error))?),
+        false => Ok(()),
+    }
+}
+
+fn failed(error: &Error) -> Diagnostic {
+    Diagnostic::surroundings("bring what is promoted into the trusted scope").caused_by(error)
+}

@@ -1,0 +1,324 @@
+//! `[ci]`: what the pipelines of CI services are made of, beside the family itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::section::{Reading, Section};
+use super::value::Refused;
+use super::written::Written;
+use crate::diag::Diagnostic;
+use crate::oci::Platform;
+
+/// How long a word may be: labels of runners, names of branches, variables.
+const WORD_LIMIT: usize = 100;
+
+/// A word that stands in the file of a service: it means nothing to a shell, to YAML or to the service's own templates.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Word(String);
+
+impl Word {
+    /// It as it is written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Word {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+*".contains(&byte);
+        match first && text.len() <= WORD_LIMIT && text.bytes().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Refused::with(
+                format!("`{}` cannot stand in the file of a CI service", text.escape_debug()),
+                "write letters, digits and -_./:@+* only, beginning with a letter or a digit",
+            )),
+        }
+    }
+}
+
+/// The name of a variable of a service: a secret's, say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Variable(String);
+
+impl Variable {
+    /// The name.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Variable {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        match first && text.len() <= WORD_LIMIT && text.bytes().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Refused::with(
+                format!("`{}` is no name of a variable", text.escape_debug()),
+                "write letters, digits and _, as in REGISTRY_TOKEN",
+            )),
+        }
+    }
+}
+
+/// When a service begins a run by itself: five fields, as cron has them, in UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule(String);
+
+impl Schedule {
+    /// It as it is written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let fields: Vec<&str> = text.split(' ').collect();
+        let plain = |field: &&str| {
+            let mut bytes = field.bytes();
+            !field.is_empty() && bytes.all(|byte| byte.is_ascii_digit() || b"*/,-".contains(&byte))
+        };
+        match fields.len() == 5 && fields.iter().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Refused::with(
+                format!("`{}` is no schedule", text.escape_debug()),
+                "write minute, hour, day, month and day of the week in numbers, as in \"0 3 * * 1\"",
+            )),
+        }
+    }
+}
+
+/// Where polyarch is fetched from in a job: an address with `{target}`, such as `x86_64-unknown-linux-musl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address(String);
+
+impl Address {
+    /// The address of the file for a target.
+    pub(crate) fn of(&self, target: &str) -> String {
+        self.0.replace("{target}", target)
+    }
+}
+
+impl FromStr for Address {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let filled = text.replace("{target}", "x");
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+~%".contains(&byte);
+        match filled.starts_with("https://") && filled.len() > 8 && filled.bytes().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Refused::with(
+                format!("`{}` is no address that a job could fetch from", text.escape_debug()),
+                "write it as https://…/polyarch-{target}, without a query",
+            )),
+        }
+    }
+}
+
+/// Where polyarch comes from in a job, pinned by digest.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
+pub(crate) struct InstallSetting {
+    /// The address of the program, with `{target}`: `x86_64-unknown-linux-musl`, `aarch64-unknown-linux-musl`.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) url: Address,
+    /// SHA-256 of the program for each of those, in hexadecimal, by `x86_64` and `aarch64`.
+    pub(crate) sha256: BTreeMap<String, String>,
+}
+
+/// Which secrets of a service are user and password of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
+pub(crate) struct LoginSetting {
+    /// The variable that has the user.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) user: Variable,
+    /// The secret that is the password.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) password: Variable,
+}
+
+/// What is said for one service.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct ServiceSetting {
+    /// Runners by platform: labels of GitHub, tags of GitLab, resource classes of CircleCI.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
+    pub(crate) runners: BTreeMap<Platform, Written<Word>>,
+    /// The image that jobs run in, where the service wants one.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) image: Option<Written<Word>>,
+}
+
+/// What pipelines are made of.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct CiSettings {
+    /// The branch that is published; main where it is not said.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) branch: Option<Written<Word>>,
+    /// When everything is looked at anew, in UTC.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) schedule: Option<Written<Schedule>>,
+    /// Tags of Git that are published too, with `*`.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) release_tags: Vec<Written<Word>>,
+    /// Whose repositories publish; all others run every step and push nothing.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) owners: Option<Vec<Written<Word>>>,
+    /// How many days files of jobs are kept; 7 where it is not said.
+    pub(crate) keep_days: Option<u32>,
+    /// The protected environment of the job that publishes.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) environment: Option<Written<Word>>,
+    /// Where polyarch comes from; it is on the runners where it is not said.
+    pub(crate) install: Option<InstallSetting>,
+    /// Who logs in at the registry.
+    pub(crate) login: Option<LoginSetting>,
+    /// GitHub Actions.
+    pub(crate) github: ServiceSetting,
+    /// CircleCI.
+    pub(crate) circleci: ServiceSetting,
+    /// GitLab CI.
+    pub(crate) gitlab: ServiceSetting,
+}
+
+impl Reading {
+    /// The section `[ci]`.
+    pub(super) fn ci(&self, whole: &mut Section<'_, '_>) -> Option<CiSettings> {
+        let mut section = self.section("ci", whole.value("ci")?)?;
+        let keep = section.value("keep-days");
+        let settings = CiSettings {
+            branch: section.parsed("branch"),
+            schedule: section.parsed("schedule"),
+            release_tags: section.list("release-tags").unwrap_or_default(),
+            owners: section.list("owners"),
+            keep_days: keep.and_then(|value| self.number("keep-days", value, 1..=90)).map(|days| days.value),
+            environment: section.parsed("environment"),
+            install: section.value("install").and_then(|value| self.install(value)),
+            login: section.value("login").and_then(|value| self.login(value)),
+            github: self.service(&mut section, "github"),
+            circleci: self.service(&mut section, "circleci"),
+            gitlab: self.service(&mut section, "gitlab"),
+        };
+        section.finish();
+        Some(settings)
+    }
+
+    fn install(&self, value: &Spanned<DeValue<'_>>) -> Option<InstallSetting> {
+        let mut section = self.section("ci.install", value)?;
+        let url = section.parsed::<Address>("url");
+        let mut sha256 = BTreeMap::new();
+        for (target, digest) in
+            section.value("sha256").into_iter().flat_map(|all| self.entries("sha256", all))
+        {
+            let Some(digest) = self.text(&target.value, digest) else { continue };
+            let hex = digest.value.len() == 64 && digest.value.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !["x86_64", "aarch64"].contains(&target.value.as_str()) || !hex {
+                let problem = Diagnostic::request(format!("`{}` is no digest of a program", target.value));
+                let hint = "write `sha256 = { x86_64 = \"64 digits\", aarch64 = \"64 digits\" }`";
+                self.wrong(&digest.span, problem.hint(hint));
+            }
+            sha256.insert(target.value, digest.value.to_lowercase());
+        }
+        section.finish();
+        match url {
+            Some(url) if !sha256.is_empty() => Some(InstallSetting { url: url.value, sha256 }),
+            _ => {
+                let problem = Diagnostic::request("`ci.install` wants `url` and `sha256`");
+                let hint = "write `url = \"https://…/polyarch-{target}\"` and `sha256 = { x86_64 = \"…\" }`";
+                self.wrong(&value.span(), problem.hint(hint));
+                None
+            }
+        }
+    }
+
+    fn login(&self, value: &Spanned<DeValue<'_>>) -> Option<LoginSetting> {
+        let mut section = self.section("ci.login", value)?;
+        let (user, password) = (section.parsed::<Variable>("user"), section.parsed::<Variable>("password"));
+        section.finish();
+        match (user, password) {
+            (Some(user), Some(password)) => Some(LoginSetting { user: user.value, password: password.value }),
+            _ => {
+                let problem = Diagnostic::request("`ci.login` wants the names of two secrets");
+                let hint = "write `login = { user = \"REGISTRY_USER\", password = \"REGISTRY_TOKEN\" }`";
+                self.wrong(&value.span(), problem.hint(hint));
+                None
+            }
+        }
+    }
+
+    fn service(&self, ci: &mut Section<'_, '_>, name: &'static str) -> ServiceSetting {
+        let Some(mut section) = ci.value(name).and_then(|value| self.section(&format!("ci.{name}"), value))
+        else {
+            return ServiceSetting::default();
+        };
+        let mut setting = ServiceSetting { image: section.parsed("image"), ..Default::default() };
+        for (key, value) in section.value("runners").into_iter().flat_map(|all| self.entries("runners", all))
+        {
+            let (platform, runner) = (self.platform(&key), self.parsed(&key.value, value));
+            if let (Some(platform), Some(runner)) = (platform, runner) {
+                setting.runners.insert(platform, runner);
+            }
+        }
+        section.finish();
+        setting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f_y1_what_means_something_to_a_shell_or_a_template_is_no_word() {
+        for fine in ["ubuntu-24.04", "arm.medium", "v6.*", "release/*", "docker:24.0.9-git", "_a"] {
+            assert_eq!(fine.parse::<Word>().expect(fine).as_str(), fine);
+        }
+        let long = "a".repeat(WORD_LIMIT + 1);
+        for wrong in [
+            "", "a b", "$(x)", "${{ x }}", "a\nb", "<< x >>", "a'b", "a\"b", "#a", "-a", "*", "&a", "!a",
+            "é", &long,
+        ] {
+            assert!(wrong.parse::<Word>().is_err(), "{wrong}");
+        }
+        for wrong in ["", "1A", "A-B", "A B", "A$B"] {
+            assert!(wrong.parse::<Variable>().is_err(), "{wrong}");
+        }
+        for wrong in ["", "0 3 * *", "0 3 * * 1 1", "0  3 * *", "@daily", "0 3 * * MON", "a b c d e"] {
+            assert!(wrong.parse::<Schedule>().is_err(), "{wrong}");
+        }
+        for wrong in ["http://x/y", "https://", "https://x/y?z", "https://x/$(y)", "https://x/{version}", "x"]
+        {
+            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+        }
+        let address: Address = "https://x.example/v1/polyarch-{target}".parse().expect("an address");
+        assert_eq!(address.of("a-b"), "https://x.example/v1/polyarch-a-b");
+    }
+}

@@ -1,0 +1,93 @@
+//! When an engine counts as lost, in time that is made up.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+
+/// What RELIABILITY gives a loss until it is found.
+const FOUND_WITHIN: Duration = Duration::from_secs(20);
+const MILLISECONDS: u64 = 1_000;
+
+/// How an engine is gone: from a moment, for a time, in which who asks is refused or hears nothing.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    from: Instant,
+    until: Instant,
+    refuses: bool,
+}
+
+/// Ask an engine that is gone for a while; an answer takes a moment.
+async fn ask(gone: Gone) -> Result<(), Missed> {
+    let problem = Diagnostic::surroundings("no answer");
+    let is_gone = || (gone.from..gone.until).contains(&Instant::now());
+    if is_gone() && gone.refuses {
+        return Err(Missed::Refusal(problem));
+    }
+    // A question that nobody heard is not asked again by itself.
+    if is_gone() {
+        sleep(PATIENCE).await;
+        return Err(Missed::Silence(problem));
+    }
+    sleep(Duration::from_millis(100)).await;
+    Ok(())
+}
+
+/// An engine that is gone some milliseconds from now, for so many.
+fn gone(from: u64, milliseconds: u64, refuses: bool) -> Gone {
+    let from = Instant::now() + Duration::from_millis(from);
+    Gone { from, until: from + Duration::from_millis(milliseconds), refuses }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g9_one_answer_that_is_missed_loses_no_builder_whenever_it_is() {
+    for (milliseconds, refuses) in [(2_900, true), (2_900, false), (6_000, false)] {
+        for from in (0..10 * MILLISECONDS).step_by(50) {
+            let gone = gone(from, milliseconds, refuses);
+            let watched = timeout(Duration::from_secs(60), silent(|| ask(gone))).await;
+            assert!(watched.is_err(), "lost after {from} ms, though it was away for {milliseconds} ms alone");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g3_f_g9_f_n2_what_is_gone_for_good_is_found_in_time() {
+    for refuses in [true, false] {
+        for from in (0..10 * MILLISECONDS).step_by(50) {
+            let gone = gone(from, 1 << 30, refuses);
+            let problem = timeout(Duration::from_secs(600), silent(|| ask(gone))).await;
+            problem.expect("its loss is found");
+            let took = Instant::now() - gone.from;
+            assert!(took <= FOUND_WITHIN, "found after {took:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g9_an_engine_whose_answer_is_missed_after_a_failure_is_asked_once_more() {
+    let asked = AtomicUsize::new(0);
+    let table = [
+        ([Missed::Silence as fn(_) -> _, Missed::Silence], 0, (true, 1)),
+        ([Missed::Silence, Missed::Silence], 1, (true, 2)),
+        ([Missed::Silence, Missed::Silence], 2, (false, 2)),
+        // F-G3: an engine that comes back after it was killed answers, and has lost the build.
+        ([Missed::Refusal, Missed::Silence], 1, (false, 1)),
+        ([Missed::Silence, Missed::Refusal], 2, (false, 2)),
+    ];
+    for (missed, misses, expected) in table {
+        asked.store(0, Ordering::Relaxed);
+        let begun = Instant::now();
+        let pulse = || async {
+            let at = asked.fetch_add(1, Ordering::Relaxed);
+            match missed.get(at).filter(|_| at < misses) {
+                Some(missed) => Err(missed(Diagnostic::surroundings("no answer"))),
+                None => Ok(()),
+            }
+        };
+        let there = answers(pulse).await;
+        let pauses = PAUSE * u32::try_from(expected.1 - 1).expect("few");
+        assert_eq!((there, asked.load(Ordering::Relaxed)), expected);
+        assert_eq!(begun.elapsed(), pauses, "the second question is apart from the first");
+    }
+}

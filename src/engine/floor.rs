@@ -1,0 +1,187 @@
+//! Engines that a Dockerfile may break out of: the versions from which on known holes are mended (TM8).
+//!
+//! A version says what its makers have mended; what a distribution has mended in an older one is known where its
+//! version says so too, as that of runc does.
+
+use crate::diag::Diagnostic;
+
+/// A part of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Docker,
+    Runc,
+    BuildKit,
+    Buildah,
+}
+
+/// What is known of the holes of a part.
+struct Floor {
+    part: Part,
+    holes: &'static str,
+    /// The first version of each line that is mended, in order; of lines after the last all are.
+    mended: &'static [(u32, u32, u32)],
+    /// Older versions that a distribution has mended, up to the number of its own with which they end, and the first.
+    also: &'static [(&'static str, u32)],
+}
+
+const FLOORS: &[Floor] = &[
+    Floor {
+        part: Part::Docker,
+        holes: "CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557",
+        mended: &[(24, 0, 9), (25, 0, 2)],
+        also: &[],
+    },
+    Floor {
+        part: Part::Runc,
+        holes: "CVE-2024-21626",
+        mended: &[(1, 1, 12)],
+        also: &[
+            ("1.0.0~rc93+ds1-5+deb11u", 3),
+            ("1.1.5+ds1-1+deb12u", 1),
+            ("1.1.7-0ubuntu1~20.04.", 2),
+            ("1.1.7-0ubuntu1~22.04.", 2),
+        ],
+    },
+    Floor {
+        part: Part::Runc,
+        holes: "CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881",
+        mended: &[(1, 2, 8), (1, 3, 3), (1, 4, 0)],
+        also: &[],
+    },
+    Floor {
+        part: Part::BuildKit,
+        holes: "CVE-2024-23651, CVE-2024-23652 and CVE-2024-23653",
+        mended: &[(0, 12, 5)],
+        also: &[],
+    },
+    Floor {
+        part: Part::BuildKit,
+        holes: "CVE-2026-33747 and CVE-2026-33748",
+        mended: &[(0, 28, 1)],
+        also: &[],
+    },
+    Floor {
+        part: Part::Buildah,
+        holes: "CVE-2024-1753, CVE-2024-9407, CVE-2024-9675 and CVE-2024-11218",
+        mended: &[(1, 33, 12), (1, 35, 5), (1, 37, 6), (1, 38, 1)],
+        also: &[],
+    },
+];
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker Engine",
+            Self::Runc => "runc",
+            Self::BuildKit => "BuildKit",
+            Self::Buildah => "Buildah",
+        }
+    }
+
+    fn update(self) -> &'static str {
+        match self {
+            Self::Docker => "update it: sudo apt-get update && sudo apt-get install docker.io",
+            Self::Runc => "update it: sudo apt-get update && sudo apt-get install runc",
+            Self::BuildKit => "let its nodes run a newer image of moby/buildkit, or a newer buildkitd",
+            Self::Buildah => "update it: sudo apt-get update && sudo apt-get install buildah podman",
+        }
+    }
+}
+
+/// What holes the parts of an engine are known to have in these versions, a warning for each part.
+pub(super) fn holes(parts: &[(Part, &str)]) -> Vec<Diagnostic> {
+    let known = |(part, version): &(Part, &str)| {
+        let open: Vec<&str> = { FLOORS.iter() }
+            .filter(|floor| floor.part == *part && is_below(version, floor))
+            .map(|floor| floor.holes)
+            .collect();
+        let problem = format!("{} {version} has holes that its makers have mended since", part.name());
+        let warning = Diagnostic::warning(problem).because(open.join("; ")).hint(part.update());
+        (!open.is_empty()).then_some(warning)
+    };
+    parts.iter().filter_map(known).collect()
+}
+
+fn is_below(version: &str, floor: &Floor) -> bool {
+    let Some((major, minor, patch)) = numbers(version) else { return false };
+    if floor.also.iter().any(|(prefix, first)| is_revision(version, prefix, *first)) {
+        return false;
+    }
+    let own_line = floor.mended.iter().find(|line| (line.0, line.1) == (major, minor));
+    match (own_line, floor.mended.last()) {
+        (Some(line), _) => patch < line.2,
+        (None, Some(last)) => (major, minor) < (last.0, last.1),
+        (None, None) => false,
+    }
+}
+
+/// Whether it begins so and goes on with this number or a later one.
+fn is_revision(version: &str, prefix: &str, first: u32) -> bool {
+    let Some(rest) = version.strip_prefix(prefix) else { return false };
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse::<u32>().is_ok_and(|revision| revision >= first)
+}
+
+/// The three numbers that a version begins with; none of a build from source.
+fn numbers(version: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = version.trim_start_matches('v').split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next()?.parse().ok();
+    let numbers = (number()?, number()?, number().unwrap_or(0));
+    // What was built without being told its version.
+    (numbers != (0, 0, 0)).then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tm8_versions_with_known_holes_are_told_from_mended_ones() {
+        use Part::{BuildKit, Buildah, Docker, Runc};
+        let (old_engine, both, newer) = ("CVE-2024-24557", "CVE-2024-21626; CVE-2025", "CVE-2025-31133");
+        let table: &[(Part, &str, &str)] = &[
+            (Docker, "20.10.24+dfsg1", old_engine),
+            (Docker, "24.0.7", old_engine),
+            (Docker, "24.0.9", ""),
+            (Docker, "25.0.1", old_engine),
+            (Docker, "25.0.2", ""),
+            (Docker, "26.1.5+dfsg1", ""),
+            (Docker, "29.0.0", ""),
+            (Docker, "dev", ""),
+            (Runc, "1.0.0~rc93+ds1-5+deb11u2", both),
+            (Runc, "1.0.0~rc93+ds1-5+deb11u3", newer),
+            (Runc, "1.1.5+ds1-1", both),
+            (Runc, "1.1.5+ds1-1+deb12u", both),
+            (Runc, "1.1.5+ds1-1+deb12u1", newer),
+            (Runc, "1.1.5+ds1-1+deb12u12", newer),
+            (Runc, "1.1.7-0ubuntu1~22.04.1", both),
+            (Runc, "1.1.7-0ubuntu1~22.04.2", newer),
+            (Runc, "v1.1.11-0-g4bccb38", both),
+            (Runc, "v1.1.12-0-g51d5e946", newer),
+            (Runc, "1.2.7", newer),
+            (Runc, "1.2.8", ""),
+            (Runc, "v1.3.0-0-g4ca628d1", newer),
+            (Runc, "1.3.3-0ubuntu1~24.04.2", ""),
+            (Runc, "1.4.0", ""),
+            (Runc, "", ""),
+            (BuildKit, "v0.12.4", "CVE-2024-23653; CVE-2026-33747"),
+            (BuildKit, "v0.12.5", "CVE-2026-33747"),
+            (BuildKit, "v0.28.0", "CVE-2026-33747"),
+            (BuildKit, "v0.28.1", ""),
+            (BuildKit, "unknown", ""),
+            (BuildKit, "0.0.0+unknown", ""),
+            (Buildah, "1.28.2", "CVE-2024-1753"),
+            (Buildah, "1.33.11", "CVE-2024-1753"),
+            (Buildah, "1.33.12", ""),
+            (Buildah, "1.36.0", "CVE-2024-1753"),
+            (Buildah, "1.38.1", ""),
+            (Buildah, "1.39.3", ""),
+        ];
+        for (part, version, expected) in table {
+            let found: Vec<String> = holes(&[(*part, version)]).iter().map(ToString::to_string).collect();
+            let found = found.concat();
+            assert_eq!(found.is_empty(), expected.is_empty(), "{part:?} {version}: {found}");
+            assert!(found.contains(expected), "{part:?} {version}: {found}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is in mounts of caches, kept beside the records as images without programs, each under a tag.
+
+use crate::oci::{Digest, Document, Error, ErrorKind, Repository, Tag};
+
+use super::ending::is_no_way;
+use super::{Records, tag};
+
+/// The kinds of caches that stand under tags of one tree, and what their copies of other places begin with.
+const OF_A_TREE: [&str; 3] = ["cache-of-", "mount-of-", "shared-cache-of-"];
+
+/// The tags of a cache. What an untrusted run leaves is for the same tree alone (F-U12): what was pushed before that, and
+/// approved by nobody, must not be in what is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheName {
+    /// In the run's own scope.
+    pub(crate) own: Tag,
+    /// In the trusted one.
+    pub(crate) trusted: Tag,
+}
+
+impl CacheName {
+    /// Those of a cache of a kind that is told from others by a text, and of a tree where it is of that alone.
+    pub(crate) fn new(kind: &str, text: &str, tree: Option<&Digest>) -> Self {
+        let trusted = tag(kind, &Digest::of(text.as_bytes()));
+        let own = match tree {
+            None => trusted.clone(),
+            Some(tree) => tag(&of_tree(kind, tree), &Digest::of(format!("{tree}\n{text}").as_bytes())),
+        };
+        Self { own, trusted }
+    }
+}
+
+/// What tags of a tree begin with: enough to know the others by. The digest that follows has all of it.
+fn of_tree(kind: &str, tree: &Digest) -> String {
+    format!("{kind}-of-{}", tree.short())
+}
+
+/// The word that the tags of caches begin with.
+const WORD: &str = "mount";
+/// The annotation with the time at which a cache was kept, in seconds since 1970-01-01 UTC.
+const KEPT: &str = "dev.polyarch.kept";
+
+/// Whether it is the tag of a cache.
+pub(super) fn is_mount(tag: &Tag) -> bool {
+    tag.as_str().strip_prefix(WORD).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// When a cache was kept; long ago where it does not say.
+pub(super) fn kept_seconds(document: &Document) -> u64 {
+    let manifest = document.manifest().ok();
+    manifest.and_then(|manifest| manifest.annotations.get(KEPT)?.parse().ok()).unwrap_or_default()
+}
+
+impl Records {
+    /// What is kept under a name in the run's own scope, else in the trusted one. Nothing where records count by who signed them:
+    /// nobody signs caches.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn cache(&self, name: &CacheName) -> Result<Option<Document>, Error> {
+        if self.witness.is_some() {
+            return Ok(None);
+        }
+        for scope in self.scopes() {
+            let tag = if self.is_trusted(scope) { &name.trusted } else { &name.own };
+            if let Some(document) = self.document(scope, tag).await? {
+                return Ok(Some(document));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keep it in the run's own scope, where all that it is of is already, with the time in seconds since 1970-01-01 UTC,
+    /// by which it ends at a registry.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn keep_cache(
+        &self,
+        name: &CacheName,
+        document: &Document,
+        now_seconds: u64,
+    ) -> Result<(), Error> {
+        let mut manifest = document.manifest()?;
+        manifest.annotations.insert(KEPT.to_owned(), now_seconds.to_string());
+        self.keep(&Document::of_manifest(&manifest), std::slice::from_ref(&name.own)).await
+    }
+
+    /// Let the caches of all other trees in the run's own scope end, in the folder and at the registry; how many there were.
+    ///
+    /// # Errors
+    /// Where the store fails, or removes no tags.
+    pub(crate) async fn end_caches_of_other_trees(&self, tree: &Digest) -> Result<usize, Error> {
+        let mut ended = 0;
+        let there = self.far.as_ref().map(|far| far.own().clone());
+        for scope in [Some(self.scope.clone()), there].into_iter().flatten() {
+            for kind in OF_A_TREE {
+                let own = of_tree(kind.trim_end_matches("-of-"), tree);
+                for tag in self.tags_from(&scope, kind).await? {
+                    if !tag.as_str().starts_with(&own) {
+                        ended += usize::from(self.ended(&scope, &tag).await?);
+                    }
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether a tag is gone now: many registries remove none.
+    async fn ended(&self, scope: &Repository, tag: &Tag) -> Result<bool, Error> {
+        match self.store.remove_tag(scope, tag).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) if is_no_way(error.kind()) || error.kind() == ErrorKind::Denied => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::oci::{Descriptor, ImageIndex, Manifest, MediaType, Memory};
+
+    #[tokio::test]
+    async fn f_u12_caches_are_of_one_tree_and_end_with_the_next() {
+        let records = Records::new(Arc::new(Memory::new()), "scopes/pr-1".parse().unwrap());
+        let [one, two] = ["one", "two"].map(|tree| Digest::of(tree.as_bytes()));
+        let [first, second] = [&one, &two].map(|tree| CacheName::new("mount", "uv", Some(tree)));
+        let trusted = CacheName::new("mount", "uv", None);
+        assert_eq!(trusted.own, trusted.trusted);
+        assert_eq!((&first.trusted, &second.trusted), (&trusted.own, &trusted.own));
+        assert!(first.own != second.own && first.own != trusted.own);
+
+        let index = Document::of_index(&ImageIndex::new(Vec::new()));
+        let empty = bytes::Bytes::from_static(b"{}");
+        records.store.write_blob(&records.scope, empty.clone()).await.unwrap();
+        let made =
+            Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::EMPTY, &empty), Vec::new()));
+        let layers = CacheName::new("cache", "a@linux/amd64", Some(&one)).own;
+        let others = ["cache-of", "image-1", "mount-0", "shared-cache-0"].map(|tag| tag.parse().unwrap());
+        let brought: Tag = format!("shared-{layers}").parse().unwrap();
+        let tags = [&others[..], &[first.own.clone(), layers, brought]].concat();
+        records.store.write_document(&records.scope, &index, &tags).await.unwrap();
+        records.keep_cache(&second, &made, 7).await.unwrap();
+        assert_eq!(records.cache(&first).await.unwrap(), Some(index.clone()), "a rerun finds its own");
+
+        assert_eq!(records.end_caches_of_other_trees(&two).await.unwrap(), 3);
+        assert_eq!(records.cache(&first).await.unwrap(), None);
+        assert!(records.cache(&second).await.unwrap().is_some());
+        let left = records.store.tags(&records.scope, None, 10).await.unwrap();
+        let mut kept = [&others[..], &[second.own]].concat();
+        kept.sort();
+        assert_eq!(left, kept);
+    }
+}

@@ -1,0 +1,250 @@
+//! Which builders suit which jobs, before anything is built: all that none of them has is told together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diag::{Diagnostic, Place, Problems, count, size};
+use crate::family::{Action, Check, CheckKind, Emulation, Family, JobId, Recipe, Terms};
+use crate::oci::Platform;
+use crate::plan::{Decision, Plan};
+
+use super::builder::{Builder, free_some, wanted};
+use super::forms::Forms;
+
+/// What a job wants of the builder that does it.
+struct Wish<'a> {
+    job: &'a JobId,
+    recipe: &'a Recipe,
+    terms: &'a Terms,
+    forms: Forms<'a>,
+}
+
+impl<'a> Wish<'a> {
+    /// Of all jobs of a plan that have something to do.
+    fn all(family: &'a Family, plan: &'a Plan) -> Vec<Self> {
+        let busy = plan.jobs.iter().filter(|(_, planned)| !matches!(planned.decision, Decision::Reuse(_)));
+        let wishes = busy.filter_map(|(job, planned)| {
+            let recipe = family.recipe(&job.unit)?;
+            Some(Self { job, recipe, terms: &planned.terms, forms: Forms::of(family, plan, job) })
+        });
+        wishes.collect()
+    }
+
+    /// Whether a builder runs its platform.
+    fn runs_on(&self, builder: &Builder) -> bool {
+        builder.fit(&self.job.platform, self.terms.emulation).is_some()
+    }
+
+    /// Whether a builder runs its platform and understands its Dockerfile.
+    fn fits(&self, builder: &Builder) -> bool {
+        self.runs_on(builder) && self.forms.are_understood_by(builder)
+    }
+
+    /// Whether a builder has what is stated of it and asked for.
+    fn is_labelled(&self, builder: &Builder) -> bool {
+        self.terms.labels.is_subset(&builder.labels)
+    }
+
+    /// Whether a builder that does nothing else has room for it, as far as that is known.
+    fn has_room(&self, builder: &Builder) -> bool {
+        builder.room.as_ref().is_none_or(|room| room.takes(wanted(self.terms)))
+    }
+
+    /// Whether a builder runs every platform of the image, where all are to be built on one.
+    fn is_whole(&self, builder: &Builder) -> bool {
+        self.terms.emulation != Emulation::Always
+            || self.recipe.platforms.keys().all(|one| builder.fit(one, Emulation::Always).is_some())
+    }
+
+    /// Whether a builder keeps its image for tests on this machine, where it has some.
+    fn is_kept_by(&self, builder: &Builder) -> bool {
+        builder.engine.runs_containers() || !has_host_tests(self.recipe)
+    }
+
+    /// Why a builder does not do it, in words that follow its name.
+    fn hindrance(&self, builder: &Builder) -> Option<String> {
+        let platform = &self.job.platform;
+        let emulated = builder.facts.emulated.contains(platform);
+        if !self.runs_on(builder) {
+            let how = if emulated { "only emulates" } else { "does not run" };
+            return Some(format!("{how} {platform}"));
+        }
+        if !self.forms.are_understood_by(builder) {
+            return Some("does not understand the Dockerfile".to_owned());
+        }
+        if !self.is_labelled(builder) {
+            let lacking: Vec<&str> =
+                self.terms.labels.difference(&builder.labels).map(String::as_str).collect();
+            return Some(format!("lacks the labels {}", lacking.join(", ")));
+        }
+        if !self.has_room(builder) {
+            return Some(format!("has no room for {}", size(wanted(self.terms))));
+        }
+        if !self.is_whole(builder) {
+            return Some("does not run all platforms of the image".to_owned());
+        }
+        (!self.is_kept_by(builder)).then(|| "keeps no image for tests on this machine".to_owned())
+    }
+}
+
+/// What a builder does not do of what there is to do: why, and how many jobs. Others may.
+pub(crate) fn hindrances(family: &Family, plan: &Plan, builder: &Builder) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for why in Wish::all(family, plan).iter().filter_map(|wish| wish.hindrance(builder)) {
+        *all.entry(why).or_default() += 1;
+    }
+    all
+}
+
+/// What builders must have for a plan, before anything is built.
+///
+/// # Errors
+/// All that they lack together.
+pub(crate) fn check(family: &Family, plan: &Plan, builders: &[Builder]) -> Result<(), Problems> {
+    let wishes = Wish::all(family, plan);
+    let mut problems = check_platforms(&wishes, builders);
+    problems.extend(wishes.iter().filter_map(|wish| lack_of_terms(wish, builders)));
+    problems.extend(check_forms(&wishes, builders));
+    problems.extend(check_host_tests(&wishes, builders));
+    Problems::check(problems)
+}
+
+/// What images of a family want of builders beside their platforms, and what none of those has that run the platform:
+/// labels, room, and all platforms at once.
+pub(crate) fn lacks(family: &Family, builders: &[Builder]) -> Vec<Diagnostic> {
+    let none = Terms::default();
+    let jobs: Vec<JobId> = family.jobs().collect();
+    let wishes = jobs.iter().filter_map(|job| {
+        let recipe = family.recipe(&job.unit)?;
+        let terms = recipe.terms.get(&job.platform).unwrap_or(&none);
+        Some(Wish { job, recipe, terms, forms: Forms::none() })
+    });
+    wishes.filter_map(|wish| lack_of_terms(&wish, builders)).collect()
+}
+
+/// What Dockerfiles ask for and no builder of their platform understands; told of the first of those builders.
+fn check_forms(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut lacking = BTreeMap::<(Place, String), &Builder>::new();
+    for wish in wishes.iter().filter(|wish| !builders.iter().any(|builder| wish.fits(builder))) {
+        if let Some(builder) = builders.iter().find(|builder| wish.runs_on(builder)) {
+            for foreign in wish.forms.foreign_to(builder) {
+                lacking.entry(foreign).or_insert(builder);
+            }
+        }
+    }
+    lacking.into_iter().map(|((place, feature), builder)| not_understood(place, &feature, builder)).collect()
+}
+
+fn not_understood(place: Place, feature: &str, builder: &Builder) -> Diagnostic {
+    let file = place.file.display().to_string();
+    let facts = &builder.facts;
+    let problem = Diagnostic::surroundings(format!(
+        "{} {} does not understand {feature}",
+        builder.engine.name(),
+        facts.version
+    ))
+    .at(place);
+    match facts.fetches_frontends() {
+        true => problem
+            .hint(format!(
+                "let it fetch a frontend that does: sed -i '1i # syntax=docker/dockerfile:1' {file}"
+            ))
+            .hint("or update Docker Engine to 23 or newer; see what is there: polyarch doctor"),
+        false => problem
+            .hint("let a Docker Engine build it: polyarch build --builder docker")
+            .hint("or write it in an older form; heredocs want Buildah 1.33 or newer"),
+    }
+}
+
+/// Whether a recipe has tests on this machine, which want the image in an engine.
+pub(super) fn has_host_tests(recipe: &Recipe) -> bool {
+    let is_on_host =
+        |check: &Check| matches!(check.kind, CheckKind::Test { action: Action::Host { .. }, .. });
+    recipe.checks.iter().any(is_on_host)
+}
+
+/// Tests on this machine of jobs that only builders take which keep no images.
+fn check_host_tests(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut lacking = BTreeMap::<&Platform, Vec<&JobId>>::new();
+    for wish in wishes {
+        let mut fitting = builders.iter().filter(|builder| wish.fits(builder)).peekable();
+        if fitting.peek().is_some() && !fitting.any(|builder| wish.is_kept_by(builder)) {
+            lacking.entry(&wish.job.platform).or_default().push(wish.job);
+        }
+    }
+    let problems = lacking.into_iter().map(|(platform, jobs)| {
+        Diagnostic::surroundings(format!(
+            "{} of the plan {} tests on this machine, and every builder for {platform} only builds",
+            count(jobs.len(), "job"),
+            if jobs.len() == 1 { "has" } else { "have" },
+        ))
+        .because(format!("one is {}", jobs[0]))
+        .hint(format!(
+            "add an engine that runs {platform}, as in: polyarch build --builder docker --builder buildx:NAME"
+        ))
+        .hint("or let the tests run in the image: { run = \"…\" } in place of { host = \"…\" }")
+    });
+    problems.collect()
+}
+
+/// F-G15: every job that has something to do must have a builder, before anything is built.
+fn check_platforms(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut lacking = BTreeMap::<&Platform, usize>::new();
+    for wish in wishes.iter().filter(|wish| !builders.iter().any(|builder| wish.runs_on(builder))) {
+        *lacking.entry(&wish.job.platform).or_default() += 1;
+    }
+    let problems = lacking.into_iter().map(|(platform, jobs)| {
+        let problem = Diagnostic::surroundings(format!(
+            "no builder runs {platform}, which {} of the plan {}",
+            count(jobs, "job"),
+            if jobs == 1 { "needs" } else { "need" },
+        ));
+        let emulated = builders.iter().any(|builder| builder.facts.emulated.contains(platform));
+        match emulated {
+            true => problem.hint("allow emulation: polyarch build --emulate=allow"),
+            false => problem
+                .hint("let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support")
+                .hint(format!("or leave it out: polyarch build {}", others(builders))),
+        }
+    });
+    problems.collect()
+}
+
+/// What a job wants of a builder beside its platform, and what none of those has that run the platform.
+fn lack_of_terms(wish: &Wish<'_>, builders: &[Builder]) -> Option<Diagnostic> {
+    let Wish { job, terms, .. } = wish;
+    let fitting: Vec<&Builder> = builders.iter().filter(|builder| wish.fits(builder)).collect();
+    let labelled: Vec<&Builder> =
+        { fitting.iter() }.copied().filter(|builder| wish.is_labelled(builder)).collect();
+    if fitting.is_empty() {
+        return None;
+    }
+    if labelled.is_empty() {
+        let labels: Vec<&str> = terms.labels.iter().map(String::as_str).collect();
+        let (platform, labels) = (&job.platform, labels.join(", "));
+        let problem = format!("no builder of {platform} has the labels that {job} needs: {labels}");
+        return Some(Diagnostic::surroundings(problem).hint("say which has them: `labels` of [builder.X]"));
+    }
+    if !labelled.iter().any(|builder| wish.has_room(builder)) {
+        let known = labelled.iter().filter_map(|builder| Some((&builder.name, builder.room.as_ref()?)));
+        let known = known.map(|(name, room)| format!("builder {name} has {room}"));
+        let problem = format!("no builder has room for {job}, which wants {}", size(wanted(terms)));
+        let problem = known.fold(Diagnostic::surroundings(problem), Diagnostic::because);
+        let hints: BTreeSet<&str> =
+            labelled.iter().map(|builder| free_some(builder.facts.image_store)).collect();
+        return Some(hints.into_iter().fold(problem, Diagnostic::hint));
+    }
+    let problem = format!("no builder runs all platforms of {}, which are to be built on one", job.unit);
+    (!labelled.iter().any(|builder| wish.is_whole(builder))).then(|| {
+        Diagnostic::surroundings(problem)
+            .hint("let a builder emulate them: sudo apt-get install qemu-user-static binfmt-support")
+    })
+}
+
+fn others(builders: &[Builder]) -> String {
+    let platforms: BTreeSet<String> = builders
+        .iter()
+        .flat_map(|builder| builder.facts.native.iter().chain(&builder.facts.emulated))
+        .map(|platform| format!("--platform {platform}"))
+        .collect();
+    platforms.into_iter().collect::<Vec<_>>().join(" ")
+}

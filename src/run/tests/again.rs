@@ -1,0 +1,56 @@
+//! Builds that are tried once more without the cache, and jobs that cannot be built and stop nothing.
+
+use super::*;
+use crate::diag::Diagnostic;
+
+/// The retries that were told, and whether without the cache.
+fn retries(steps: &[Step]) -> Vec<bool> {
+    let told = steps.iter().filter_map(|step| match step {
+        Step::Event(EventKind::JobRetried { without_cache, .. }) => Some(*without_cache),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// What is asked for, what the engine does; how often it builds, the retries, and whether it passes.
+type Case<'a> = (&'a str, Act, Options, usize, &'a [bool], bool);
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_is_tried_once_without_the_cache_where_that_was_asked_for() {
+    let asked = "[image.a]\nretry-without-cache = true\n";
+    let afresh = Options { no_cache: true, ..PLAIN };
+    let table: [Case<'_>; 7] = [
+        (asked, Act::FailCached, PLAIN, 2, &[true], true),
+        ("", Act::FailCached, PLAIN, 1, &[], false),
+        (asked, Act::FailStep, PLAIN, 2, &[true], false),
+        (asked, Act::FailCached, afresh, 1, &[], true),
+        (asked, Act::FailStep, afresh, 1, &[], false),
+        (asked, Act::FailPassingly, PLAIN, 3, &[false, false], false),
+        (asked, Act::Stall, PLAIN, 1, &[], false),
+    ];
+    for (config, act, options, times, told, passes) in table {
+        let site = site(config, &[("a", "FROM scratch\n")]).await;
+        let (ran, steps) = once(&site, 1, act, Look::Pass, options).await;
+        assert_eq!(builds(&steps), times, "{act:?} {options:?}");
+        assert_eq!(retries(&steps), told, "{act:?} {options:?}");
+        assert_eq!(ran.failed.is_empty(), passes, "{act:?} {options:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s4_28_a_job_that_cannot_be_built_fails_alone() {
+    let config = "[image.b]\ndownstream = true\n";
+    let table = [("a", "FROM scratch\n"), ("b", "FROM a\n"), ("c", "FROM a\n")];
+    let site = site(config, &table).await;
+    let builder = site.healthy(1);
+    let plan = site.plan().await;
+    let job: crate::family::JobId =
+        plan.1.order.iter().find(|job| job.to_string().starts_with("b@")).unwrap().clone();
+    let unfit = [(job.clone(), Diagnostic::request("base image nowhere is unknown"))].into();
+    let (ran, steps) = site.run_without(unfit, &plan, &[builder], PLAIN, std::future::pending()).await;
+    let ran = ran.unwrap();
+    assert_eq!(ran.failed.keys().collect::<Vec<_>>(), [&job]);
+    assert_eq!((ran.passed.len(), builds(&steps)), (2, 2));
+    assert!(ran.problems(&site.family).is_empty());
+    assert_eq!(ran.warnings(&site.family)[0].causes, ["base image nowhere is unknown"]);
+}

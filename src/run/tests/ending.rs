@@ -1,0 +1,137 @@
+//! What ends in a store that is at a registry.
+
+use std::sync::Arc;
+
+use super::far::{elsewhere, machine, run, whole};
+use crate::oci::{Memory, Store as _};
+use crate::record::{CacheName, Fit};
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_ends_as_a_whole_and_the_trusted_one_by_age_alone() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let own = Arc::new(Memory::new());
+    let trusted = machine(&own, shared.clone(), &elsewhere, "trusted", "1");
+    run(&trusted).await;
+    let before = whole(&shared, "owner/cache/scopes/trusted").await;
+    let pull = machine(&own, shared.clone(), &elsewhere, "pr-1", "2");
+    run(&pull).await;
+
+    let ending = trusted.records.all_of(&"pr-1".parse().unwrap()).await.unwrap();
+    assert_eq!(ending.len(), 2, "in the folder and at the registry");
+    for ending in &ending {
+        assert_eq!(ending.images.len(), 1, "{ending:?}");
+        trusted.records.end(ending, false).await.unwrap();
+        trusted.records.end(ending, false).await.expect("what is gone is passed over");
+    }
+    assert!(whole(&shared, "owner/cache/scopes/pr-1").await.is_empty());
+    assert!(whole(&own, "scopes/pr-1").await.is_empty());
+    assert_eq!(whole(&shared, "owner/cache/scopes/trusted").await, before);
+
+    assert_eq!(trusted.records.outdated(0).await.unwrap(), None, "nothing is that old");
+    let all = trusted.records.outdated(u64::MAX).await.unwrap().expect("all is older");
+    assert_eq!(all.images.len(), 3);
+    trusted.records.end(&all, false).await.unwrap();
+    let left = whole(&shared, "owner/cache/scopes/trusted").await;
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["durations"], "what is no record stays");
+    let fresh = machine(&Arc::new(Memory::new()), shared, &elsewhere, "trusted", "1");
+    assert_eq!(run(&fresh).await, (3, 3), "I-T3: it costs time, and nothing else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i_s4_what_somebody_works_with_and_what_has_moved_since_stays() {
+    let own = Arc::new(Memory::new());
+    let pull = machine(&own, Arc::new(Memory::new()), &elsewhere().await, "pr-1", "2");
+    run(&pull).await;
+    let scope = "scopes/pr-1".parse().unwrap();
+    let ending = pull.records.all_of(&"pr-1".parse().unwrap()).await.unwrap();
+    let folder = ending.iter().find(|ending| ending.repository == scope).expect("in the folder");
+    let image = folder.images.keys().next().expect("an image").clone();
+    let stands = async || own.read_document(&scope, &image.clone().into()).await.is_ok();
+    // Somebody has moved a tag since.
+    let moved = folder.tags.keys().next().expect("a tag").clone();
+    let other = own.read_document(&scope, &image.clone().into()).await.unwrap();
+    own.write_document(&scope, &other, std::slice::from_ref(&moved)).await.unwrap();
+    pull.records.end(folder, false).await.unwrap();
+    let left: Vec<_> = whole(&own, "scopes/pr-1").await.into_keys().collect();
+    assert_eq!((left, stands().await), (vec![moved.to_string()], true), "it has moved");
+
+    let again = pull.records.all_of(&"pr-1".parse().unwrap()).await.unwrap();
+    let folder = again.iter().find(|ending| ending.repository == scope).expect("in the folder");
+    pull.records.end(folder, true).await.unwrap();
+    assert!(whole(&own, "scopes/pr-1").await.is_empty(), "its tags are gone");
+    assert!(stands().await, "a run that has found it goes on with it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_ends_from_the_oldest_and_never_between_a_parent_and_its_child() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let own = Arc::new(Memory::new());
+    let trusted = machine(&own, shared.clone(), &elsewhere, "trusted", "1");
+    run(&trusted).await;
+    let newest = async |job: &str| trusted.records.newest(&job.parse().unwrap()).await.unwrap().unwrap();
+    let (parent, leaf) = (newest("a@linux/amd64").await, newest("b@linux/amd64").await);
+    let later = crate::record::ImageRecord { built_at_seconds: 1 << 40, ..leaf.clone() };
+    trusted.records.keep_image(&later).await.unwrap();
+    let fitting =
+        async |limit, since| trusted.records.fitting(limit, since).await.unwrap().expect("a registry");
+
+    assert_eq!(fitting(u64::MAX, u64::MAX).await, Fit::AsItIs);
+    assert!(matches!(fitting(1, 0).await, Fit::TooMuch(None, _)), "nothing is older than the grace time");
+    let Fit::TooMuch(Some(all), stay) = fitting(1, u64::MAX).await else {
+        panic!("the list of durations stays")
+    };
+    assert_eq!(all.images.len(), 3);
+    // All but what the youngest stands on, and not a byte less than that.
+    let Fit::TooMuch(Some(old), least) = fitting(stay, 1 << 39).await else { panic!("the youngest stays") };
+    let Fit::Ends(ending) = fitting(least, 1 << 39).await else { panic!("that fits") };
+    assert_eq!(ending, old);
+    assert!(!ending.images.contains_key(&leaf.image) && !ending.images.contains_key(&parent.image));
+    assert_eq!(ending.images.len(), 1);
+    trusted.records.end(&ending, false).await.unwrap();
+    whole(&shared, "owner/cache/scopes/trusted").await;
+    assert_eq!(fitting(least, u64::MAX).await, Fit::AsItIs, "it has so many bytes now");
+    let fresh = machine(&Arc::new(Memory::new()), shared, &elsewhere, "trusted", "1");
+    assert_eq!(run(&fresh).await, (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_mounts_ends_by_age_too() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let trusted = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "trusted", "1");
+    run(&trusted).await;
+    let image = trusted.records.newest(&"a@linux/amd64".parse().unwrap()).await.unwrap().unwrap().image;
+    let (store, scope) = (&trusted.records.store, &trusted.records.scope);
+    let cache = store.read_document(scope, &image.into()).await.unwrap();
+    let named = |name: &str| CacheName::new("mount", name, None);
+    for (name, at_seconds) in [("old", 1 << 40), ("young", 1 << 42)] {
+        trusted.records.keep_cache(&named(name), &cache, at_seconds).await.unwrap();
+    }
+    let ending = trusted.records.outdated(1 << 41).await.unwrap().expect("one is older");
+    assert!(ending.tags.contains_key(&named("old").own) && !ending.tags.contains_key(&named("young").own));
+    trusted.records.end(&ending, false).await.unwrap();
+    assert!(trusted.records.cache(&named("young")).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_something_younger_stands_on_does_not_end() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let own = Arc::new(Memory::new());
+    let trusted = machine(&own, shared.clone(), &elsewhere, "trusted", "1");
+    run(&trusted).await;
+    let record = |job: &str| {
+        let job = job.parse().unwrap();
+        let records = trusted.records.clone();
+        async move { records.newest(&job).await.unwrap().unwrap() }
+    };
+    let parent = record("a@linux/amd64").await;
+    let leaf = record("b@linux/amd64").await;
+    let later = crate::record::ImageRecord { built_at_seconds: 1 << 40, ..leaf.clone() };
+    trusted.records.keep_image(&later).await.unwrap();
+    let ending = trusted.records.outdated(1 << 39).await.unwrap().expect("the other leaf is older");
+    assert!(!ending.images.contains_key(&leaf.image) && !ending.images.contains_key(&parent.image));
+    assert_eq!(ending.images.len(), 1);
+    trusted.records.end(&ending, false).await.unwrap();
+    whole(&shared, "owner/cache/scopes/trusted").await;
+    let fresh = machine(&Arc::new(Memory::new()), shared, &elsewhere, "trusted", "1");
+    assert_eq!(run(&fresh).await, (3, 1), "the other leaf is built again");
+}

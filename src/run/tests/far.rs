@@ -1,0 +1,194 @@
+//! Results at a registry that several machines share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Act, Look, PLAIN, amd64, builds, files, once};
+use crate::oci::watched::{Failure, Watched};
+use crate::oci::{Digest, Memory, Pointer, Repository, Store, image_stands};
+use crate::plan::{Decision, Plan, Request};
+use crate::record::{Records, ScopeName};
+use crate::run::fixture::{BASE, Site, base_image};
+use crate::survey::survey;
+
+/// A family on a machine with a store of its own and one that all share: a base, a parent and two leaves.
+pub(super) fn machine(
+    own: &Arc<Memory>,
+    shared: Arc<dyn Store>,
+    elsewhere: &Arc<Memory>,
+    scope: &str,
+    leaf: &str,
+) -> Site {
+    let (base, leaf) = (format!("FROM {BASE}\n"), format!("FROM a\nENV LEAF={leaf}\n"));
+    let table = files(&[("a", &base), ("b", &leaf), ("c", "FROM a\n")]);
+    let mut site = Site::over(Some("tests = [{ run = \"id\" }]\n"), &table, own.clone(), elsewhere.clone());
+    let scope: ScopeName = scope.parse().unwrap();
+    let records = Records::of_scope(own.clone(), &scope);
+    site.records = records.at_registry(shared, &"owner/cache".parse().unwrap()).unwrap();
+    site
+}
+
+/// Run it once: how many passed and were built, and what the command would share at its end is shared.
+pub(super) async fn run(site: &Site) -> (usize, usize) {
+    let (ran, steps) = once(site, 2, Act::Build(1), Look::Pass, PLAIN).await;
+    for passed in ran.passed.values() {
+        site.records.share(passed).await.unwrap();
+    }
+    if ran.passed.len() == site.family.jobs().count() {
+        site.records.keep_roll(&ran.passed).await.unwrap();
+    }
+    (ran.passed.len(), builds(&steps))
+}
+
+pub(super) async fn elsewhere() -> Arc<Memory> {
+    let elsewhere = Arc::new(Memory::new());
+    base_image(&*elsewhere, &[amd64()]).await;
+    elsewhere
+}
+
+/// Every tag of a repository with what it points at; each leads to content that is there.
+pub(super) async fn whole(store: &Memory, repository: &str) -> BTreeMap<String, Digest> {
+    let repository: Repository = repository.parse().unwrap();
+    let mut found = BTreeMap::new();
+    for tag in store.tags(&repository, None, 1000).await.unwrap() {
+        let document = store.read_document(&repository, &Pointer::Tag(tag.clone())).await.unwrap();
+        let images = if document.is_index() { document.index().unwrap().manifests } else { Vec::new() };
+        for image in images {
+            assert!(
+                image_stands(store, &repository, &image.digest).await.unwrap(),
+                "{tag} names what is not there"
+            );
+        }
+        found.insert(tag.to_string(), document.digest().clone());
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_4_machines_that_share_a_registry_build_each_job_once_on_the_same_parents() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let (one, two) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+    assert_eq!(run(&machine(&one, shared.clone(), &elsewhere, "trusted", "1")).await, (3, 3));
+    let before = whole(&shared, "owner/cache/scopes/trusted").await;
+
+    let watched = Arc::new(Watched::new(shared.as_ref().clone()));
+    let idle = machine(&two, watched.clone(), &elsewhere, "trusted", "1");
+    assert_eq!(run(&idle).await, (3, 0), "another machine, whose folder is empty");
+    assert_eq!(watched.writes(), Vec::<String>::new(), "0 writes");
+    // The roll and the durations, for the plan of `once` and for its run.
+    assert!(watched.calls() <= 4, "{} calls", watched.calls());
+    assert_eq!(whole(&shared, "owner/cache/scopes/trusted").await, before);
+
+    let leaf = machine(&two, shared.clone(), &elsewhere, "trusted", "2");
+    assert_eq!(run(&leaf).await, (3, 1), "the parent is brought");
+    let back = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "trusted", "2");
+    assert_eq!(run(&back).await, (3, 0));
+    whole(&shared, "owner/cache/scopes/trusted").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn i_t1_another_scope_reads_the_trusted_one_at_the_registry_and_writes_its_own_there() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let fresh = || Arc::new(Memory::new());
+    run(&machine(&fresh(), shared.clone(), &elsewhere, "trusted", "1")).await;
+    let trusted = whole(&shared, "owner/cache/scopes/trusted").await;
+    assert_eq!(run(&machine(&fresh(), shared.clone(), &elsewhere, "pr-1", "2")).await, (3, 1));
+    assert_eq!(run(&machine(&fresh(), shared.clone(), &elsewhere, "pr-1", "2")).await, (3, 0), "its own");
+    assert_eq!(
+        run(&machine(&fresh(), shared.clone(), &elsewhere, "pr-2", "2")).await,
+        (3, 1),
+        "not another's"
+    );
+    assert_eq!(run(&machine(&fresh(), shared.clone(), &elsewhere, "pr-3", "1")).await, (3, 0), "F-U6");
+    assert!(whole(&shared, "owner/cache/scopes/pr-3").await.is_empty(), "F-U6");
+    assert!(!whole(&shared, "owner/cache/scopes/pr-1").await.is_empty());
+    assert_eq!(whole(&shared, "owner/cache/scopes/trusted").await, trusted);
+    assert_eq!(run(&machine(&fresh(), shared.clone(), &elsewhere, "trusted", "2")).await, (3, 1));
+}
+
+/// What is adopted goes from scope to scope within the registry.
+#[tokio::test(start_paused = true)]
+async fn i_t7_what_is_promoted_within_a_registry_passes_through_no_machine() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let fresh = || Arc::new(Memory::new());
+    run(&machine(&fresh(), shared.clone(), &elsewhere, "pr-1", "1")).await;
+    let (own, watched) = (fresh(), Arc::new(Watched::new(shared.as_ref().clone())));
+    let mut site = machine(&own, watched.clone(), &elsewhere, "trusted", "1");
+    site.records = site.records.before(&"pr-1".parse().unwrap());
+    let (_, plan) = site.plan().await;
+    for (job, planned) in &plan.jobs {
+        let Decision::Reuse(passed) = &planned.decision else { panic!("{job} is not there") };
+        for (kind, key) in passed.keys() {
+            site.records.adopt(kind, key, job).await.unwrap();
+        }
+    }
+    assert_eq!(own.repositories(None, 10).await.unwrap(), [], "nothing of it is here");
+    let writes = watched.writes();
+    assert!(writes.iter().any(|write| write.starts_with("mount")), "{writes:?}");
+    assert!(!writes.iter().any(|write| write.starts_with("blob")), "{writes:?}");
+    let adopted = whole(&shared, "owner/cache/scopes/trusted").await;
+    let of_pull = whole(&shared, "owner/cache/scopes/pr-1").await;
+    assert!(adopted.len() >= 9 && adopted.iter().all(|(tag, digest)| of_pull[tag] == *digest), "{adopted:?}");
+    assert_eq!(run(&machine(&fresh(), shared.clone(), &elsewhere, "trusted", "1")).await, (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i_b5_a_registry_that_fails_at_any_call_has_no_record_of_what_is_not_there() {
+    let elsewhere = elsewhere().await;
+    let mut fails_from = 0;
+    loop {
+        let (shared, own) = (Memory::new(), Arc::new(Memory::new()));
+        let failing = Arc::new(Watched::failing(shared.clone(), fails_from, Failure::Before));
+        let site = machine(&own, failing.clone(), &elsewhere, "trusted", "1");
+        let surveyed = survey(
+            &site.family,
+            site.folder.path(),
+            (&*site.registries, &crate::survey::Unreachable),
+            &site.records,
+            &crate::survey::Memo::none(),
+            &crate::plan::Settled::default(),
+        )
+        .await;
+        if let Ok((facts, _)) = surveyed {
+            let plan = Plan::new(&site.family, &facts, &Request::default());
+            let builder = site.scripted(2, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
+            let (ran, _) = site.run(&(facts, plan), &[builder], PLAIN, std::future::pending()).await;
+            let ran = ran.unwrap();
+            for passed in ran.passed.values() {
+                // It fails, as the command does.
+                let _ = site.records.share(passed).await;
+            }
+            if ran.passed.len() == 3 {
+                let _ = site.records.keep_roll(&ran.passed).await;
+            }
+        }
+        whole(&shared, "owner/cache/scopes/trusted").await;
+        let is_over = failing.calls() < fails_from;
+        let shared = Arc::new(shared);
+        let (passed, built) = run(&machine(&own, shared.clone(), &elsewhere, "trusted", "1")).await;
+        assert_eq!(passed, 3, "the next run goes through");
+        let fresh = machine(&Arc::new(Memory::new()), shared, &elsewhere, "trusted", "1");
+        assert_eq!(run(&fresh).await, (3, 0), "it has shared what was in its folder: {built} built");
+        if is_over {
+            break;
+        }
+        fails_from += 1;
+    }
+    assert!(fails_from > 30, "{fails_from} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_s14_what_is_built_again_replaces_what_a_roll_says() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let site = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "trusted", "1");
+    run(&site).await;
+    let (facts, plan) = site.plan().await;
+    let request = Request { selected: [plan.order[0].clone()].into(), no_reuse: true, ..Request::default() };
+    let plan = Plan::new(&site.family, &facts, &request);
+    let plan = (facts, plan);
+    let builder = site.scripted(1, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
+    let (ran, _) = site.run(&plan, &[builder], PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), 1);
+    let next = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "trusted", "1");
+    assert_eq!(run(&next).await, (3, 2), "what stands on the parent stands on the new one");
+}

@@ -1,0 +1,158 @@
+//! Where jobs go: to builders that understand their Dockerfiles, to faster ones, and nowhere else.
+
+use std::time::Duration;
+
+use super::*;
+use crate::run::Dispatch;
+
+/// The builder of each try of a job.
+fn tries(steps: &[Step], job: &str) -> Vec<String> {
+    let started = steps.iter().filter_map(|step| match step {
+        Step::Event(EventKind::JobStarted { job: of, builder, .. }) if of.starts_with(job) => Some(builder),
+        _ => None,
+    });
+    started.cloned().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_form_goes_to_the_builders_that_understand_it() {
+    let newer = "FROM scratch\nCOPY <<END /word\nword\nEND\n";
+    let table = [("a", newer), ("b", "FROM scratch\nLABEL b=b\n"), ("c", "FROM a\nLABEL c=c\n")];
+    let site = site("", &table).await;
+    let builders = || {
+        let mut old = site.builder("old", &[&amd64()], &[], 4, Script::healthy());
+        old.facts.version = "20.10.24".to_owned();
+        old.facts.image_store = crate::engine::ImageStore::Classic;
+        [old, site.builder("new", &[&amd64()], &[], 1, Script::healthy())]
+    };
+    let plan = site.plan().await;
+    let (ran, steps) = site.run(&plan, &builders(), PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), 3);
+    assert_eq!(tries(&steps, "a@"), ["new"]);
+    assert_eq!(tries(&steps, "b@"), ["old"], "what both understand goes to the emptier one");
+    let (ran, steps) = site.run(&plan, &builders()[..1], PLAIN, std::future::pending()).await;
+    let told = ran.expect_err("no builder understands it").to_string();
+    assert!(told.contains("20.10.24 does not understand"), "{told}");
+    assert_eq!(builds(&steps), 0);
+    // A builder that understands it and has not the label is none for it.
+    let labelled = Site::new(Some("[image.a]\nneeds = [\"gpu\"]\n"), &files(&table), &[amd64()]).await;
+    let [mut old, new] = builders();
+    old.labels.insert("gpu".to_owned());
+    let plan = labelled.plan().await;
+    let (ran, _) = labelled.run(&plan, &[old, new], PLAIN, std::future::pending()).await;
+    let told = ran.expect_err("no builder has both").to_string();
+    assert!(told.contains("has the labels that a@linux/amd64 needs: gpu"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_does_not_move_to_builders_that_lack_what_it_needs() {
+    let site = site("tests = [\"true\"]\n[image.a]\nneeds = [\"gpu\"]\n", &[("a", "FROM scratch\n")]).await;
+    let broken = Script { looks: Arc::new(|_, _| Look::Break), ..Script::healthy() };
+    let mut with = site.builder("with", &[&amd64()], &[], 1, broken);
+    with.labels.insert("gpu".to_owned());
+    let without = site.builder("without", &[&amd64()], &[], 1, Script::healthy());
+    let plan = site.plan().await;
+    let enough = tokio::time::sleep(Duration::from_secs(3600));
+    let (ran, steps) = site.run(&plan, &[with, without], PLAIN, enough).await;
+    let ran = ran.unwrap();
+    assert_eq!((ran.failed.len(), ran.cancelled.len()), (1, 0), "it fails, and does not go on for ever");
+    assert_eq!(tries(&steps, "a@"), ["with"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_is_as_fast_as_it_is_said_to_be() {
+    let site = site("", &[("a", "FROM scratch\n")]).await;
+    let plan = site.plan().await;
+    for (speeds, expected) in
+        [([None, None], "one"), ([Some(50), None], "two"), ([Some(50), Some(10)], "one")]
+    {
+        let mut builders =
+            ["one", "two"].map(|name| site.builder(name, &[&amd64()], &[], 1, Script::healthy()));
+        builders.iter_mut().zip(speeds).for_each(|(builder, speed)| builder.speed = speed);
+        let request = Request { no_reuse: true, ..Request::default() };
+        let again = Plan::new(&site.family, &plan.0, &request);
+        let facts = site.plan().await.0;
+        let (_, steps) = site.run(&(facts, again), &builders, PLAIN, std::future::pending()).await;
+        assert_eq!(tries(&steps, "a@"), [expected], "{speeds:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_emulation_costs_is_told_where_anything_is_known() {
+    let arm: Platform = "linux/arm64".parse().unwrap();
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\nemulate = \"allow\"\n";
+    let site = Site::new(Some(config), &files(&[("a", "FROM scratch\n")]), &[amd64(), arm.clone()]).await;
+    let builder = || site.builder("one", &[&amd64()], &[&arm], 1, Script::healthy());
+    let costs = |steps: &[Step]| -> Vec<Option<(u64, u64)>> {
+        let started = steps.iter().filter_map(|step| match step {
+            Step::Event(EventKind::JobStarted { cost, .. }) => Some(*cost),
+            _ => None,
+        });
+        started.map(|cost| cost.map(|cost| (cost.emulated_milliseconds, cost.native_milliseconds))).collect()
+    };
+    let (_, steps) =
+        site.run(&site.plan_as_configured().await, &[builder()], PLAIN, std::future::pending()).await;
+    assert_eq!(costs(&steps), [None, None], "nothing is known yet");
+    let (facts, _) = site.plan_as_configured().await;
+    let plan = Plan::new(&site.family, &facts, &Request { no_reuse: true, ..Request::default() });
+    let (_, steps) = site.run(&(facts, plan), &[builder()], PLAIN, std::future::pending()).await;
+    // By emulation it took three seconds; natively it has not been measured yet.
+    assert_eq!(costs(&steps).into_iter().flatten().collect::<Vec<_>>(), [(3_000, 300)]);
+    let engine = steps.iter().find_map(|step| match step {
+        Step::Event(EventKind::JobEnded { milliseconds, engine_milliseconds, .. }) => {
+            Some((*milliseconds, *engine_milliseconds))
+        }
+        _ => None,
+    });
+    assert_eq!(engine, Some((3_000, 3_000)), "all of it is the engine's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_on_a_reused_image_goes_to_the_builder_that_made_it() {
+    let table = [("a", "FROM scratch\nLABEL a=a\n"), ("b", "FROM a\nLABEL b=b\n")];
+    let site = site("", &table).await;
+    let builders =
+        ["first", "second", "third"].map(|name| site.builder(name, &[&amd64()], &[], 1, Script::healthy()));
+    let (facts, mut parent_alone) = site.plan().await;
+    parent_alone.order.retain(|job| job.unit.to_string() == "a");
+    parent_alone.jobs.retain(|job, _| job.unit.to_string() == "a");
+    let third = &builders[2..];
+    let (ran, _) = site.run(&(facts, parent_alone), third, PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), 1);
+    let plan = site.plan().await;
+    let (ran, steps) = site.run(&plan, &builders, PLAIN, std::future::pending()).await;
+    assert_eq!(ran.unwrap().passed.len(), 2);
+    assert_eq!(tries(&steps, "a@"), Vec::<String>::new(), "its record stands");
+    assert_eq!(tries(&steps, "b@"), ["third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_is_said_of_a_disk_is_filled_however_much_is_free() {
+    let table: Vec<(String, String)> = ["a", "b", "c"]
+        .iter()
+        .map(|name| (format!("{name}/Dockerfile"), format!("FROM scratch\nLABEL n={name}\n")))
+        .collect();
+    let site = Site::new(
+        Some("[image.a]\ndisk = \"10GB\"\n[image.b]\ndisk = \"10GB\"\n[image.c]\ndisk = \"10GB\"\n"),
+        &table,
+        &[amd64()],
+    )
+    .await;
+    let mut builder = site.builder("one", &[&amd64()], &[], 4, Script::healthy());
+    builder.room = Some(crate::engine::Room::given(15_000_000_000));
+    builder.most = Some(15_000_000_000);
+    let (facts, plan) = site.plan().await;
+    let builders = [builder];
+    let jobs = plan.order.clone();
+    let mut dispatch = Dispatch::new(jobs, &site.family, &plan, &facts.durations, &builders, &PLAIN);
+    let first = dispatch.next(0).expect("the first fits");
+    assert!(dispatch.next(0).is_none(), "a second would fill 20 GB");
+    // The disk is looked at, and has much more.
+    dispatch.free(first.machine, 500_000_000_000);
+    assert!(dispatch.next(0).is_none(), "what is free is not what may be filled");
+    dispatch.passed(first.ticket);
+    let second = dispatch.next(1).expect("the first has made room");
+    // What could not begin fills nothing: where 12 GB are free, 10 GB of another job fit.
+    dispatch.turned_away(second.ticket, second.machine, 12_000_000_000);
+    assert!(dispatch.next(2).is_some());
+}

@@ -1,0 +1,283 @@
+//! Engines that come to harm while they build: killed, out of room, out of order.
+
+use std::process::Child;
+use std::time::Duration;
+
+use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64, wait_for};
+use super::hosts::{Hosts, builders, moves_on};
+use super::orphans::processes;
+use super::own_engine::OwnEngine;
+use crate::program::{Answer, Place, program, skip, variable};
+
+const FAMILY: &str = "name = \"harmed\"\nplatforms = [\"linux/amd64\"]\n";
+
+/// A root and a leaf that takes a while, on an engine of their own with a disk of so many megabytes.
+fn family(test: &str, megabytes: u32) -> Option<(Place, OwnEngine)> {
+    let slow = "FROM root\nRUN sleep 8; echo leaf > /leaf\n";
+    let mut place =
+        Place::with(&[("polyarch.toml", FAMILY), ("root/Dockerfile", FOUNDATION), ("leaf/Dockerfile", slow)]);
+    if !root_file_systems(test, &place, "root", &["amd64"]) {
+        return None;
+    }
+    let engine = OwnEngine::on_disk(test, &mut place, megabytes)?;
+    Some((place, engine))
+}
+
+/// Begin a build, and wait until the slow step of the leaf is at work.
+fn in_the_middle(place: &Place, arguments: &[&str]) -> Child {
+    let child = place.start(&[&["build"], arguments].concat());
+    wait_for("the slow step", Duration::from_secs(60), || {
+        let begun = place.newest_run().is_some_and(|run| run.join("events.jsonl").exists());
+        begun
+            && place.events().iter().any(|event| {
+                event["event"] == "job-step"
+                    && event["step"].as_str().is_some_and(|step| step.contains("sleep"))
+            })
+    });
+    child
+}
+
+fn count(place: &Place, event: &str, job: &str) -> usize {
+    place.events().iter().filter(|one| one["event"] == event && one["job"] == job).count()
+}
+
+#[test]
+fn f_g3_an_engine_that_is_killed_in_a_build_gets_the_job_again_when_it_is_back() {
+    let test = "harmed::f_g3_an_engine_that_is_killed_in_a_build_gets_the_job_again_when_it_is_back";
+    let Some((place, mut engine)) = family(test, 400) else { return };
+    let child = in_the_middle(&place, &[]);
+    engine.kill();
+    // Longer than three tries take that find nobody.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(count(&place, "job-kept", "leaf@linux/amd64"), 0, "no record of what did not end");
+    engine.start();
+    let answer = Answer::from(child.wait_with_output().expect("it ends")).well();
+    assert_eq!(ended(&place, "built"), jobs("root@linux/amd64 leaf@linux/amd64"), "{}", answer.stderr);
+    assert_eq!(count(&place, "job-kept", "leaf@linux/amd64"), 1, "I-B7: one accepted result");
+    assert_eq!(count(&place, "job-kept", "root@linux/amd64"), 1, "what is in the store is not built again");
+    assert!(place.events().iter().any(|event| event["event"] == "builder-returned"), "{}", answer.stderr);
+}
+
+/// The same family with the engine of its own, and another engine beside it.
+fn with_another(test: &str, megabytes: u32) -> Option<(Place, OwnEngine)> {
+    if !Engine::Classic.equip(test, &mut Place::new()) {
+        return None;
+    }
+    let (place, engine) = family(test, megabytes)?;
+    let other = variable("POLYARCH_TEST_CLASSIC")?.into_string().ok()?;
+    place.write(
+        "polyarch.toml",
+        &format!(
+            "{FAMILY}\n[builder.own]\nengine = \"{}\"\n\n[builder.spare]\nengine = \"{other}\"\nslots = 1\n",
+            engine.host()
+        ),
+    );
+    Some((place, engine))
+}
+
+/// A certificate of the hosts' authority for this machine, by which an engine of it is spoken to on a port.
+fn over_tcp(place: &Place, hosts: &Hosts, port: u16) -> serde_json::Value {
+    let make = "openssl req -newkey rsa:2048 -nodes -subj /CN=own -keyout own-key.pem -out own.csr && \
+                echo subjectAltName=IP:127.0.0.1 >own.ext && \
+                openssl x509 -req -in own.csr -CA \"$0/ca.pem\" -CAkey \"$0/ca-key.pem\" -set_serial 0x$(openssl rand -hex 8) \
+                -days 2 -extfile own.ext -out own.pem";
+    let authority = hosts.certificates("client").with_file_name("");
+    let made = program("sh").args(["-c", make]).arg(&authority).current_dir(place.folder()).output();
+    let made = made.expect("a shell");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| place.folder().join(name);
+    serde_json::json!({
+        "hosts": [format!("tcp://127.0.0.1:{port}")], "tlsverify": true, "tlscacert": authority.join("ca.pem"),
+        "tlscert": file("own.pem"), "tlskey": file("own-key.pem"),
+    })
+}
+
+#[test]
+fn f_g3_f_g9_an_engine_over_tcp_that_is_killed_loses_its_job_to_another() {
+    let test = "harmed::f_g3_f_g9_an_engine_over_tcp_that_is_killed_loses_its_job_to_another";
+    let mut place = Place::with(&[("polyarch.toml", FAMILY), ("root/Dockerfile", FOUNDATION)]);
+    let Some(hosts) = Hosts::reached_from(test, &mut place) else { return };
+    if !root_file_systems(test, &place, "root", &["amd64"]) {
+        return;
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let port = port.expect("a port").port();
+    let more = over_tcp(&place, &hosts, port);
+    let Some(engine) = OwnEngine::with(test, &mut place, 400, &more) else { return };
+    let certificates = hosts.certificates("client").display().to_string();
+    // The one that is named first gets the first job, and what stands on it.
+    place.write(
+        "polyarch.toml",
+        &format!(
+            "{FAMILY}\n[builder.a]\nengine = \"tcp://127.0.0.1:{port}\"\ncertificates = \"{certificates}\"\nslots = 1\n\n\
+             [builder.b]\nengine = \"ssh://west\"\nslots = 1\n"
+        ),
+    );
+    let engine = std::cell::RefCell::new(engine);
+    let kill = |builder: &str| {
+        assert_eq!(builder, "a");
+        engine.borrow_mut().kill();
+    };
+    moves_on(test, &place, ["a", "b"], kill, |_| ());
+}
+
+/// What names the disk of the engine.
+fn disk(engine: &OwnEngine) -> String {
+    format!(" in {} (/dev/loop", engine.data().display())
+}
+
+#[test]
+fn f_g13_a_builder_with_a_full_disk_gets_no_job_and_without_another_nothing_is_built() {
+    let test = "harmed::f_g13_a_builder_with_a_full_disk_gets_no_job_and_without_another_nothing_is_built";
+    let Some((place, engine)) = with_another(test, 300) else { return };
+    engine.leave(20);
+    let _ = place.run(&["build"]).well();
+    let all = builders(&place);
+    assert!(all.len() == 2 && all.values().all(|builder| builder == "spare"), "{all:?}");
+    let answer = place.run(&["build", "--no-reuse", "--builder", "own"]).ended(3);
+    assert!(builders(&place).is_empty());
+    let told = "no builder has room for root@linux/amd64, which wants 64.0 MB";
+    for text in [told, "builder own has 2", &disk(&engine), "mounted on", "docker system df"] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn f_g13_a_job_waits_for_room_on_a_disk_that_was_filled_meanwhile() {
+    let test = "harmed::f_g13_a_job_waits_for_room_on_a_disk_that_was_filled_meanwhile";
+    let Some((place, engine)) = family(test, 300) else { return };
+    place.write("last/Dockerfile", "FROM leaf\nRUN echo last > /last\n");
+    let child = in_the_middle(&place, &[]);
+    engine.leave(30);
+    wait_for("the job that waits", Duration::from_secs(60), || {
+        count(&place, "job-moved", "last@linux/amd64") > 0
+    });
+    engine.leave(150);
+    let answer = Answer::from(child.wait_with_output().expect("it ends")).well();
+    let told = "leaves local: last@linux/amd64 wants 64.0 MB, and there is";
+    for text in [told, &disk(&engine)] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn f_g6_a_disk_that_is_full_in_a_build_is_named_and_the_job_goes_elsewhere() {
+    let test = "harmed::f_g6_a_disk_that_is_full_in_a_build_is_named_and_the_job_goes_elsewhere";
+    let Some((place, engine)) = with_another(test, 200) else { return };
+    let large = "FROM root\nRUN dd if=/dev/zero of=/large bs=1M count=250 && rm /large\n";
+    place.write("leaf/Dockerfile", large);
+    let answer = place.run(&["build", "--builder", "own"]).ended(3);
+    for text in ["No space left on device", "builder own has", &disk(&engine), "docker system df"] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+    // Both have a slot, and the one that has the parent goes first.
+    let _ = place.run(&["build", "--no-reuse", "--builder", "own", "--builder", "spare"]).well();
+    assert_eq!(ended(&place, "built"), jobs("root@linux/amd64 leaf@linux/amd64"));
+    assert_eq!(builders(&place)["leaf@linux/amd64"], "spare");
+}
+
+#[test]
+fn f_g6_on_a_full_disk_what_is_ours_is_freed_and_the_build_passes() {
+    let test = "harmed::f_g6_on_a_full_disk_what_is_ours_is_freed_and_the_build_passes";
+    let Some((place, engine)) = family(test, 300) else { return };
+    // Each but the first stands on what came from the store.
+    let large = |name| format!("FROM root\nRUN dd if=/dev/zero of=/{name} bs=1M count=90\n");
+    for name in ["leaf", "other", "third"] {
+        place.write(&format!("{name}/Dockerfile"), &large(name));
+    }
+    let answer = place.run(&["build", "--slots", "1"]).well();
+    assert_eq!(
+        ended(&place, "built"),
+        jobs("root@linux/amd64 leaf@linux/amd64 other@linux/amd64 third@linux/amd64"),
+        "{}",
+        answer.stderr
+    );
+    let retried = place.events().into_iter().filter(|event| event["event"] == "job-retried");
+    let reasons: Vec<String> = retried.map(|event| event["reason"].to_string()).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("freed: ")), "{reasons:?} {}", disk(&engine));
+}
+
+#[test]
+fn f_g6_a_step_that_is_killed_fails_for_its_surroundings() {
+    let test = "harmed::f_g6_a_step_that_is_killed_fails_for_its_surroundings";
+    let mut place = Place::with(&[("polyarch.toml", FAMILY), ("root/Dockerfile", FOUNDATION)]);
+    if !Engine::Classic.equip(test, &mut place) || !root_file_systems(test, &place, "root", &["amd64"]) {
+        return;
+    }
+    place.write("leaf/Dockerfile", "FROM root\nRUN sh -c 'kill -9 $$; true'; exit $?\n");
+    let answer = place.run(&["build"]).ended(3);
+    for text in ["it was killed, which is mostly for a lack of memory", "dmesg", "--slots 1"] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn f_g13_a_disk_that_can_only_be_read_is_told_before_anything_is_built() {
+    let test = "harmed::f_g13_a_disk_that_can_only_be_read_is_told_before_anything_is_built";
+    let Some((place, engine)) = family(test, 300) else { return };
+    engine.break_disk();
+    let answer = place.run(&["build"]).ended(3);
+    assert!(builders(&place).is_empty());
+    let told = "builder local cannot keep images: it has a disk that can only be read";
+    for text in [told, &disk(&engine), "mount -o remount,rw"] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn f_g13_an_engine_that_may_open_no_more_files_loses_its_jobs_to_another() {
+    let test = "harmed::f_g13_an_engine_that_may_open_no_more_files_loses_its_jobs_to_another";
+    let Some((place, engine)) = with_another(test, 300) else { return };
+    place.write("leaf/Dockerfile", "FROM root\nRUN echo leaf > /leaf\n");
+    engine.limit_files(6);
+    let alone = place.run(&["build", "--builder", "own"]).ended(3);
+    assert!(alone.stderr.contains("hint: "), "{}", alone.stderr);
+    let _ = place.run(&["build"]).well();
+    assert_eq!(ended(&place, "built"), jobs("root@linux/amd64 leaf@linux/amd64"));
+}
+
+#[test]
+fn f_g18_an_engine_whose_socket_is_another_users_is_not_spoken_to() {
+    let test = "harmed::f_g18_an_engine_whose_socket_is_another_users_is_not_spoken_to";
+    let mut place = Place::with(&[("polyarch.toml", FAMILY), ("root/Dockerfile", "FROM scratch\n")]);
+    if !Engine::Classic.equip(test, &mut place) {
+        return;
+    }
+    let socket = place.folder().join("docker.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    listener.set_nonblocking(true).expect("it does not wait");
+    if std::os::unix::fs::chown(&socket, Some(4_321), None).is_err() {
+        return skip(test, "only root gives a file away");
+    }
+    place.set("DOCKER_HOST", format!("unix://{}", socket.display()));
+    for command in [&["build"][..], &["doctor"]] {
+        let answer = place.run(command).ended(3);
+        for text in ["is not to be trusted", "it belongs to user 4321", "ls -l"] {
+            assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+        }
+        let asked = listener.accept().map(drop).map_err(|error| error.kind());
+        assert_eq!(asked, Err(std::io::ErrorKind::WouldBlock), "nobody has asked it anything");
+    }
+}
+
+#[test]
+fn f_g8_an_emulator_that_hangs_ends_with_the_time_of_its_job() {
+    let test = "harmed::f_g8_an_emulator_that_hangs_ends_with_the_time_of_its_job";
+    let configuration = "name = \"harmed\"\nplatforms = [\"linux/arm64\"]\nemulate = \"allow\"\n\n\
+                         [image.leaf]\ntime-limit = \"10s\"\n";
+    let mut place = Place::with(&[("polyarch.toml", configuration), ("root/Dockerfile", FOUNDATION)]);
+    if !Engine::Containerd.equip(test, &mut place)
+        || !runs_arm64(test)
+        || !root_file_systems(test, &place, "root", &["arm64"])
+    {
+        return;
+    }
+    let word = format!("hangs-{}", std::process::id());
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN while :; do : {word}; done\n"));
+    let answer = place.run(&["build"]).ended(1);
+    assert!(answer.stderr.contains("longer than"), "{}", answer.stderr);
+    assert_eq!(ended(&place, "built"), jobs("root@linux/arm64"));
+    wait_for("the end of the emulator", Duration::from_secs(30), || {
+        !processes().iter().any(|line| line.contains(&word))
+    });
+}

@@ -1,0 +1,219 @@
+//! Generated pipelines, carried out: the jobs share nothing but what the service brings from one to the next.
+
+mod read;
+mod runner;
+
+use std::collections::BTreeSet;
+
+use super::engines::{Engine, FOUNDATION, inspected, layers, root_file_systems};
+use super::foreign_registry::{PASSWORD, RIGHT, Registry, USER, log_in};
+use crate::program::Place;
+
+use runner::{Ending, Pipeline};
+
+const CONFIGURATION: &str = r#"
+name = "chain"
+platforms = ["linux/amd64", "linux/386"]
+emulate = "allow"
+tests = ["test -e /bin/sh"]
+
+[tags]
+common = ["latest"]
+
+[ci]
+owners = ["somebody"]
+login = { user = "REGISTRY_USER", password = "REGISTRY_TOKEN" }
+"#;
+
+const BUILDS: [&str; 6] = ["base-386", "base-amd64", "leaf-386", "leaf-amd64", "middle-386", "middle-amd64"];
+
+/// What GitHub says of a push to the branch that is published.
+const PUSHED: [(&str, &str); 5] = [
+    ("GITHUB_ACTIONS", "true"),
+    ("GITHUB_EVENT_NAME", "push"),
+    ("GITHUB_REF", "refs/heads/main"),
+    ("GITHUB_REPOSITORY_OWNER", "somebody"),
+    ("GITHUB_RUN_ID", "7"),
+];
+
+/// A family of three images upon each other for two platforms, and a registry that wants a password.
+fn ground(test: &str) -> Option<(Place, Registry)> {
+    let mut place = Place::with(&[
+        ("polyarch.toml", CONFIGURATION),
+        ("base/Dockerfile", FOUNDATION),
+        ("middle/Dockerfile", "FROM base\nRUN echo middle > /middle\n"),
+        ("leaf/Dockerfile", "FROM middle\nRUN echo leaf > /leaf\n"),
+    ]);
+    let fit =
+        Engine::Classic.equip(test, &mut place) && root_file_systems(test, &place, "base", &["amd64", "386"]);
+    let registry = fit.then(|| Registry::start(test, &place)).flatten()?;
+    for service in ["github", "circleci", "gitlab"] {
+        let _ = place.run(&["ci", service]).well();
+    }
+    Some((place, registry))
+}
+
+fn file(place: &Place, path: &str) -> String {
+    std::fs::read_to_string(place.family().join(path)).expect("the file of a pipeline")
+}
+
+fn on_github<'a>(place: &'a Place, registry: &Registry, event: &[(&'static str, &str)]) -> Pipeline<'a> {
+    let jobs = read::github(&file(place, ".github/workflows/polyarch.yml"));
+    let mut pipeline = Pipeline::new(place, jobs, event);
+    for (name, value) in [
+        ("vars.POLYARCH_REGISTRY", registry.address.as_str()),
+        ("secrets.REGISTRY_USER", USER),
+        ("secrets.REGISTRY_TOKEN", PASSWORD),
+    ] {
+        pipeline.values.insert(name.to_owned(), value.to_owned());
+    }
+    pipeline
+}
+
+/// What services have of a project in the environment of every job, or of those of a context.
+fn of_project(registry: &Registry) -> [(&'static str, &str); 3] {
+    [("POLYARCH_REGISTRY", &registry.address), ("REGISTRY_USER", USER), ("REGISTRY_TOKEN", PASSWORD)]
+}
+
+#[track_caller]
+fn all_has_gone_well(pipeline: &Pipeline<'_>) {
+    for (job, (ending, _)) in &pipeline.endings {
+        let wanted = if job == "rehearse" { Ending::Skipped } else { Ending::Success };
+        assert_eq!(*ending, wanted, "{job}\n{}", pipeline.log(job));
+    }
+    let artifacts = pipeline.artifacts();
+    let ends = |id: &str| artifacts.iter().any(|name| name.trim_start_matches("polyarch-") == id);
+    let handed_on: BTreeSet<&str> = BUILDS.iter().copied().filter(|id| ends(id)).collect();
+    assert_eq!(handed_on, BUILDS.into(), "{artifacts:?}");
+    for leaf in ["leaf-386", "leaf-amd64"] {
+        assert!(pipeline.log(leaf).contains("1 built, 0 checked, 2 reused"), "{}", pipeline.log(leaf));
+    }
+}
+
+/// What stands at the registry is whole, and children have the layers of their parents.
+#[track_caller]
+fn all_is_published(place: &Place, registry: &Registry) {
+    log_in(place, &format!(r#"{{"auths":{{"{}":{{"auth":"{RIGHT}"}}}}}}"#, registry.address));
+    let at = |image: &str| inspected(place, &format!("{}/chain/{image}:latest", registry.address));
+    let (base, leaf) = (at("base"), at("leaf"));
+    for platform in ["linux/386", "linux/amd64"] {
+        let (base, leaf) = (layers(&base, platform), layers(&leaf, platform));
+        assert!(base.len() < leaf.len() && leaf.starts_with(&base), "{platform}: {base:?} {leaf:?}");
+    }
+}
+
+#[track_caller]
+fn nothing_is_published(place: &Place, registry: &Registry) {
+    log_in(place, &format!(r#"{{"auths":{{"{}":{{"auth":"{RIGHT}"}}}}}}"#, registry.address));
+    let looked = place.run(&["inspect", &format!("{}/chain/leaf:latest", registry.address)]);
+    assert_ne!(looked.code, Some(0), "{}", looked.stdout);
+}
+
+#[test]
+fn law_4_a_workflow_of_github_builds_tests_and_publishes_a_family() {
+    let test = "pipelines::law_4_a_workflow_of_github_builds_tests_and_publishes_a_family";
+    let Some((place, registry)) = ground(test) else { return };
+    let mut pipeline = on_github(&place, &registry, &PUSHED);
+    pipeline.run();
+    all_has_gone_well(&pipeline);
+    assert_eq!(pipeline.ending("done"), Ending::Success);
+    all_is_published(&place, &registry);
+}
+
+#[test]
+fn law_4_the_jobs_of_circleci_build_test_and_publish_a_family() {
+    let test = "pipelines::law_4_the_jobs_of_circleci_build_test_and_publish_a_family";
+    let Some((place, registry)) = ground(test) else { return };
+    let said = [("CIRCLECI", "true"), ("CIRCLE_BRANCH", "main"), ("CIRCLE_PROJECT_USERNAME", "somebody")];
+    let jobs = read::circleci(&file(&place, ".circleci/config.yml"), true);
+    let mut pipeline = Pipeline::new(&place, jobs, &[&said[..], &of_project(&registry)].concat());
+    pipeline.without_engine.insert("middle-386".to_owned());
+    pipeline.run();
+    assert_eq!(pipeline.ending("middle-386"), Ending::Failure);
+    assert_eq!(pipeline.ending("publish"), Ending::Skipped);
+    nothing_is_published(&place, &registry);
+    pipeline.without_engine.clear();
+    pipeline.run();
+    all_has_gone_well(&pipeline);
+    all_is_published(&place, &registry);
+}
+
+#[test]
+fn law_4_the_jobs_of_gitlab_build_test_and_publish_a_family() {
+    let test = "pipelines::law_4_the_jobs_of_gitlab_build_test_and_publish_a_family";
+    let Some((place, registry)) = ground(test) else { return };
+    let said = [
+        ("GITLAB_CI", "true"),
+        ("CI_PIPELINE_SOURCE", "push"),
+        ("CI_COMMIT_BRANCH", "main"),
+        ("CI_PROJECT_NAMESPACE", "somebody"),
+    ];
+    let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), true);
+    let mut pipeline = Pipeline::new(&place, jobs, &[&said[..], &of_project(&registry)].concat());
+    pipeline.run();
+    all_has_gone_well(&pipeline);
+    all_is_published(&place, &registry);
+}
+
+#[test]
+fn a_job_that_failed_once_and_a_run_that_was_cancelled_are_gone_on_with() {
+    let test = "pipelines::a_job_that_failed_once_and_a_run_that_was_cancelled_are_gone_on_with";
+    let Some((place, registry)) = ground(test) else { return };
+    let mut pipeline = on_github(&place, &registry, &PUSHED);
+    pipeline.without_engine.insert("middle-386".to_owned());
+    pipeline.run();
+    assert_eq!(pipeline.ending("middle-386"), Ending::Failure);
+    assert_eq!(pipeline.ending("leaf-386"), Ending::Skipped);
+    assert_eq!(pipeline.ending("leaf-amd64"), Ending::Success, "what does not stand on it goes on");
+    assert_eq!(pipeline.ending("publish"), Ending::Skipped);
+    assert_eq!(pipeline.ending("done"), Ending::Failure);
+    let told = pipeline.log("done");
+    assert!(told.contains("the job middle-386 has not ended as planned"), "{told}");
+    nothing_is_published(&place, &registry);
+    pipeline.without_engine.clear();
+    pipeline.cancelled_in = Some("middle-386".to_owned());
+    pipeline.run();
+    assert_eq!(pipeline.ending("middle-386"), Ending::Cancelled);
+    assert_eq!(pipeline.ending("publish"), Ending::Skipped);
+    pipeline.run();
+    all_has_gone_well(&pipeline);
+    all_is_published(&place, &registry);
+}
+
+#[test]
+fn f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services() {
+    let test = "pipelines::f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services";
+    let Some((place, registry)) = ground(test) else { return };
+    let github =
+        [PUSHED[0], ("GITHUB_EVENT_NAME", "pull_request"), ("GITHUB_REF", "refs/pull/5/merge"), PUSHED[3]];
+    let circleci = [("CIRCLECI", "true"), ("CIRCLE_BRANCH", "pull/5"), ("CIRCLE_PR_NUMBER", "5")];
+    let gitlab =
+        [("GITLAB_CI", "true"), ("CI_PIPELINE_SOURCE", "merge_request_event"), ("CI_MERGE_REQUEST_IID", "5")];
+    let read = |path| file(&place, path);
+    for (jobs, event) in [
+        (read::github(&read(".github/workflows/polyarch.yml")), &github[..]),
+        (read::circleci(&read(".circleci/config.yml"), false), &circleci[..]),
+        (read::gitlab(&read(".gitlab-ci.yml"), false), &gitlab[..]),
+    ] {
+        let mut pipeline = Pipeline::new(&place, jobs, event);
+        pipeline.run();
+        let log = pipeline.log("rehearse");
+        assert_eq!(pipeline.ending("rehearse"), Ending::Success, "{event:?}\n{log}");
+        assert!(log.contains("rehearsed in the scope `pr-5`"), "{log}");
+        assert!(pipeline.endings.get("publish").is_none_or(|(ending, _)| *ending == Ending::Skipped));
+    }
+    nothing_is_published(&place, &registry);
+}
+
+#[test]
+fn other_owners_run_every_step_and_push_nothing() {
+    let test = "pipelines::other_owners_run_every_step_and_push_nothing";
+    let Some((place, registry)) = ground(test) else { return };
+    let mut pipeline = on_github(&place, &registry, &PUSHED);
+    pipeline.event.insert("GITHUB_REPOSITORY_OWNER", "another".to_owned());
+    pipeline.run();
+    assert_eq!(pipeline.ending("publish"), Ending::Skipped);
+    assert_eq!(pipeline.ending("rehearse"), Ending::Success, "{}", pipeline.log("rehearse"));
+    assert_eq!(pipeline.ending("done"), Ending::Success);
+    nothing_is_published(&place, &registry);
+}

@@ -1,0 +1,182 @@
+//! TM8: engines that a Dockerfile may break out of, by what a client that is a script says of them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use expect_test::expect;
+
+use crate::program::Place;
+
+const CLIENT: &str = r#"#!/bin/sh
+case "$*" in
+"--version"*) echo "Docker version 28.2.2, build 0" ;;
+"buildx version") echo "github.com/docker/buildx v0.29.1 0" ;;
+"buildx inspect"*) cat "${0%/*}/nodes" ;;
+"info"*) cat "${0%/*}/info" ;;
+"version"*) echo 28.2.2 ;;
+*) exit 1 ;;
+esac
+"#;
+
+/// A place whose docker client speaks for an engine that is not there.
+fn place() -> Place {
+    let mut place = Place::with(&[
+        ("polyarch.toml", "name = \"one\"\nplatforms = [\"linux/amd64\"]\n"),
+        ("one/Dockerfile", "FROM scratch\nLABEL a=b\n"),
+    ]);
+    let client = place.folder().join("docker");
+    std::fs::write(&client, CLIENT).expect("a client");
+    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).expect("a client");
+    place.set("PATH", format!("{}:/usr/bin:/bin", place.folder().display()));
+    place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    place.set("POLYARCH_EPHEMERAL", "");
+    place
+}
+
+fn says(place: &Place, engine: &str, runc: &str) {
+    let info = format!(
+        "{{\"ServerVersion\":\"{engine}\",\"OSType\":\"linux\",\"Architecture\":\"x86_64\",\"NCPU\":2,\"ID\":\"X\",\
+         \"Name\":\"x\",\"RuncCommit\":{{\"ID\":\"{runc}\"}}}}"
+    );
+    std::fs::write(place.folder().join("info"), info).expect("what it says");
+}
+
+#[test]
+fn tm8_doctor_tells_what_versions_have_known_holes() {
+    let place = place();
+    let versions = [
+        ("20.10.24+dfsg1", "1.1.5+ds1-1+deb12u1"),
+        ("20.10.24+dfsg1", "1.1.5+ds1-1"),
+        ("24.0.7", "v1.1.11-0-g4bccb38"),
+        ("24.0.9", "v1.1.12-0-g51d5e946"),
+        ("25.0.1", "v1.1.12-0-g51d5e946"),
+        ("25.0.2", "1.1.7-0ubuntu1~22.04.2"),
+        ("26.1.5+dfsg1", "1.2.7"),
+        ("28.5.1", "v1.3.0-0-g4ca628d1"),
+        ("28.5.2", "v1.3.3-0-gd842d771"),
+        ("29.0.0", "1.3.3-0ubuntu1~24.04.2"),
+        ("29.1.0", "1.4.0"),
+        ("dev", ""),
+    ];
+    let mut told = String::new();
+    for (engine, runc) in versions {
+        says(&place, engine, runc);
+        let answer = place.run(&["doctor"]);
+        assert!(answer.stdout.contains(&format!("unix:///nowhere/docker.sock, {engine}, ")), "{answer:?}");
+        told += &format!("{engine}, {runc}\n");
+        let mut is_hole = false;
+        for line in answer.stdout.lines() {
+            is_hole = line.contains(" has holes ") || is_hole && line.starts_with("  ");
+            told += &if is_hole { format!("  {line}\n") } else { String::new() };
+        }
+    }
+    expect![[r#"
+        20.10.24+dfsg1, 1.1.5+ds1-1+deb12u1
+          note  Docker Engine 20.10.24+dfsg1 has holes that its makers have mended since
+                CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
+                update it: sudo apt-get update && sudo apt-get install docker.io
+          note  runc 1.1.5+ds1-1+deb12u1 has holes that its makers have mended since
+                CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        20.10.24+dfsg1, 1.1.5+ds1-1
+          note  Docker Engine 20.10.24+dfsg1 has holes that its makers have mended since
+                CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
+                update it: sudo apt-get update && sudo apt-get install docker.io
+          note  runc 1.1.5+ds1-1 has holes that its makers have mended since
+                CVE-2024-21626; CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        24.0.7, v1.1.11-0-g4bccb38
+          note  Docker Engine 24.0.7 has holes that its makers have mended since
+                CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
+                update it: sudo apt-get update && sudo apt-get install docker.io
+          note  runc v1.1.11-0-g4bccb38 has holes that its makers have mended since
+                CVE-2024-21626; CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        24.0.9, v1.1.12-0-g51d5e946
+          note  runc v1.1.12-0-g51d5e946 has holes that its makers have mended since
+                CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        25.0.1, v1.1.12-0-g51d5e946
+          note  Docker Engine 25.0.1 has holes that its makers have mended since
+                CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
+                update it: sudo apt-get update && sudo apt-get install docker.io
+          note  runc v1.1.12-0-g51d5e946 has holes that its makers have mended since
+                CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        25.0.2, 1.1.7-0ubuntu1~22.04.2
+          note  runc 1.1.7-0ubuntu1~22.04.2 has holes that its makers have mended since
+                CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        26.1.5+dfsg1, 1.2.7
+          note  runc 1.2.7 has holes that its makers have mended since
+                CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        28.5.1, v1.3.0-0-g4ca628d1
+          note  runc v1.3.0-0-g4ca628d1 has holes that its makers have mended since
+                CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
+                update it: sudo apt-get update && sudo apt-get install runc
+        28.5.2, v1.3.3-0-gd842d771
+        29.0.0, 1.3.3-0ubuntu1~24.04.2
+        29.1.0, 1.4.0
+        dev, 
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn tm8_what_nobody_trusts_is_not_built_where_it_may_break_out() {
+    let mut place = place();
+    says(&place, "20.10.24+dfsg1", "1.1.5+ds1-1+deb12u1");
+    let trusted = place.run(&["plan", "--builders"]).well();
+    assert!(trusted.stderr.contains("a Dockerfile may break out of builder local"), "{}", trusted.stderr);
+    let refused = |place: &Place, more: &[&str]| {
+        let answer = place.run(&[&["plan", "--builders", "--scope", "pr-1"], more].concat()).ended(4);
+        assert!(answer.stderr.contains("builder local is refused: nobody trusts"), "{}", answer.stderr);
+        assert!(answer.stderr.contains("CVE-2024-24557"), "{}", answer.stderr);
+        assert!(answer.stderr.contains("--ephemeral docker"), "{}", answer.stderr);
+    };
+    refused(&place, &[]);
+    refused(&place, &["--ephemeral", "buildah"]);
+    let _ = place.run(&["build", "--scope", "pr-1"]).ended(4);
+    // The tree cannot say what the machine is.
+    place.write("polyarch.toml", "platforms = [\"linux/amd64\"]\n[builder.x]\nephemeral = true\n");
+    let _ = place.run(&["plan", "--builders", "--scope", "pr-1"]).ended(2);
+    place.write("polyarch.toml", "platforms = [\"linux/amd64\"]\n");
+    let said = place.run(&["plan", "--builders", "--scope", "pr-1", "--ephemeral", "docker"]).well();
+    assert!(!said.stderr.contains("break out"), "{}", said.stderr);
+    place.set("POLYARCH_EPHEMERAL", "buildah, docker");
+    let _ = place.run(&["plan", "--builders", "--scope", "pr-1"]).well();
+    place.set("POLYARCH_EPHEMERAL", "dokcer");
+    let wrong = place.run(&["plan", "--builders", "--scope", "pr-1"]).ended(2);
+    assert!(wrong.stderr.contains("POLYARCH_EPHEMERAL: `dokcer` is no engine"), "{}", wrong.stderr);
+    place.set("POLYARCH_EPHEMERAL", "");
+    says(&place, "28.5.2", "v1.3.3-0-gd842d771");
+    let _ = place.run(&["plan", "--builders", "--scope", "pr-1"]).well();
+}
+
+#[test]
+fn tm8_the_oldest_buildkit_of_a_builder_counts_and_machines_of_github_are_thrown_away() {
+    let mut place = place();
+    says(&place, "20.10.24+dfsg1", "1.1.5+ds1-1+deb12u1");
+    let node = |name: &str, version: &str| {
+        format!(
+            "Name: {name}\nEndpoint: tcp://{name}:1\nStatus: running\nBuildKit version: {version}\nPlatforms: linux/amd64\n"
+        )
+    };
+    let nodes =
+        format!("Name: fleet\nDriver: remote\n\nNodes:\n{}{}", node("a", "v0.28.1"), node("b", "v0.9.3"));
+    std::fs::write(place.folder().join("nodes"), nodes).expect("nodes");
+    let on_fleet = ["plan", "--scope", "pr-1", "--builder", "buildx:fleet"];
+    let refused = place.run(&on_fleet).ended(4);
+    assert!(refused.stderr.contains("BuildKit v0.9.3 has holes"), "{}", refused.stderr);
+    let _ = place.run(&[&on_fleet[..], &["--ephemeral", "buildx:fleet"]].concat()).well();
+    place.set("GITHUB_ACTIONS", "true");
+    place.set("RUNNER_ENVIRONMENT", "self-hosted");
+    place.set("PATH", format!("{}:/usr/bin:/bin", place.folder().display()));
+    let on_docker = ["plan", "--builder", "docker", "--scope", "pr-1"];
+    let _ = place.run(&on_docker).ended(4);
+    place.set("RUNNER_ENVIRONMENT", "github-hosted");
+    let _ = place.run(&on_docker).ended(4);
+    // That of the machine itself is thrown away with it, and no other.
+    place.set("DOCKER_HOST", "");
+    let _ = place.run(&on_docker).well();
+}

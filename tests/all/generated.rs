@@ -1,0 +1,88 @@
+//! Files of pipelines in a repository: up to date in `examples/`, and never taken from whoever has edited them.
+
+use std::path::Path;
+
+use crate::program::{Place, program, variable};
+
+const FILES: [(&str, &str); 3] = [
+    ("github", ".github/workflows/polyarch.yml"),
+    ("gitlab", ".gitlab-ci.yml"),
+    ("circleci", ".circleci/config.yml"),
+];
+
+#[test]
+fn the_pipelines_of_the_example_are_up_to_date() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tiny-stacks");
+    let folder = example.to_str().expect("a text");
+    for (service, path) in FILES {
+        if variable("UPDATE").is_some() {
+            let written = program(env!("CARGO_BIN_EXE_polyarch"))
+                .args(["-C", folder, "ci", service, "--force"])
+                .status();
+            assert!(written.is_ok_and(|status| status.success()), "{path}");
+        }
+        let _ = Place::new().run(&["-C", folder, "ci", service, "--check"]).well();
+    }
+}
+
+#[test]
+fn f_y4_what_was_edited_by_hand_is_shown_and_stays() {
+    let place = Place::with(&[
+        ("polyarch.toml", "platforms = [\"linux/amd64\"]\n"),
+        ("a/Dockerfile", "FROM scratch\n"),
+    ]);
+    let read = |path: &str| std::fs::read_to_string(place.family().join(path)).expect("the file");
+    for (service, path) in FILES {
+        let _ = place.run(&["ci", service, "--check"]).ended(1);
+        let _ = place.run(&["ci", service]).well();
+        let _ = place.run(&["ci", service, "--check"]).well();
+        let fresh = read(path);
+        assert_eq!(place.run(&["ci", service, "--print"]).well().stdout, fresh);
+        let edited = fresh.replace("a@linux/amd64", "b@linux/amd64");
+        place.write(path, &edited);
+        let checked = place.run(&["ci", service, "--check"]).ended(1);
+        assert!(checked.stdout.contains("\n-") && checked.stdout.contains("\n+"), "{}", checked.stdout);
+        assert!(checked.stderr.ends_with(&format!("polyarch ci {service}\n")), "{}", checked.stderr);
+        let refused = place.run(&["ci", service]).ended(4);
+        assert!(refused.stderr.contains(&format!("polyarch ci {service} --force\n")), "{}", refused.stderr);
+        assert_eq!(read(path), edited, "it stays as it is");
+        let _ = place.run(&["ci", service, "--force"]).well();
+        assert_eq!(read(path), fresh);
+        // What is only out of date is written anew without being asked twice.
+        place.write("polyarch.toml", "platforms = [\"linux/amd64\", \"linux/arm64\"]\n");
+        let _ = place.run(&["ci", service, "--check"]).ended(1);
+        let _ = place.run(&["ci", service]).well();
+        place.write(path, "by: somebody\n");
+        let _ = place.run(&["ci", service]).ended(4);
+        place.write("polyarch.toml", "platforms = [\"linux/amd64\"]\n");
+    }
+}
+
+#[test]
+fn law_11_what_is_proposed_publishes_nothing_whatever_it_is_called_with() {
+    let mut place = Place::with(&[
+        ("polyarch.toml", "platforms = [\"linux/amd64\"]\n"),
+        ("a/Dockerfile", "FROM scratch\n"),
+    ]);
+    place.set("GITHUB_ACTIONS", "true");
+    place.set("GITHUB_EVENT_NAME", "pull_request");
+    place.set("GITHUB_REF", "refs/pull/12/merge");
+    place.set("POLYARCH_WORK", place.folder().join("work"));
+    for arguments in [
+        &["job", "publish"][..],
+        &["job", "publish", "--scope", "trusted"],
+        &["job", "publish", "--to", "127.0.0.1:1"],
+    ] {
+        let refused = place.run(arguments).ended(4);
+        assert!(refused.stderr.contains("refused in the scope `pr-12`"), "{}", refused.stderr);
+    }
+    let planned = place.run(&["job", "plan"]).well();
+    assert!(
+        planned.stderr.contains("::group::plan\n") && planned.stderr.contains("::endgroup::\n"),
+        "{}",
+        planned.stderr
+    );
+    let _ = place.run(&["job", "plan", "--work", ""]).ended(2);
+    let unknown = place.run(&["job", "b@linux/amd64"]).ended(2);
+    assert!(unknown.stderr.contains("there is no b@linux/amd64 here"), "{}", unknown.stderr);
+}

@@ -1,0 +1,94 @@
+//! Attacks by files that jobs hand to one another: TM5.
+
+use std::io::Read as _;
+
+use polyarch::oci::Digest;
+use serde_json::Value;
+
+use crate::Scenario;
+use crate::ground::Site;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let of = |name, defence, attack: fn(&Site) -> bool| Scenario { name, defence, attack };
+    vec![
+        of("TM5 an entry that comes twice", "ImportNamed", |site| {
+            let mut entries = exported(site);
+            let last = entries.last().cloned().expect("an entry");
+            entries.push(last);
+            imported(site, &entries)
+        }),
+        of("TM5 a record for another platform than its image", "ImportRecord", |site| {
+            let of = |kind: &str, text: &str| format!("\\\"{kind}\\\":\\\"{text}\\\"");
+            let platform = [of("platform", "linux/386"), of("platform", "linux/arm64")];
+            let job = [of("job", "child@linux/386"), of("job", "child@linux/arm64")];
+            imported(site, &exchanged(exported(site), &[platform, job]))
+        }),
+        of("TM5 a record that names another configuration than its image has", "ImportRecord", |site| {
+            let entries = exported(site);
+            let config = site.record("pr-1", "image", "child@linux/386").said["config"].clone();
+            let config = config.as_str().expect("a digest");
+            let other = Digest::of(b"another").to_string();
+            let of = |digest: &str| format!("\\\"config\\\":\\\"{digest}\\\"");
+            imported(site, &exchanged(entries, &[[of(config), of(&other)]]))
+        }),
+    ]
+}
+
+type Entry = (String, Vec<u8>);
+
+/// The file of a job, taken apart.
+fn exported(site: &Site) -> Vec<Entry> {
+    let folder = site.place.folder().join("jobs");
+    let path = folder.to_str().expect("a path");
+    let _ = site.run(&["export", "--scope", "pr-1", "--delta", "child@linux/386", "--to", path]).well();
+    let file = std::fs::read_dir(&folder).expect("files").flatten().next().expect("a file").path();
+    let mut archive = tar::Archive::new(std::fs::File::open(&file).expect("the file"));
+    let entries = archive.entries().expect("entries").map(|entry| {
+        let mut entry = entry.expect("an entry");
+        let name = entry.path().expect("a name").to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("bytes");
+        (name, bytes)
+    });
+    entries.collect()
+}
+
+/// The same with texts of the record that has the first of them exchanged, under its new digest.
+fn exchanged(mut entries: Vec<Entry>, texts: &[[String; 2]]) -> Vec<Entry> {
+    let [first, _] = &texts[0];
+    let holds = |(name, bytes): &&mut Entry| {
+        name.starts_with("blobs/") && String::from_utf8_lossy(bytes).contains(first)
+    };
+    let (name, bytes) = entries.iter_mut().find(holds).expect("a record that says so");
+    let text = String::from_utf8(bytes.clone()).expect("a text");
+    let text = texts.iter().fold(text, |text, [old, new]| text.replace(old, new));
+    let (before, after) = (name.trim_start_matches("blobs/sha256/").to_owned(), Digest::of(text.as_bytes()));
+    *name = format!("blobs/sha256/{}", after.hex());
+    *bytes = text.clone().into_bytes();
+    let (_, index) = entries.iter_mut().find(|(name, _)| name == "index.json").expect("an index");
+    let mut list: Value = serde_json::from_slice(index).expect("JSON");
+    for one in list["manifests"].as_array_mut().expect("records") {
+        if one["digest"].as_str().is_some_and(|digest| digest.ends_with(&before)) {
+            one["digest"] = after.to_string().into();
+            one["size"] = text.len().into();
+        }
+    }
+    *index = list.to_string().into_bytes();
+    entries
+}
+
+/// Whether the program takes a file of these entries in.
+fn imported(site: &Site, entries: &[Entry]) -> bool {
+    let file = site.place.folder().join("evil.tar");
+    let mut archive = tar::Builder::new(std::fs::File::create(&file).expect("a file"));
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_entry_type(tar::EntryType::Regular);
+        archive.append_data(&mut header, name, bytes.as_slice()).expect("an entry");
+    }
+    archive.finish().expect("an end");
+    let answer = site.run(&["import", "--scope", "pr-9", file.to_str().expect("a path")]);
+    answer.code == Some(0)
+}
