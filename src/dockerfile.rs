@@ -43,7 +43,7 @@ use crate::diag::{Place, Problems, Result};
 use crate::oci::Platform;
 
 pub(crate) use caches::{CacheMount, may_mount_cache, of_trigger};
-pub(crate) use git::{GitSource, is_commit};
+pub(crate) use git::{GitSource, is_commit, user_info};
 pub(crate) use ignore::Ignore;
 pub(crate) use instruction::UNSETTLED_MOUNT;
 pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Remote, RemoteKind, Source};

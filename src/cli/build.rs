@@ -8,11 +8,12 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::future::join_all;
 
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::{Redactor, RunId, StoreAddress};
 use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::{JobId, Unit};
-use crate::oci::{Error, Reference};
+use crate::oci::{Digest, Error, Reference};
 use crate::plan::{Decision, Unfit, refused_untrusted};
 use crate::record::Records;
 use crate::report::Report;
@@ -372,6 +373,11 @@ async fn end_old_caches(context: &Context, planning: &Planning, records: &Record
     Ok(())
 }
 
+/// The tree that caches of an untrusted run are of alone.
+fn own_tree(planning: &Planning, records: &Records) -> Option<Digest> {
+    (records.is_untrusted() && stands(Defence::CachesOfATree)).then(|| planning.tree())
+}
+
 /// Remove what the run left in the store and on its builders, side by side.
 async fn clear_away(context: &Context, recorder: &Recorder, records: &Records, builders: &[Builder]) {
     if let Err(error) = run::sweep_tags(records, |run| *run == recorder.run).await {
@@ -422,13 +428,14 @@ fn session<'a>(
     let folder = recorder.run_folder();
     let secrets = secrets::files(context, workspace, &planning.plan, &unfit, &folder.scratch)?;
     let show = recorder.clone();
+    let records = planning.shelf.records();
     Ok(Session {
         run: recorder.run.clone(),
         root: workspace.root.clone(),
         family: &workspace.family,
         facts: &planning.facts,
-        tree: planning.tree(),
-        records: planning.shelf.records(),
+        own_tree: own_tree(planning, &records),
+        records,
         builders,
         registries: registries::registries(context)?,
         host: HostTests {

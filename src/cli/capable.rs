@@ -21,12 +21,7 @@ pub(super) async fn looked_at(
     let shelf = &planning.shelf;
     let recorder = Recorder::begin(&shelf.folder, context.ui.clone())?;
     let scratch = recorder.run_folder().scratch;
-    let ground = fleet::Ground {
-        run: &recorder.run,
-        scratch: &scratch,
-        stock: shelf.stock(),
-        over: std::collections::BTreeSet::new(),
-    };
+    let ground = fleet::Ground::new(&recorder.run, &scratch, shelf.stock());
     let connecting = async {
         let served = shelf.serve().await?;
         fleet::connect(context, &planning.workspace, wanted, &ground, &served.address).await

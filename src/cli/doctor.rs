@@ -161,7 +161,7 @@ async fn builders(
     let shelf = workspace.and_then(|workspace| Shelf::open(context, workspace).ok());
     let nothing = || Stock::new(Arc::new(Memory::new()), scratch.path().to_owned());
     let stock = shelf.as_ref().map_or_else(nothing, Shelf::stock);
-    let ground = fleet::Ground { run: &run, scratch: scratch.path(), stock, over: BTreeSet::new() };
+    let ground = fleet::Ground::new(&run, scratch.path(), stock);
     let (none, here) = (BTreeMap::new(), context.common.directory.clone());
     let configured = workspace.map_or(&none, |workspace| &workspace.builders);
     let root = workspace.map_or(&*here, |workspace| &workspace.root);

@@ -30,6 +30,10 @@ impl Environment {
         self.variables.get(std::ffi::OsStr::new(name))?.to_str().map(str::to_owned)
     }
 
+    fn chosen(&self, names: &[&str]) -> impl Iterator<Item = (OsString, OsString)> {
+        names.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?)))
+    }
+
     /// What a client of an engine may see: nothing else reaches it. `DOCKER_TLS_VERIFY` is not of it: with that a client
     /// wants certificates for the socket of an engine too.
     pub(super) fn passed_on(&self) -> BTreeMap<OsString, OsString> {
@@ -49,8 +53,7 @@ impl Environment {
             "HTTPS_PROXY",
             "NO_PROXY",
         ];
-        let passed = NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?)));
-        passed.collect()
+        self.chosen(NAMES).collect()
     }
 
     /// What Podman and Buildah are given: as [`Self::passed_on`], and how the person has set up storage and isolation.
@@ -65,8 +68,7 @@ impl Environment {
             "XDG_DATA_HOME",
             "_BUILDAH_STARTED_IN_USERNS",
         ];
-        let own = NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?)));
-        self.passed_on().into_iter().chain(own).collect()
+        self.passed_on().into_iter().chain(self.chosen(NAMES)).collect()
     }
 
     /// What Git is given: as [`Self::passed_on`], and how the person has set up its way to repositories.
@@ -84,8 +86,7 @@ impl Environment {
             "https_proxy",
             "no_proxy",
         ];
-        let own = NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?)));
-        self.passed_on().into_iter().chain(own).collect()
+        self.passed_on().into_iter().chain(self.chosen(NAMES)).collect()
     }
 
     /// The whole environment, for tests that a person runs on this machine.
@@ -107,7 +108,7 @@ impl Environment {
             "DOCKER_HOST",
             "XDG_RUNTIME_DIR",
         ];
-        NAMES.iter().filter_map(|name| Some((OsString::from(name), self.value(name)?))).collect()
+        self.chosen(NAMES).collect()
     }
 
     /// Where programs are looked for.

@@ -64,6 +64,13 @@ pub(super) struct Ground<'a> {
     pub(super) over: BTreeSet<RunId>,
 }
 
+impl<'a> Ground<'a> {
+    /// That of a run, where it knows of no other that is over.
+    pub(super) fn new(run: &'a RunId, scratch: &'a Path, stock: Stock) -> Self {
+        Self { run, scratch, stock, over: BTreeSet::new() }
+    }
+}
+
 /// Connect the builders, each of which finds the store that is served on this machine's loopback.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
+use crate::dockerfile::user_info;
 use crate::engine::{Program, Redactor, find_all};
 use crate::survey::Repositories;
 
@@ -94,10 +95,8 @@ fn told(repository: &str, complaint: &str) -> String {
 
 /// What lets somebody in, of an address: user and password together, and each.
 fn secrets(repository: &str) -> Vec<&str> {
-    let rest = repository.split_once("://").map_or("", |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    let Some((user, _)) = authority.rsplit_once('@') else { return Vec::new() };
-    std::iter::once(user).chain(user.split(':')).collect()
+    let user = user_info(repository);
+    user.into_iter().flat_map(|user| std::iter::once(user).chain(user.split(':'))).collect()
 }
 
 /// The commit that a name means among those that end with it, as a checkout takes it: the very name, else the branch, else

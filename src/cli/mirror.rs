@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::diag::{Diagnostic, Kind, Result, count};
 use crate::oci::{Document, Origin, Pointer, Store, Tag, Tree};
-use crate::publish::{MirrorSource, MirrorWish, Mirroring, NIGHTLY_LIST, RESERVED_TAG, Target, failure};
+use crate::publish::{MirrorSource, MirrorWish, Mirroring, Target, failure, is_reserved};
 use crate::report::size;
 
 use super::place::{Named, Places};
@@ -133,7 +133,7 @@ fn tags(options: &Options, source: &Named, target: &Named) -> Result<Vec<Tag>> {
             }
         }
     }
-    if let Some(tag) = tags.iter().find(|tag| [RESERVED_TAG, NIGHTLY_LIST].contains(&tag.as_str())) {
+    if let Some(tag) = tags.iter().find(|tag| is_reserved(tag.as_str())) {
         let message = format!("mirroring to {}:{tag} is refused", target.name());
         return Err(Diagnostic::new(Kind::Policy, message)
             .because("the journals of publications stand under that tag, and nobody else writes it")

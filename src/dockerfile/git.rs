@@ -92,14 +92,18 @@ pub(crate) fn is_commit(name: &str) -> bool {
 
 /// An address without what lets somebody in: the password, and by HTTP the user too, since tokens stand there.
 pub(super) fn without_password(location: &str) -> String {
-    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
+    let Some(user) = user_info(location) else { return location.to_owned() };
+    let is_by_ssh = location.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("ssh://"));
+    let name = user.split(':').next().filter(|_| is_by_ssh);
+    let kept = name.map(|name| format!("{name}@")).unwrap_or_default();
+    location.replacen(&format!("{user}@"), &kept, 1)
+}
+
+/// What an address says of the user (RFC 3986, section 3.2.1).
+pub(crate) fn user_info(location: &str) -> Option<&str> {
+    let (_, rest) = location.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let Some((user, host)) = authority.rsplit_once('@') else { return location.to_owned() };
-    let after = &rest[authority.len()..];
-    match user.split(':').next() {
-        Some(user) if scheme.eq_ignore_ascii_case("ssh") => format!("{scheme}://{user}@{host}{after}"),
-        _ => format!("{scheme}://{host}{after}"),
-    }
+    authority.rsplit_once('@').map(|(user, _)| user)
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ fn unknown_bases(family: &Family, facts: &Facts, job: &JobId) -> Vec<Reason> {
 }
 
 fn unknown_repositories(family: &Family, facts: &Facts, job: &JobId) -> Vec<Reason> {
-    let unknown = super::repositories::unknown(family, facts, job);
+    let unknown = super::repositories::unknown_repositories(family, facts, job);
     let reason =
         |(remote, why): (&Remote, String)| Reason::RepositoryUnknown { address: remote.shown(), why };
     unknown.map(reason).collect()

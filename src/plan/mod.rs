@@ -25,7 +25,7 @@ pub(crate) use decide::{Reason, why_checked};
 pub(crate) use estimate::{Estimate, Estimates, speed};
 pub(crate) use fresh::from_the_future;
 pub(crate) use key::{Inputs, check_inputs, check_key};
-pub(crate) use repositories::unfit_repositories;
+pub(crate) use repositories::{unfit_repositories, unknown_repositories};
 pub(crate) use tree::tree_digest;
 pub(crate) use untrusted::refused_untrusted;
 

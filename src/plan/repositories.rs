@@ -9,7 +9,7 @@ use crate::family::{Family, JobId};
 use super::{Decision, Facts, Plan, Unfit};
 
 /// What the build of a job fetches from repositories whose commit is unknown, and why it is.
-pub(super) fn unknown<'a>(
+pub(crate) fn unknown_repositories<'a>(
     family: &'a Family,
     facts: &'a Facts,
     job: &JobId,
@@ -29,7 +29,7 @@ pub(crate) fn unfit_repositories<'a>(family: &Family, facts: &Facts, plan: &'a P
         if !matches!(planned.decision, Decision::Build(_)) {
             continue;
         }
-        for (remote, why) in unknown(family, facts, job) {
+        for (remote, why) in unknown_repositories(family, facts, job) {
             let at = (&remote.place, remote.shown(), family.is_downstream(&job.unit));
             unfit.entry(at).or_insert_with(|| (why, BTreeSet::new())).1.insert(job);
         }

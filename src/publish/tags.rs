@@ -233,8 +233,13 @@ fn platform_values(
     Ok(common.iter().cloned().chain(own).collect())
 }
 
+/// Whether a list of publications stands under a tag, so that nothing else may.
+pub(crate) fn is_reserved(tag: &str) -> bool {
+    [RESERVED_TAG, NIGHTLY_LIST].contains(&tag)
+}
+
 fn parsed(recipe: &Recipe, text: &str, what: &str) -> Result<Tag> {
-    if [RESERVED_TAG, NIGHTLY_LIST].contains(&text) {
+    if is_reserved(text) {
         let message =
             format!("{what} `{text}` of `{}` is one that holds a list of publications", recipe.unit);
         return Err(Diagnostic::request(message).hint("call it otherwise").into());

@@ -17,11 +17,11 @@ pub(super) async fn order(session: &Session<'_>, job: &JobId, builder: &Builder,
     let job = job.to_string();
     let mut from = Vec::new();
     if !afresh {
-        let caches = session.records.layer_caches(kind, &job, session.own_tree()).await;
+        let caches = session.records.layer_caches(kind, &job, session.own_tree.as_ref()).await;
         caches.unread.iter().for_each(|error| tell(session, &job, "read", error));
         from.extend(caches.found.iter().map(|(scope, tag)| builder.store.tagged(scope, tag)));
     }
-    let to = builder.store.tagged(&session.records.scope, &kind.name(&job, session.own_tree()).own);
+    let to = builder.store.tagged(&session.records.scope, &kind.name(&job, session.own_tree.as_ref()).own);
     CacheOrder { from, to: Some(to) }
 }
 
@@ -29,7 +29,7 @@ pub(super) async fn order(session: &Session<'_>, job: &JobId, builder: &Builder,
 pub(super) async fn share(session: &Session<'_>, job: &JobId, builder: &Builder) {
     if kind(session, builder) == Some(CacheKind::Apart) {
         let job = job.to_string();
-        if let Err(error) = session.records.share_layer_cache(&job, session.own_tree()).await {
+        if let Err(error) = session.records.share_layer_cache(&job, session.own_tree.as_ref()).await {
             tell(session, &job, "share", &error);
         }
     }

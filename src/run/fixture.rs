@@ -587,7 +587,7 @@ impl Site {
             root: self.folder.path().to_owned(),
             family: &self.family,
             facts,
-            tree: Digest::of(b"tree"),
+            own_tree: None,
             records: self.records.clone(),
             builders,
             registries: self.registries.clone(),

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, size};
-use crate::dockerfile::{BuildPlatform, Remote, Replacements, Request, Source, may_mount_cache};
+use crate::dockerfile::{BuildPlatform, Remote, Replacements, Request, may_mount_cache};
 use crate::engine::{
     self, BuildOrder, Built, CacheOrder, Delivery, LEAST_ROOM, Room, SecretFile, private_folder,
 };
 use crate::event::EventKind;
 use crate::family::{JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Tag};
-use crate::plan::{Decision, Planned, check_inputs, check_key};
+use crate::plan::{Decision, Planned, check_inputs, check_key, unknown_repositories};
 use crate::record::{Carried, CheckRecord, ImageRecord, Passed, RECORD_VERSION, Taken};
 
 use super::adopt::{self, Adopted};
@@ -407,11 +407,7 @@ impl Work<'_> {
 
     /// The engine would take whatever commit a branch is at when its turn comes.
     fn refuse_unknown_commits(&self) -> Result<(), Diagnostic> {
-        let needs = &self.recipe.platforms[&self.job.platform].needs;
-        let unknown = needs.sources.iter().find_map(|source| match source {
-            Source::Remote(remote) => Some((remote, self.session.facts.commit(remote)?.err()?)),
-            Source::Context(_) => None,
-        });
+        let unknown = unknown_repositories(self.session.family, self.session.facts, &self.job).next();
         unknown.map_or(Ok(()), |(remote, why)| {
             let problem = format!("the commit of {} is unknown", remote.shown());
             Err(Diagnostic::surroundings(problem).at(remote.place.clone()).because(why))
@@ -423,7 +419,7 @@ impl Work<'_> {
         let session = self.session;
         let epoch = self.planned.next_epoch.or_else(|| session.facts.epochs.get(&self.job).copied());
         let variables = format!("{}\n{:?}", self.recipe.unit, self.recipe.args);
-        let (scope, tree) = (&session.records.scope, session.own_tree());
+        let (scope, tree) = (&session.records.scope, session.own_tree.as_ref());
         OwnCaches::new(
             scope,
             tree,

@@ -44,7 +44,6 @@ use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems};
 use crate::engine::{Delivery, Redactor, RunId};
 use crate::event::{EventKind, Outcome};
@@ -103,8 +102,8 @@ pub(crate) struct Session<'a> {
     pub(crate) family: &'a Family,
     /// What was true when the plan was made.
     pub(crate) facts: &'a Facts,
-    /// The digest of everything of the tree that was read.
-    pub(crate) tree: Digest,
+    /// The tree that caches of this run are of alone; those of a trusted run are of all.
+    pub(crate) own_tree: Option<Digest>,
     /// Where results are kept.
     pub(crate) records: Records,
     /// The builders.
@@ -141,13 +140,6 @@ pub(crate) trait Taker: Send + Sync {
     /// # Errors
     /// What its job fails with.
     async fn take(&self, image: &ImageRecord) -> Result<(), Diagnostic>;
-}
-
-impl Session<'_> {
-    /// The tree that caches of this run are of alone: in the trusted scope they are of all.
-    fn own_tree(&self) -> Option<&Digest> {
-        Some(&self.tree).filter(|_| self.records.is_untrusted() && stands(Defence::CachesOfATree))
-    }
 }
 
 /// How the jobs of a plan ended. Each is in exactly one of these.

@@ -202,7 +202,7 @@ async fn what_is_said_of_images_comes_after_their_content_and_before_any_tag() {
 async fn i_p9_no_image_is_tagged_by_the_name_of_the_list() {
     let mut fixture = base().await;
     for recipe in fixture.family.recipes.values_mut() {
-        recipe.common_tags = vec![crate::publish::RESERVED_TAG.to_owned()];
+        recipe.common_tags = vec![crate::publish::journal::RESERVED_TAG.to_owned()];
     }
     let problems = fixture.assemble().expect_err("it is the list's");
     assert_eq!(problems.exit_code(), 2, "{problems}");
