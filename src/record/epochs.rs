@@ -82,10 +82,10 @@ mod tests {
 
     use futures_util::future::join_all;
 
-    use super::super::listing::PAGE;
     use super::*;
     use crate::oci::{Memory, Store};
     use crate::record::ScopeName;
+    use crate::record::listing::PAGE;
 
     fn records() -> Records {
         let store: Arc<dyn Store> = Arc::new(Memory::new());

@@ -25,7 +25,9 @@ impl Records {
             };
             found.extend(page.iter().filter(|tag| tag.as_str().starts_with(start)).cloned());
             match page.last() {
-                Some(last) if page.len() == PAGE && last.as_str().starts_with(start) => after = Some(last.clone()),
+                Some(last) if page.len() == PAGE && last.as_str().starts_with(start) => {
+                    after = Some(last.clone())
+                }
                 _ => break,
             }
         }

@@ -2,7 +2,9 @@
 //!
 //! `POLYARCH_KILLS=1000` by hand. A collection runs beside them now and then, and is killed as well.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use polyarch::oci::{Digest, Document, Layout};
 
@@ -10,6 +12,8 @@ use super::{Asker, Random, Server, manifest, so_many};
 use crate::program::Place;
 
 const WRITERS: usize = 3;
+/// How long a machine may take for one push.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What one writer knows of its own repository.
 struct Writer {
@@ -32,9 +36,11 @@ impl Writer {
         format!("writers/{}", self.number)
     }
 
-    /// Push until the server does not answer any more.
-    async fn write(mut self, asker: Asker) -> Self {
-        while self.push(&asker).await.is_ok() {}
+    /// Push until the server does not answer any more, and count what was acknowledged.
+    async fn write(mut self, asker: Asker, acknowledged: Arc<AtomicUsize>) -> Self {
+        while self.push(&asker).await.is_ok() {
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
         self
     }
 
@@ -80,6 +86,15 @@ impl Writer {
     }
 }
 
+/// Wait until one more was acknowledged, however slow the machine is.
+async fn one_more(acknowledged: &AtomicUsize) {
+    let (before, began) = (acknowledged.load(Ordering::Relaxed), Instant::now());
+    while acknowledged.load(Ordering::Relaxed) == before {
+        assert!(began.elapsed() < LONGEST, "nothing was acknowledged for {LONGEST:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_e5_nothing_acknowledged_is_lost_by_a_kill() {
     let kills = so_many("POLYARCH_KILLS", 100);
@@ -87,16 +102,21 @@ async fn f_e5_nothing_acknowledged_is_lost_by_a_kill() {
     let mut random = Random(7);
     let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
     let mut server = Server::start(&place);
+    let acknowledged = Arc::new(AtomicUsize::new(0));
     for kill in 0..kills {
         let seen: Vec<_> = writers.iter().map(|one| (one.blobs.len(), one.documents.len())).collect();
         let tasks: Vec<_> = writers
             .drain(..)
             .map(|writer| {
                 let asker = Asker::new(&server, &writer.repository());
-                tokio::spawn(writer.write(asker))
+                tokio::spawn(writer.write(asker, acknowledged.clone()))
             })
             .collect();
         let mut collection = (kill % 5 == 0).then(|| place.start(&["gc", "--grace", "1h"]));
+        // Half of the kills come as early as they may.
+        if kill % 2 == 0 {
+            one_more(&acknowledged).await;
+        }
         tokio::time::sleep(Duration::from_millis(30 + random.below(120))).await;
         server.kill();
         if let Some(collection) = &mut collection {
@@ -120,5 +140,5 @@ async fn f_e5_nothing_acknowledged_is_lost_by_a_kill() {
     let blobs: usize = writers.iter().map(|one| one.blobs.len()).sum();
     let documents: usize = writers.iter().map(|one| one.documents.len()).sum();
     println!("{kills} kills: {blobs} blobs and {documents} manifests acknowledged, none lost");
-    assert!(documents > kills, "they did push: {documents}");
+    assert!(documents >= kills / 2, "they did push: {documents}");
 }
