@@ -1,5 +1,5 @@
 # The commands of this project; each is a script that can be read and run on its own.
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench static
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -16,3 +16,6 @@ check:  ## format, lints, fuzz targets, docs, dependency policy, shell scripts
 
 bench:  ## what it costs to move images, peers beside it: requests, bytes, seconds; and how good schedules are
 	@scripts/bench
+
+static:  ## polyarch as one static file for linux/amd64 and linux/arm64, in target/static
+	@scripts/static

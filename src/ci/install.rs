@@ -8,9 +8,9 @@ use super::yaml::Map;
 pub(super) fn variables(install: &InstallSetting) -> Map {
     let digest = |target: &str| install.sha256.get(target).cloned().unwrap_or_default();
     Map::default()
-        .with("URL_X86_64", install.url.of("x86_64-unknown-linux-musl"))
+        .with("URL_X86_64", install.url.of("x86_64-unknown-linux-musl", "amd64"))
         .with("SHA256_X86_64", digest("x86_64"))
-        .with("URL_AARCH64", install.url.of("aarch64-unknown-linux-musl"))
+        .with("URL_AARCH64", install.url.of("aarch64-unknown-linux-musl", "arm64"))
         .with("SHA256_AARCH64", digest("aarch64"))
 }
 

@@ -106,14 +106,15 @@ impl FromStr for Schedule {
     }
 }
 
-/// Where polyarch is fetched from in a job: an address with `{target}`, such as `x86_64-unknown-linux-musl`.
+/// Where polyarch is fetched from in a job: an address with `{arch}`, such as `amd64`, or with `{target}`, such as
+/// `x86_64-unknown-linux-musl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address(String);
 
 impl Address {
-    /// The address of the file for a target.
-    pub(crate) fn of(&self, target: &str) -> String {
-        self.0.replace("{target}", target)
+    /// The address of the file for a target, whose architecture platforms call so.
+    pub(crate) fn of(&self, target: &str, architecture: &str) -> String {
+        self.0.replace("{target}", target).replace("{arch}", architecture)
     }
 }
 
@@ -121,13 +122,13 @@ impl FromStr for Address {
     type Err = Refused;
 
     fn from_str(text: &str) -> Result<Self, Refused> {
-        let filled = text.replace("{target}", "x");
+        let filled = text.replace("{target}", "x").replace("{arch}", "x");
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+~%".contains(&byte);
         match filled.starts_with("https://") && filled.len() > 8 && filled.bytes().all(plain) {
             true => Ok(Self(text.to_owned())),
             false => Err(Refused::with(
                 format!("`{}` is no address that a job could fetch from", text.escape_debug()),
-                "write it as https://…/polyarch-{target}, without a query",
+                "write it as https://…/polyarch-linux-{arch}, without a query",
             )),
         }
     }
@@ -137,7 +138,7 @@ impl FromStr for Address {
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
 pub(crate) struct InstallSetting {
-    /// The address of the program, with `{target}`: `x86_64-unknown-linux-musl`, `aarch64-unknown-linux-musl`.
+    /// The address of the program, with `{arch}`, `amd64` or `arm64`, or `{target}`, as `x86_64-unknown-linux-musl`.
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) url: Address,
     /// SHA-256 of the program for each of those, in hexadecimal, by `x86_64` and `aarch64`.
@@ -252,7 +253,8 @@ impl Reading {
             Some(url) if !sha256.is_empty() => Some(InstallSetting { url: url.value, sha256 }),
             _ => {
                 let problem = Diagnostic::request("`ci.install` wants `url` and `sha256`");
-                let hint = "write `url = \"https://…/polyarch-{target}\"` and `sha256 = { x86_64 = \"…\" }`";
+                let hint =
+                    "write `url = \"https://…/polyarch-linux-{arch}\"` and `sha256 = { x86_64 = \"…\" }`";
                 self.wrong(&value.span(), problem.hint(hint));
                 None
             }
@@ -318,7 +320,11 @@ mod tests {
         {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
-        let address: Address = "https://x.example/v1/polyarch-{target}".parse().expect("an address");
-        assert_eq!(address.of("a-b"), "https://x.example/v1/polyarch-a-b");
+        for (written, meant) in
+            [("polyarch-{target}", "polyarch-a-b"), ("polyarch-linux-{arch}", "polyarch-linux-c")]
+        {
+            let address: Address = format!("https://x.example/v1/{written}").parse().expect("an address");
+            assert_eq!(address.of("a-b", "c"), format!("https://x.example/v1/{meant}"));
+        }
     }
 }
