@@ -13,6 +13,8 @@ pub(super) const GROUND: Ground = Ground {
     runners: &[("linux/amd64", "medium"), ("linux/386", "medium"), ("linux/arm64", "arm.medium")],
     jobs_limit: 500,
     needs_limit: usize::MAX,
+    bytes_limit: 3 << 20,
+    is_own: |class| class.contains('/'),
 };
 const PATH: &str = ".circleci/config.yml";
 /// The machine that jobs run in where nothing is said.

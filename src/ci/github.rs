@@ -17,6 +17,9 @@ pub(super) const GROUND: Ground = Ground {
     ],
     jobs_limit: 256,
     needs_limit: usize::MAX,
+    // A larger workflow begins no runs.
+    bytes_limit: 500_000,
+    is_own: |label| !label.starts_with("ubuntu-"),
 };
 /// Where the jobs around the builds run.
 const RUNNER: &str = "ubuntu-24.04";
@@ -26,6 +29,10 @@ const CHECKOUT: (&str, &str) = ("actions/checkout@de0fac2e4500dabe0009e67214ff5f
 const UPLOAD: (&str, &str) = ("actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a", "v7.0.1");
 const DOWNLOAD: (&str, &str) =
     ("actions/download-artifact@3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c", "v8.0.1");
+/// F-Y8: when these were last looked at, 2026-11-20, in days since 1970-01-01.
+pub(super) const LOOKED_AT_DAY: u64 = 20_777;
+/// The label of every runner that is not the service's own: what judges workflows stops at it.
+const SELF_HOSTED: &str = "self-hosted";
 /// Where a job's files are: outside of the repository, so that they are in no build context.
 const WORK: &str = "${{ runner.temp }}/polyarch";
 /// Whether the first job has found that this run publishes: only it knows branch and owners, and no expression does.
@@ -192,10 +199,14 @@ fn done(pipeline: &Pipeline<'_>) -> Map {
 }
 
 fn job(name: &str, runner: &str, minutes: u64) -> Map {
-    Map::default()
-        .with("name", name)
-        .with("runs-on", runner)
-        .with("timeout-minutes", minutes)
+    const IGNORED: &str = "zizmor: ignore[self-hosted-runner] its machine is thrown away after the job";
+    let named = Map::default().with("name", name);
+    let on = if runner == SELF_HOSTED {
+        named.with_note("runs-on", runner, IGNORED)
+    } else {
+        named.with("runs-on", runner)
+    };
+    on.with("timeout-minutes", minutes)
         .with("permissions", Map::default().with_note("contents", "read", "to check out"))
 }
 

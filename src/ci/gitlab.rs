@@ -16,6 +16,9 @@ pub(super) const GROUND: Ground = Ground {
     ],
     jobs_limit: 500,
     needs_limit: 50,
+    bytes_limit: 1 << 20,
+    // A fork's pipeline runs in the fork, on runners of its owner's.
+    is_own: |_| false,
 };
 const PATH: &str = ".gitlab-ci.yml";
 /// Where files of jobs are: artifacts are below the repository's folder. Hidden folders are no part of a family.

@@ -14,12 +14,14 @@ mod tests;
 mod tongue;
 mod yaml;
 
-use crate::config::CiSettings;
-use crate::diag::Result;
+use std::collections::BTreeSet;
+
+use crate::config::{CiSettings, ServiceSetting};
+use crate::diag::{Diagnostic, Result};
 use crate::family::Family;
 use crate::oci::Digest;
 
-use pipeline::Pipeline;
+use pipeline::{Ground, Pipeline};
 
 pub(crate) use event::{Beginning, Event, beginning, is_thrown_away};
 pub(crate) use pipeline::ids;
@@ -41,12 +43,53 @@ pub(crate) enum Service {
 /// # Errors
 /// Where a platform has no runner, or there are more jobs than the service takes.
 pub(crate) fn written(family: &Family, settings: &CiSettings, service: Service) -> Result<Written> {
-    let of = |setting, ground| Pipeline::new(family, settings, setting, ground);
-    Ok(match service {
-        Service::Github => github::github(&of(&settings.github, &github::GROUND)?),
-        Service::Circleci => circleci::circleci(&of(&settings.circleci, &circleci::GROUND)?),
-        Service::Gitlab => gitlab::gitlab(&of(&settings.gitlab, &gitlab::GROUND)?),
+    let (setting, ground) = service.terms(settings);
+    let pipeline = Pipeline::new(family, settings, setting, ground)?;
+    let written = match service {
+        Service::Github => github::github(&pipeline),
+        Service::Circleci => circleci::circleci(&pipeline),
+        Service::Gitlab => gitlab::gitlab(&pipeline),
+    };
+    match written.text.len() > ground.bytes_limit {
+        true => Err(too_large(&written, ground.bytes_limit).into()),
+        false => Ok(written),
+    }
+}
+
+impl Service {
+    /// What is said for it, and what it has by itself.
+    fn terms(self, settings: &CiSettings) -> (&ServiceSetting, &'static Ground) {
+        match self {
+            Self::Github => (&settings.github, &github::GROUND),
+            Self::Circleci => (&settings.circleci, &circleci::GROUND),
+            Self::Gitlab => (&settings.gitlab, &gitlab::GROUND),
+        }
+    }
+}
+
+/// TM23: the runners of a service that are not its own, on which strangers' proposals are built.
+pub(crate) fn own_runners(settings: &CiSettings, service: Service) -> BTreeSet<String> {
+    let (setting, ground) = service.terms(settings);
+    pipeline::own_runners(setting, ground)
+}
+
+/// F-Y8: what is said of actions at commits that were chosen long ago, on a day since 1970-01-01. Nobody looks for newer ones
+/// when a pipeline is written: same input, same bytes.
+pub(crate) fn aged(service: Service, today: u64) -> Option<Diagnostic> {
+    const DAYS: u64 = 180;
+    let age = today.saturating_sub(github::LOOKED_AT_DAY);
+    (service == Service::Github && age > DAYS).then(|| {
+        Diagnostic::warning(format!(
+            "the commits of the workflow's actions were last looked at {age} days ago"
+        ))
+        .hint("use a newer polyarch, which names newer ones")
     })
+}
+
+fn too_large(written: &Written, limit: usize) -> Diagnostic {
+    let (path, bytes) = (written.path, written.text.len());
+    Diagnostic::request(format!("{path} would have {bytes} bytes, and the service takes {limit}"))
+        .hint("make two families of it, each with a pipeline; see what there is: polyarch plan")
 }
 
 /// A file of a pipeline.

@@ -30,6 +30,10 @@ pub(super) struct Ground {
     pub(super) jobs_limit: usize,
     /// How many jobs it lets a job name that it needs.
     pub(super) needs_limit: usize,
+    /// How large the file of a pipeline may be, in bytes.
+    pub(super) bytes_limit: usize,
+    /// Whether a runner is somebody's own, on which strangers' proposals are built.
+    pub(super) is_own: fn(&str) -> bool,
 }
 
 /// The family's jobs, parents first, and what is said of pipelines.
@@ -105,6 +109,7 @@ impl<'a> Pipeline<'a> {
                 ancestors.insert(job, above);
             }
         }
+        problems.extend(lasting(service, ground));
         let number = builds.len() + TAKEN.len();
         if number > ground.jobs_limit {
             problems.push(too_many(number, ground.jobs_limit));
@@ -174,6 +179,25 @@ fn secrets(recipe: &Recipe, platform: &Platform) -> Result<BTreeSet<Variable>, D
         })
     };
     named.map(variable).collect()
+}
+
+/// The runners of a service that are not its own, and build what strangers propose.
+pub(super) fn own_runners(service: &ServiceSetting, ground: &Ground) -> BTreeSet<String> {
+    let named = service.runners.values().map(|runner| runner.value.as_str());
+    named.filter(|runner| (ground.is_own)(runner)).map(str::to_owned).collect()
+}
+
+/// TM23: what a stranger's build leaves on a machine would wait there for the next job.
+fn lasting(service: &ServiceSetting, ground: &Ground) -> impl Iterator<Item = Diagnostic> {
+    let runners = if service.ephemeral { BTreeSet::new() } else { own_runners(service, ground) };
+    runners.into_iter().map(|runner| {
+        Diagnostic::request(format!(
+            "what strangers propose would be built on `{runner}`, a runner of your own"
+        ))
+        .because("what a build leaves on its machine may harm the jobs after it")
+        .hint("have each job's machine thrown away after it, and say so under the service: ephemeral = true")
+        .hint("or name a runner of the service's own")
+    })
 }
 
 fn no_runner(job: &JobId) -> Diagnostic {

@@ -98,6 +98,9 @@ fn ci(dice: &mut Dice) -> String {
         &install,
     ];
     let mut text = format!("[ci]\n{}\n", dice.some(&settings, 50).join("\n"));
+    if dice.percent(20) {
+        text.push_str("[ci.github]\nephemeral = true\nrunners = { \"linux/arm/v7\" = \"self-hosted\" }\n");
+    }
     if dice.percent(30) {
         text.push_str(
             "[ci.gitlab]\nimage = \"docker:29.1-cli\"\nrunners = { \"linux/amd64\" = \"my.runner\" }\n",
@@ -134,7 +137,7 @@ fn leaves<'y>(of: &'y Yaml<'y>, name: &str, into: &mut Vec<(String, &'y Yaml<'y>
     }
 }
 
-fn check(service: Service, family: &Family, text: &str) {
+fn check(service: Service, family: &Family, settings: &CiSettings, text: &str) {
     let documents = Yaml::load_from_str(text).expect("YAML");
     let [document] = documents.as_slice() else { panic!("one document: {text}") };
     let mut values = Vec::new();
@@ -179,7 +182,14 @@ fn check(service: Service, family: &Family, text: &str) {
         }
     }
     match service {
-        Service::Github => rights_are_least(document, &values),
+        Service::Github => {
+            rights_are_least(document, &values);
+            let own = !own_runners(settings, service).is_empty();
+            let is_own = |(name, value): &(String, &Yaml<'_>)| {
+                name == "runs-on" && value.as_str() == Some("self-hosted")
+            };
+            assert!(own || !values.iter().any(is_own), "TM23: nobody has named such a runner");
+        }
         Service::Gitlab => {
             let interruptible = field(document, &["publish", "interruptible"]);
             assert_eq!(interruptible.and_then(Yaml::as_bool), Some(false), "F-Y7");
@@ -263,7 +273,6 @@ fn rights_are_least(document: &Yaml<'_>, values: &[(String, &Yaml<'_>)]) {
             |what: &str| own.iter().any(|(_, value)| value.as_str().is_some_and(|text| text.contains(what)));
         assert_eq!(field(job, &["permissions", "id-token"]).is_some(), id == "publish", "{id}");
         assert!(id == "publish" || !said("secrets.REGISTRY_USER") && !said("${{ secrets."), "{id}");
-        assert!(!said("self-hosted"), "{id}");
     }
     let cancels = field(document, &["jobs", "publish", "concurrency", "cancel-in-progress"]);
     assert_eq!(cancels.and_then(Yaml::as_bool), Some(false));
@@ -276,7 +285,7 @@ fn i_y1_what_is_read_back_is_what_was_meant() {
         for service in SERVICES {
             let pipeline = written(&family, &settings, service)
                 .unwrap_or_else(|problems| panic!("{seed}: {problems:?}"));
-            check(service, &family, &pipeline.text);
+            check(service, &family, &settings, &pipeline.text);
             let again = written(&family, &settings, service).expect("the same");
             assert_eq!(pipeline, again, "F-Y3: same input, same bytes");
             assert_eq!(is_as_written(&pipeline.text), Some(true));
@@ -331,14 +340,145 @@ fn f_y5_a_platform_without_a_runner_is_told() {
     assert!(told.contains("no runner is for a@linux/s390x"), "{told}");
 }
 
-#[test]
-fn f_y2_more_jobs_than_the_service_takes_are_told() {
-    let dockerfiles = (0..253).map(|at| (format!("a{at}/Dockerfile"), "FROM scratch\n".to_owned())).collect();
+/// So many images, each upon the one before where they are a chain.
+fn many(number: usize, is_chain: bool) -> (Family, CiSettings) {
+    let from = |at: usize| if is_chain && at > 0 { format!("a{}", at - 1) } else { "scratch".to_owned() };
+    let dockerfile = |at| (format!("a{at}/Dockerfile"), format!("FROM {}\n", from(at)));
     let configuration = "platforms = [\"linux/amd64\"]\n".to_owned();
-    let (family, settings) = Case { configuration, dockerfiles }.read().expect("a family");
-    let told = format!("{:?}", written(&family, &settings, Service::Github).expect_err("257 jobs"));
-    assert!(told.contains("would have 257 jobs, and the service takes 256"), "{told}");
+    Case { configuration, dockerfiles: (0..number).map(dockerfile).collect() }.read().expect("a family")
+}
+
+#[test]
+fn f_y2_more_jobs_than_a_service_takes_are_told() {
+    for (service, limit) in [(Service::Github, 256), (Service::Gitlab, 500), (Service::Circleci, 500)] {
+        let around = 4;
+        let (family, settings) = many(limit - around, false);
+        assert!(written(&family, &settings, service).is_ok(), "{service:?}");
+        let (family, settings) = many(limit - around + 1, false);
+        let told = format!("{:?}", written(&family, &settings, service).expect_err("one job too many"));
+        let wanted = format!("would have {} jobs, and the service takes {limit}", limit + 1);
+        assert!(told.contains(&wanted) && told.contains("make two families of it"), "{told}");
+    }
+}
+
+#[test]
+fn f_y2_an_image_upon_more_than_a_job_may_need_is_told() {
+    let (family, settings) = many(50, true);
     assert!(written(&family, &settings, Service::Gitlab).is_ok());
+    let (family, settings) = many(51, true);
+    let told =
+        format!("{:?}", written(&family, &settings, Service::Gitlab).expect_err("50 ancestors and the plan"));
+    assert!(told.contains("stands on 50 images, and the service lets a job need 50"), "{told}");
+    assert!(written(&family, &settings, Service::Circleci).is_ok());
+}
+
+#[test]
+fn f_y2_a_file_larger_than_the_service_takes_is_told() {
+    let (family, settings) = many(250, true);
+    let told = format!("{:?}", written(&family, &settings, Service::Github).expect_err("a large file"));
+    assert!(
+        told.contains(".github/workflows/polyarch.yml would have ") && told.contains("takes 500000"),
+        "{told}"
+    );
+}
+
+#[test]
+fn tm23_strangers_build_on_runners_of_ones_own_only_where_they_are_thrown_away() {
+    for (service, name, own, other) in [
+        (Service::Github, "github", "self-hosted", "ubuntu-22.04"),
+        (Service::Github, "github", "my-machine", "ubuntu-24.04-arm"),
+        (Service::Circleci, "circleci", "acme/machine", "large"),
+    ] {
+        let of = |runner: &str, more: &str| {
+            let runners = format!("runners = {{ \"linux/amd64\" = \"{runner}\" }}");
+            let configuration = format!("platforms = [\"linux/amd64\"]\n[ci.{name}]\n{runners}\n{more}\n");
+            let dockerfiles = vec![("a/Dockerfile".to_owned(), "FROM scratch\n".to_owned())];
+            let (family, settings) = Case { configuration, dockerfiles }.read().expect("a family");
+            (written(&family, &settings, service), own_runners(&settings, service))
+        };
+        let told = format!("{:?}", of(own, "").0.expect_err("a machine that lasts"));
+        assert!(
+            told.contains(&format!("would be built on `{own}`")) && told.contains("ephemeral = true"),
+            "{told}"
+        );
+        assert!(of(own, "ephemeral = false").0.is_err());
+        let (pipeline, runners) = of(own, "ephemeral = true");
+        let text = pipeline.expect("what is said is believed").text;
+        assert_eq!(text.contains("# zizmor: ignore[self-hosted-runner]"), own == "self-hosted", "{text}");
+        assert_eq!(runners, BTreeSet::from([own.to_owned()]), "doctor speaks of it");
+        let (pipeline, runners) = of(other, "");
+        assert!(pipeline.is_ok() && runners.is_empty(), "{other}");
+    }
+}
+
+#[test]
+fn f_y8_commits_of_actions_that_are_old_are_told() {
+    let looked_at = github::LOOKED_AT_DAY;
+    assert!(aged(Service::Github, looked_at).is_none() && aged(Service::Github, looked_at + 180).is_none());
+    assert!(aged(Service::Github, 0).is_none(), "a clock that is wrong");
+    let told = format!("{:?}", aged(Service::Github, looked_at + 181).expect("a warning"));
+    assert!(told.contains("looked at 181 days ago"), "{told}");
+    assert!(aged(Service::Gitlab, looked_at + 1_000).is_none(), "it has no actions");
+}
+
+/// What a proposal's jobs are given writes nothing that a later run reads: no cache of the service, no credential but for
+/// the job that publishes; the schedule begins the same jobs, as a run that is trusted.
+#[test]
+fn f_y10_the_schedule_writes_and_proposals_read() {
+    for (seed, family, settings) in families() {
+        for service in SERVICES {
+            let text = written(&family, &settings, service).expect("a pipeline").text;
+            let documents = Yaml::load_from_str(&text).expect("YAML");
+            let document = &documents[0];
+            let mut names = Vec::new();
+            keys(document, &mut names);
+            for cache in ["cache", "save_cache", "restore_cache"] {
+                assert!(!names.contains(&cache), "{seed}: {service:?} has {cache}");
+            }
+            let is_scheduled = settings.schedule.is_some();
+            match service {
+                Service::Github => {
+                    assert_eq!(field(document, &["on", "schedule"]).is_some(), is_scheduled);
+                }
+                Service::Gitlab => {
+                    let rules =
+                        field(document, &["workflow", "rules"]).and_then(Yaml::as_vec).expect("rules");
+                    let on_branch = "$CI_COMMIT_BRANCH == $POLYARCH_BRANCH";
+                    let is_branch =
+                        |rule: &Yaml<'_>| field(rule, &["if"]).and_then(Yaml::as_str) == Some(on_branch);
+                    assert!(rules.iter().any(is_branch), "the project's schedule runs on the branch");
+                    assert!(!names.contains(&"secrets"));
+                }
+                Service::Circleci => {
+                    assert_eq!(field(document, &["workflows", "nightly"]).is_some(), is_scheduled);
+                    let anew = field(document, &["jobs", "plan-anew", "environment", "POLYARCH_SCHEDULED"]);
+                    assert_eq!(anew.is_some(), is_scheduled);
+                    let all = fields_of(field(document, &["workflows"]));
+                    for jobs in all.iter().filter_map(|(_, workflow)| field(workflow, &["jobs"])) {
+                        for (id, job) in
+                            jobs.as_vec().into_iter().flatten().flat_map(|job| fields_of(Some(job)))
+                        {
+                            assert_eq!(field(job, &["context"]).is_some(), id == "publish", "{id}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn fields_of<'y>(of: Option<&'y Yaml<'y>>) -> Vec<(&'y str, &'y Yaml<'y>)> {
+    let pairs = of.and_then(Yaml::as_mapping).into_iter().flatten();
+    pairs.filter_map(|(key, value)| Some((key.as_str()?, value))).collect()
+}
+
+/// All names of fields.
+fn keys<'y>(of: &'y Yaml<'y>, into: &mut Vec<&'y str>) {
+    for (name, value) in fields_of(Some(of)) {
+        into.push(name);
+        keys(value, into);
+    }
+    of.as_vec().into_iter().flatten().for_each(|value| keys(value, into));
 }
 
 #[test]

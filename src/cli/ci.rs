@@ -10,7 +10,9 @@ use crate::ci::{self, Written};
 use crate::diag::{Diagnostic, Kind, Result};
 
 use super::workspace::Workspace;
-use super::{Context, Ended};
+use super::{Context, Ended, recorder};
+
+const MILLISECONDS_OF_DAY: u64 = 24 * 60 * 60 * 1_000;
 
 /// Write the pipeline of a CI service
 ///
@@ -58,7 +60,11 @@ impl Service {
 
 pub(super) fn run(context: &Context, options: &Options) -> Result<Ended> {
     let workspace = Workspace::read(context, &BTreeMap::new())?;
-    let written = ci::written(&workspace.family, &workspace.ci, options.service.meant())?;
+    let service = options.service.meant();
+    let written = ci::written(&workspace.family, &workspace.ci, service)?;
+    if let Some(warning) = ci::aged(service, recorder::now() / MILLISECONDS_OF_DAY) {
+        context.ui.warning(&warning);
+    }
     if options.print {
         context.ui.data(&written.text);
         return Ok(Ended::Well);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::ci::{self, Service};
 use crate::diag::{Diagnostic, Result, count};
 use crate::engine::{ImageStore, LayerCache, Room, RunId, Stock, StoreAddress};
 use crate::family::{Family, Recipe};
@@ -56,6 +57,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             }
             let recipes = workspace.family.recipes();
             found.lacks.extend(recipes.flat_map(|recipe| secrets::missing(context, recipe, &workspace.root)));
+            approval(&workspace, &mut found);
             registry(context, &workspace, &mut found).await;
         }
         Err(problems) => found.lacks.extend(problems.iter().cloned()),
@@ -94,6 +96,27 @@ impl Findings {
     fn lack(&mut self, problem: Diagnostic) {
         self.text.push_str(&format!("lack  {}\n", problem.message));
         self.lacks.push(problem);
+    }
+}
+
+/// TM23: who may begin a run on runners of one's own is a setting of the service, which cannot be seen from here.
+fn approval(workspace: &Workspace, found: &mut Findings) {
+    let of = |service| ci::own_runners(&workspace.ci, service);
+    let said = [
+        (
+            of(Service::Github),
+            "at GitHub: Settings, Actions, General, approval for running fork pull request workflows, all external contributors",
+        ),
+        (of(Service::Circleci), "at CircleCI: Project Settings, Advanced, do not build forked pull requests"),
+    ];
+    for (runners, hint) in said {
+        if !runners.is_empty() {
+            let runners = runners.into_iter().collect::<Vec<_>>().join(", ");
+            let note = Diagnostic::warning(format!(
+                "strangers' pull requests are built on runners of your own: {runners}"
+            ));
+            found.note(&note.because("see that a person approves each such run").hint(hint));
+        }
     }
 }
 

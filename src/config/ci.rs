@@ -171,6 +171,8 @@ pub(crate) struct ServiceSetting {
     /// The image that jobs run in, where the service wants one.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) image: Option<Written<Word>>,
+    /// Each job has a machine that is thrown away after it, also on runners that are not the service's own.
+    pub(crate) ephemeral: bool,
 }
 
 /// What pipelines are made of.
@@ -281,7 +283,11 @@ impl Reading {
         else {
             return ServiceSetting::default();
         };
-        let mut setting = ServiceSetting { image: section.parsed("image"), ..Default::default() };
+        let mut setting = ServiceSetting {
+            image: section.parsed("image"),
+            ephemeral: self.truth(&mut section, "ephemeral").is_some_and(|said| said.value),
+            ..Default::default()
+        };
         for (key, value) in section.value("runners").into_iter().flat_map(|all| self.entries("runners", all))
         {
             let (platform, runner) = (self.platform(&key), self.parsed(&key.value, value));

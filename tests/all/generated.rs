@@ -10,18 +10,62 @@ const FILES: [(&str, &str); 3] = [
     ("circleci", ".circleci/config.yml"),
 ];
 
+const EXAMPLES: [&str; 1] = ["tiny-stacks"];
+
 #[test]
-fn the_pipelines_of_the_example_are_up_to_date() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tiny-stacks");
-    let folder = example.to_str().expect("a text");
-    for (service, path) in FILES {
-        if variable("UPDATE").is_some() {
-            let written = program(env!("CARGO_BIN_EXE_polyarch"))
-                .args(["-C", folder, "ci", service, "--force"])
-                .status();
-            assert!(written.is_ok_and(|status| status.success()), "{path}");
+fn the_pipelines_of_the_examples_are_up_to_date() {
+    for example in EXAMPLES {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
+        let folder = example.to_str().expect("a text");
+        for (service, path) in FILES {
+            if variable("UPDATE").is_some() {
+                let written = program(env!("CARGO_BIN_EXE_polyarch"))
+                    .args(["-C", folder, "ci", service, "--force"])
+                    .status();
+                assert!(written.is_ok_and(|status| status.success()), "{path}");
+            }
+            let _ = Place::new().run(&["-C", folder, "ci", service, "--check"]).well();
         }
-        let _ = Place::new().run(&["-C", folder, "ci", service, "--check"]).well();
+    }
+}
+
+/// The same family in another folder, of another home, in another part of the world and another language.
+#[test]
+fn f_y3_two_hosts_write_the_same_bytes() {
+    let text =
+        "name = \"here\"\nplatforms = [\"linux/arm64\", \"linux/amd64\"]\n[ci]\nschedule = \"0 3 * * 1\"\n";
+    let files = [
+        ("polyarch.toml", text),
+        ("b/Dockerfile", "FROM a\n"),
+        ("a/Dockerfile", "FROM scratch\n"),
+        ("c/Dockerfile", "FROM a\nCOPY --from=b /x /x\n"),
+    ];
+    let (one, mut other) = (
+        Place::with(&files),
+        Place::with(&{
+            let mut turned = files;
+            turned.reverse();
+            turned
+        }),
+    );
+    for (name, value) in [
+        ("TZ", "Pacific/Kiritimati"),
+        ("LANG", "tr_TR.UTF-8"),
+        ("LC_ALL", "tr_TR.UTF-8"),
+        ("HOSTNAME", "another"),
+        ("USER", "somebody"),
+    ] {
+        other.set(name, value);
+    }
+    for (service, path) in FILES {
+        let written = |place: &Place| {
+            let printed = place.run(&["ci", service, "--print"]).well().stdout;
+            let _ = place.run(&["ci", service]).well();
+            assert_eq!(std::fs::read_to_string(place.family().join(path)).expect("the file"), printed);
+            printed
+        };
+        let (here, there) = (written(&one), written(&other));
+        assert!(here.len() > 1_000 && here == there, "{service}");
     }
 }
 

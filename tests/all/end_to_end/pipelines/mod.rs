@@ -150,6 +150,16 @@ fn law_4_the_jobs_of_gitlab_build_test_and_publish_a_family() {
     ];
     let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), true);
     let mut pipeline = Pipeline::new(&place, jobs, &[&said[..], &of_project(&registry)].concat());
+    pipeline.without_engine.insert("leaf-386".to_owned());
+    pipeline.run();
+    assert_eq!(pipeline.ending("leaf-386"), Ending::Failure);
+    assert_eq!(pipeline.ending("publish"), Ending::Skipped);
+    pipeline.without_engine.clear();
+    pipeline.cancelled_in = Some("leaf-386".to_owned());
+    pipeline.run();
+    assert_eq!(pipeline.ending("leaf-386"), Ending::Cancelled);
+    assert_eq!(pipeline.ending("publish"), Ending::Skipped);
+    nothing_is_published(&place, &registry);
     pipeline.run();
     all_has_gone_well(&pipeline);
     all_is_published(&place, &registry);
