@@ -18,6 +18,8 @@ pub(crate) struct Beginning {
     pub(crate) owner: Option<String>,
     /// Which run and attempt this is, for people.
     pub(crate) run: String,
+    /// The images that the title of a proposal asks for, as in `[images: base leaf]`; all where it asks for none.
+    pub(crate) images: Vec<String>,
 }
 
 /// Why a service has begun a run.
@@ -36,6 +38,8 @@ pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The branch that is published: set by the pipeline or the service's project, not by the family.
 const BRANCH: &str = "POLYARCH_BRANCH";
+/// The title of a proposal, where a pipeline has to say it.
+pub(super) const TITLE: &str = "POLYARCH_TITLE";
 
 /// The beginning of this run; `None` where no service is known to have begun it.
 pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
@@ -54,7 +58,21 @@ pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
         return None;
     };
     let run = run.into_iter().flatten().collect::<Vec<_>>().join(".");
-    Some(Beginning { service, event, owner, run })
+    let title = said(match service {
+        Service::Gitlab => "CI_MERGE_REQUEST_TITLE",
+        Service::Github | Service::Circleci => TITLE,
+    });
+    let images = match event {
+        Event::Proposed(_) => title.map_or_else(Vec::new, |title| asked_for(&title)),
+        Event::Own | Event::Scheduled => Vec::new(),
+    };
+    Some(Beginning { service, event, owner, run, images })
+}
+
+/// What a title asks for between `[images:` and `]`.
+fn asked_for(title: &str) -> Vec<String> {
+    let between = title.split_once("[images:").and_then(|(_, rest)| rest.split_once(']'));
+    between.map_or_else(Vec::new, |(images, _)| images.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Whether the machine is one that the service throws away after the job. Only GitHub says so of its own machines: that of
@@ -238,6 +256,34 @@ mod tests {
             of(&[source("push"), ("CI_COMMIT_BRANCH", "next"), ("POLYARCH_BRANCH", "next")]),
             Event::Own
         );
+    }
+
+    #[test]
+    fn a_title_narrows_what_is_proposed_and_nothing_else() {
+        let images = |pairs: &[(&str, &str)]| {
+            let said =
+                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            beginning(&said).expect("a service").images
+        };
+        let github = |event, title| {
+            let event = [("GITHUB_EVENT_NAME", event), ("GITHUB_REF", "refs/heads/main")];
+            images(&[&[("GITHUB_ACTIONS", "true"), MAIN, ("POLYARCH_TITLE", title)][..], &event].concat())
+        };
+        assert_eq!(
+            github("pull_request", "A fix [images: base  leaf@linux/arm64 ]"),
+            ["base", "leaf@linux/arm64"]
+        );
+        for title in ["A fix", "[images: base", "images: base]", "[images:]", "[images: ]"] {
+            assert!(github("pull_request", title).is_empty(), "{title}");
+        }
+        for event in ["push", "schedule", "workflow_dispatch"] {
+            assert!(github(event, "[images: base]").is_empty(), "what is published is whole: {event}");
+        }
+        let title = ("CI_MERGE_REQUEST_TITLE", "[images: base]");
+        let source = |source| ("CI_PIPELINE_SOURCE", source);
+        let main = [("GITLAB_CI", "true"), ("CI_DEFAULT_BRANCH", "main"), ("CI_COMMIT_BRANCH", "main")];
+        assert_eq!(images(&[main[0], title, source("merge_request_event")]), ["base"]);
+        assert!(images(&[&main[..], &[title, source("push")]].concat()).is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! environment alone, and expressions hold nothing that a user has written.
 
 use super::Written;
+use super::event::TITLE;
 use super::install;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
@@ -214,9 +215,11 @@ fn run(command: &str, env: Map) -> Map {
     Map::default().with("env", Map::default().with("POLYARCH_WORK", WORK).and(env)).with("run", command)
 }
 
-/// What a person chose who began the run by hand.
+/// What a person chose who began the run by hand, or who proposes something.
 fn selection() -> Map {
-    Map::default().with("POLYARCH_IMAGES", "${{ inputs.images }}")
+    Map::default()
+        .with("POLYARCH_IMAGES", "${{ inputs.images }}")
+        .with(TITLE, "${{ github.event.pull_request.title }}")
 }
 
 /// The steps of a job.

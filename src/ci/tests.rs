@@ -223,6 +223,7 @@ fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
             let known = [
                 "runner.temp",
                 "inputs.images",
+                "github.event.pull_request.title",
                 "vars.POLYARCH_REGISTRY",
                 "toJSON(needs)",
                 "always()",

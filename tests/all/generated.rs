@@ -127,6 +127,16 @@ fn law_11_what_is_proposed_publishes_nothing_whatever_it_is_called_with() {
         planned.stderr
     );
     let _ = place.run(&["job", "plan", "--work", ""]).ended(2);
+    place.set("POLYARCH_TITLE", "only a [images: a]");
+    let narrowed = place.run(&["job", "plan"]).well();
+    assert!(narrowed.stderr.contains("the title asks for a alone"), "{}", narrowed.stderr);
+    place.set("POLYARCH_TITLE", "[images: $(id) ../a]");
+    let _ = place.run(&["job", "plan"]).ended(2);
+    place.set("GITHUB_EVENT_NAME", "push");
+    place.set("GITHUB_REF", "refs/heads/main");
+    place.set("POLYARCH_BRANCH", "main");
+    let whole = place.run(&["job", "plan"]).well();
+    assert!(!whole.stderr.contains("the title asks for"), "{}", whole.stderr);
     let unknown = place.run(&["job", "b@linux/amd64"]).ended(2);
     assert!(unknown.stderr.contains("there is no b@linux/amd64 here"), "{}", unknown.stderr);
 }

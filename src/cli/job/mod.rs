@@ -156,8 +156,16 @@ fn is_foreign(context: &Context, beginning: Option<&Beginning>) -> Result<bool> 
 
 /// Settle the plan for all jobs of the run.
 async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>) -> Result<Ended> {
-    let images = context.environment.text(IMAGES).unwrap_or_default();
-    let what = What { images: images.split_whitespace().map(str::to_owned).collect(), ..What::default() };
+    let chosen = context.environment.text(IMAGES).unwrap_or_default();
+    let mut images: Vec<String> = chosen.split_whitespace().map(str::to_owned).collect();
+    if let Some(asked_for) = beginning.map(|beginning| &beginning.images)
+        && images.is_empty()
+        && !asked_for.is_empty()
+    {
+        context.ui.note(&format!("the title asks for {} alone", asked_for.join(" ")));
+        images.clone_from(asked_for);
+    }
+    let what = What { images, ..What::default() };
     let is_time = beginning.is_some_and(|beginning| beginning.event == Event::Scheduled);
     let anew = if is_time { Anew::refreshing() } else { Anew::default() };
     let options = plan::Options::settling(what, anew, files.own("plan")?.join(files::PLAN));

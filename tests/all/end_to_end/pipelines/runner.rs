@@ -273,7 +273,11 @@ impl<'a> Pipeline<'a> {
             out.push_str(&match expression {
                 "runner.temp" => running.temporary.display().to_string(),
                 "toJSON(needs)" => self.needs(running.job),
-                other if ["inputs.", "vars.", "secrets."].iter().any(|kind| other.starts_with(kind)) => {
+                other
+                    if ["inputs.", "vars.", "secrets.", "github.event.pull_request."]
+                        .iter()
+                        .any(|kind| other.starts_with(kind)) =>
+                {
                     self.values.get(other).cloned().unwrap_or_default()
                 }
                 other => panic!("{other} is not known"),
