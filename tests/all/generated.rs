@@ -10,7 +10,7 @@ const FILES: [(&str, &str); 3] = [
     ("circleci", ".circleci/config.yml"),
 ];
 
-const EXAMPLES: [&str; 1] = ["tiny-stacks"];
+const EXAMPLES: [&str; 4] = ["tiny-stacks", "docker-stacks-shape", "hysds-shape", "bake-shape"];
 
 #[test]
 fn the_pipelines_of_the_examples_are_up_to_date() {
@@ -26,6 +26,24 @@ fn the_pipelines_of_the_examples_are_up_to_date() {
             }
             let _ = Place::new().run(&["-C", folder, "ci", service, "--check"]).well();
         }
+    }
+}
+
+#[test]
+fn the_page_on_moving_counts_lines_rightly() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/migrate.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let counted: Vec<(&str, usize)> = rows
+        .filter(|(path, _)| path.starts_with("examples/"))
+        .map(|(path, rest)| {
+            (path, rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number"))
+        })
+        .collect();
+    assert_eq!(counted.len(), 7, "{counted:?}");
+    for (path, number) in counted {
+        let text = std::fs::read_to_string(root.join(path)).expect(path);
+        assert_eq!(text.lines().count(), number, "{path}");
     }
 }
 
