@@ -329,8 +329,9 @@ async fn build(
     context.signals.unless_stopped(swept).await?;
     context.signals.unless_stopped(end_old_caches(context, planning, &records)).await?;
     let dead = Dead::of(&planning.shelf.folder);
+    let addresses = fleet::addresses(context, &planning.workspace.builders, &options.fleet)?;
     let (builders, served) = match idle {
-        true if dead.is_empty() => (Vec::new(), None),
+        true if !dead.were_at(&addresses) => (Vec::new(), None),
         true => {
             let sweeping = dead.sweep(context, planning, &options.fleet, recorder);
             context.signals.unless_stopped(sweeping).await?;
@@ -338,9 +339,15 @@ async fn build(
         }
         false => {
             let served = planning.shelf.serve().await?;
-            let builders = builders(context, options, planning, recorder, &served.address, &dead);
+            let builders = async {
+                let builders = builders(context, options, planning, recorder, &served.address, &dead).await?;
+                Problems::check(dead.sweep_at(&builders, &addresses).await).map(|()| builders)
+            };
             let builders = context.signals.unless_stopped(builders).await?;
-            debris::may_be_left(&recorder.folder);
+            debris::may_be_left(
+                &recorder.folder,
+                &addresses.of(builders.iter().map(|builder| &*builder.name)),
+            );
             (builders, Some(served))
         }
     };
@@ -352,7 +359,7 @@ async fn build(
     session.taker = early.as_ref().map(|early| early as &dyn Taker);
     let stop = async { drop(context.signals.stop().await) };
     let ran = ticking(context, run::run(&session, &planning.plan, stop)).await;
-    clear_away(context, recorder, &records, &builders).await;
+    clear_away(context, recorder, &records, &builders, &addresses).await;
     drop(builders);
     // Not before: names in an engine that begin with this address are ours as long as nobody else has it.
     drop(served);
@@ -379,25 +386,30 @@ fn own_tree(planning: &Planning, records: &Records) -> Option<Digest> {
 }
 
 /// Remove what the run left in the store and on its builders, side by side.
-async fn clear_away(context: &Context, recorder: &Recorder, records: &Records, builders: &[Builder]) {
+async fn clear_away(
+    context: &Context,
+    recorder: &Recorder,
+    records: &Records,
+    builders: &[Builder],
+    addresses: &fleet::Addresses,
+) {
     if let Err(error) = run::sweep_tags(records, |run| *run == recorder.run).await {
         context.ui.warning(&unswept(&error));
     }
     let sweeps = builders.iter().map(async |builder| {
         let sweep = async { builder.engine.sweep(Some(&recorder.run)).await.map(drop) };
         let swept = context.signals.clearing_away(&builder.engine.name(), sweep).await;
-        swept.map_err(|problem| context.ui.warning(&problem)).is_ok()
+        swept.map_err(|problem| context.ui.warning(&problem)).ok().map(|()| &*builder.name)
     });
-    if join_all(sweeps).await.into_iter().all(|is_cleared| is_cleared) {
-        debris::is_cleared(&recorder.folder);
-    }
+    let swept = join_all(sweeps).await.into_iter().flatten();
+    debris::is_swept(&recorder.folder, &addresses.of(swept));
 }
 
 fn unswept(error: &Error) -> Diagnostic {
     Diagnostic::surroundings("remove the tags of builds from the store").caused_by(error)
 }
 
-/// The builders, on which nothing is left of runs that are over.
+/// The builders.
 async fn builders(
     context: &Context,
     options: &Options,
@@ -409,10 +421,7 @@ async fn builders(
     let scratch = recorder.run_folder().scratch;
     let (stock, over) = (planning.shelf.stock(), dead.of_this_machine.clone());
     let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock, over };
-    let builders = fleet::connect(context, &planning.workspace, &options.fleet, &ground, store).await?;
-    Problems::check(debris::sweep(&builders).await)?;
-    dead.are_cleared();
-    Ok(builders)
+    fleet::connect(context, &planning.workspace, &options.fleet, &ground, store).await
 }
 
 /// All that the run works with.

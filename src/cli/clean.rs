@@ -59,18 +59,19 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             fleet::each(context, root, configured, &options.fleet, &ground, &served.address).await?;
         Problems::check(fleet::twins(&builders))?;
         let sweeps = builders.iter().map(|builder| swept(builder, options.dry_run));
-        let mut text = String::new();
+        let (mut text, mut clean) = (String::new(), Vec::new());
         for (builder, swept) in builders.iter().zip(join_all(sweeps).await) {
             match swept {
                 Ok(removed) => {
+                    clean.push(&*builder.name);
                     removed.iter().for_each(|what| text.push_str(&format!("{}: {what}\n", builder.name)));
                 }
                 Err(problem) => problems.push(problem),
             }
         }
         context.ui.data(&text);
-        if !options.dry_run && problems.is_empty() {
-            dead.are_cleared();
+        if !options.dry_run {
+            dead.are_swept(&fleet::addresses(context, configured, &options.fleet)?.of(clean));
         }
         Problems::check(problems)
     };

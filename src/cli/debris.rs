@@ -1,6 +1,6 @@
-//! Runs that may have left something on their builders: a file in the folder of each says so until that is cleared away.
+//! Runs that may have left something on their builders: a file in the folder of each says where, until it was swept there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -15,24 +15,45 @@ use super::plan::Planning;
 use super::recorder::Recorder;
 use super::{Context, fleet};
 
-/// The file; in it stands which machine the run was on.
+/// The file: which machine the run was on, then the address of each builder where something may be left.
 const NAME: &str = "at-builders";
 
-/// From now on a run may leave something on builders.
-pub(super) fn may_be_left(run: &Path) {
+/// From now on a run may leave something on the builders at these addresses.
+pub(super) fn may_be_left(run: &Path, addresses: &BTreeSet<String>) {
     // Without it the next run that builds sweeps all the same.
-    let _ = std::fs::write(run.join(NAME), this_machine().unwrap_or_default());
+    let _ = write(run, &this_machine().unwrap_or_default(), addresses);
 }
 
-/// A run has left nothing on builders.
-pub(super) fn is_cleared(run: &Path) {
-    let _ = std::fs::remove_file(run.join(NAME));
+/// A run has left nothing on the builders at these addresses, or that was removed.
+pub(super) fn is_swept(run: &Path, addresses: &BTreeSet<String>) {
+    let Some((machine, pending)) = read(run) else { return };
+    let pending: BTreeSet<String> = pending.difference(addresses).cloned().collect();
+    // What cannot be struck now is swept once more.
+    let _ = match pending.is_empty() {
+        true => std::fs::remove_file(run.join(NAME)),
+        false => write(run, &machine, &pending),
+    };
+}
+
+fn read(run: &Path) -> Option<(String, BTreeSet<String>)> {
+    let text = std::fs::read_to_string(run.join(NAME)).ok()?;
+    let mut lines = text.lines().map(str::to_owned);
+    Some((lines.next().unwrap_or_default(), lines.collect()))
+}
+
+fn write(run: &Path, machine: &str, addresses: &BTreeSet<String>) -> std::io::Result<()> {
+    let lines = [machine].into_iter().chain(addresses.iter().map(String::as_str));
+    let (text, new) =
+        (lines.map(|line| format!("{line}\n")).collect::<String>(), run.join("at-builders.new"));
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, run.join(NAME))
 }
 
 /// Runs of a store that are over and may have left something on their builders.
 #[derive(Debug, Default)]
 pub(super) struct Dead {
-    folders: Vec<PathBuf>,
+    /// The folder of each, and the addresses of those builders that nobody has swept since.
+    pending: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Those of this machine, whichever start of it they were of: an engine elsewhere cannot tell that they are over.
     pub(super) of_this_machine: BTreeSet<RunId>,
 }
@@ -44,21 +65,23 @@ impl Dead {
         let this = this_machine();
         for entry in std::fs::read_dir(store.join("runs")).into_iter().flatten().flatten() {
             let folder = entry.path();
-            let Ok(machine) = std::fs::read_to_string(folder.join(NAME)) else { continue };
+            let Some((machine, addresses)) = read(&folder) else { continue };
             if !File::open(folder.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok()) {
                 continue;
             }
             if this.as_ref() == Some(&machine) {
                 dead.of_this_machine.extend(entry.file_name().into_string().ok().map(RunId));
             }
-            dead.folders.push(folder);
+            dead.pending.insert(folder, addresses);
         }
         dead
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.folders.is_empty()
+    /// Whether one may have left something at one of these addresses.
+    pub(super) fn were_at(&self, addresses: &fleet::Addresses) -> bool {
+        let were_there =
+            |at: &BTreeSet<String>| at.is_empty() || addresses.values().any(|one| at.contains(one));
+        self.pending.values().any(were_there)
     }
 
     /// Remove what they have left, where nothing is to be built: nothing fails if that cannot be done now.
@@ -77,10 +100,8 @@ impl Dead {
         let (root, configured) = (&workspace.root, &workspace.builders);
         let (builders, mut problems) =
             fleet::each(context, root, configured, wanted, &ground, &served.address).await?;
-        problems.extend(sweep(&builders).await);
-        if problems.is_empty() {
-            self.are_cleared();
-        }
+        let addresses = fleet::addresses(context, configured, wanted)?;
+        problems.extend(self.sweep_at(&builders, &addresses).await);
         for problem in problems {
             let text = "a run that was killed may have left something on a builder that cannot be asked now";
             let warning = Diagnostic::warning(text).because_of(&problem);
@@ -89,19 +110,33 @@ impl Dead {
         Ok(())
     }
 
-    /// What they left is removed.
-    pub(super) fn are_cleared(&self) {
-        self.folders.iter().for_each(|run| is_cleared(run));
+    /// Remove what runs that are over have left on builders; what cannot be removed.
+    pub(super) async fn sweep_at(
+        &self,
+        builders: &[Builder],
+        addresses: &fleet::Addresses,
+    ) -> Vec<Diagnostic> {
+        let sweeps = builders.iter().map(async |builder| {
+            builder.engine.sweep(None).await?;
+            builder.engine.sweep_pulled(&builder.store).await
+        });
+        let (mut swept, mut problems) = (Vec::new(), Vec::new());
+        for (builder, done) in builders.iter().zip(join_all(sweeps).await) {
+            match done {
+                Ok(_) => swept.push(&*builder.name),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        self.are_swept(&addresses.of(swept));
+        problems
     }
-}
 
-/// Remove what runs that are over have left on builders; what cannot be removed.
-pub(super) async fn sweep(builders: &[Builder]) -> Vec<Diagnostic> {
-    let sweeps = builders.iter().map(async |builder| {
-        builder.engine.sweep(None).await?;
-        builder.engine.sweep_pulled(&builder.store).await
-    });
-    join_all(sweeps).await.into_iter().filter_map(std::result::Result::err).collect()
+    /// What they left on the builders at these addresses is removed.
+    pub(super) fn are_swept(&self, addresses: &BTreeSet<String>) {
+        if !addresses.is_empty() {
+            self.pending.keys().for_each(|run| is_swept(run, addresses));
+        }
+    }
 }
 
 /// What tells this machine from others that use the same store, through every start; `None` where nothing does. What the
@@ -116,26 +151,51 @@ fn this_machine() -> Option<String> {
 mod tests {
     use super::*;
 
+    fn run(store: &Path, name: &str) -> (PathBuf, File) {
+        let folder = store.join("runs").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = File::create(folder.join("lock")).unwrap();
+        (folder, lock)
+    }
+
+    fn at(addresses: &[&str]) -> BTreeSet<String> {
+        addresses.iter().map(|one| (*one).to_owned()).collect()
+    }
+
     #[test]
     fn i_x2_only_what_nobody_holds_is_dead_and_only_what_was_here_is_of_this_machine() {
         let store = tempfile::tempdir().unwrap();
         let make = |name: &str, machine: Option<&str>| {
-            let folder = store.path().join("runs").join(name);
-            std::fs::create_dir_all(&folder).unwrap();
-            let lock = File::create(folder.join("lock")).unwrap();
-            may_be_left(&folder);
-            machine.into_iter().for_each(|machine| std::fs::write(folder.join(NAME), machine).unwrap());
+            let (folder, lock) = run(store.path(), name);
+            may_be_left(&folder, &at(&["docker"]));
+            machine.into_iter().for_each(|machine| write(&folder, machine, &at(&["docker"])).unwrap());
             (folder, lock)
         };
         let ((here, _), (elsewhere, _), (living, lock)) =
             (make("here", None), make("elsewhere", Some("another")), make("living", None));
         let (cleared, _) = make("cleared", None);
-        is_cleared(&cleared);
+        is_swept(&cleared, &at(&["docker"]));
         lock.lock().unwrap();
         let dead = Dead::of(store.path());
-        assert_eq!(dead.folders.iter().collect::<BTreeSet<_>>(), [&here, &elsewhere].into());
+        assert_eq!(dead.pending.keys().collect::<BTreeSet<_>>(), [&here, &elsewhere].into());
         assert_eq!(dead.of_this_machine, [RunId("here".to_owned())].into());
-        dead.are_cleared();
-        assert!(Dead::of(store.path()).is_empty() && living.join(NAME).exists());
+        dead.are_swept(&at(&["docker"]));
+        assert!(Dead::of(store.path()).pending.is_empty() && living.join(NAME).exists());
+    }
+
+    #[test]
+    fn f_p2_a_run_is_remembered_until_each_of_its_builders_was_swept() {
+        let store = tempfile::tempdir().unwrap();
+        let (folder, _) = run(store.path(), "killed");
+        may_be_left(&folder, &at(&["ssh://west", "ssh://east"]));
+        let were_at = |address: &str| Dead::of(store.path()).were_at(&fleet::Addresses::alone(address));
+        assert_eq!(["ssh://west", "ssh://east", "docker"].map(were_at), [true, true, false]);
+        Dead::of(store.path()).are_swept(&at(&[]));
+        Dead::of(store.path()).are_swept(&at(&["docker", "ssh://west"]));
+        assert_eq!(["ssh://west", "ssh://east"].map(were_at), [false, true]);
+        let dead = Dead::of(store.path());
+        assert_eq!(dead.of_this_machine, [RunId("killed".to_owned())].into(), "the machine is not forgotten");
+        dead.are_swept(&at(&["ssh://east"]));
+        assert!(!folder.join(NAME).exists());
     }
 }

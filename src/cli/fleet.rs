@@ -13,7 +13,7 @@ use crate::run::Builder;
 
 use super::site::{Reached, Site};
 use super::workspace::Workspace;
-use super::{Context, holes, recorder};
+use super::{Context, holes, recorder, site};
 
 /// A clock that differs by more from this machine's is told of.
 const SKEW_SECONDS: i64 = 5 * 60;
@@ -50,6 +50,42 @@ impl Wanted {
     pub(super) fn check(&self, configured: &BTreeMap<String, BuilderSetting>) -> Result<()> {
         settings(configured, self).map(drop)
     }
+}
+
+/// Where the engine of each builder is, by the builder's name: the same from run to run, whatever leads there.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(BTreeMap<String, String>);
+
+impl Addresses {
+    /// Those of some builders.
+    pub(super) fn of<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+        names.into_iter().filter_map(|name| self.0.get(name).cloned()).collect()
+    }
+
+    /// All of them.
+    pub(super) fn values(&self) -> impl Iterator<Item = &String> {
+        self.0.values()
+    }
+
+    /// Of one builder.
+    #[cfg(test)]
+    pub(super) fn alone(address: &str) -> Self {
+        Self([("one".to_owned(), address.to_owned())].into())
+    }
+}
+
+/// The addresses of the builders that are asked for, as far as that is known without asking them.
+///
+/// # Errors
+/// Where one is asked for that nobody has described.
+pub(super) fn addresses(
+    context: &Context,
+    configured: &BTreeMap<String, BuilderSetting>,
+    wanted: &Wanted,
+) -> Result<Addresses> {
+    let known =
+        |(name, setting): (String, BuilderSetting)| Some((name, site::address(context, &setting).ok()?));
+    Ok(Addresses(settings(configured, wanted)?.into_iter().filter_map(known).collect()))
 }
 
 /// Where builders and what leads to them keep their files.

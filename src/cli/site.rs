@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{BuilderSetting, EngineAddress, NoEngine, SshAddress};
 use crate::diag::Diagnostic;
-use crate::engine::docker::{Buildx, Docker, DockerEnvironment, context as contexts};
+use crate::engine::docker::{Buildx, DEFAULT_HOST, Docker, DockerEnvironment, context as contexts};
 use crate::engine::podman::{Podman, PodmanEnvironment, Tool};
 use crate::engine::ssh::{Ssh, SshEnvironment};
 use crate::engine::{Engine, StoreAddress};
@@ -60,8 +60,8 @@ impl Site<'_> {
             EngineAddress::Podman => return Ok(Reached::at(self.podman(Tool::Podman), store)),
             EngineAddress::Buildah => return Ok(Reached::at(self.podman(Tool::Buildah), store)),
             EngineAddress::Buildx(name) => return Ok(Reached::at(self.buildx(&name), store)),
-            EngineAddress::Docker => self.default_end(&mut certificates)?,
-            EngineAddress::Context(name) => self.end_of_context(&name, &mut certificates)?,
+            EngineAddress::Docker => default_end(self.context, &mut certificates)?,
+            EngineAddress::Context(name) => end_of_context(self.context, &name, &mut certificates)?,
             EngineAddress::Socket(host) => End::Socket(host),
             EngineAddress::Ssh(address) => End::Ssh(address),
             EngineAddress::Tcp(address) => End::Tcp(address),
@@ -137,35 +137,6 @@ impl Site<'_> {
         std::path::absolute(&folder).unwrap_or(folder)
     }
 
-    /// The engine that a docker client would speak to.
-    fn default_end(&self, certificates: &mut Option<PathBuf>) -> Result<End, Diagnostic> {
-        let environment = &self.context.environment;
-        let variable = |name: &str| environment.text(name).filter(|value| !value.is_empty());
-        if let Some(host) = variable("DOCKER_HOST") {
-            return end_of("DOCKER_HOST", &host);
-        }
-        let folder = environment.docker_folder();
-        let chosen = variable("DOCKER_CONTEXT")
-            .filter(|name| name != contexts::DEFAULT)
-            .or_else(|| contexts::current(folder.as_deref()?));
-        match chosen {
-            Some(name) => self.end_of_context(&name, certificates),
-            None => Ok(End::Own),
-        }
-    }
-
-    fn end_of_context(&self, name: &str, certificates: &mut Option<PathBuf>) -> Result<End, Diagnostic> {
-        if name == contexts::DEFAULT {
-            // As for a client, it is no context that has been made: what there is without one.
-            let host = self.context.environment.text("DOCKER_HOST").filter(|host| !host.is_empty());
-            return host.map_or(Ok(End::Own), |host| end_of("DOCKER_HOST", &host));
-        }
-        let folder = self.context.environment.docker_folder().unwrap_or_default();
-        let endpoint = contexts::find(&folder, name)?;
-        *certificates = endpoint.certificates;
-        end_of(&format!("context {name}"), &endpoint.host)
-    }
-
     /// The engine without a daemon that is worked with by a program.
     fn podman(&self, tool: Tool) -> Podman {
         let environment = &self.context.environment;
@@ -200,6 +171,57 @@ impl Site<'_> {
             folder: lines::folder(self.ground.run, self.number)?,
         })
     }
+}
+
+/// Where the engine is that a setting names, in the end: whatever of this user leads there.
+pub(super) fn address(context: &Context, setting: &BuilderSetting) -> Result<String, Diagnostic> {
+    let address = setting.engine.as_ref().map(|engine| engine.value.clone()).unwrap_or_default();
+    let end = match address {
+        EngineAddress::Docker => default_end(context, &mut None)?,
+        EngineAddress::Context(name) => end_of_context(context, &name, &mut None)?,
+        // Both work with one storage.
+        EngineAddress::Buildah => return Ok(EngineAddress::Podman.to_string()),
+        other => return Ok(other.to_string()),
+    };
+    Ok(match end {
+        End::Own => DEFAULT_HOST.to_owned(),
+        End::Socket(host) => host,
+        End::Ssh(address) => address.to_string(),
+        End::Tcp(address) => EngineAddress::Tcp(address).to_string(),
+    })
+}
+
+/// The engine that a docker client would speak to.
+fn default_end(context: &Context, certificates: &mut Option<PathBuf>) -> Result<End, Diagnostic> {
+    let environment = &context.environment;
+    let variable = |name: &str| environment.text(name).filter(|value| !value.is_empty());
+    if let Some(host) = variable("DOCKER_HOST") {
+        return end_of("DOCKER_HOST", &host);
+    }
+    let folder = environment.docker_folder();
+    let chosen = variable("DOCKER_CONTEXT")
+        .filter(|name| name != contexts::DEFAULT)
+        .or_else(|| contexts::current(folder.as_deref()?));
+    match chosen {
+        Some(name) => end_of_context(context, &name, certificates),
+        None => Ok(End::Own),
+    }
+}
+
+fn end_of_context(
+    context: &Context,
+    name: &str,
+    certificates: &mut Option<PathBuf>,
+) -> Result<End, Diagnostic> {
+    if name == contexts::DEFAULT {
+        // As for a client, it is no context that has been made: what there is without one.
+        let host = context.environment.text("DOCKER_HOST").filter(|host| !host.is_empty());
+        return host.map_or(Ok(End::Own), |host| end_of("DOCKER_HOST", &host));
+    }
+    let folder = context.environment.docker_folder().unwrap_or_default();
+    let endpoint = contexts::find(&folder, name)?;
+    *certificates = endpoint.certificates;
+    end_of(&format!("context {name}"), &endpoint.host)
 }
 
 /// Whoever may speak to an engine is root on its machine: over TCP never without certificates.

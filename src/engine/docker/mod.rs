@@ -44,6 +44,9 @@ use super::{
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
 
+/// Where a client goes that is not told where.
+pub(crate) const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
 /// How long the engine may take to answer a question.
 const CALL: Duration = Duration::from_secs(60);
 
@@ -134,14 +137,13 @@ impl Docker {
         match (&self.line, &self.environment.host) {
             (Some(line), _) => line.address().to_string(),
             (None, Some(host)) => host.clone(),
-            (None, None) => "unix:///var/run/docker.sock".to_owned(),
+            (None, None) => DEFAULT_HOST.to_owned(),
         }
     }
 
     /// The socket that it is spoken to by, where that is of this machine and nothing of ours leads it on.
     fn socket(&self) -> Option<&str> {
-        const DEFAULT: &str = "unix:///var/run/docker.sock";
-        let host = self.line.is_none().then(|| self.environment.host.as_deref().unwrap_or(DEFAULT));
+        let host = self.line.is_none().then(|| self.environment.host.as_deref().unwrap_or(DEFAULT_HOST));
         host?.strip_prefix("unix://")
     }
 

@@ -137,37 +137,67 @@ fn run_of(left: &str) -> &str {
     left.split_once(":build-").and_then(|(_, tag)| tag.rsplit_once('-')).expect("a run").0
 }
 
-/// Have the store know a run as one that was killed while it was at its builders, on a machine.
-fn killed_at_builders(place: &Place, left: &str, machine: &str) -> PathBuf {
+/// Have the store know a run as one that was killed while it was at its builders: the machine that it was on, and below it
+/// where those are.
+fn killed_at_builders(place: &Place, left: &str, lines: &str) -> PathBuf {
     let folder = place.store().join("runs").join(run_of(left));
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("lock"), "").expect("a lock that nobody holds");
-    std::fs::write(folder.join("at-builders"), machine).expect("a file");
+    std::fs::write(folder.join("at-builders"), lines).expect("a file");
     folder.join("at-builders")
 }
 
 #[test]
 fn f_p2_a_run_with_nothing_to_do_removes_what_one_that_was_killed_has_left() {
     let test = "clean::f_p2_a_run_with_nothing_to_do_removes_what_one_that_was_killed_has_left";
-    let Some((place, _engine)) = alone(test) else { return };
+    let Some((place, engine)) = alone(test) else { return };
     let _ = place.run(&["build"]).well();
     let left = leave_an_image(&place);
     let there = || !place.ask("docker", &["image", "ls", "--quiet", &left]).is_empty();
     let idle = place.run(&["build"]).well();
     let stayed = there();
-    let told = killed_at_builders(&place, &left, "");
+    let told =
+        killed_at_builders(&place, &left, &format!("\n{}\nunix:///nowhere/docker.sock\n", engine.host()));
     let down = place.run(&["build", "--builder", "docker", "--builder", "down=unix:///nowhere/docker.sock"]);
-    let down_told = told.exists();
+    let (down_told, gone) = (told.exists(), !there());
     leave_an_image(&place);
     let again = place.run(&["build"]).well();
-    assert!(!there(), "{}", again.stderr);
+    assert!(gone && there(), "it is asked once: {}", again.stderr);
     assert!(stayed && idle.stderr.contains("nothing to build"), "no engine is asked for nothing");
-    assert!(!told.exists(), "it is asked once");
     let down = down.well();
     for text in ["may have left something on a builder", "no Docker Engine answers", "polyarch clean"] {
         assert!(down.stderr.contains(text), "{text}: {}", down.stderr);
     }
     assert!(down_told, "it is tried again");
+}
+
+#[test]
+fn f_p2_what_a_run_that_was_killed_left_is_remembered_until_each_of_its_builders_was_swept() {
+    let test =
+        "clean::f_p2_what_a_run_that_was_killed_left_is_remembered_until_each_of_its_builders_was_swept";
+    let Some(mut place) = place(test) else { return };
+    let Some(hosts) = Hosts::reached_from(test, &mut place) else { return };
+    let sockets = ["west", "east"].map(|host| format!("unix://{}", hosts.socket(host).display()));
+    let _ = place.run(&["build", "--builder", "ssh://west"]).well();
+    let mut left = String::new();
+    for socket in &sockets {
+        place.set("DOCKER_HOST", socket);
+        left = leave_an_image(&place);
+    }
+    let there = || {
+        sockets
+            .clone()
+            .map(|host| !place.ask("docker", &["--host", &host, "image", "ls", "--quiet", &left]).is_empty())
+    };
+    let told = killed_at_builders(&place, &left, &format!("\n{}\n{}\n", sockets[0], sockets[1]));
+    let mut seen = Vec::new();
+    for builder in [&sockets[0], &sockets[0], &sockets[1]] {
+        let answer = place.run(&["build", "--builder", builder]).well();
+        assert!(answer.stderr.contains("nothing to build"), "{}", answer.stderr);
+        seen.push((there(), told.exists()));
+    }
+    let expected = [([false, true], true), ([false, true], true), ([false, false], false)];
+    assert_eq!(seen, expected, "what is on each, and whether the run is remembered");
 }
 
 #[test]
