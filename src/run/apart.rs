@@ -6,11 +6,14 @@
 
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind};
-use crate::dockerfile::{Dockerfile, is_proxy, of_trigger};
+use crate::dockerfile::{Dockerfile, is_proxy, may_mount_cache, of_trigger};
 use crate::engine::SecretFile;
-use crate::oci::Digest;
+use crate::family::{JobId, Recipe};
+use crate::oci::{Digest, Platform};
+use crate::plan::Facts;
 
 use super::job::Work;
+use super::suited::Asked;
 
 impl Work<'_> {
     /// What tells its steps from those of builds that see something else, where they may see what engines do not look at.
@@ -34,26 +37,9 @@ impl Work<'_> {
         (!seen.is_empty()).then(|| Digest::of(serde_json::json!(seen).to_string().as_bytes()))
     }
 
-    /// What an untrusted build has done by a proxy of its own is found by trusted ones, where the engine cannot be told to
-    /// keep them apart.
-    pub(super) fn refuse_proxies(&self) -> Result<(), Diagnostic> {
-        let (facts, mut proxies) = (&self.builder.facts, self.proxies());
-        let is_shared = !facts.keeps_apart() && self.session.records.is_untrusted();
-        match proxies.next().filter(|_| is_shared && stands(Defence::UnseenInputs)) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let message = format!("{} cannot be built apart from trusted images", self.job);
-                Err(Diagnostic::new(Kind::Policy, message)
-                    .because(format!("the argument {name} names a proxy, and Podman and Buildah take steps with another for the same"))
-                    .hint("let a Docker Engine build it: polyarch build --builder docker")
-                    .hint("or give the proxy to the machine instead: in the environment of polyarch"))
-            }
-        }
-    }
-
     /// The arguments that every step has in its environment, declared or not.
     fn proxies(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.recipe.args.iter().filter(|(name, _)| is_proxy(name))
+        proxies(self.recipe)
     }
 
     /// Whether that may be so of its Dockerfile, or of a trigger of what it stands on.
@@ -61,4 +47,52 @@ impl Work<'_> {
         is_so(&self.recipe.file)
             || self.triggers().any(|trigger| of_trigger(trigger).is_none_or(|file| is_so(&file)))
     }
+
+    /// The `ONBUILD` triggers of images that its stages stand on.
+    pub(super) fn triggers(&self) -> impl Iterator<Item = &String> {
+        triggers(self.session.facts, self.recipe, &self.job.platform)
+    }
+}
+
+/// Why only a builder that can be told what to keep apart may build a job, where that is so; no other is given it.
+pub(super) fn wants_apartness(asked: &Asked<'_>, job: &JobId, recipe: &Recipe) -> Option<Diagnostic> {
+    let problem = |message: String| {
+        let problem = Diagnostic::new(Kind::Policy, message);
+        move |why: String| {
+            problem.because(why).hint("let a Docker Engine build it: polyarch build --builder docker")
+        }
+    };
+    let caches = || {
+        let mut triggers = triggers(asked.facts, recipe, &job.platform);
+        let trigger = triggers.find(|trigger| may_mount_cache(trigger))?;
+        // They are in the images that it stands on, and only BuildKit can be told what to call their caches.
+        Some(problem(format!("{job} cannot be built with caches of its own"))(format!(
+            "what it stands on has it run `{trigger}`, which may mount one of others"
+        )))
+    };
+    // What an untrusted build has done by a proxy of its own would be found by trusted ones.
+    let proxy = || {
+        let (name, _) = proxies(recipe).next()?;
+        let told = problem(format!("{job} cannot be built apart from trusted images"))(format!(
+            "the argument {name} names a proxy, and Podman and Buildah take steps with another for the same"
+        ));
+        Some(told.hint("or give the proxy to the machine instead: in the environment of polyarch"))
+    };
+    let of_caches = stands(Defence::CacheMounts).then(caches).flatten();
+    of_caches.or_else(|| (asked.is_untrusted && stands(Defence::UnseenInputs)).then(proxy).flatten())
+}
+
+fn proxies(recipe: &Recipe) -> impl Iterator<Item = (&String, &String)> {
+    recipe.args.iter().filter(|(name, _)| is_proxy(name))
+}
+
+/// The `ONBUILD` triggers of images that the stages of a recipe stand on.
+fn triggers<'a>(
+    facts: &'a Facts,
+    recipe: &'a Recipe,
+    platform: &'a Platform,
+) -> impl Iterator<Item = &'a String> {
+    let build = &recipe.platforms[platform];
+    let outside = build.outside_stages().filter_map(|(written, _)| facts.base(build, written, platform));
+    build.triggers.iter().chain(outside.filter_map(|image| facts.triggers.get(image)).flatten())
 }

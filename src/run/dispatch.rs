@@ -7,13 +7,11 @@ use crate::event::EmulationCost;
 use crate::family::{Emulation, Family, JobId, Recipe, Terms, Unit};
 use crate::oci::Platform;
 use crate::plan::{Decision, Estimates, Plan, speed};
-use crate::record::Durations;
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
 
 use super::Options;
 use super::builder::{Builder, Fit, wanted};
-use super::forms::Forms;
-use super::suited::has_host_tests;
+use super::suited::{Asked, Wish, has_host_tests};
 
 /// The label of builders that keep images, for tests on this machine: no label of a person has a blank in it.
 const KEEPS_IMAGES: &str = "keeps images";
@@ -55,12 +53,12 @@ impl<'a> Dispatch<'a> {
     /// Of the jobs of a plan those that are left to do, parents before children.
     pub(super) fn new(
         jobs: Vec<JobId>,
-        family: &Family,
-        plan: &Plan,
-        durations: &Durations,
+        asked: &Asked<'_>,
         builders: &'a [Builder],
         options: &Options,
     ) -> Self {
+        let Asked { family, plan, .. } = *asked;
+        let durations = &asked.facts.durations;
         let estimates = Estimates::new(plan, durations);
         let machine = |builder: &Builder| Machine {
             speed: builder.speed.unwrap_or_else(|| speed(durations, &builder.name)),
@@ -75,11 +73,11 @@ impl<'a> Dispatch<'a> {
             if family.recipe(&job.unit).is_some_and(has_host_tests) {
                 needs.labels.insert(KEEPS_IMAGES.to_owned());
             }
-            let forms = Forms::of(family, plan, job);
-            let reads: Vec<bool> = builders.iter().map(|builder| forms.are_understood_by(builder)).collect();
-            if reads.contains(&false) {
-                let label = format!("understands the Dockerfile of {job}");
-                for (machine, _) in machines.iter_mut().zip(reads).filter(|(_, reads)| *reads) {
+            let Some(wish) = Wish::of(asked, job) else { continue };
+            let builds: Vec<bool> = builders.iter().map(|builder| wish.is_built_by(builder)).collect();
+            if builds.contains(&false) {
+                let label = format!("builds the Dockerfile of {job}");
+                for (machine, _) in machines.iter_mut().zip(builds).filter(|(_, builds)| *builds) {
                     machine.labels.insert(label.clone());
                 }
                 needs.labels.insert(label);

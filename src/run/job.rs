@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, size};
-use crate::dockerfile::{BuildPlatform, Remote, Replacements, Request, may_mount_cache};
+use crate::dockerfile::{BuildPlatform, Remote, Replacements, Request};
 use crate::engine::{
     self, BuildOrder, Built, CacheOrder, Delivery, LEAST_ROOM, Room, SecretFile, private_folder,
 };
@@ -389,10 +389,6 @@ impl Work<'_> {
         };
         let pin = |written: &str| Some(self.builder.store.at(pinned.get(written)?));
         let own = stands(Defence::CacheMounts).then(|| self.own_caches());
-        if own.is_some() && !fetched {
-            self.refuse_triggered_caches()?;
-        }
-        self.refuse_proxies()?;
         let frontend = frontend.as_deref();
         self.refuse_unknown_commits()?;
         let remote = |remote: &Remote| {
@@ -428,30 +424,6 @@ impl Work<'_> {
             epoch.unwrap_or_default(),
             variables,
         )
-    }
-
-    /// Triggers are in the images that it stands on, and only BuildKit can be told what to call their caches.
-    fn refuse_triggered_caches(&self) -> Result<(), Diagnostic> {
-        match self.triggers().find(|trigger| may_mount_cache(trigger)) {
-            None => Ok(()),
-            Some(trigger) => {
-                let message = format!("{} cannot be built with caches of its own", self.job);
-                Err(Diagnostic::new(Kind::Policy, message)
-                    .because(format!(
-                        "what it stands on has it run `{trigger}`, which may mount one of others"
-                    ))
-                    .hint("let a Docker Engine build it: polyarch build --builder docker"))
-            }
-        }
-    }
-
-    /// The `ONBUILD` triggers of images that its stages stand on.
-    pub(super) fn triggers(&self) -> impl Iterator<Item = &String> {
-        let build = &self.recipe.platforms[&self.job.platform];
-        let outside = build.outside_stages();
-        let facts = self.session.facts;
-        let outside = outside.filter_map(|(written, _)| facts.base(build, written, &self.job.platform));
-        build.triggers.iter().chain(outside.filter_map(|image| facts.triggers.get(image)).flatten())
     }
 
     /// How long it took to build and check before, on builders that fit it as well.

@@ -59,7 +59,7 @@ pub(crate) use check::HostTests;
 pub(crate) use dispatch::{scheduled, whole_label, whole_labels};
 pub(crate) use leftovers::{count_tags, sweep_tags};
 pub(crate) use parents::bring_parents;
-pub(crate) use suited::{check as check_builders, hindrances, lacks};
+pub(crate) use suited::{Asked, check as check_builders, hindrances, lacks};
 
 use bases::Bases;
 use builder::Fit;
@@ -142,6 +142,14 @@ pub(crate) trait Taker: Send + Sync {
     async fn take(&self, image: &ImageRecord) -> Result<(), Diagnostic>;
 }
 
+impl Session<'_> {
+    /// What a plan asks of builders.
+    fn asks<'a>(&'a self, plan: &'a Plan) -> Asked<'a> {
+        let is_untrusted = self.records.is_untrusted();
+        Asked { family: self.family, facts: self.facts, plan, is_untrusted }
+    }
+}
+
 /// How the jobs of a plan ended. Each is in exactly one of these.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
@@ -164,7 +172,7 @@ pub(crate) async fn run(
     plan: &Plan,
     stop: impl Future<Output = ()>,
 ) -> Result<Ran, Problems> {
-    suited::check(session.family, plan, session.builders)?;
+    suited::check(&session.asks(plan), session.builders)?;
     for builder in session.builders.iter().filter(|one| one.engine.delivery() == Delivery::Archives) {
         (session.show)(EventKind::BuilderFedByArchives { builder: builder.name.clone() });
     }
@@ -252,14 +260,7 @@ impl<'a> State<'a> {
             }
         }
         let to_do = plan.order.iter().filter(|job| !ran.passed.contains_key(job)).cloned().collect();
-        let dispatch = Dispatch::new(
-            to_do,
-            session.family,
-            plan,
-            &session.facts.durations,
-            session.builders,
-            &session.options,
-        );
+        let dispatch = Dispatch::new(to_do, &session.asks(plan), session.builders, &session.options);
         Self {
             session,
             plan,

@@ -5,28 +5,52 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::diag::{Diagnostic, Place, Problems, count, size};
 use crate::family::{Action, Check, CheckKind, Emulation, Family, JobId, Recipe, Terms};
 use crate::oci::Platform;
-use crate::plan::{Decision, Plan};
+use crate::plan::{Decision, Facts, Plan};
 
+use super::apart;
 use super::builder::{Builder, free_some, wanted};
 use super::forms::Forms;
 
+/// What is asked of builders.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// What there is.
+    pub(crate) family: &'a Family,
+    /// What the plan was made from.
+    pub(crate) facts: &'a Facts,
+    /// What is to be done.
+    pub(crate) plan: &'a Plan,
+    /// Whether nobody trusts what is built.
+    pub(crate) is_untrusted: bool,
+}
+
 /// What a job wants of the builder that does it.
-struct Wish<'a> {
+pub(super) struct Wish<'a> {
     job: &'a JobId,
     recipe: &'a Recipe,
     terms: &'a Terms,
     forms: Forms<'a>,
+    /// Why it must be kept apart from what others build, where not every builder can be told to.
+    apart: Option<Diagnostic>,
 }
 
 impl<'a> Wish<'a> {
-    /// Of all jobs of a plan that have something to do.
-    fn all(family: &'a Family, plan: &'a Plan) -> Vec<Self> {
-        let busy = plan.jobs.iter().filter(|(_, planned)| !matches!(planned.decision, Decision::Reuse(_)));
-        let wishes = busy.filter_map(|(job, planned)| {
-            let recipe = family.recipe(&job.unit)?;
-            Some(Self { job, recipe, terms: &planned.terms, forms: Forms::of(family, plan, job) })
-        });
-        wishes.collect()
+    /// Of all jobs that have something to do.
+    fn all(asked: &Asked<'a>) -> Vec<Self> {
+        asked.plan.jobs.keys().filter_map(|job| Self::of(asked, job)).collect()
+    }
+
+    /// Of a job that has something to do.
+    pub(super) fn of(asked: &Asked<'a>, job: &JobId) -> Option<Self> {
+        let (job, planned) = asked.plan.jobs.get_key_value(job)?;
+        let recipe = asked.family.recipe(&job.unit)?;
+        let apart = match planned.decision {
+            Decision::Reuse(_) => return None,
+            Decision::Check(_) => None,
+            Decision::Build(_) => apart::wants_apartness(asked, job, recipe),
+        };
+        let forms = Forms::of(asked.family, asked.plan, job);
+        Some(Self { job, recipe, terms: &planned.terms, forms, apart })
     }
 
     /// Whether a builder runs its platform.
@@ -34,9 +58,19 @@ impl<'a> Wish<'a> {
         builder.fit(&self.job.platform, self.terms.emulation).is_some()
     }
 
-    /// Whether a builder runs its platform and understands its Dockerfile.
+    /// Whether a builder keeps it apart from what others build, where it must be.
+    fn is_kept_apart_by(&self, builder: &Builder) -> bool {
+        self.apart.is_none() || builder.facts.keeps_apart()
+    }
+
+    /// Whether a builder understands its Dockerfile, and keeps it apart where it must be.
+    pub(super) fn is_built_by(&self, builder: &Builder) -> bool {
+        self.forms.are_understood_by(builder) && self.is_kept_apart_by(builder)
+    }
+
+    /// Whether a builder runs its platform and builds its Dockerfile.
     fn fits(&self, builder: &Builder) -> bool {
-        self.runs_on(builder) && self.forms.are_understood_by(builder)
+        self.runs_on(builder) && self.is_built_by(builder)
     }
 
     /// Whether a builder has what is stated of it and asked for.
@@ -71,6 +105,9 @@ impl<'a> Wish<'a> {
         if !self.forms.are_understood_by(builder) {
             return Some("does not understand the Dockerfile".to_owned());
         }
+        if !self.is_kept_apart_by(builder) {
+            return Some("cannot keep its steps apart from those of others".to_owned());
+        }
         if !self.is_labelled(builder) {
             let lacking: Vec<&str> =
                 self.terms.labels.difference(&builder.labels).map(String::as_str).collect();
@@ -87,9 +124,9 @@ impl<'a> Wish<'a> {
 }
 
 /// What a builder does not do of what there is to do: why, and how many jobs. Others may.
-pub(crate) fn hindrances(family: &Family, plan: &Plan, builder: &Builder) -> BTreeMap<String, usize> {
+pub(crate) fn hindrances(asked: &Asked<'_>, builder: &Builder) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
-    for why in Wish::all(family, plan).iter().filter_map(|wish| wish.hindrance(builder)) {
+    for why in Wish::all(asked).iter().filter_map(|wish| wish.hindrance(builder)) {
         *all.entry(why).or_default() += 1;
     }
     all
@@ -99,11 +136,12 @@ pub(crate) fn hindrances(family: &Family, plan: &Plan, builder: &Builder) -> BTr
 ///
 /// # Errors
 /// All that they lack together.
-pub(crate) fn check(family: &Family, plan: &Plan, builders: &[Builder]) -> Result<(), Problems> {
-    let wishes = Wish::all(family, plan);
+pub(crate) fn check(asked: &Asked<'_>, builders: &[Builder]) -> Result<(), Problems> {
+    let wishes = Wish::all(asked);
     let mut problems = check_platforms(&wishes, builders);
     problems.extend(wishes.iter().filter_map(|wish| lack_of_terms(wish, builders)));
     problems.extend(check_forms(&wishes, builders));
+    problems.extend(check_apartness(&wishes, builders));
     problems.extend(check_host_tests(&wishes, builders));
     Problems::check(problems)
 }
@@ -116,7 +154,7 @@ pub(crate) fn lacks(family: &Family, builders: &[Builder]) -> Vec<Diagnostic> {
     let wishes = jobs.iter().filter_map(|job| {
         let recipe = family.recipe(&job.unit)?;
         let terms = recipe.terms.get(&job.platform).unwrap_or(&none);
-        Some(Wish { job, recipe, terms, forms: Forms::none() })
+        Some(Wish { job, recipe, terms, forms: Forms::none(), apart: None })
     });
     wishes.filter_map(|wish| lack_of_terms(&wish, builders)).collect()
 }
@@ -132,6 +170,15 @@ fn check_forms(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
         }
     }
     lacking.into_iter().map(|((place, feature), builder)| not_understood(place, &feature, builder)).collect()
+}
+
+/// TM1: what must be kept apart from what others build, and runs on no builder that can be told to.
+fn check_apartness(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let lacking = wishes.iter().filter(|wish| {
+        let mut running = builders.iter().filter(|builder| wish.runs_on(builder)).peekable();
+        running.peek().is_some() && !running.any(|builder| wish.is_kept_apart_by(builder))
+    });
+    lacking.filter_map(|wish| wish.apart.clone()).collect()
 }
 
 fn not_understood(place: Place, feature: &str, builder: &Builder) -> Diagnostic {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::run::Dispatch;
+use crate::record::Records;
+use crate::run::{Asked, Dispatch, hindrances};
 
 /// The builder of each try of a job.
 fn tries(steps: &[Step], job: &str) -> Vec<String> {
@@ -144,7 +145,8 @@ async fn no_more_than_is_said_of_a_disk_is_filled_however_much_is_free() {
     let (facts, plan) = site.plan().await;
     let builders = [builder];
     let jobs = plan.order.clone();
-    let mut dispatch = Dispatch::new(jobs, &site.family, &plan, &facts.durations, &builders, &PLAIN);
+    let asked = Asked { family: &site.family, facts: &facts, plan: &plan, is_untrusted: false };
+    let mut dispatch = Dispatch::new(jobs, &asked, &builders, &PLAIN);
     let first = dispatch.next(0).expect("the first fits");
     assert!(dispatch.next(0).is_none(), "a second would fill 20 GB");
     // The disk is looked at, and has much more.
@@ -155,4 +157,51 @@ async fn no_more_than_is_said_of_a_disk_is_filled_however_much_is_free() {
     // What could not begin fills nothing: where 12 GB are free, 10 GB of another job fit.
     dispatch.turned_away(second.ticket, second.machine, 12_000_000_000);
     assert!(dispatch.next(2).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tm1_what_must_be_kept_apart_goes_to_builders_that_can_and_is_refused_where_none_does() {
+    let table = [
+        ("a", "FROM scratch\nONBUILD RUN --mount=type=cache,target=/c true\n"),
+        ("b", "FROM a\nLABEL b=b\n"),
+        ("c", "FROM scratch\nLABEL c=c\n"),
+    ];
+    let proxy = "[image.c]\nargs = { HTTP_PROXY = \"http://proxy.invalid\" }\n";
+    let cases = [
+        ("trusted", "", 1, "which may mount one of others"),
+        ("trusted", proxy, 1, "which may mount one of others"),
+        ("pr-1", proxy, 2, "names a proxy"),
+    ];
+    for (scope, config, apart, why) in cases {
+        let mut site = site(config, &table).await;
+        let store = site.records.store.clone();
+        site.records = Records::of_scope(store, &scope.parse().unwrap());
+        let builders = || {
+            let mut buildah = site.builder("buildah", &[&amd64()], &[], 8, Script::healthy());
+            buildah.facts.image_store = crate::engine::ImageStore::Containers { buildah: (1, 40) };
+            [buildah, site.builder("docker", &[&amd64()], &[], 1, Script::healthy())]
+        };
+        let (facts, plan) = site.plan().await;
+        let asked = Asked {
+            family: &site.family,
+            facts: &facts,
+            plan: &plan,
+            is_untrusted: site.records.is_untrusted(),
+        };
+        let told = hindrances(&asked, &builders()[0]);
+        assert_eq!(told, [("cannot keep its steps apart from those of others".to_owned(), apart)].into());
+        assert_eq!(hindrances(&asked, &builders()[1]), [].into());
+
+        let plan = (facts, plan);
+        let (ran, steps) = site.run(&plan, &builders()[..1], PLAIN, std::future::pending()).await;
+        let refused = ran.expect_err("no builder keeps it apart").to_string();
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(builds(&steps), 0, "before anything is built");
+
+        let (ran, steps) = site.run(&plan, &builders(), PLAIN, std::future::pending()).await;
+        assert_eq!(ran.unwrap().passed.len(), 3);
+        for job in ["b@", "c@"].iter().take(apart) {
+            assert_eq!(tries(&steps, job), ["docker"], "{scope}: {job}");
+        }
+    }
 }
