@@ -3,6 +3,7 @@
 //! With the classic image store the image gets a name, is pushed by the engine and loses the name again. With the
 //! containerd image store BuildKit pushes what it has built, and the engine keeps nothing of it but its cache.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::engine::login;
 use crate::engine::process::Program;
 use crate::engine::stock::session_arguments;
 use crate::engine::{
-    BuildFailure, BuildOrder, Built, Delivery, Engine as _, ImageStore, LayerCache, Progress, Redactor, Stock,
+    BuildFailure, BuildOrder, Built, Delivery, Engine as _, EngineFacts, ImageStore, LayerCache, Progress, Redactor, Stock,
 };
 use crate::oci::{Digest, MediaType, Platform};
 
@@ -37,7 +38,7 @@ pub(super) async fn build(
     if let Some(stock) = &docker.stock {
         return match docker.delivery() {
             Delivery::Archives => by_archives(docker, stock, order, progress).await,
-            _ => by_session(docker, "default", stock, order, progress).await,
+            _ => by_session(docker, ("default", facts), stock, order, progress).await,
         };
     }
     let call = Call::prepare(docker, order).await.map_err(surroundings)?;
@@ -56,6 +57,8 @@ struct Call<'o> {
     dockerfile: PathBuf,
     redactor: Redactor,
     deadline: Instant,
+    /// The platforms that the machine runs itself, where they are known.
+    native: Option<&'o BTreeSet<Platform>>,
     /// The name that the result is pushed by.
     name: String,
 }
@@ -83,15 +86,17 @@ async fn with_containerd(call: &Call<'_>, progress: &Progress<'_>) -> Result<Bui
     Ok(Built { config: pushed.config })
 }
 
-/// Build with a builder that does not reach the store: it is given what it reads, and returns what it has built.
+/// Build with a builder that does not reach the store: it is given what it reads, and returns what it has built. It has a
+/// name for buildx, and facts of its own.
 pub(super) async fn by_session(
     docker: &Docker,
-    builder: &str,
+    (builder, facts): (&str, &EngineFacts),
     stock: &Stock,
     order: &BuildOrder,
     progress: &Progress<'_>,
 ) -> Result<Built, BuildFailure> {
     let call = Call::prepare(docker, order).await.map_err(surroundings)?;
+    let call = Call { native: Some(&facts.native), ..call };
     stock.lay_out(order).await.map_err(surroundings)?;
     let program = call
         .program(["buildx", "build", "--builder", builder, "--provenance=false", "--sbom=false"])
@@ -158,6 +163,7 @@ impl<'o> Call<'o> {
             dockerfile,
             redactor: login::redactor(&order.store, secrets),
             deadline,
+            native: docker.facts.get().map(|facts| &facts.native),
             name: format!("{}/{}:{}", order.store.registry, order.store.repository, order.tag),
         })
     }
@@ -217,7 +223,8 @@ impl<'o> Call<'o> {
         if ended.success() {
             return Ok(());
         }
-        let failure = failure::of_build(self.docker, self.order, &log, ended);
+        let is_native = self.native.is_some_and(|native| native.contains(&self.order.platform));
+        let failure = failure::of_build(self.docker, self.order, &log, ended, is_native);
         self.note(&failure.problem().to_string());
         Err(failure)
     }

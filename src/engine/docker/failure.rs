@@ -16,8 +16,14 @@ pub(super) const DISK: DiskHints = &[
     "and free the cache of builds: docker builder prune",
 ];
 
-/// The failure of a build, by what its output says.
-pub(super) fn of_build(docker: &Docker, order: &BuildOrder, log: &BuildLog, ended: Ended) -> BuildFailure {
+/// The failure of a build, by what its output says; of a machine that runs such programs itself, or does not.
+pub(super) fn of_build(
+    docker: &Docker,
+    order: &BuildOrder,
+    log: &BuildLog,
+    ended: Ended,
+    is_native: bool,
+) -> BuildFailure {
     if ended.timed_out {
         return too_long(order);
     }
@@ -37,7 +43,6 @@ pub(super) fn of_build(docker: &Docker, order: &BuildOrder, log: &BuildLog, ende
     let problem = tail.iter().fold(problem, |problem, line| problem.because(line)).hint(see(order));
     let all = format!("{error}\n{}\n{}", tail.join("\n"), last_words.join("\n"));
     if is_of_another_kind(reason(error), &tail) {
-        let is_native = docker.facts.get().is_some_and(|facts| facts.native.contains(&order.platform));
         return not_started(order, problem, is_native);
     }
     if is_full_disk(&all) {
@@ -112,14 +117,15 @@ mod tests {
 
     #[test]
     fn f_g7_a_step_that_could_not_start_is_told_from_one_that_says_so() {
-        let of = |line: &str| {
-            of_log(&format!(
+        let of = |line: &str, is_native| {
+            let text = format!(
                 "#5 [1/1] RUN x\n#5 0.1 {line}\n#5 ERROR: process \"/bin/sh -c x\" did not complete successfully: exit code: 1\n"
-            ))
+            );
+            of_log_there(&text, is_native)
         };
         let own = ["/bin/sh: ./x: Exec format error", "exec format error", "gcc: exec format error"];
         for line in own {
-            assert_eq!(class(of(line)), ("step", Kind::Failed), "{line}");
+            assert_eq!(class(of(line, false)), ("step", Kind::Failed), "{line}");
         }
         let starters = [
             "exec /bin/sh: exec format error",
@@ -127,13 +133,20 @@ mod tests {
             "exec container process `/bin/sh`: Exec format error",
         ];
         for line in starters {
-            let failure = of(line);
-            assert!(failure.problem().hints.iter().any(|hint| hint.contains("qemu")), "{failure:?}");
-            assert_eq!(class(failure), ("step", Kind::Surroundings), "{line}");
+            for (is_native, hint, kind) in [(false, "qemu", Kind::Surroundings), (true, "#!", Kind::Failed)] {
+                let failure = of(line, is_native);
+                let hints = &failure.problem().hints;
+                assert!(hints.iter().any(|one| one.contains(hint)), "{failure:?}");
+                assert_eq!(class(failure), ("step", kind), "{line}");
+            }
         }
     }
 
     fn of_log(text: &str) -> BuildFailure {
+        of_log_there(text, true)
+    }
+
+    fn of_log_there(text: &str, is_native: bool) -> BuildFailure {
         let folder = std::path::PathBuf::from("/nowhere");
         let docker = Docker::local(crate::engine::docker::DockerEnvironment {
             search_path: folder.clone().into(),
@@ -147,6 +160,6 @@ mod tests {
         let order = crate::engine::building::order_for_tests();
         let mut log = BuildLog::default();
         text.lines().for_each(|line| drop(log.line(line)));
-        of_build(&docker, &order, &log, Ended { code: Some(1), timed_out: false })
+        of_build(&docker, &order, &log, Ended { code: Some(1), timed_out: false }, is_native)
     }
 }

@@ -232,6 +232,22 @@ fn a_builder_of_buildx_builds_and_checks_without_containers() {
 }
 
 #[test]
+fn f_g7_a_program_of_another_kind_is_blamed_on_emulation_only_where_the_machine_emulates() {
+    let test = "f_g7_a_program_of_another_kind_is_blamed_on_emulation_only_where_the_machine_emulates";
+    let Some((mut place, hosts)) = family(test, "name = \"apart\"\nplatforms = [\"linux/amd64\"]\n") else {
+        return;
+    };
+    let Some(()) = buildx(test, &mut place, &hosts) else { return };
+    place.write("leaf/odd", "\u{7f}ELF and nothing that any machine runs");
+    place.write("leaf/Dockerfile", "FROM root\nCOPY --chmod=755 odd /odd\nRUN [\"/odd\"]\n");
+    let _ = place.run(&["build", "root@linux/amd64", "--builder", "north=buildx:north"]).well();
+    let answer = place.run(&["build", "--builder", "north=buildx:north"]).ended(1);
+    for (text, is_there) in [("exec format error", true), ("scripts begin with #!", true), ("qemu", false)] {
+        assert_eq!(answer.stderr.contains(text), is_there, "{text}: {}", answer.stderr);
+    }
+}
+
+#[test]
 fn what_keeps_content_from_a_builder_is_told_before_anything_is_built() {
     let test = "what_keeps_content_from_a_builder_is_told_before_anything_is_built";
     let Some((mut place, hosts)) = family(test, FAMILY) else { return };

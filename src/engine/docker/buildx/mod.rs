@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::life::Missed;
 use super::{ANSWER_BYTES, Docker, DockerEnvironment, build, life};
 use crate::diag::Diagnostic;
+use crate::engine::failure::surroundings;
 use crate::engine::floor::{self, Part};
 use crate::engine::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Delivery, Engine, EngineFacts, Finished, ImageStore,
@@ -141,7 +142,8 @@ impl Engine for Buildx {
     }
 
     async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure> {
-        build::by_session(&self.docker, &self.name, &self.stock, order, progress).await
+        let facts = self.facts.get_or_try_init(|| self.ask()).await.map_err(surroundings)?;
+        build::by_session(&self.docker, (&self.name, facts), &self.stock, order, progress).await
     }
 
     async fn run(&self, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
