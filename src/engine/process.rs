@@ -102,6 +102,8 @@ pub(crate) struct Program {
     /// Its input stays open until it ends, or this process does.
     held_open: bool,
     time_limit: Duration,
+    /// How long it may take to end itself once it is asked to.
+    grace: Duration,
 }
 
 impl Program {
@@ -115,6 +117,7 @@ impl Program {
             input: Vec::new(),
             held_open: false,
             time_limit,
+            grace: GRACE,
         }
     }
 
@@ -158,6 +161,13 @@ impl Program {
     #[must_use]
     pub(crate) fn held_open(mut self) -> Self {
         self.held_open = true;
+        self
+    }
+
+    /// It has nothing to put in order: where its time is over it is killed at once.
+    #[must_use]
+    pub(crate) fn without_grace(mut self) -> Self {
+        self.grace = Duration::ZERO;
         self
     }
 
@@ -267,7 +277,7 @@ impl Program {
         let child = command.spawn().map_err(|error| self.failure("start", &error))?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let (offspring, guarded) = (leader.map(Offspring::of), leader.map(Guarded::new));
-        Ok(Group { child: Some(child), leader, offspring, guarded })
+        Ok(Group { child: Some(child), leader, offspring, guarded, grace: self.grace })
     }
 
     fn failure(&self, doing: &str, error: &std::io::Error) -> Diagnostic {
@@ -329,6 +339,7 @@ struct Group {
     /// Whom to end with it, as far as that was looked for.
     offspring: Option<Offspring>,
     guarded: Option<Guarded>,
+    grace: Duration,
 }
 
 impl Group {
@@ -357,7 +368,7 @@ impl Group {
     async fn end(&mut self) {
         self.look();
         self.signal(Signal::TERM);
-        let over = Instant::now() + GRACE;
+        let over = Instant::now() + self.grace;
         // It may start something even now, and leave it behind.
         while tokio::time::timeout(LOOK, self.wait()).await.is_err() && Instant::now() < over {
             self.look();
@@ -372,7 +383,8 @@ impl Drop for Group {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
         let (offspring, guarded) = (self.offspring.take(), self.guarded.take());
-        let mut rest = LastResort(Self { child: Some(child), leader: self.leader, offspring, guarded });
+        let (leader, grace) = (self.leader, self.grace);
+        let mut rest = LastResort(Self { child: Some(child), leader, offspring, guarded, grace });
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move { rest.0.end().await })),
             Err(_) => drop(rest),

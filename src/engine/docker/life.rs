@@ -130,6 +130,8 @@ pub(super) async fn pulse(docker: &Docker) -> Result<(), Missed> {
     let output = docker
         .program(client, &config, PATIENCE)
         .arguments(["version", "--format", "{{.Server.Version}}"])
+        // A client that waits for an engine that is gone may not hear that it should end.
+        .without_grace()
         .capture(ANSWER_BYTES)
         .await?;
     match output.ended.success() {

@@ -58,13 +58,13 @@ impl Buildx {
     async fn inspect(&self, more: Option<&str>, time_limit: Duration) -> Result<Nodes, Missed> {
         let config = self.docker.config(None).await?;
         let client = &self.docker.client().await?.path;
-        let output = self
-            .docker
-            .program(client, &config, time_limit)
-            .arguments(["buildx", "inspect", &self.name])
-            .arguments(more)
-            .capture(ANSWER_BYTES)
-            .await?;
+        let asking =
+            self.docker.program(client, &config, time_limit).arguments(["buildx", "inspect", &self.name]);
+        let asking = match more {
+            Some(more) => asking.argument(more),
+            None => asking.without_grace(),
+        };
+        let output = asking.capture(ANSWER_BYTES).await?;
         if output.ended.success() {
             return Ok(Nodes::read(&output.text()));
         }

@@ -2,9 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::engine::docker::DockerEnvironment;
+use crate::engine::docker::client::Client;
 
 /// What RELIABILITY gives a loss until it is found.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
@@ -90,4 +94,30 @@ async fn f_g9_an_engine_whose_answer_is_missed_after_a_failure_is_asked_once_mor
         assert_eq!((there, asked.load(Ordering::Relaxed)), expected);
         assert_eq!(begun.elapsed(), pauses, "the second question is apart from the first");
     }
+}
+
+#[tokio::test]
+async fn f_g9_a_client_that_does_not_end_when_it_is_asked_to_delays_no_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let (client, socket) = (folder.path().join("docker"), folder.path().join("docker.sock"));
+    std::fs::write(&client, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n").unwrap();
+    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let docker = Docker::local(DockerEnvironment {
+        search_path: "/usr/bin:/bin".into(),
+        host: Some(format!("unix://{}", socket.display())),
+        certificates: None,
+        user_config: None,
+        variables: std::collections::BTreeMap::new(),
+        scratch: folder.path().to_owned(),
+        over: std::collections::BTreeSet::new(),
+    });
+    let stand_in = Client { path: client, buildx: None, notes: Vec::new() };
+    assert!(docker.client.set(stand_in).is_ok());
+    let begun = Instant::now();
+    let missed = pulse(&docker).await;
+    let took = begun.elapsed();
+    assert!(matches!(missed, Err(Missed::Silence(_))), "{missed:?}");
+    let most = FOUND_WITHIN / u32::try_from(QUESTIONS).unwrap() - PAUSE;
+    assert!((PATIENCE..most).contains(&took), "one of {QUESTIONS} questions took {took:?}");
 }
