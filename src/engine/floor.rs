@@ -3,6 +3,7 @@
 //! A version says what its makers have mended; what a distribution has mended in an older one is known where its
 //! version says so too, as that of runc does.
 
+use super::version::numbers;
 use crate::diag::Diagnostic;
 
 /// A part of an engine.
@@ -11,6 +12,8 @@ pub(super) enum Part {
     Docker,
     Runc,
     BuildKit,
+    /// The BuildKit in a Docker Engine, which says of itself when that was mended of the older holes.
+    EnginesBuildKit,
     Buildah,
 }
 
@@ -61,6 +64,12 @@ const FLOORS: &[Floor] = &[
         also: &[],
     },
     Floor {
+        part: Part::EnginesBuildKit,
+        holes: "CVE-2026-33747 and CVE-2026-33748",
+        mended: &[(0, 28, 1)],
+        also: &[],
+    },
+    Floor {
         part: Part::Buildah,
         holes: "CVE-2024-1753, CVE-2024-9407, CVE-2024-9675 and CVE-2024-11218",
         mended: &[(1, 33, 12), (1, 35, 5), (1, 37, 6), (1, 38, 1)],
@@ -74,13 +83,16 @@ impl Part {
             Self::Docker => "Docker Engine",
             Self::Runc => "runc",
             Self::BuildKit => "BuildKit",
+            Self::EnginesBuildKit => "the BuildKit of Docker Engine",
             Self::Buildah => "Buildah",
         }
     }
 
     fn update(self) -> &'static str {
         match self {
-            Self::Docker => "update it: sudo apt-get update && sudo apt-get install docker.io",
+            Self::Docker | Self::EnginesBuildKit => {
+                "update it: sudo apt-get update && sudo apt-get install docker.io"
+            }
             Self::Runc => "update it: sudo apt-get update && sudo apt-get install runc",
             Self::BuildKit => "let its nodes run a newer image of moby/buildkit, or a newer buildkitd",
             Self::Buildah => "update it: sudo apt-get update && sudo apt-get install buildah podman",
@@ -122,22 +134,13 @@ fn is_revision(version: &str, prefix: &str, first: u32) -> bool {
     rest[..end].parse::<u32>().is_ok_and(|revision| revision >= first)
 }
 
-/// The three numbers that a version begins with; none of a build from source.
-fn numbers(version: &str) -> Option<(u32, u32, u32)> {
-    let mut numbers = version.trim_start_matches('v').split(|c: char| !c.is_ascii_digit());
-    let mut number = || numbers.next()?.parse().ok();
-    let numbers = (number()?, number()?, number().unwrap_or(0));
-    // What was built without being told its version.
-    (numbers != (0, 0, 0)).then_some(numbers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn tm8_versions_with_known_holes_are_told_from_mended_ones() {
-        use Part::{BuildKit, Buildah, Docker, Runc};
+        use Part::{BuildKit, Buildah, Docker, EnginesBuildKit, Runc};
         let (old_engine, both, newer) = ("CVE-2024-24557", "CVE-2024-21626; CVE-2025", "CVE-2025-31133");
         let table: &[(Part, &str, &str)] = &[
             (Docker, "20.10.24+dfsg1", old_engine),
@@ -170,6 +173,9 @@ mod tests {
             (BuildKit, "v0.28.1", ""),
             (BuildKit, "unknown", ""),
             (BuildKit, "0.0.0+unknown", ""),
+            (EnginesBuildKit, "v0.12.4", "CVE-2026-33747"),
+            (EnginesBuildKit, "v0.28.1", ""),
+            (EnginesBuildKit, "", ""),
             (Buildah, "1.28.2", "CVE-2024-1753"),
             (Buildah, "1.33.11", "CVE-2024-1753"),
             (Buildah, "1.33.12", ""),

@@ -20,6 +20,7 @@ mod redact;
 mod room;
 pub(crate) mod ssh;
 mod stock;
+mod version;
 
 use std::ffi::OsString;
 

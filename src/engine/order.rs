@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::CacheOrder;
 use super::podman::dialect;
+use super::version::numbers;
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform, Repository, Tag};
 
@@ -164,41 +165,42 @@ impl EngineFacts {
 
     /// Whether it fetches the frontend that a `# syntax` line names; Buildah has its own and no other.
     pub(crate) fn fetches_frontends(&self) -> bool {
-        !matches!(self.image_store, ImageStore::Containers { .. })
+        self.is_buildkit()
     }
 
     /// Whether mounts of caches can be filled and read by builds of our own, as it was tried.
     pub(crate) fn carries_caches(&self) -> bool {
-        !matches!(self.image_store, ImageStore::Containers { .. })
+        self.is_buildkit()
     }
 
     /// Whether what a step mounts tells it from other steps in its cache of layers, but for which cache and which secret it
     /// is: old versions of BuildKit leave out all of it, and that in 20.10.24 does not, as was tried.
     pub(crate) fn looks_at_mounts(&self) -> bool {
-        match self.image_store {
+        if !self.is_buildkit() {
             // Buildah compares the text of each step.
-            ImageStore::Containers { .. } => true,
-            ImageStore::Classic | ImageStore::Containerd => {
-                let mut numbers = self.version.split(['.', '+', '-', '~']).map(|number| number.parse().ok());
-                let mut number = || numbers.next().flatten().unwrap_or(0);
-                (number(), number(), number()) >= (20, 10, 24)
-            }
+            return true;
+        }
+        match numbers(&self.version) {
+            // A BuildKit of its own: that in 20.10.24 is of the line 0.8.
+            Some(numbers @ (0, ..)) => numbers >= (0, 9, 0),
+            numbers => numbers >= Some((20, 10, 24)),
         }
     }
 
     /// Whether it can be told what steps see that it leaves out of their keys.
     pub(crate) fn keeps_apart(&self) -> bool {
-        !matches!(self.image_store, ImageStore::Containers { .. })
+        self.is_buildkit()
     }
 
-    fn major(&self) -> Option<u32> {
-        self.version.split('.').next()?.parse().ok()
+    /// Whether BuildKit builds there, and not Buildah.
+    fn is_buildkit(&self) -> bool {
+        !matches!(self.image_store, ImageStore::Containers { .. })
     }
 
     /// Whether it understands heredocs, `COPY --link` and other newer forms without a `# syntax` line.
     fn has_new_frontend(&self) -> bool {
         self.buildx.is_some() && self.image_store == ImageStore::Containerd
-            || self.major().is_some_and(|major| major >= 23)
+            || numbers(&self.version) >= Some((23, 0, 0))
     }
 }
 
@@ -384,6 +386,38 @@ mod tests {
         assert!(!other("n1").is_over(true), "its processes are not seen from here");
         assert!(!other("").is_over(true), "where they were is not known");
         assert!(own.0.contains(&format!("n{}-", namespace())) && !namespace().is_empty());
+    }
+
+    #[test]
+    fn tm1_whether_mounts_are_looked_at_is_known_of_engines_and_of_buildkits() {
+        let facts = |version: &str, image_store| EngineFacts {
+            version: version.to_owned(),
+            image_store,
+            buildx: None,
+            native: BTreeSet::new(),
+            emulated: BTreeSet::new(),
+            processors: None,
+            slots: 1,
+            labels: BTreeSet::new(),
+            clock: None,
+            ids: BTreeSet::new(),
+            root: None,
+            notes: Vec::new(),
+            holes: Vec::new(),
+        };
+        let table = [
+            ("20.10.23", false),
+            ("20.10.24+dfsg1", true),
+            ("28.2.2", true),
+            ("v0.8.3", false),
+            ("v0.9.0", true),
+            ("v0.21.1", true),
+            ("dev", false),
+        ];
+        for (version, looks) in table {
+            assert_eq!(facts(version, ImageStore::Containerd).looks_at_mounts(), looks, "{version}");
+        }
+        assert!(facts("1.28.2", ImageStore::Containers { buildah: (1, 28) }).looks_at_mounts());
     }
 
     #[test]

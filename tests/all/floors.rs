@@ -180,3 +180,19 @@ fn tm8_the_oldest_buildkit_of_a_builder_counts_and_machines_of_github_are_thrown
     place.set("DOCKER_HOST", "");
     let _ = place.run(&on_docker).well();
 }
+
+#[test]
+fn tm8_the_buildkit_in_an_engine_counts_where_the_engine_says_its_version() {
+    let place = place();
+    says(&place, "29.1.0", "1.4.0");
+    for (version, is_told) in [("v0.28.0", true), ("v0.28.1", false), ("v0.0.0+unknown", false)] {
+        let nodes = format!(
+            "Name: default\nDriver: docker\n\nNodes:\nName: default\nEndpoint: default\nStatus: running\nBuildKit version: {version}\nPlatforms: linux/amd64\n"
+        );
+        std::fs::write(place.folder().join("nodes"), nodes).expect("nodes");
+        let answer = place.run(&["doctor"]);
+        for text in ["the BuildKit of Docker Engine v0.28.0 has holes", "CVE-2026-33747 and CVE-2026-33748"] {
+            assert_eq!(answer.stdout.contains(text), is_told, "{version}: {}", answer.stdout);
+        }
+    }
+}

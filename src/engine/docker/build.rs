@@ -21,7 +21,8 @@ use crate::engine::login;
 use crate::engine::process::Program;
 use crate::engine::stock::session_arguments;
 use crate::engine::{
-    BuildFailure, BuildOrder, Built, Delivery, Engine as _, EngineFacts, ImageStore, LayerCache, Progress, Redactor, Stock,
+    BuildFailure, BuildOrder, Built, Delivery, Engine as _, EngineFacts, ImageStore, LayerCache, Progress,
+    Redactor, Stock,
 };
 use crate::oci::{Digest, MediaType, Platform};
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::{ANSWER_BYTES, CALL, Docker};
 use crate::diag::Diagnostic;
 use crate::engine::process;
+use crate::engine::version::numbers;
 
 /// From this major version on, a client has no builder but buildx.
 const BUILDX_ONLY: u32 = 23;
@@ -76,7 +77,7 @@ async fn inspect(docker: &Docker, path: PathBuf) -> Result<Client, Diagnostic> {
 /// The major version in `Docker version 28.2.2, build e6534b4`; none for programs that only look like docker.
 fn major_version(text: &str) -> Option<u32> {
     let rest = text.lines().find_map(|line| line.strip_prefix("Docker version "))?;
-    rest.split('.').next()?.parse().ok()
+    numbers(rest).map(|(major, ..)| major)
 }
 
 /// The version in `github.com/docker/buildx 0.29.1+ds1 0.29.1+ds1-4`.

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::buildx::Nodes;
+use super::client::Client;
 use super::socket::{self, Machine};
 use super::{Docker, life};
 use crate::diag::Diagnostic;
 use crate::engine::floor::{self, Part};
+use crate::engine::version::numbers;
 use crate::engine::{EngineFacts, ImageStore, emulation, labels};
 
 /// The oldest engine that builds with BuildKit as this program needs it.
-const OLDEST: (u32, u32) = (20, 10);
+const OLDEST: (u32, u32, u32) = (20, 10, 0);
 
 /// What `docker info` says, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
@@ -66,7 +69,9 @@ struct Commit {
 pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     socket::check(docker)?;
     let client = docker.client().await?;
-    let output = docker.ask(&["info", "--format", "{{json .}}"]).await?;
+    let (output, buildkit) =
+        tokio::join!(docker.ask(&["info", "--format", "{{json .}}"]), buildkit(docker, client));
+    let output = output?;
     let info: Option<Info> = serde_json::from_slice(&output.stdout).ok();
     let info = match info {
         Some(info) if output.ended.success() && !info.server_version.is_empty() => info,
@@ -75,7 +80,11 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     let mut facts = facts(&info, client.buildx.clone());
     facts.notes.extend(client.notes.iter().cloned());
     let runc = info.runc_commit.as_ref().map_or("", |commit| &*commit.id);
-    facts.holes = floor::holes(&[(Part::Docker, &info.server_version), (Part::Runc, runc)]);
+    facts.holes = floor::holes(&[
+        (Part::Docker, &info.server_version),
+        (Part::Runc, runc),
+        (Part::EnginesBuildKit, &buildkit),
+    ]);
     if is_older(&info.server_version) {
         return Err(Diagnostic::surroundings(format!(
             "{} has version {}, which is too old: 20.10 or newer is needed",
@@ -114,6 +123,16 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     Ok(facts)
 }
 
+/// The version of the engine's BuildKit, where the engine says it: that of Debian's 26.1 says `v0.0.0+unknown`.
+async fn buildkit(docker: &Docker, client: &Client) -> String {
+    if client.buildx.is_none() {
+        return String::new();
+    }
+    let told = docker.ask(&["buildx", "inspect", "default"]).await;
+    let told = told.ok().filter(|output| output.ended.success());
+    told.map(|output| Nodes::read(&output.text()).oldest_version().to_owned()).unwrap_or_default()
+}
+
 fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {
     let containerd =
         info.driver_status.iter().flatten().any(|(_, value)| value.starts_with("io.containerd.snapshotter."));
@@ -136,9 +155,8 @@ fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {
 }
 
 fn is_older(version: &str) -> bool {
-    let mut numbers = version.split(['.', '+', '-']).map_while(|number| number.parse::<u32>().ok());
     // A version that is not a number is a build from source, and newer than any that is too old.
-    numbers.next().is_some_and(|major| (major, numbers.next().unwrap_or(0)) < OLDEST)
+    numbers(version).is_some_and(|numbers| numbers < OLDEST)
 }
 
 fn no_answer(docker: &Docker, errors: Option<Vec<String>>, output: &super::Output) -> Diagnostic {

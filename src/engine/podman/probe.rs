@@ -10,6 +10,7 @@ use super::{ANSWER_BYTES, CALL, Podman, Tool};
 use crate::diag::Diagnostic;
 use crate::engine::floor::{self, Part};
 use crate::engine::process::Output;
+use crate::engine::version::numbers;
 use crate::engine::{EngineFacts, ImageStore, emulation, labels, private_folder};
 
 /// The oldest Buildah that this was tried with; Podman has it in it from 4.3 on.
@@ -81,7 +82,7 @@ async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
     let said = podman.answer(&["--version"]).await?;
     let version = said.split_whitespace().nth(2).unwrap_or_default().to_owned();
     let within = info["host"]["buildahVersion"].as_str();
-    let buildah = major_minor(within.unwrap_or(&version)).unwrap_or_default();
+    let buildah = numbers(within.unwrap_or(&version)).map_or((0, 0), |(major, minor, _)| (major, minor));
     if buildah < OLDEST {
         return Err(Diagnostic::surroundings(format!("{name} {version} is too old"))
             .because(format!("it builds by Buildah {}.{}; 1.28 or newer is needed", buildah.0, buildah.1))
@@ -143,11 +144,6 @@ fn runc_version(text: &str) -> Option<String> {
     let commit = text.lines().find_map(|line| line.strip_prefix("commit: "));
     let of_distribution = commit.filter(|commit| commit.starts_with(version));
     Some(of_distribution.unwrap_or(version).to_owned())
-}
-
-fn major_minor(version: &str) -> Option<(u32, u32)> {
-    let mut numbers = version.split(['.', '-', '+']).map_while(|number| number.parse().ok());
-    Some((numbers.next()?, numbers.next().unwrap_or(0)))
 }
 
 /// The first isolation in which a build can run a program of this machine.
@@ -298,15 +294,6 @@ fn notes(tool: Tool, isolation: Isolation, checks: &Checks) -> Vec<Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        let table = [("1.28.2", Some((1, 28))), ("1.9-dev", Some((1, 9))), ("1", Some((1, 0))), ("x", None)];
-        for (text, expected) in table {
-            assert_eq!(major_minor(text), expected, "{text}");
-        }
-        assert!(major_minor("1.9") < Some(OLDEST) && major_minor("1.100") > Some(OLDEST));
-    }
 
     #[test]
     fn tm8_runc_says_its_version_with_that_of_the_distribution() {

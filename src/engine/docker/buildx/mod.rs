@@ -24,7 +24,7 @@ use crate::engine::{
 };
 use crate::oci::Digest;
 
-use nodes::Nodes;
+pub(super) use nodes::Nodes;
 
 /// How long its nodes may take to start: their program may have to be fetched first.
 const START: Duration = Duration::from_secs(10 * 60);

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::engine::emulation;
+use crate::engine::version::numbers;
 use crate::oci::Platform;
 
 /// A builder: one BuildKit, or several.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Nodes {
+pub(in crate::engine::docker) struct Nodes {
     /// How buildx gets to it: `docker-container`, `remote`, `kubernetes`; `docker` is an engine's own.
     pub(super) driver: String,
     nodes: Vec<Node>,
@@ -25,7 +26,7 @@ struct Node {
 
 impl Nodes {
     /// Read it: lines of a key at their beginning, a colon and a value. Each `Name` below `Nodes` begins another.
-    pub(super) fn read(text: &str) -> Self {
+    pub(in crate::engine::docker) fn read(text: &str) -> Self {
         let mut found = Self::default();
         let (_, nodes) = text.split_once("\nNodes:").unwrap_or((text, ""));
         found.driver = value(text, "Driver").to_owned();
@@ -80,17 +81,11 @@ impl Nodes {
         versions.find(|version| !version.is_empty()).unwrap_or("unknown")
     }
 
-    /// The version of the oldest BuildKit of them, where one says it.
-    pub(super) fn oldest_version(&self) -> &str {
-        let numbers = |version: &str| -> Vec<u32> {
-            version
-                .trim_start_matches('v')
-                .split(['.', '-', '+'])
-                .map_while(|part| part.parse().ok())
-                .collect()
-        };
-        let versions = self.nodes.iter().map(|node| &*node.version).filter(|version| !version.is_empty());
-        versions.min_by_key(|version| numbers(version)).unwrap_or_default()
+    /// The version of the oldest BuildKit of those that say theirs; empty where none does.
+    pub(in crate::engine::docker) fn oldest_version(&self) -> &str {
+        let versions = self.nodes.iter().map(|node| &*node.version);
+        let known = versions.filter_map(|version| Some((numbers(version)?, version)));
+        known.min().map_or("", |(_, version)| version)
     }
 
     /// What its nodes run themselves, and what they emulate.
@@ -181,6 +176,18 @@ mod tests {
         assert_ne!(container("a0"), container("b0"));
         assert_eq!(container("a0"), container("a0"));
         assert_eq!(Nodes::read("").ids().len(), 0);
+    }
+
+    #[test]
+    fn tm8_the_oldest_buildkit_of_those_that_say_what_they_are_is_judged() {
+        let oldest = |versions: &[&str]| {
+            let node = |version: &&str| format!("Name: x\nStatus: running\nBuildKit version: {version}\n");
+            let nodes: String = versions.iter().map(node).collect();
+            Nodes::read(&format!("Name: x\n\nNodes:\n{nodes}")).oldest_version().to_owned()
+        };
+        assert_eq!(oldest(&["v0.21.1", "v0.9.3", "v0.12.5"]), "v0.9.3");
+        assert_eq!(oldest(&["v0.0.0+unknown", "v0.21.1", ""]), "v0.21.1");
+        assert_eq!(oldest(&["v0.0.0+unknown", "unknown"]), "");
     }
 
     #[test]
