@@ -22,6 +22,14 @@ pub(super) struct Seen<'a> {
     pub(super) steps: &'a [Step],
 }
 
+/// Which builders are there at a moment.
+struct There<'a> {
+    /// Those that are not.
+    lost: BTreeSet<&'a str>,
+    /// Those that are, and have had room for every job so far.
+    with_room: Vec<&'a Builder>,
+}
+
 impl Seen<'_> {
     /// Everything that does not hold.
     pub(super) fn violations(&self) -> Vec<String> {
@@ -176,27 +184,36 @@ impl Seen<'_> {
         found
     }
 
+    /// Each event, with the builders that are there after it.
+    fn events_with_those_there(&self) -> impl Iterator<Item = (&EventKind, There<'_>)> {
+        let (mut lost, mut full) = (BTreeSet::new(), BTreeSet::new());
+        self.events().map(move |event| {
+            match event {
+                EventKind::JobMoved { builder, reason, .. } if reason.contains(" wants ") => {
+                    full.insert(&**builder);
+                }
+                EventKind::BuilderLost { builder, .. } => drop(lost.insert(&**builder)),
+                EventKind::BuilderReturned { builder } => drop(lost.remove(&**builder)),
+                _ => {}
+            }
+            let is_there = |one: &&Builder| !lost.contains(&*one.name) && !full.contains(&*one.name);
+            let there =
+                There { lost: lost.clone(), with_room: self.builders.iter().filter(is_there).collect() };
+            (event, there)
+        })
+    }
+
     /// A job runs where its platform does, natively if any builder is native to it that is there and has had room for
     /// every job so far.
     pub(super) fn fitting_builders(&self) -> Vec<String> {
-        let (mut found, mut lost, mut full) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        for event in self.events() {
-            match event {
-                EventKind::JobMoved { builder, reason, .. } if reason.contains(" wants ") => {
-                    full.insert(builder);
-                }
-                EventKind::BuilderLost { builder, .. } => drop(lost.insert(builder)),
-                EventKind::BuilderReturned { builder } => drop(lost.remove(builder)),
-                _ => {}
-            }
+        let mut found = Vec::new();
+        for (event, there) in self.events_with_those_there() {
             let EventKind::JobStarted { job, builder, emulated, .. } = event else { continue };
-            if lost.contains(builder) {
+            if there.lost.contains(&**builder) {
                 found.push(format!("{job} begins on {builder}, which is lost"));
             }
             let fit = |builder: &Builder| self.fit(job, builder);
-            let there = { self.builders.iter() }
-                .filter(|builder| !lost.contains(&builder.name) && !full.contains(&builder.name));
-            let best = there.filter_map(fit).min();
+            let best = there.with_room.iter().copied().filter_map(fit).min();
             let own = self.builders.iter().find(|one| one.name == *builder).and_then(fit);
             let is_worse = best.is_some_and(|best| own.is_some_and(|own| own > best));
             if own.is_none() || is_worse || *emulated != (own == Some(Fit::Emulated)) {
@@ -221,15 +238,10 @@ impl Seen<'_> {
     /// F-G6, F-G13: no job fails for a full disk, or for want of a builder, while another that could do it as well is
     /// there, has had room for every job so far, and has not been tried.
     pub(super) fn others_take_over(&self) -> Vec<String> {
-        let (mut found, mut lost, mut full) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut found = Vec::new();
         let mut begun = BTreeMap::<&str, Vec<&str>>::new();
-        for event in self.events() {
+        for (event, there) in self.events_with_those_there() {
             match event {
-                EventKind::JobMoved { builder, reason, .. } if reason.contains(" wants ") => {
-                    full.insert(builder);
-                }
-                EventKind::BuilderLost { builder, .. } => drop(lost.insert(builder)),
-                EventKind::BuilderReturned { builder } => drop(lost.remove(builder)),
                 EventKind::JobStarted { job, builder, .. } => begun.entry(job).or_default().push(builder),
                 EventKind::JobEnded { job, outcome: Outcome::Failed { reason, .. }, .. } => {
                     let tried = match reason {
@@ -241,11 +253,10 @@ impl Seen<'_> {
                     };
                     let fit = |builder: &Builder| self.fit(job, builder);
                     let last = { self.builders.iter() }.find(|one| tried.last() == Some(&one.name.as_str()));
-                    let could = { self.builders.iter() }.find(|builder| {
-                        let is_there = !lost.contains(&builder.name) && !full.contains(&builder.name);
+                    let could = there.with_room.iter().find(|builder| {
                         let is_as_good =
                             fit(builder).is_some() && last.is_none_or(|last| fit(last) == fit(builder));
-                        is_there && is_as_good && !tried.contains(&builder.name.as_str())
+                        is_as_good && !tried.contains(&builder.name.as_str())
                     });
                     found.extend(could.map(|could| format!("{job} fails, and {} is there", could.name)));
                 }
