@@ -3,8 +3,10 @@
 use std::io::BufRead as _;
 use std::path::Path;
 use std::process::Child;
+use std::time::Duration;
 
-use super::engines::{Engine, FOUNDATION, root_file_systems};
+use super::engines::{Engine, FOUNDATION, root_file_systems, wait_for};
+use crate::client::registries::start_debian;
 use crate::program::{Answer, Place};
 
 const CONFIGURATION: &str = "name = \"shared\"\nplatforms = [\"linux/amd64\"]\n\
@@ -28,6 +30,15 @@ impl Registry {
         let stdout = server.stdout.take().expect("what it prints");
         std::io::BufReader::new(stdout).read_line(&mut address).expect("serve says where");
         Self { server, store: format!("{}/owner/cache", address.trim()) }
+    }
+
+    /// Debian's instead, which lets go of what it is asked to by digest and wants no password; none, having said why,
+    /// where it is not installed.
+    pub(super) fn of_debian(test: &str, place: &Place) -> Option<Self> {
+        let (server, address) = start_debian(test, place.folder())?;
+        let there = || std::net::TcpStream::connect(&address).is_ok();
+        wait_for("an answer of the registry", Duration::from_secs(20), there);
+        Some(Self { server, store: format!("{address}/owner/cache") })
     }
 
     /// Have a machine know the password.
