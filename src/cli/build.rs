@@ -421,7 +421,7 @@ async fn builders(
     let scratch = recorder.run_folder().scratch;
     let (stock, over) = (planning.shelf.stock(), dead.of_this_machine.clone());
     let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock, over };
-    fleet::connect(context, &planning.workspace, &options.fleet, &ground, store).await
+    fleet::connect(context, planning, &options.fleet, &ground, store).await
 }
 
 /// All that the run works with.

@@ -3,7 +3,7 @@
 use crate::diag::{Problems, Result};
 use crate::engine::{EngineFacts, LayerCache};
 use crate::report::CapacityView;
-use crate::run::{self, Asked, Builder};
+use crate::run::{self, Builder};
 
 use super::plan::Planning;
 use super::recorder::Recorder;
@@ -24,20 +24,14 @@ pub(super) async fn looked_at(
     let ground = fleet::Ground::new(&recorder.run, &scratch, shelf.stock());
     let connecting = async {
         let served = shelf.serve().await?;
-        fleet::connect(context, &planning.workspace, wanted, &ground, &served.address).await
+        fleet::connect(context, planning, wanted, &ground, &served.address).await
     };
     let connected = context.signals.unless_stopped(connecting).await;
     recorder.discard();
     lines::close(&recorder.run);
     let builders = connected?;
     let views = builders.iter().map(|builder| view(planning, builder)).collect();
-    Ok((views, run::check_builders(&asked(planning), &builders)))
-}
-
-/// What the plan asks of builders.
-fn asked(planning: &Planning) -> Asked<'_> {
-    let (family, facts, plan) = (&planning.workspace.family, &planning.facts, &planning.plan);
-    Asked { family, facts, plan, is_untrusted: planning.shelf.records().is_untrusted() }
+    Ok((views, run::check_builders(&planning.asks(), &builders)))
 }
 
 /// What becomes on a builder of the caches that the family keeps in the store.
@@ -65,6 +59,6 @@ fn view(planning: &Planning, builder: &Builder) -> CapacityView {
         content: builder.engine.delivery().to_string(),
         runs_containers: builder.engine.runs_containers(),
         caches: caches(planning, builder),
-        hindrances: run::hindrances(&asked(planning), builder),
+        hindrances: run::hindrances(&planning.asks(), builder),
     }
 }

@@ -9,8 +9,9 @@ use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT, Writte
 use crate::diag::{Diagnostic, Problems, Result, Severity, count, did_you_mean};
 use crate::engine::{EngineFacts, Room, RunId, Stock, StoreAddress};
 use crate::oci::Platform;
-use crate::run::Builder;
+use crate::run::{Builder, check_builders};
 
+use super::plan::Planning;
 use super::site::{Reached, Site};
 use super::workspace::Workspace;
 use super::{Context, holes, recorder, site};
@@ -107,31 +108,53 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Connect the builders, each of which finds the store that is served on this machine's loopback.
+/// Connect the builders of a plan, each of which finds the store that is served on this machine's loopback. One that may not
+/// build what nobody trusts is left out, where the others do all that there is to do.
 ///
 /// # Errors
 /// Where one is unknown, cannot be reached, cannot build, does not reach the store or has not the platforms that it
 /// is said to have, or two are one engine; everything that is wrong together.
 pub(super) async fn connect(
     context: &Context,
-    workspace: &Workspace,
+    planning: &Planning,
     wanted: &Wanted,
     ground: &Ground<'_>,
     store: &StoreAddress,
 ) -> Result<Vec<Builder>> {
+    let workspace = &planning.workspace;
     let configured = &workspace.builders;
-    let (builders, mut problems) = each(context, &workspace.root, configured, wanted, ground, store).await?;
+    let (mut builders, mut problems) =
+        each(context, &workspace.root, configured, wanted, ground, store).await?;
     problems.extend(twins(&builders));
-    let told = holes::told(context, &builders, &settings(configured, wanted)?, &wanted.ephemeral);
-    let (warnings, refusals): (Vec<_>, Vec<_>) = told.into_iter().partition(holes::is_warning);
-    warnings.iter().for_each(|warning| context.ui.warning(warning));
-    problems.extend(refusals);
+    match holes::told(context, &builders, &settings(configured, wanted)?, &wanted.ephemeral) {
+        Ok(told) => {
+            let (warnings, refusals): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                told.into_iter().partition(|(_, told)| told.severity == Severity::Warning);
+            warnings.values().for_each(|warning| context.ui.warning(warning));
+            let others: Vec<Builder> =
+                builders.iter().filter(|one| !refusals.contains_key(&one.name)).cloned().collect();
+            match !others.is_empty() && check_builders(&planning.asks(), &others).is_ok() {
+                true => {
+                    refusals.values().for_each(|refused| context.ui.warning(&left_out(refused)));
+                    builders = others;
+                }
+                false => problems.extend(refusals.into_values()),
+            }
+        }
+        Err(problem) => problems.push(problem),
+    }
     let skewed = builders.iter().filter_map(|builder| skewed(builder, recorder::now()));
     skewed.for_each(|warning| context.ui.warning(&warning));
     let notes = builders.iter().flat_map(|builder| &builder.facts.notes);
     let advice = notes.filter(|note| note.severity == Severity::Advice && !context.common.quiet);
     advice.for_each(|advice| context.ui.warning(advice));
     Problems::check(problems).map(|()| builders)
+}
+
+/// What to say of a builder that is not needed and would be refused.
+fn left_out(refused: &Diagnostic) -> Diagnostic {
+    let warning = Diagnostic { severity: Severity::Warning, ..refused.clone() };
+    warning.because("it is left out: the other builders do all that there is to do")
 }
 
 /// The one engine that is named as a builder is, else that a docker client would speak to; for images that people use.

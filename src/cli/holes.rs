@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{BuilderSetting, EngineAddress};
 use crate::defence::{Defence, stands};
-use crate::diag::{Diagnostic, Kind, Severity};
+use crate::diag::{Diagnostic, Kind};
 use crate::engine::docker::context as contexts;
 use crate::run::Builder;
 
@@ -38,18 +38,18 @@ fn is_of_this_machine(context: &Context) -> bool {
     !named && current.is_none_or(|name| name == contexts::DEFAULT)
 }
 
-/// What is to be said of the holes of these builders, where they are to build in the scope of the command: warnings in the
-/// trusted one, and what refuses it in every other. Of machines that are thrown away nothing.
+/// What is to be said of the holes of these builders, by the name of each, where they are to build in the scope of the command:
+/// warnings in the trusted one, and what refuses it in every other. Of machines that are thrown away nothing.
+///
+/// # Errors
+/// Where the variable names what is no engine.
 pub(super) fn told(
     context: &Context,
     builders: &[Builder],
     settings: &BTreeMap<String, BuilderSetting>,
     given: &[EngineAddress],
-) -> Vec<Diagnostic> {
-    let ephemeral = match ephemeral(context, given) {
-        Ok(ephemeral) => ephemeral,
-        Err(problem) => return vec![problem],
-    };
+) -> Result<BTreeMap<String, Diagnostic>, Diagnostic> {
+    let ephemeral = ephemeral(context, given)?;
     let address = |builder: &Builder| {
         let engine = settings.get(&builder.name).and_then(|setting| setting.engine.as_ref());
         engine.map(|engine| engine.value.clone()).unwrap_or_default()
@@ -57,7 +57,10 @@ pub(super) fn told(
     let lasting = builders.iter().map(|builder| (builder, address(builder)));
     let lasting = lasting.filter(|(_, address)| !ephemeral.contains(address));
     let is_refused = !context.common.scope.is_trusted() && stands(Defence::EngineFloors);
-    lasting.filter_map(|(builder, address)| problem(builder, &address, is_refused)).collect()
+    let told = lasting.filter_map(|(builder, address)| {
+        Some((builder.name.clone(), problem(builder, &address, is_refused)?))
+    });
+    Ok(told.collect())
 }
 
 fn problem(builder: &Builder, address: &EngineAddress, is_refused: bool) -> Option<Diagnostic> {
@@ -80,9 +83,4 @@ fn problem(builder: &Builder, address: &EngineAddress, is_refused: bool) -> Opti
     problem.hints.dedup();
     let statement = format!("--ephemeral {address}");
     Some(problem.hint(format!("or say that its machine is thrown away after the run: {statement}")))
-}
-
-/// Whether it is said and no reason to stop.
-pub(super) fn is_warning(told: &Diagnostic) -> bool {
-    told.severity == Severity::Warning
 }

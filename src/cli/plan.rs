@@ -15,6 +15,7 @@ use crate::plan::{
 };
 use crate::record::ScopeName;
 use crate::report::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+use crate::run::Asked;
 use crate::survey::{Memo, Registries, Repositories};
 
 use super::git::Git;
@@ -161,6 +162,12 @@ pub(super) struct Planning {
 }
 
 impl Planning {
+    /// What the plan asks of builders.
+    pub(super) fn asks(&self) -> Asked<'_> {
+        let is_untrusted = self.shelf.records().is_untrusted();
+        Asked { family: &self.workspace.family, facts: &self.facts, plan: &self.plan, is_untrusted }
+    }
+
     /// Read, look and decide, as every command does that takes what stands, however old it is.
     ///
     /// # Errors

@@ -196,3 +196,27 @@ fn tm8_the_buildkit_in_an_engine_counts_where_the_engine_says_its_version() {
         }
     }
 }
+
+#[test]
+fn tm8_a_builder_with_holes_is_left_out_where_others_do_all_that_there_is_to_do() {
+    let place = place();
+    says(&place, "20.10.24+dfsg1", "1.1.5+ds1-1+deb12u1");
+    let nodes = |platform: &str| {
+        let nodes = format!(
+            "Name: fleet\nDriver: remote\n\nNodes:\nName: a\nEndpoint: tcp://a:1\nStatus: running\nBuildKit version: v0.28.1\nPlatforms: {platform}\n"
+        );
+        std::fs::write(place.folder().join("nodes"), nodes).expect("nodes");
+    };
+    let both =
+        ["plan", "--builders", "--scope", "pr-1", "--builder", "old=docker", "--builder", "new=buildx:fleet"];
+    nodes("linux/amd64");
+    let left_out = place.run(&both).well();
+    for text in ["warning: builder old is refused", "it is left out", "CVE-2024-24557", "--ephemeral docker"]
+    {
+        assert!(left_out.stderr.contains(text), "{text}: {}", left_out.stderr);
+    }
+    assert!(left_out.stdout.contains("new: ") && !left_out.stdout.contains("old: "), "{}", left_out.stdout);
+    nodes("linux/s390x");
+    let refused = place.run(&both).ended(4);
+    assert!(refused.stderr.contains("error: builder old is refused"), "{}", refused.stderr);
+}
