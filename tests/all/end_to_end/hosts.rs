@@ -1,12 +1,14 @@
 //! Builders on other hosts, over ssh: network namespaces with their own address, ssh server and engine.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
+use super::lossy::rule;
 use crate::program::{Answer, Place, skip, tell, variable};
 
 /// The hosts are few, and some tests take one of them away: one test at a time has them.
@@ -265,6 +267,11 @@ slots = 1
 /// Begin a build, and wait until the slow step of the leaf is at work; the builder that has it.
 pub(super) fn in_the_middle(place: &Place, arguments: &[&str]) -> (Child, String) {
     let child = place.start(arguments);
+    (child, at_the_slow_step(place))
+}
+
+/// Wait until the slow step of the leaf is at work; the builder that has it.
+fn at_the_slow_step(place: &Place) -> String {
     let mut found = None;
     wait_for("the slow step", Duration::from_secs(60), || {
         if !place.newest_run().is_some_and(|run| run.join("events.jsonl").exists()) {
@@ -277,7 +284,7 @@ pub(super) fn in_the_middle(place: &Place, arguments: &[&str]) -> (Child, String
         found = builders(place).remove("leaf@linux/amd64").filter(|_| sleeping);
         found.is_some()
     });
-    (child, found.expect("a builder"))
+    found.expect("a builder")
 }
 
 /// How many milliseconds it may take to tell of a loss, as the log of events has it.
@@ -374,6 +381,88 @@ fn f_g9_f_n2_an_engine_over_tcp_that_is_cut_off_loses_its_job_to_the_other() {
         |hosts, place, host| link(hosts, place, host, "down"),
         |hosts, place, host| link(hosts, place, host, "up"),
     );
+}
+
+#[test]
+fn f_n1_a_name_that_stops_resolving_takes_no_builder_away_that_is_reached() {
+    let test = "f_n1_a_name_that_stops_resolving_takes_no_builder_away_that_is_reached";
+    let Some((mut place, hosts)) = family(test, EITHER_HOST) else { return };
+    let engine = hosts.engine("west");
+    let address = engine.trim_start_matches("tcp://").split(':').next().expect("an address");
+    let (bin, names) = (place.folder().join("bin"), place.folder().join("hosts"));
+    std::fs::create_dir(&bin).expect("a folder");
+    let ssh = hosts.folder.join("bin/ssh");
+    let by_name = format!(
+        "#!/bin/sh\nexec {} -o HostName=builder.test -o HostKeyAlias={address} \"$@\"\n",
+        ssh.display()
+    );
+    std::fs::write(bin.join("ssh"), by_name).expect("an ssh");
+    std::fs::set_permissions(bin.join("ssh"), std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let mut path = bin.into_os_string();
+    path.push(":");
+    path.push(hosts.folder.join("bin"));
+    path.push(":");
+    path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());
+    path.push(":");
+    path.push(variable("PATH").unwrap_or_default());
+    place.set("PATH", path);
+    // Names as this file has them, for this process alone.
+    let started = || {
+        let mut named = place.program("unshare");
+        named.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&names);
+        named.arg(env!("CARGO_BIN_EXE_polyarch")).args(["build", "--builder", "west"]);
+        named.env("POLYARCH_STORE", place.store()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        named.spawn().expect("unshare runs")
+    };
+    std::fs::write(&names, format!("{address} builder.test\n")).expect("names");
+    let word = format!("{test}-{}", std::process::id());
+    // Long enough to be asked for several signs of life.
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 20; echo leaf >> /made\n"));
+    let child = started();
+    at_the_slow_step(&place);
+    std::fs::write(&names, "").expect("no names");
+    let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
+    let lost = place.events().iter().filter(|event| event["event"] == "builder-lost").count();
+    assert_eq!((lost, ended(&place, "built")), (0, jobs("root@linux/amd64 leaf@linux/amd64")));
+
+    place.write("leaf/Dockerfile", "FROM root\nRUN echo other >> /made\n");
+    let begun = now(&place);
+    let answer = Answer::from(started().wait_with_output().expect("it ends")).ended(3);
+    let took = now(&place) - begun;
+    assert!(answer.stderr.contains("builder.test"), "{}", answer.stderr);
+    tell(&format!("{test}: a name that is not there is told after {took} ms"));
+    assert!(took <= TOLD_WITHIN, "told after {took} ms");
+}
+
+/// A host to which, or from which, no packet comes; the other way they pass.
+fn one_way(test: &str, configuration: impl Fn(&Hosts) -> String, chain: &str) {
+    let way = if chain == "INPUT" { "-i" } else { "-o" };
+    let set = |how: &str, host: &str| {
+        let namespace = format!("--net=/run/netns/polyarch-{host}");
+        let words = [&*namespace, chain, way, "eth0", "-j", "DROP"].map(str::to_owned);
+        assert!(rule(how, &words), "iptables drops packets");
+    };
+    taken_away(test, configuration, |_, _, host| set("-A", host), |_, _, host| set("-D", host));
+}
+
+#[test]
+fn f_n2_a_host_that_hears_nothing_loses_its_job_to_the_other() {
+    one_way("f_n2_a_host_that_hears_nothing_loses_its_job_to_the_other", over_ssh, "INPUT");
+}
+
+#[test]
+fn f_n2_a_host_that_is_not_heard_loses_its_job_to_the_other() {
+    one_way("f_n2_a_host_that_is_not_heard_loses_its_job_to_the_other", over_ssh, "OUTPUT");
+}
+
+#[test]
+fn f_n2_an_engine_over_tcp_that_hears_nothing_loses_its_job_to_the_other() {
+    one_way("f_n2_an_engine_over_tcp_that_hears_nothing_loses_its_job_to_the_other", over_tcp, "INPUT");
+}
+
+#[test]
+fn f_n2_an_engine_over_tcp_that_is_not_heard_loses_its_job_to_the_other() {
+    one_way("f_n2_an_engine_over_tcp_that_is_not_heard_loses_its_job_to_the_other", over_tcp, "OUTPUT");
 }
 
 #[test]

@@ -14,7 +14,7 @@ struct Lossy {
 }
 
 /// A rule is put first, or taken away.
-fn rule(how: &str, rule: &[String]) -> bool {
+pub(super) fn rule(how: &str, rule: &[String]) -> bool {
     let mut iptables = program("nsenter");
     iptables.args([&rule[0], "iptables", "--wait", how]).args(&rule[1..]);
     iptables.output().is_ok_and(|output| output.status.success())

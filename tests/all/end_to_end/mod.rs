@@ -30,6 +30,7 @@ mod refusals;
 mod repositories;
 mod reuse;
 mod room;
+mod routeless;
 mod selection;
 mod shared_store;
 mod shared_work;
