@@ -61,6 +61,26 @@ pub(crate) enum Defence {
     ImportNamed,
     /// An imported record is of the image that comes with it.
     ImportRecord,
+    /// A file of a job has an end.
+    ImportLimits,
+    /// What stands in a pipeline means nothing to a shell or to the service.
+    PipelineWords,
+    /// What builds print is nothing that the service obeys.
+    LogCommands,
+    /// Actions of others are used at a commit.
+    PinnedActions,
+    /// The program that a pipeline fetches is looked at before it runs.
+    InstallDigest,
+    /// A pipeline is what would be written, whatever it says of itself.
+    PipelineCompared,
+    /// What is proposed works in a scope of its own, whatever else is said.
+    ProposedScope,
+    /// A run keeps what it makes in its own scope.
+    OwnScope,
+    /// Images that a build uses are named by their digests.
+    PinnedImages,
+    /// The builder is one that tells images by their content.
+    BuildKitAlone,
 }
 
 #[cfg(feature = "defences-off")]

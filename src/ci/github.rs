@@ -8,6 +8,7 @@ use super::event::TITLE;
 use super::install;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
+use crate::defence::{Defence, stands};
 
 /// The service's own runners, and how many jobs a run may have.
 pub(super) const GROUND: Ground = Ground {
@@ -239,10 +240,15 @@ impl<'a> Steps<'a> {
     }
 
     fn action(self, name: &str, condition: Option<&str>, action: (&str, &'static str), with: Map) -> Self {
+        let (pinned, release) = action;
+        let uses = match pinned.split_once('@') {
+            Some((name, _)) if !stands(Defence::PinnedActions) => format!("{name}@{release}"),
+            _ => pinned.to_owned(),
+        };
         let step = Map::default()
             .with("name", name)
             .with_some("if", condition)
-            .with_note("uses", action.0, action.1)
+            .with_note("uses", uses, release)
             .with("with", with);
         self.step(step)
     }

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use crate::ci;
+use crate::defence::{Defence, stands};
 use crate::ui::{Colour, Display, Ui};
 
 /// The variables that count, and what kind of place the streams are.
@@ -163,8 +164,8 @@ impl Environment {
         let colour = if colour { Colour::Always } else { Colour::Never };
         let ui = Ui::new(Box::new(std::io::stdout()), Box::new(std::io::stderr()), colour, display);
         match ci::beginning(&|name| self.text(name)) {
-            Some(_) => ui.escaping(ci::harmless),
-            None => ui,
+            Some(_) if stands(Defence::LogCommands) => ui.escaping(ci::harmless),
+            _ => ui,
         }
     }
 

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use super::section::{Reading, Section};
 use super::value::Refused;
 use super::written::Written;
+use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
 use crate::oci::Platform;
 
@@ -39,7 +40,8 @@ impl FromStr for Word {
     fn from_str(text: &str) -> Result<Self, Refused> {
         let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+*".contains(&byte);
-        match first && text.len() <= WORD_LIMIT && text.bytes().all(plain) {
+        let is_word = first && text.len() <= WORD_LIMIT && text.bytes().all(plain);
+        match is_word || !stands(Defence::PipelineWords) {
             true => Ok(Self(text.to_owned())),
             false => Err(Refused::with(
                 format!("`{}` cannot stand in the file of a CI service", text.escape_debug()),

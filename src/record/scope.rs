@@ -31,7 +31,8 @@ impl ScopeName {
 
     /// Its repository in a store.
     pub(crate) fn repository(&self) -> Repository {
-        format!("{SCOPES}{self}").parse().expect("the name of a scope is a part of a repository's")
+        let name = if stands(Defence::OwnScope) { &self.0 } else { TRUSTED };
+        format!("{SCOPES}{name}").parse().expect("the name of a scope is a part of a repository's")
     }
 }
 

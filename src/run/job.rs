@@ -387,7 +387,10 @@ impl Work<'_> {
             }
             _ => None,
         };
-        let pin = |written: &str| Some(self.builder.store.at(pinned.get(written)?));
+        let pin = |written: &str| {
+            let digest = pinned.get(written).filter(|_| stands(Defence::PinnedImages))?;
+            Some(self.builder.store.at(digest))
+        };
         let own = stands(Defence::CacheMounts).then(|| self.own_caches());
         let frontend = frontend.as_deref();
         self.refuse_unknown_commits()?;

@@ -88,7 +88,7 @@ impl Parcel {
             at += 1;
             let (name, size) = ordinary(&entry).map_err(|why| refused(at, "", &why))?;
             bytes = bytes.saturating_add(size);
-            if at > ENTRIES_LIMIT || bytes > BYTES_LIMIT {
+            if (at > ENTRIES_LIMIT || bytes > BYTES_LIMIT) && stands(Defence::ImportLimits) {
                 let limit = format!("{ENTRIES_LIMIT} entries and {} GiB", BYTES_LIMIT >> 30);
                 return Err(refused(at, &name, &format!("a file has at most {limit}")));
             }

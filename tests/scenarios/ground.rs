@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use polyarch::oci::{Document, Layout, Pointer, Repository, Store, Tag};
+use polyarch::oci::{Digest, Document, Layout, Pointer, Repository, Store, Tag};
 use serde_json::Value;
 
 use crate::program::{Answer, Place, skip, variable};
@@ -18,6 +18,9 @@ const FOUNDATION: &str = "FROM scratch\nARG TARGETARCH\nCOPY rootfs/${TARGETARCH
 /// Where an engine would be if scenarios had one; those that need one say so.
 const NOWHERE: &str = "unix:///nowhere";
 
+/// The variable that names the defence that is off.
+pub(crate) const OFF: &str = "POLYARCH_TEST_DEFENCES_OFF";
+
 /// The family in a place, its scopes `pr-1` (honest, not signed) and `pr-6` (the attacker's own), and two pairs of keys.
 pub(crate) struct Ground {
     place: Place,
@@ -27,6 +30,8 @@ pub(crate) struct Ground {
 /// A copy of it for one scenario, with a defence off, or none.
 pub(crate) struct Site {
     pub(crate) place: Place,
+    /// The defence that is off.
+    pub(crate) off: String,
     engine: String,
     runtime: tokio::runtime::Runtime,
 }
@@ -80,14 +85,14 @@ impl Ground {
     pub(crate) fn site(&self, off: &str) -> Site {
         let mut place = Place::new();
         place.set("DOCKER_HOST", NOWHERE);
-        place.set("POLYARCH_TEST_DEFENCES_OFF", off);
+        place.set(OFF, off);
         for name in ["family", "store", "own.key", "own.pub", "other.key", "other.pub"] {
             let from = self.place.folder().join(name).display().to_string();
             let to = place.folder().display().to_string();
             place.ask("cp", &["-a", &from, &to]);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Site { place, engine: self.engine.clone(), runtime }
+        Site { place, off: off.to_owned(), engine: self.engine.clone(), runtime }
     }
 }
 
@@ -161,6 +166,20 @@ impl Site {
     pub(crate) fn record(&self, scope: &str, kind: &str, job: &str) -> Record {
         let of = |record: &Record| record.tag.as_str().starts_with(kind) && record.said["job"] == job;
         self.records(scope).into_iter().find(of).expect("a record")
+    }
+
+    /// What the tags of a scope point at, in a copy of this.
+    pub(crate) fn pointed(&self, place: &Place, scope: &str) -> Vec<(Tag, Digest)> {
+        let (store, repository) = (Layout::open(place.store()).expect("the store"), repository(scope));
+        self.runtime.block_on(async {
+            let mut found = Vec::new();
+            for tag in store.tags(&repository, None, 1000).await.expect("tags") {
+                let document =
+                    store.read_document(&repository, &tag.clone().into()).await.expect("a document");
+                found.push((tag, document.digest().clone()));
+            }
+            found
+        })
     }
 
     /// Puts a document into a scope under a tag.

@@ -10,7 +10,9 @@
 mod program;
 
 mod caches;
+mod engines;
 mod ground;
+mod pipelines;
 mod requests;
 mod runs;
 mod signed;
@@ -35,6 +37,8 @@ fn all() -> Vec<Scenario> {
         caches::scenarios(),
         requests::scenarios(),
         transfers::scenarios(),
+        pipelines::scenarios(),
+        engines::scenarios(),
     ];
     parts.into_iter().flatten().collect()
 }

@@ -1,7 +1,7 @@
 //! Attacks by what an untrusted run is given to build, and by what it asks for.
 
 use crate::Scenario;
-use crate::ground::{CONFIGURATION, Site};
+use crate::ground::{CONFIGURATION, OFF, Site};
 
 const CANARY: &str = "canaryQXHZPTWKVJ";
 
@@ -80,6 +80,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         of("TM2 a test on the host that prints where an agent is", "HostEnvironment", |site| {
             printed(site, "SSH_AUTH_SOCK", &["build", "--scope", "pr-1"])
         }),
+        of(
+            "F-U6 a proposal of the very tree that is published, which is built anew over it",
+            "OwnScope",
+            |site| {
+                let mut place = site.set(OFF, "");
+                let _ = place.run(&["build"]).well();
+                place.set(OFF, &site.off);
+                let before = site.pointed(&place, "trusted");
+                let _ = place.run(&["build", "--scope", "pr-7"]).well();
+                assert_eq!(site.pointed(&place, "trusted"), before, "what stands is read");
+                let _ = place.run(&["build", "--scope", "pr-7", "--no-reuse", "child@linux/amd64"]).well();
+                site.pointed(&place, "trusted") != before
+            },
+        ),
         of("TM22 a test on the host that prints the key that signs", "KeyWithheld", |site| {
             site.sign("pr-1", "../own.key");
             assert!(site.promoted("pr-1", "../own.pub"), "what the test is of stands in the trusted scope");

@@ -17,6 +17,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             entries.push(last);
             imported(site, &entries)
         }),
+        of("F-U10 a file of an image that has no end of layers", "ImportLimits", |site| {
+            let entries = with_layers(exported(site), 1_100);
+            imported(site, &entries)
+        }),
         of("TM5 a record for another platform than its image", "ImportRecord", |site| {
             let of = |kind: &str, text: &str| format!("\\\"{kind}\\\":\\\"{text}\\\"");
             let platform = [of("platform", "linux/386"), of("platform", "linux/arm64")];
@@ -75,6 +79,57 @@ fn exchanged(mut entries: Vec<Entry>, texts: &[[String; 2]]) -> Vec<Entry> {
     }
     *index = list.to_string().into_bytes();
     entries
+}
+
+/// The same with so many more layers in its image, each in the file and named by what comes before it, as it should be.
+fn with_layers(entries: Vec<Entry>, more: usize) -> Vec<Entry> {
+    let named = |bytes: &[u8]| (format!("blobs/sha256/{}", Digest::of(bytes).hex()), bytes.to_vec());
+    let is_record = |value: &Value| {
+        value["annotations"]["dev.polyarch.record"]
+            .as_str()
+            .is_some_and(|said| said.contains("\"inputs\":{\"") && said.contains("\"config\":"))
+    };
+    let read = |bytes: &Vec<u8>| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    let mut record = entries.iter().map(|(_, bytes)| read(bytes)).find(is_record).expect("a record");
+    let of = |digest: &Value| {
+        let hex = digest.as_str().expect("a digest").trim_start_matches("sha256:").to_owned();
+        let found = entries.iter().find(|(name, _)| name.ends_with(&hex));
+        read(&found.expect("what is named comes").1)
+    };
+    let mut manifest = of(&record["manifests"][0]["digest"]);
+    let mut config = of(&manifest["config"]["digest"]);
+    let layers: Vec<Vec<u8>> = (0..more).map(|number| format!("layer {number}").into_bytes()).collect();
+    for layer in &layers {
+        let (digest, size) = (Digest::of(layer).to_string(), layer.len());
+        let layer_type = manifest["layers"][0]["mediaType"].clone();
+        config["rootfs"]["diff_ids"].as_array_mut().expect("layers").push(digest.clone().into());
+        let layer = serde_json::json!({ "mediaType": layer_type, "digest": digest, "size": size });
+        manifest["layers"].as_array_mut().expect("layers").push(layer);
+    }
+    let point = |at: &mut Value, bytes: &[u8]| {
+        at["digest"] = Digest::of(bytes).to_string().into();
+        at["size"] = bytes.len().into();
+    };
+    let config = config.to_string().into_bytes();
+    point(&mut manifest["config"], &config);
+    let manifest = manifest.to_string().into_bytes();
+    point(&mut record["manifests"][0], &manifest);
+    let annotation = &mut record["annotations"]["dev.polyarch.record"];
+    let mut said: Value = serde_json::from_str(annotation.as_str().expect("a record")).expect("JSON");
+    said["image"] = Digest::of(&manifest).to_string().into();
+    said["size"] = manifest.len().into();
+    said["config"] = Digest::of(&config).to_string().into();
+    *annotation = said.to_string().into();
+    let record = record.to_string().into_bytes();
+    let mut index = read(&entries[1].1);
+    index["manifests"].as_array_mut().expect("records").truncate(1);
+    point(&mut index["manifests"][0], &record);
+    let begun = [entries[0].clone(), ("index.json".to_owned(), index.to_string().into_bytes())];
+    let content = [record, manifest, config].into_iter().chain(layers);
+    let own: std::collections::BTreeSet<String> = entries[2..].iter().map(|(name, _)| name.clone()).collect();
+    let content: Vec<Entry> = content.map(|bytes| named(&bytes)).collect();
+    assert!(content.iter().all(|(name, _)| !own.contains(name)), "it is another image");
+    begun.into_iter().chain(content).collect()
 }
 
 /// Whether the program takes a file of these entries in.

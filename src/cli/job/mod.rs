@@ -19,6 +19,7 @@ use clap::Args;
 
 use crate::ci::{self, Beginning, Event};
 use crate::config::{LoginSetting, Variable};
+use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::family::JobId;
 use crate::oci::{Fixed, Login, Secret};
@@ -116,6 +117,7 @@ fn begun(context: &Context, beginning: Option<&Beginning>) -> Result<Context> {
     let mut common: Common = context.common.clone();
     if let Some(Beginning { event: Event::Proposed(scope), .. }) = beginning
         && common.scope.is_trusted()
+        && stands(Defence::ProposedScope)
     {
         let failed = |error| Diagnostic::request("name the scope of this run").caused_by(&error);
         common.scope = scope.parse().map_err(failed)?;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::failure;
 use super::output::BuildLog;
 use super::{ANSWER_BYTES, Docker, archives};
+use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
 use crate::engine::building::{self, BuiltImage, Files, arguments, csv_field, is_clients};
 use crate::engine::failure::{by_words, surroundings, too_long};
@@ -180,7 +181,8 @@ impl<'o> Call<'o> {
             .docker
             .program(self.client, &self.config, self.time_left())
             .arguments(first)
-            .arguments(["--progress", "plain", "--platform", &order.platform.to_string(), "--file"])
+            .arguments(stands(Defence::BuildKitAlone).then_some("--progress=plain"))
+            .arguments(["--platform", &order.platform.to_string(), "--file"])
             .argument(&self.dockerfile);
         if let Some(target) = &order.target {
             program = program.arguments(["--target", target]);

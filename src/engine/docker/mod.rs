@@ -41,6 +41,7 @@ use super::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Deed, Delivery, Engine, EngineFacts, Finished,
     ImageStore, Progress, Room, RunId, Stock, StoreAddress, login, private_folder,
 };
+use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
 
@@ -169,7 +170,7 @@ impl Docker {
         program
             .variable("PATH", &self.environment.search_path)
             .variable("DOCKER_CONFIG", config)
-            .variable("DOCKER_BUILDKIT", "1")
+            .variable("DOCKER_BUILDKIT", if stands(Defence::BuildKitAlone) { "1" } else { "0" })
             .variable("DOCKER_CLI_HINTS", "false")
             .variable("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
             .variable("BUILDX_METADATA_PROVENANCE", "disabled")
