@@ -2,9 +2,10 @@
 //!
 //! The repository of a scope holds, beside the images: `image-<hex>` (what was built under an image key),
 //! `checks-<hex>` (what was found under a check key), and `newest-<hex>` and `tested-<hex>` (the latest of each of a job,
-//! for `why`). `durations` says how long jobs took and `epoch-<job>-<number>` how often one was refreshed. Each of the
-//! others is an image index whose one entry is the image, with the record as JSON in an annotation; so a record keeps its
-//! image alive, and any registry can hold both. What was signed of a record stands in the same document.
+//! for `why`). `replaced-<hex>` has a record in whose place one of another image stands now. `durations` says how long jobs
+//! took and `epoch-<job>-<number>` how often one was refreshed. Each of the others is an image index whose one entry is the
+//! image, with the record as JSON in an annotation; so a record keeps its image alive, and any registry can hold both. What
+//! was signed of a record stands in the same document.
 
 mod caches;
 mod carried;
@@ -16,6 +17,7 @@ mod kept;
 mod layer_caches;
 mod listing;
 mod note;
+mod replaced;
 mod roll;
 mod scope;
 
@@ -344,6 +346,7 @@ impl Records {
             far.doubt(&record.image);
         }
         self.blank_roll().await?;
+        self.set_aside(record).await?;
         self.write(record, record.descriptor(), &tags).await
     }
 

@@ -29,7 +29,6 @@ pub(super) struct SettledPlan {
     pub(super) selected: BTreeSet<JobId>,
     file: PathBuf,
     looked_up: BTreeMap<Reference, Digest>,
-    commits: BTreeMap<String, String>,
     epochs: BTreeMap<JobId, u64>,
     written: Written,
 }
@@ -81,14 +80,13 @@ impl SettledPlan {
         });
         let references = facts.looked_up.iter().map(|(from, to)| (from.to_string(), to.clone()));
         let commits = facts.commits.iter().filter_map(|(at, found)| Some((at.clone(), found.clone().ok()?)));
-        let commits: BTreeMap<String, String> = commits.collect();
         let written = Written {
             version: VERSION,
             at_milliseconds: moment.at,
             commit: moment.commit.clone(),
             commit_seconds: moment.commit_seconds,
             references: references.collect(),
-            commits: commits.clone(),
+            commits: commits.collect(),
             epochs: epochs.iter().map(|(job, epoch)| (job.to_string(), *epoch)).collect(),
             refreshing: refreshing.iter().map(ToString::to_string).collect(),
             selected: request.selected.iter().map(ToString::to_string).collect(),
@@ -96,7 +94,7 @@ impl SettledPlan {
         };
         let looked_up = facts.looked_up.clone();
         let selected = request.selected.clone();
-        Self { refreshing, selected, file: PathBuf::new(), looked_up, commits, epochs, written }
+        Self { refreshing, selected, file: PathBuf::new(), looked_up, epochs, written }
     }
 
     /// Write it, in place of what stands in the file.
@@ -136,7 +134,6 @@ impl SettledPlan {
         let epochs = written.epochs.iter().map(|(name, epoch)| Ok((job(name)?, *epoch)));
         Ok(Self {
             looked_up: looked_up.collect::<std::result::Result<_, Diagnostic>>()?,
-            commits: written.commits.clone(),
             epochs: epochs.collect::<std::result::Result<_, Diagnostic>>()?,
             refreshing: written.refreshing.iter().map(job).collect::<std::result::Result<_, _>>()?,
             selected: written.selected.iter().map(job).collect::<std::result::Result<_, _>>()?,
@@ -158,8 +155,14 @@ impl SettledPlan {
 
     /// What a survey does not look up again.
     pub(super) fn settled(&self) -> Settled {
-        let (looked_up, commits) = (self.looked_up.clone(), self.commits.clone());
-        Settled { looked_up, commits, epochs: Some(self.epochs.clone()) }
+        let jobs = self.written.jobs.values();
+        let images = jobs.filter_map(|WrittenJob { key, image }| Some((key.clone(), image.clone()?)));
+        Settled {
+            looked_up: self.looked_up.clone(),
+            commits: self.written.commits.clone(),
+            epochs: Some(self.epochs.clone()),
+            images: images.collect(),
+        }
     }
 
     /// See that what is to be carried out is what was settled: the same inputs, and the same images where they stood.

@@ -163,6 +163,8 @@ pub(crate) struct Settled {
     pub(crate) commits: BTreeMap<String, String>,
     /// The refresh epochs of all jobs; those of the store where `None`.
     pub(crate) epochs: Option<Epochs>,
+    /// The images that stood under image keys, whatever was built under those since.
+    pub(crate) images: BTreeMap<Digest, Digest>,
 }
 
 /// Every job, its key, and what will be done about it.

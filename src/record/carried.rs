@@ -118,6 +118,9 @@ impl Records {
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn take(&self, record: &Carried) -> Result<(), Error> {
+        if let Some(built) = record.built() {
+            self.set_aside(built).await?;
+        }
         self.keep(&record.document, &record.tags()).await
     }
 }

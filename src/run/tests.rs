@@ -579,6 +579,45 @@ async fn f_s14_a_tested_image_stands_again_where_another_of_the_same_inputs_fail
 }
 
 #[tokio::test(start_paused = true)]
+async fn s3_24_a_retry_has_the_image_that_was_settled_though_another_of_the_same_inputs_stands() {
+    let site = site("tests = [\"true\"]\n", &[("a", "FROM scratch\n")]).await;
+    let build = async |seconds| {
+        let (facts, _) = site.plan().await;
+        let request = Request { no_reuse: true, ..Request::default() };
+        let plan = Plan::new(&site.family, &facts, &request);
+        let builder =
+            site.scripted(1, Arc::new(move |_, _| Act::Build(seconds)), Arc::new(|_, _| Look::Pass));
+        let (ran, _) = site.run(&(facts, plan), &[builder], PLAIN, std::future::pending()).await;
+        ran.unwrap().passed.into_values().next().unwrap().image
+    };
+    let standing = async |settled: &crate::plan::Settled| {
+        let memo = Memo::none();
+        let surveyed = survey(
+            &site.family,
+            site.folder.path(),
+            (&*site.registries, &crate::survey::Unreachable),
+            &site.records,
+            &memo,
+            settled,
+        );
+        let (facts, _) = surveyed.await.unwrap();
+        let plan = Plan::new(&site.family, &facts, &Request::default());
+        let Decision::Reuse(passed) = &plan.jobs[&plan.order[0]].decision else { panic!("not reused") };
+        passed.image.clone()
+    };
+    let images = [build(1).await, build(2).await, build(3).await];
+    assert!(images[0].image != images[1].image && images[1].image != images[2].image);
+    assert_eq!(standing(&crate::plan::Settled::default()).await, images[2], "the newest");
+    for image in images {
+        let settled = crate::plan::Settled {
+            images: [(image.key.clone(), image.image.clone())].into(),
+            ..Default::default()
+        };
+        assert_eq!(standing(&settled).await, image);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn f_s14_another_image_of_the_same_inputs_is_told_of() {
     let site = site("", &[("a", "FROM scratch\n")]).await;
     let replaced = |steps: &[Step]| {
