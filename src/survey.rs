@@ -21,6 +21,7 @@ use crate::oci::{Digest, Error, Platform};
 use crate::plan::{Facts, Settled, check_key, keys};
 use crate::record::{Found, ImageRecord, Records};
 
+pub(crate) use content::lost;
 pub(crate) use lookup::Registries;
 pub(crate) use memo::Memo;
 pub(crate) use repositories::Repositories;

@@ -6,9 +6,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Result};
+use crate::family::JobId;
 use crate::oci::{Error, broken};
-use crate::plan::Plan;
+use crate::plan::{Decision, Plan, Reason};
 use crate::record::ScopeName;
+use crate::survey::lost;
 use crate::trust::Doubt;
 
 use super::plan::{Planning, What};
@@ -43,6 +45,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             .hint("name the key of the run that signed: polyarch promote --trust-key ../sign.pub")
             .into());
     }
+    context.signals.unless_stopped(miss_what_is_lost(&mut planning)).await?;
     if !options.aim.dry_run {
         planning.shelf.writable()?;
         context.signals.unless_stopped(doubt_what_is_broken(&mut planning)).await?;
@@ -63,12 +66,38 @@ fn tell(context: &Context, planning: &Planning) -> bool {
     let left: Vec<_> = order.filter_map(|job| Some((job, planning.why_not(job)?))).collect();
     for (place, (job, why)) in left.iter().enumerate() {
         let mut warning = Diagnostic::warning(format!("{job} is not promoted: {why}"));
+        if is_lost(&planning.plan, job) {
+            warning = warning.hint(format!("make it whole: polyarch build {job} --no-reuse"));
+        }
         if place + 1 == left.len() {
             warning = warning.hint("build what is left, and publish: polyarch build --publish");
         }
         context.ui.warning(&warning);
     }
     !left.is_empty()
+}
+
+/// Whether the store has lost something of the image of a job.
+fn is_lost(plan: &Plan, job: &JobId) -> bool {
+    let is_it = |reason: &Reason| matches!(reason, Reason::ContentMissing(_));
+    match plan.jobs.get(job).map(|planned| &planned.decision) {
+        Some(Decision::Build(reasons)) => reasons.iter().any(is_it),
+        _ => false,
+    }
+}
+
+/// Looks whether the registry has all that would be promoted: what it has lost something of counts no more, and what
+/// stands on it.
+async fn miss_what_is_lost(planning: &mut Planning) -> Result<()> {
+    let images = publish::standing(&planning.plan).into_values().map(|passed| passed.image.image).collect();
+    let lost = lost(&planning.shelf.records(), images).await.map_err(|error| {
+        Diagnostic::surroundings("look whether the registry has what is promoted").caused_by(&error)
+    })?;
+    if !lost.is_empty() {
+        planning.facts.missing.extend(lost);
+        planning.plan = Plan::new(&planning.workspace.family, &planning.facts, &planning.request);
+    }
+    Ok(())
 }
 
 /// Reads what would be promoted from the folder again, byte for byte: what is broken counts no more.

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::diag::Diagnostic;
 use crate::engine::StoreAddress;
 use crate::family::Unit;
-use crate::oci::{Digest, Document, Error, Origin, Platform, Reference, copy_image, image_stands};
+use crate::oci::{Digest, Document, Error, ErrorKind, Origin, Platform, Reference, copy_image, image_stands};
 use crate::plan::Frontend;
 use crate::record::Records;
 use crate::survey::Registries;
@@ -43,7 +43,7 @@ impl Bases {
     pub(super) async fn bring(&self, unit: &Unit, image: &Digest) -> Result<(), Diagnostic> {
         let what = format!("bring {unit} ({}) from the store", image.short());
         let brought = self.once(image, self.records.bring(image)).await;
-        brought.map_err(|error| match error.is_not_found() {
+        brought.map_err(|error| match error.is_not_found() || error.kind() == ErrorKind::Mismatch {
             true => Diagnostic::surroundings(what)
                 .caused_by(&error)
                 .because("its record stands at the registry, which has lost some of the image")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::oci::{Descriptor, Digest, Error, ErrorKind, blob_stands};
+use crate::oci::{Descriptor, Digest, Error, ErrorKind, Repository, Store, blob_stands};
 use crate::record::Records;
 
 /// How many files or answers of a store are waited for at once.
@@ -20,9 +20,29 @@ pub(super) async fn missing(
     images: BTreeSet<Digest>,
 ) -> Result<BTreeMap<Digest, Digest>, Error> {
     // Whoever asks a registry for a record relies on it for what the record is of.
-    let here = images.into_iter().filter(|image| !records.stands_far(image));
-    let looks = here.map(async |image| {
-        let blobs = blobs(records, &image).await?;
+    let here = images.into_iter().filter(|image| !records.stands_far(image)).collect();
+    lacking(&**records.local(), &records.scope, here).await
+}
+
+/// The same of images that a registry's records are of: whether it still has all that it was given.
+///
+/// # Errors
+/// Where the registry fails.
+pub(crate) async fn lost(
+    records: &Records,
+    images: BTreeSet<Digest>,
+) -> Result<BTreeMap<Digest, Digest>, Error> {
+    let there = images.into_iter().filter(|image| records.stands_far(image)).collect();
+    lacking(&*records.store, &records.scope, there).await
+}
+
+async fn lacking(
+    store: &dyn Store,
+    scope: &Repository,
+    images: BTreeSet<Digest>,
+) -> Result<BTreeMap<Digest, Digest>, Error> {
+    let looks = images.into_iter().map(async |image| {
+        let blobs = blobs(store, scope, &image).await?;
         Ok::<_, Error>((image, blobs))
     });
     let named: Vec<_> =
@@ -32,7 +52,7 @@ pub(super) async fn missing(
     let every: BTreeMap<(&Digest, u64), &Descriptor> =
         every.map(|blob| ((&blob.digest, blob.size), blob)).collect();
     let looks = every.into_values().map(async |blob| {
-        let stands = blob_stands(&**records.local(), &records.scope, blob).await?;
+        let stands = blob_stands(store, scope, blob).await?;
         Ok::<_, Error>((!stands).then_some((&blob.digest, blob.size)))
     });
     let gone: BTreeSet<(&Digest, u64)> = { stream::iter(looks.collect::<Vec<_>>()) }
@@ -51,8 +71,12 @@ pub(super) async fn missing(
 }
 
 /// What the manifest of an image names; `None` where that is not there, or is none.
-async fn blobs(records: &Records, image: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
-    let document = match records.local().read_document(&records.scope, &image.clone().into()).await {
+async fn blobs(
+    store: &dyn Store,
+    scope: &Repository,
+    image: &Digest,
+) -> Result<Option<Vec<Descriptor>>, Error> {
+    let document = match store.read_document(scope, &image.clone().into()).await {
         Ok(document) => document,
         // What was found broken is as good as absent.
         Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => return Ok(None),
