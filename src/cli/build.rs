@@ -372,7 +372,8 @@ async fn end_old_caches(context: &Context, planning: &Planning, records: &Record
     if !records.is_untrusted() || !family.layer_cache && family.cache_mounts.is_none() {
         return Ok(());
     }
-    if let Err(error) = records.end_caches_of_other_trees(&planning.tree()).await {
+    let began = planning.moment.at / 1_000;
+    if let Err(error) = records.end_caches_of_other_trees(&planning.tree(), began).await {
         let kept = Diagnostic::warning("caches of earlier pushes stay in this scope").because(error);
         let hint = format!("they go with it: polyarch gc --end {}", planning.shelf.scope);
         context.ui.warning(&kept.hint(hint));

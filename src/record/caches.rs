@@ -87,23 +87,42 @@ impl Records {
     }
 
     /// Let the caches of all other trees in the run's own scope end, in the folder and at the registry; how many there were.
+    /// What was kept in a mount since a time, in seconds since 1970-01-01 UTC, is of a newer run than one that began then.
     ///
     /// # Errors
     /// Where the store fails, or removes no tags.
-    pub(crate) async fn end_caches_of_other_trees(&self, tree: &Digest) -> Result<usize, Error> {
+    pub(crate) async fn end_caches_of_other_trees(
+        &self,
+        tree: &Digest,
+        since_seconds: u64,
+    ) -> Result<usize, Error> {
         let mut ended = 0;
         let there = self.far.as_ref().map(|far| far.own().clone());
         for scope in [Some(self.scope.clone()), there].into_iter().flatten() {
             for kind in OF_A_TREE {
                 let own = of_tree(kind.trim_end_matches("-of-"), tree);
                 for tag in self.tags_from(&scope, kind).await? {
-                    if !tag.as_str().starts_with(&own) {
+                    if !tag.as_str().starts_with(&own)
+                        && !self.is_kept_since(&scope, &tag, since_seconds).await?
+                    {
                         ended += usize::from(self.ended(&scope, &tag).await?);
                     }
                 }
             }
         }
         Ok(ended)
+    }
+
+    /// Whether it says that it was kept since then.
+    async fn is_kept_since(&self, scope: &Repository, tag: &Tag, seconds: u64) -> Result<bool, Error> {
+        if !is_mount(tag) {
+            return Ok(false);
+        }
+        match self.store.read_document(scope, &tag.clone().into()).await {
+            Ok(document) => Ok(kept_seconds(&document) >= seconds),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a tag is gone now: many registries remove none.
@@ -147,12 +166,19 @@ mod tests {
         records.keep_cache(&second, &made, 7).await.unwrap();
         assert_eq!(records.cache(&first).await.unwrap(), Some(index.clone()), "a rerun finds its own");
 
-        assert_eq!(records.end_caches_of_other_trees(&two).await.unwrap(), 3);
+        assert_eq!(records.end_caches_of_other_trees(&two, 7).await.unwrap(), 3);
         assert_eq!(records.cache(&first).await.unwrap(), None);
         assert!(records.cache(&second).await.unwrap().is_some());
         let left = records.store.tags(&records.scope, None, 10).await.unwrap();
-        let mut kept = [&others[..], &[second.own]].concat();
+        let mut kept = [&others[..], &[second.own.clone()]].concat();
         kept.sort();
         assert_eq!(left, kept);
+        assert_eq!(
+            records.end_caches_of_other_trees(&one, 7).await.unwrap(),
+            0,
+            "a run that began before it"
+        );
+        assert!(records.cache(&second).await.unwrap().is_some());
+        assert_eq!(records.end_caches_of_other_trees(&one, 8).await.unwrap(), 1, "one that began after it");
     }
 }
