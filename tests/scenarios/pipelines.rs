@@ -13,7 +13,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let of = |name, defence, attack: fn(&Site) -> bool| Scenario { name, defence, attack };
     vec![
         of("TM3 an expression of the service as the label of a runner", "PipelineWords", |site| {
-            let label = "${{ github.event.pull_request.title }}";
+            let label = "ubuntu-${{ github.event.pull_request.title }}";
             let line = format!("[ci.github]\nrunners = {{ \"linux/amd64\" = \"{label}\" }}\n");
             stands_in_pipeline(site, "github", &line, label)
         }),
@@ -49,6 +49,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let text = std::fs::read_to_string(site.place.family().join(file)).expect("a pipeline");
             let [mark, _, content]: [&str; 3] =
                 text.splitn(3, '\n').collect::<Vec<_>>().try_into().expect("lines");
+            assert!(content.contains("polyarch job plan"), "{content}");
             let content = content.replace("polyarch job plan", EVIL);
             let seal = Digest::of(content.as_bytes());
             site.place.write(file, &format!("{mark}\n# {seal}\n{content}"));
