@@ -111,6 +111,17 @@ fn s3_24_a_plan_that_was_settled_means_the_same_however_often_it_is_carried_out(
     assert_ne!(newer, settled);
     assert_eq!((carry_out(&[]), reused()), (jobs(""), settled));
 
+    // Nor does it matter that others of the very same inputs stand under the same keys by then.
+    let again = place.folder().join("again.json").display().to_string();
+    let _ = place.run(&["plan", "--out", &again]).well();
+    let _ = place.run(&["build", "tool", "--no-reuse", "--no-cache"]).well();
+    let _ = place.run(&["build"]).well();
+    let _ = place.run(&["build"]).well();
+    assert_eq!(reused().len(), 3);
+    assert_ne!(reused(), newer);
+    let _ = place.run(&["build", "--plan", &again]).well();
+    assert_eq!((ended(&place, "built"), reused()), (jobs(""), newer));
+
     place.write("leaf/Dockerfile", "FROM tool\nRUN cp /stamp /other\n");
     let refused = place.run(&["build", "--plan", &file]).ended(2);
     assert!(refused.stderr.contains("its inputs are others than in the plan"), "{}", refused.stderr);

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::engines::{Engine, FOUNDATION, inspected, root_file_systems};
+use super::shared_store::{Registry, machine, over, picture};
 use crate::program::{Answer, Place};
 
 const CONFIGURATION: &str = "name = \"two\"\nplatforms = [\"linux/386\", \"linux/amd64\"]\n\
@@ -34,12 +35,7 @@ impl Pulled {
         }
         let _ = place.run(&["build", "--scope", "pr-1"]).well();
         place.set("DOCKER_HOST", "unix:///nowhere");
-        for name in ["own", "other"] {
-            let file = |end: &str| place.folder().join(format!("{name}.{end}")).display().to_string();
-            let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
-            place.ask("openssl", &[&make[..], &[&file("key")]].concat());
-            place.ask("openssl", &["pkey", "-in", &file("key"), "-pubout", "-out", &file("pub")]);
-        }
+        pairs_of_keys(&place);
         Some(Self { place, own: "../own.pub" })
     }
 
@@ -74,6 +70,16 @@ impl Pulled {
         let key = std::fs::read_to_string(self.place.folder().join("own.pub")).expect("a key");
         std::fs::write(self.place.folder().join("after.pub"), format!("{lines}\n{key}")).expect("a key");
         "../after.pub".to_owned()
+    }
+}
+
+/// Two pairs of keys beside the family.
+fn pairs_of_keys(place: &Place) {
+    for name in ["own", "other"] {
+        let file = |end: &str| place.folder().join(format!("{name}.{end}")).display().to_string();
+        let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
+        place.ask("openssl", &[&make[..], &[&file("key")]].concat());
+        place.ask("openssl", &["pkey", "-in", &file("key"), "-pubout", "-out", &file("pub")]);
     }
 }
 
@@ -240,4 +246,42 @@ fn f_u1_a_key_of_the_tree_is_not_trusted() {
     }
     let refused = place.run(&["--scope", "pr-1", "promote", "--from", "pr-1"]).ended(4);
     assert!(refused.stderr.contains("refused in the scope"), "{}", refused.stderr);
+}
+
+#[test]
+fn law_3_what_a_registry_has_lost_ends_one_image_and_not_the_promotion() {
+    let Some(mut place) = machine("promotion::law_3", "one") else { return };
+    let registry = Registry::start(&place);
+    registry.let_in(&mut place);
+    pairs_of_keys(&place);
+    let file = std::fs::read_to_string(place.family().join("polyarch.toml")).expect("the configuration");
+    place.write("polyarch.toml", &format!("{file}[publish]\nunit = \"image\"\n"));
+    let host = registry.store.split('/').next().expect("a host").to_owned();
+    let blobs = || picture(&place.folder().join("registry/blobs")).into_iter().map(|(path, _)| path);
+    let _ = over(&place, &registry, &["build", "parent", "--scope", "pr-1"]).well();
+    let before: BTreeSet<_> = blobs().collect();
+    let _ = over(&place, &registry, &["build", "--scope", "pr-1"]).well();
+    let _ = over(&place, &registry, &["sign", "--scope", "pr-1", "--sign-key", "../own.key"]).well();
+    let is_layer =
+        |path: &std::path::PathBuf| std::fs::read(path).expect("a blob").starts_with(&[0x1f, 0x8b]);
+    let layers: Vec<_> = blobs().filter(|path| !before.contains(path) && is_layer(path)).collect();
+    assert_eq!(layers.len(), 1, "the leaf has a layer of its own");
+    std::fs::remove_file(&layers[0]).expect("lost");
+    // Another machine, which has nothing itself.
+    std::fs::remove_dir_all(place.store()).expect("removed");
+
+    let from = ["promote", "--from", "pr-1", "--trust-key", "../own.pub", "--to", &host];
+    let published =
+        |image: &str| place.run(&["inspect", &format!("{host}/shared/{image}:latest")]).code == Some(0);
+    for (more, parent) in [(&["--dry-run"][..], false), (&[], true)] {
+        let answer = over(&place, &registry, &[&from[..], more].concat()).ended(1);
+        let why = "leaf@linux/amd64 is not promoted: its record stands, but sha256:";
+        for told in [why, "is missing from the store", "polyarch build leaf@linux/amd64 --no-reuse"] {
+            assert!(answer.stderr.contains(told), "{told}:\n{}", answer.stderr);
+        }
+        assert_eq!((published("parent"), published("leaf")), (parent, false), "{}", answer.stderr);
+    }
+    let _ = over(&place, &registry, &["build", "leaf@linux/amd64", "--no-reuse"]).well();
+    let _ = over(&place, &registry, &["publish", "--to", &host]).well();
+    assert!(published("leaf"));
 }
