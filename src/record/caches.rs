@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(records.cache(&first).await.unwrap(), None);
         assert!(records.cache(&second).await.unwrap().is_some());
         let left = records.store.tags(&records.scope, None, 10).await.unwrap();
-        let mut kept = [&others[..], &[second.own.clone()]].concat();
+        let mut kept = [&others[..], std::slice::from_ref(&second.own)].concat();
         kept.sort();
         assert_eq!(left, kept);
         assert_eq!(
