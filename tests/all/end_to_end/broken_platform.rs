@@ -1,6 +1,6 @@
 //! A test that fails on one platform only, and what it must not touch.
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64, tags};
+use super::engines::{Engine, FOUNDATION, ended, jobs, printed, root_file_systems, runs_arm64, tags};
 use crate::program::Place;
 
 const CONFIGURATION: &str = r#"
@@ -81,10 +81,8 @@ fn the_failed_image_can_be_looked_at(place: &Place) {
     let name = place.run(&["load", "middle@linux/arm64"]).well().stdout;
     let name = name.trim();
     let architecture = place.ask("docker", &["image", "inspect", "--format", "{{.Architecture}}", name]);
-    let word = place.ask(
-        "docker",
-        &["run", "--rm", "--network", "none", "--platform", "linux/arm64", name, "cat", "/word"],
-    );
+    let container = ["--network", "none", "--platform", "linux/arm64", name, "cat", "/word"];
+    let word = printed(place, &[], &container);
     place.ask("docker", &["image", "rm", "--force", name]);
     assert_eq!((architecture.trim(), word.trim()), ("arm64", "2"));
 }

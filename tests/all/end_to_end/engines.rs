@@ -111,6 +111,20 @@ pub(crate) fn inspected(place: &Place, reference: &str) -> Value {
     serde_json::from_str(&answer.stdout).expect("inspect answers with JSON")
 }
 
+/// What a container prints that a docker client starts as it is told. It is read from the container's log: the client of an
+/// old engine that shows what a container prints may end before it has shown all of it.
+#[track_caller]
+pub(crate) fn printed(place: &Place, client: &[&str], container: &[&str]) -> String {
+    let ask = |arguments: &[&str]| place.ask("docker", &[client, arguments].concat());
+    let id = ask(&[&["create"], container].concat());
+    let id = id.trim();
+    ask(&["start", id]);
+    let (code, said) = (ask(&["wait", id]), ask(&["logs", id]));
+    ask(&["rm", "--force", id]);
+    assert_eq!(code.trim(), "0", "{said}");
+    said
+}
+
 /// The layers that `polyarch inspect` names for one platform.
 #[track_caller]
 pub(crate) fn layers(inspected: &Value, platform: &str) -> Vec<String> {

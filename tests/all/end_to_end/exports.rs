@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::engines::{Engine, FOUNDATION, inspected, root_file_systems, wait_for};
+use super::engines::{Engine, FOUNDATION, inspected, printed, root_file_systems, wait_for};
 use crate::program::{Answer, Place, program, skip};
 
 /// Loaded images have names of their own by test, since engines are shared.
@@ -50,7 +50,7 @@ fn loads_and_runs(place: &Place, file: &Path, name: &str, word: &str) {
     let loaded = place.ask("docker", &["load", "-q", "-i", &file.display().to_string()]);
     assert_eq!(loaded, format!("Loaded image: {name}\n"), "{}", file.display());
     let platform = if word.ends_with("386") { "linux/386" } else { "linux/amd64" };
-    let printed = place.ask("docker", &["run", "--rm", "--network", "none", "--platform", platform, name]);
+    let printed = printed(place, &[], &["--network", "none", "--platform", platform, name]);
     assert_eq!(printed, format!("{word}\n"), "{}", file.display());
     place.ask("docker", &["rmi", "-f", name]);
 }

@@ -1,24 +1,22 @@
 //! Builders on other hosts, over ssh: network namespaces with their own address, ssh server and engine.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
+use super::engines::{Engine, FOUNDATION, ended, jobs, printed, root_file_systems, tags, wait_for};
 use super::lossy::rule;
 use crate::program::{Answer, Place, skip, tell, variable};
 
-/// The hosts are few, and some tests take one of them away: one test at a time has them.
-static HOSTS: Mutex<()> = Mutex::new(());
-
-/// Two hosts, for one test.
+/// Two hosts, for one test: they are few, and some tests take one of them away.
 pub(super) struct Hosts {
     folder: PathBuf,
     sockets: PathBuf,
-    _alone: MutexGuard<'static, ()>,
+    /// Locked, so that no other test has them, in this process or another.
+    _alone: File,
 }
 
 impl Hosts {
@@ -33,8 +31,10 @@ impl Hosts {
         if !Engine::Containerd.equip(test, place) {
             return None;
         }
-        let alone = HOSTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let hosts = Self { folder: folder.into(), sockets: sockets.into(), _alone: alone };
+        let (folder, sockets) = (PathBuf::from(folder), PathBuf::from(sockets));
+        let alone = File::create(folder.join("tests.lock")).expect("a file to lock");
+        alone.lock().expect("locked");
+        let hosts = Self { folder, sockets, _alone: alone };
         let mut path = hosts.folder.join("bin").into_os_string();
         path.push(":");
         path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());
@@ -202,7 +202,8 @@ fn an_image_is_loaded_into_the_engine_of_the_builder_that_is_named() {
     let name = format!("polyarch.local/loaded-{}:1", std::process::id());
     let before = hosts.everything(&place, "west");
     let loaded = place.run(&["load", "root@linux/amd64", "--builder", "east", "--name", &name]).well();
-    let there = hosts.docker(&place, "east", &["run", "--rm", "--network", "none", &name, "cat", "/made"]);
+    let socket = format!("unix://{}", hosts.socket("east").display());
+    let there = printed(&place, &["--host", &socket], &["--network", "none", &name, "cat", "/made"]);
     hosts.docker(&place, "east", &["image", "rm", &name]);
     assert_eq!((there.trim(), &*loaded.stdout), ("well", &*format!("{name}\n")), "{}", loaded.stderr);
     assert_eq!(hosts.everything(&place, "west"), before, "the other has nothing of it");

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::engines::{ended, jobs};
+use super::engines::{ended, jobs, printed};
 use super::shared_store::{Registry, machine, over};
 use crate::program::Place;
 
@@ -94,7 +94,7 @@ fn an_image_of_a_file_is_loaded_beside_a_store_at_a_registry() {
     let file = file.to_str().expect("text");
     let loaded = over(&two, &registry, &["load", "leaf", "--from", file, "--name", &name]).well();
     assert!(loaded.stderr.contains("in the scope `loaded`"), "{}", loaded.stderr);
-    let word = two.ask("docker", &["run", "--rm", &name, "cat", "/word"]);
+    let word = printed(&two, &[], &[&name, "cat", "/word"]);
     two.ask("docker", &["image", "rm", "--force", &name]);
     assert_eq!(word, "one\n");
     let scopes = one.folder().join("registry/repositories/owner/cache/scopes");
