@@ -17,6 +17,8 @@ use super::{Context, recorder};
 pub(super) struct Wanted<'a> {
     /// Scopes, as a whole.
     pub(super) scopes: &'a [ScopeName],
+    /// All scopes but the trusted one in which nothing was made for so long.
+    pub(super) idle_for: Option<Duration>,
     /// What was built longer ago in the own scope at the registry, which knows of nothing when it was asked for last.
     pub(super) older_than: Option<Duration>,
     /// What was built the longest time ago there, until it has at most so many bytes.
@@ -43,6 +45,21 @@ pub(super) async fn end(context: &Context, shelf: &Shelf, wanted: &Wanted<'_>) -
             context.refuse_untrusted(&format!("ending the scope `{scope}`"))?;
         }
         endings.extend(records.all_of(scope).await.map_err(|error| failed(&error))?);
+    }
+    if let Some(age) = wanted.idle_for {
+        context.refuse_untrusted("ending the scopes of others")?;
+        let idle = records.idle(before(age.max(wanted.grace))).await.map_err(|error| unlisted(&error))?;
+        for scope in &idle.ageless {
+            context.ui.warning(
+                &Diagnostic::warning(format!("the scope `{scope}` stays"))
+                    .because("nothing in it says when it was made")
+                    .hint(format!("if it is over: polyarch gc --end {scope}")),
+            );
+        }
+        let is_new =
+            |ending: &Ending| endings.iter().all(|other: &Ending| other.repository != ending.repository);
+        let idle: Vec<Ending> = idle.endings.into_iter().filter(is_new).collect();
+        endings.extend(idle);
     }
     if let Some(age) = wanted.older_than {
         let before = before(age.max(wanted.grace));
@@ -76,6 +93,17 @@ pub(super) fn too_much(stay: u64, limit: u64, place: &str) -> Diagnostic {
 /// So long ago, in seconds since 1970-01-01 UTC.
 fn before(age: Duration) -> u64 {
     (recorder::now() / 1_000).saturating_sub(age.as_secs())
+}
+
+/// The scopes are not to be had.
+fn unlisted(error: &Error) -> Diagnostic {
+    let problem = Diagnostic::surroundings("find the scopes of the store").caused_by(error);
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Denied => problem
+            .because("they are found by the list of a registry's repositories")
+            .hint("where it gives none, name those that are over: polyarch gc --end pr-12"),
+        _ => problem,
+    }
 }
 
 fn failed(error: &Error) -> Diagnostic {

@@ -28,6 +28,7 @@ use super::{Context, Ended, Format, ending, room};
   polyarch gc --unused-for 30d           and the builds that no run has asked for in a month
   polyarch gc --at-most 20GB --dry-run   what would go, so that no more than that stays
   polyarch gc --end pr-12                and all that the runs of a pull request have kept
+  polyarch gc --end-after 14d            and all of those that were left for two weeks
   polyarch gc --grace 1h --store DIR
   polyarch gc --scrub                    and read everything, to see whether it is still whole
   polyarch gc --format json | jq .bytes
@@ -54,6 +55,10 @@ pub(super) struct Options {
     /// given several times
     #[arg(long, value_name = "SCOPE")]
     end: Vec<ScopeName>,
+    /// End all scopes but the trusted one in which nothing was built or kept for so long: of the folder, and of a registry
+    /// that lists its repositories
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    end_after: Option<Duration>,
     /// Read all content and set aside what no longer has its digest
     #[arg(long, conflicts_with = "dry_run")]
     scrub: bool,
@@ -71,6 +76,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let shelf = Shelf::meant(context)?;
     let wanted = ending::Wanted {
         scopes: &options.end,
+        idle_for: options.end_after,
         older_than: options.unused_for,
         at_most: options.at_most.map(|Bytes(limit)| limit),
         grace: options.grace,

@@ -46,7 +46,16 @@ pub(crate) enum Fit {
     TooMuch(Option<Ending>, u64),
 }
 
-/// A scope at a registry, read once.
+/// Scopes in which nothing was kept for long.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Idle {
+    /// All of them, in the folder and at the registry.
+    pub(crate) endings: Vec<Ending>,
+    /// Those of which nothing says when it was made.
+    pub(crate) ageless: Vec<ScopeName>,
+}
+
+/// A scope in the folder or at a registry, read once.
 struct Held {
     repository: Repository,
     documents: BTreeMap<Tag, (Document, What)>,
@@ -119,12 +128,28 @@ impl Held {
 
     /// The moments at which something was made before a time, from the oldest.
     fn moments(&self, before_seconds: u64) -> BTreeSet<u64> {
-        let made = self.documents.values().filter_map(|(_, what)| match what {
+        self.made().filter(|at_seconds| *at_seconds < before_seconds).collect()
+    }
+
+    /// When the youngest of what is there was made.
+    fn newest(&self) -> Option<u64> {
+        self.made().max()
+    }
+
+    fn made(&self) -> impl Iterator<Item = u64> {
+        self.documents.values().filter_map(|(_, what)| match what {
             What::Image(record) => Some(record.built_at_seconds),
             What::Mount(at_seconds) => Some(*at_seconds),
             What::Checks(_) | What::Roll(_) | What::Other => None,
-        });
-        made.filter(|at_seconds| *at_seconds < before_seconds).collect()
+        })
+    }
+
+    /// All of it ends.
+    fn whole(self) -> Ending {
+        let images = self.records().map(|record| (record.image.clone(), record.bytes)).collect();
+        let Self { repository, documents } = self;
+        let tags = documents.into_iter().map(|(tag, (document, _))| (tag, document.digest().clone()));
+        Ending { repository, tags: tags.collect(), images }
     }
 }
 
@@ -147,16 +172,38 @@ impl Records {
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn all_of(&self, scope: &ScopeName) -> Result<Vec<Ending>, Error> {
+        Ok(self.held(scope).await?.into_iter().map(Held::whole).collect())
+    }
+
+    /// All of the scopes, other than the trusted one, in which nothing that is there was made since a time, in seconds
+    /// since 1970-01-01 UTC. What the folder and the registry have of a scope is of one age.
+    ///
+    /// # Errors
+    /// Where the store fails, and where the registry lists no repositories.
+    pub(crate) async fn idle(&self, before_seconds: u64) -> Result<Idle, Error> {
+        let mut idle = Idle::default();
+        for scope in self.other_scopes().await? {
+            let held = self.held(&scope).await?;
+            match held.iter().filter_map(Held::newest).max() {
+                None if held.is_empty() => {}
+                None => idle.ageless.push(scope),
+                Some(newest) if newest < before_seconds => {
+                    idle.endings.extend(held.into_iter().map(Held::whole));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(idle)
+    }
+
+    /// What the folder and the registry have of a scope.
+    async fn held(&self, scope: &ScopeName) -> Result<Vec<Held>, Error> {
         let mut found = Vec::new();
         let there = self.far.as_ref().map(|far| far.repository(&scope.repository())).transpose()?;
         for repository in [Some(scope.repository()), there].into_iter().flatten() {
-            let held = self.every(repository).await?;
-            let images = held.records().map(|record| (record.image.clone(), record.bytes)).collect();
-            let Held { repository, documents } = held;
-            let tags = documents.into_iter().map(|(tag, (document, _))| (tag, document.digest().clone()));
-            found.push(Ending { repository, tags: tags.collect(), images });
+            found.push(self.every(repository).await?);
         }
-        found.retain(|ending| !ending.tags.is_empty());
+        found.retain(|held| !held.documents.is_empty());
         Ok(found)
     }
 

@@ -42,7 +42,10 @@ pub(super) async fn tags(
     gather(connection, ask, after, limit).await
 }
 
-/// The repositories of a registry that lists them.
+/// The repositories of a registry.
+///
+/// # Errors
+/// `NotFound` where it does not list them.
 pub(super) async fn repositories(
     connection: &Connection,
     after: Option<&Repository>,
@@ -79,7 +82,7 @@ async fn gather<T: FromStr + Ord + Clone + ToString>(
         let (answer, body) = connection.send_whole(&ask, PAGE_BYTES).await?;
         match answer.status().as_u16() {
             200..300 => {}
-            404 => break,
+            404 if ask.repository.is_some() => break,
             _ => return Err(answer.refusal().await),
         }
         let page: Page = serde_json::from_slice(&body).map_err(|error| {

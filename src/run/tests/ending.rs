@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::far::{elsewhere, machine, run, whole};
-use crate::oci::{Memory, Store as _};
+use crate::oci::{Document, ImageIndex, Memory, Store as _};
 use crate::record::{CacheName, Fit};
 
 #[tokio::test(start_paused = true)]
@@ -35,6 +35,47 @@ async fn a_scope_ends_as_a_whole_and_the_trusted_one_by_age_alone() {
     assert_eq!(left.keys().collect::<Vec<_>>(), ["durations"], "what is no record stays");
     let fresh = machine(&Arc::new(Memory::new()), shared, &elsewhere, "trusted", "1");
     assert_eq!(run(&fresh).await, (3, 3), "I-T3: it costs time, and nothing else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_s14_scopes_that_were_left_end_by_age_and_the_trusted_one_never() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let own = Arc::new(Memory::new());
+    let trusted = machine(&own, shared.clone(), &elsewhere, "trusted", "1");
+    run(&trusted).await;
+    let all_of = async |scope: &str| {
+        let here = whole(&own, &format!("scopes/{scope}")).await;
+        (here, whole(&shared, &format!("owner/cache/scopes/{scope}")).await)
+    };
+    let before = all_of("trusted").await;
+    run(&machine(&own, shared.clone(), &elsewhere, "pr-1", "2")).await;
+    run(&machine(&own, shared.clone(), &elsewhere, "pr-2", "3")).await;
+    // What the registry has of this one is younger than what the folder has.
+    let elsewhere_built = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "pr-2", "3");
+    run(&elsewhere_built).await;
+    let leaf = elsewhere_built.records.newest(&"b@linux/amd64".parse().unwrap()).await.unwrap().unwrap();
+    let later = crate::record::ImageRecord { built_at_seconds: 1 << 40, ..leaf };
+    elsewhere_built.records.bring(&later.image).await.unwrap();
+    elsewhere_built.records.keep_image(&later).await.unwrap();
+    // One has nothing with a time, and one is no scope.
+    let index = Document::of_index(&ImageIndex::new(Vec::new()));
+    for name in ["owner/cache/scopes/pr-3", "owner/cache/scopes/a/b", "owner/cache/scopes-of-others"] {
+        shared.write_document(&name.parse().unwrap(), &index, &["durations".parse().unwrap()]).await.unwrap();
+    }
+    let young = all_of("pr-2").await;
+
+    let idle = trusted.records.idle(0).await.unwrap();
+    assert_eq!(idle.endings, [], "nothing is that old");
+    let idle = trusted.records.idle(1 << 39).await.unwrap();
+    assert_eq!(idle.ageless, ["pr-3".parse().unwrap()]);
+    let ended: Vec<_> = idle.endings.iter().map(|ending| ending.repository.as_str()).collect();
+    assert_eq!(ended, ["scopes/pr-1", "owner/cache/scopes/pr-1"]);
+    for ending in &idle.endings {
+        trusted.records.end(ending, false).await.unwrap();
+    }
+    assert_eq!(all_of("pr-1").await, Default::default());
+    assert_eq!((all_of("pr-2").await, all_of("trusted").await), (young, before));
+    assert_eq!(trusted.records.idle(u64::MAX).await.unwrap().endings.len(), 2, "pr-2, whenever it was built");
 }
 
 #[tokio::test(start_paused = true)]

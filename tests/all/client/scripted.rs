@@ -461,6 +461,26 @@ async fn f_r16_lists_end_and_are_in_order() {
     assert_eq!(server.client().tags(&repository(), None, 9).await.unwrap_err().kind(), ErrorKind::Denied);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_s14_no_scope_ends_by_age_at_a_registry_that_lists_none() {
+    use crate::program::Place;
+    let of_others = r#"{"repositories":["owner/other","owner/cache/scopes-of-others"]}"#;
+    for (status, list) in [(404, ""), (401, ""), (405, ""), (200, of_others)] {
+        let server = Server::start(move |_, seen| match seen.target.split('?').next() {
+            Some("/v2/_catalog") => reply(status).body(list),
+            Some("/v2/owner/cache/scopes/trusted/tags/list") => reply(200).body(r#"{"tags":["durations"]}"#),
+            _ => reply(404),
+        })
+        .await;
+        let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+        let (folder, store) = (place.store(), format!("{}/owner/cache", server.address));
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder.to_str().unwrap();
+        let told = place.run(&["gc", "--end-after", "14d", "--store", &store, "--folder", folder]).ended(3);
+        assert!(told.stderr.contains("polyarch gc --end pr-12"), "{status}: {}", told.stderr);
+    }
+}
+
 #[tokio::test]
 async fn f_r18_a_silent_connection_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

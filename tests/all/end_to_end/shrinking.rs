@@ -1,10 +1,11 @@
-//! `polyarch gc --at-most` over a store at a registry: ours, which removes tags, and Debian's docker-registry, which
+//! `polyarch gc --at-most` and `--end-after` over a store at a registry: ours, which removes tags, and Debian's docker-registry, which
 //! removes what they point at.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::engines::{ended, jobs};
-use super::shared_store::{Registry, machine};
+use super::shared_store::{Registry, machine, picture};
 use crate::program::{Answer, Place};
 
 /// Run a command over the store at a registry, by a machine whose folder has this name.
@@ -64,4 +65,70 @@ fn the_oldest_ends_at_docker_registry() {
     let Some(place) = machine(test, "shrinking") else { return };
     let Some(registry) = Registry::of_debian(test, &place) else { return };
     only_the_oldest_ends(&place, &registry);
+}
+
+/// The scopes of which something stands in the folder of a machine, or below a folder of the registry.
+fn scopes(within: &Path) -> Vec<String> {
+    let tagged =
+        |scope: &Path| ["_tags", "_manifests/tags"].iter().any(|tags| !picture(&scope.join(tags)).is_empty());
+    let entries = std::fs::read_dir(within).expect("scopes").flatten();
+    let mut found: Vec<String> = entries
+        .filter(|entry| tagged(&entry.path()))
+        .map(|entry| entry.file_name().into_string().expect("text"))
+        .collect();
+    found.sort();
+    found
+}
+
+fn scopes_that_were_left_end(place: &Place, registry: &Registry, there: &str) {
+    let build = |scope: &str| {
+        place.write("leaf/Dockerfile", &format!("FROM parent\nRUN echo {scope} >/word\n"));
+        let _ = over(place, registry, "first", &["build", "--scope", scope]).well();
+    };
+    let (there, here) = (place.folder().join(there), place.folder().join("first/repositories/scopes"));
+    let is_left = |expected: &[&str]| {
+        assert_eq!(scopes(&here), expected, "in the folder");
+        assert_eq!(scopes(&there), expected, "at the registry");
+    };
+    build("trusted");
+    build("pr-1");
+    std::thread::sleep(Duration::from_secs(20));
+    let begun = Instant::now();
+    build("pr-2");
+    let after = format!("{}s", begun.elapsed().as_secs() + 10);
+    let gc = |more: &[&str]| over(place, registry, "first", &[&["gc", "--grace", "0s"], more].concat());
+
+    let kept = over(place, registry, "first", &["gc", "--end-after", &after]).well();
+    assert!(!kept.stdout.contains("ended"), "inside the grace time: {}", kept.stdout);
+    let would = gc(&["--end-after", &after, "--dry-run"]).well().stdout;
+    assert!(would.contains("to end") && would.contains("/pr-1\n") && !would.contains("/pr-2\n"), "{would}");
+    is_left(&["pr-1", "pr-2", "trusted"]);
+    let refused = gc(&["--end-after", &after, "--scope", "pr-2"]).ended(4);
+    assert!(refused.stderr.contains("refused in the scope `pr-2`"), "{}", refused.stderr);
+    let done = gc(&["--end-after", &after]).well().stdout;
+    assert!(done.contains("ended") && done.contains("/pr-1\n") && !done.contains("/pr-2\n"), "{done}");
+    is_left(&["pr-2", "trusted"]);
+    let rest = gc(&["--end-after", "0s"]).well().stdout;
+    assert!(!rest.contains("/trusted\n"), "{rest}");
+    is_left(&["trusted"]);
+}
+
+#[test]
+fn f_s14_scopes_that_were_left_end_at_a_registry_of_ours() {
+    let Some(mut place) = machine("shrinking::left_ours", "shrinking") else { return };
+    let registry = Registry::start(&place);
+    registry.let_in(&mut place);
+    scopes_that_were_left_end(&place, &registry, "registry/repositories/owner/cache/scopes");
+}
+
+#[test]
+fn f_s14_scopes_that_were_left_end_at_docker_registry() {
+    let test = "shrinking::left_docker_registry";
+    let Some(place) = machine(test, "shrinking") else { return };
+    let Some(registry) = Registry::of_debian(test, &place) else { return };
+    scopes_that_were_left_end(
+        &place,
+        &registry,
+        "storage/docker/registry/v2/repositories/owner/cache/scopes",
+    );
 }
