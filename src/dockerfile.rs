@@ -46,7 +46,7 @@ pub(crate) use caches::{CacheMount, may_mount_cache, of_trigger};
 pub(crate) use git::{GitSource, is_commit, user_info};
 pub(crate) use ignore::Ignore;
 pub(crate) use instruction::UNSETTLED_MOUNT;
-pub(crate) use needs::{BaseOfTarget, How, Needs, Newer, Remote, RemoteKind, Source};
+pub(crate) use needs::{BaseOfTarget, How, ImageUse, Needs, Newer, Remote, RemoteKind, Source};
 pub(crate) use pattern::PathPattern;
 pub(crate) use replace::Replacements;
 

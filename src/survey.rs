@@ -9,6 +9,7 @@ mod memo;
 mod repositories;
 #[cfg(test)]
 mod tests;
+mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -59,6 +60,7 @@ pub(crate) async fn survey(
         }
     }
     memo.keep();
+    warnings.extend(triggers::unpinned(family, &facts));
     for (recipe, context) in family.recipes().zip(contexts) {
         facts.files.extend(context.files);
         warnings.extend(context.warnings);

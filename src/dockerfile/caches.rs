@@ -98,9 +98,9 @@ pub(crate) fn may_mount_cache(trigger: &str) -> bool {
     of_trigger(trigger).is_none_or(|file| file.may_mount_caches())
 }
 
-/// A Dockerfile with nothing but an `ONBUILD` trigger, where that is understood.
+/// A Dockerfile with nothing but an `ONBUILD` trigger, where that is understood; what its variables are is not known.
 pub(crate) fn of_trigger(trigger: &str) -> Option<Dockerfile> {
-    Dockerfile::parse("ONBUILD".as_ref(), &format!("FROM scratch\n{trigger}\n")).ok()
+    Dockerfile::parse("ONBUILD".as_ref(), &format!("FROM image\n{trigger}\n")).ok()
 }
 
 /// The mounts of an instruction that are caches.

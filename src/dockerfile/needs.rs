@@ -138,6 +138,15 @@ impl Remote {
             self.kind == RemoteKind::Git && self.checksum.is_none() && !self.location.contains('$');
         is_settled.then(|| GitSource::parse(&self.location))
     }
+
+    /// Whether its address itself says the whole commit of a repository, whatever else in it only the build knows.
+    pub(crate) fn names_commit(&self) -> bool {
+        let fragment = self.location.split_once('#').map_or("", |(_, fragment)| fragment);
+        let is_said = |source: &GitSource| source.commit().is_some();
+        self.kind == RemoteKind::Git
+            && (git::is_commit(fragment.split(':').next().unwrap_or_default())
+                || self.git().and_then(Result::ok).as_ref().is_some_and(is_said))
+    }
 }
 
 /// What kind of address an `ADD` fetches.

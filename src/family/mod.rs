@@ -40,6 +40,7 @@ pub(crate) use mirror::Mirror;
 pub(crate) use mirror_registries::MirrorRegistry;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
 pub(crate) use publishing::{Differences, PublishPolicy, Together};
+pub(crate) use remote::unpinned_in_trigger;
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;
 pub(crate) use tag_length::COMMIT_LENGTH;

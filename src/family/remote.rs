@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Recipe, Unit};
 use crate::diag::{Diagnostic, Place};
-use crate::dockerfile::{Remote, RemoteKind, Source, is_commit};
+use crate::dockerfile::{ImageUse, Remote, RemoteKind, Source};
 
 /// One warning for each `ADD` of a file without `--checksum`, or of a repository whose name only the build knows: what
 /// other names point at is looked up.
@@ -23,29 +23,43 @@ pub(super) fn unpinned(recipes: &BTreeMap<Unit, Recipe>) -> Vec<Diagnostic> {
     found.into_values().collect()
 }
 
+/// The same of what an `ONBUILD` trigger of an image fetches, in whose address nothing is settled.
+pub(crate) fn unpinned_in_trigger(remote: &Remote, used: &ImageUse, unit: &Unit) -> Option<Diagnostic> {
+    let is_pinned = remote.checksum.is_some() || remote.names_commit();
+    let (lacks, pin) = advice(remote);
+    let problem =
+        Diagnostic::warning(format!("`ONBUILD ADD {}` of {} has {lacks}", remote.shown(), used.reference));
+    (!is_pinned)
+        .then(|| changing(problem.at(used.place.clone()), format!("{pin}, where that is built"), unit))
+}
+
 fn is_pinned(remote: &Remote) -> bool {
-    let names_commit = || {
-        let fragment = remote.location.split_once('#').map_or("", |(_, fragment)| fragment);
-        is_commit(fragment.split(':').next().unwrap_or_default())
-    };
-    let is_looked_up = || remote.git().is_some() || names_commit();
+    let is_looked_up = || remote.git().is_some() || remote.names_commit();
     remote.checksum.is_some() || (remote.kind == RemoteKind::Git && is_looked_up())
 }
 
 fn told(remote: &Remote, unit: &Unit) -> Diagnostic {
-    let location = remote.shown();
-    let (lacks, pin) = match remote.kind {
-        RemoteKind::Url => ("no checksum", format!("write `ADD --checksum=sha256:… {location}`")),
-        RemoteKind::Git => ("no commit", "write the whole commit behind the address: `#COMMIT`".to_owned()),
-    };
+    let (location, (lacks, pin)) = (remote.shown(), advice(remote));
     let pin = match remote.kind {
         RemoteKind::Url if !location.contains(['$', '\'']) => {
             format!("{pin}, with what this prints: curl -fsSL '{location}' | sha256sum")
         }
         _ => pin,
     };
-    Diagnostic::warning(format!("`ADD {location}` has {lacks}"))
-        .at(remote.place.clone())
+    let problem = Diagnostic::warning(format!("`ADD {location}` has {lacks}"));
+    changing(problem.at(remote.place.clone()), pin, unit)
+}
+
+/// What an address lacks, and what to write.
+fn advice(remote: &Remote) -> (&'static str, String) {
+    match remote.kind {
+        RemoteKind::Url => ("no checksum", format!("write `ADD --checksum=sha256:… {}`", remote.shown())),
+        RemoteKind::Git => ("no commit", "write the whole commit behind the address: `#COMMIT`".to_owned()),
+    }
+}
+
+fn changing(problem: Diagnostic, pin: String, unit: &Unit) -> Diagnostic {
+    problem
         .because("what stands there can change, and the image that was built is reused all the same")
         .hint(pin)
         .hint(format!("or build it anew when that changed: polyarch build --no-reuse {unit}"))

@@ -77,6 +77,10 @@ impl Site {
 
     /// The facts, where `x.example` is the only registry.
     async fn facts(&self, elsewhere: Arc<Memory>) -> Facts {
+        self.survey(elsewhere).await.0
+    }
+
+    async fn survey(&self, elsewhere: Arc<Memory>) -> (Facts, Vec<Diagnostic>) {
         let registries: Arc<Registries> = Arc::new(move |host: &str| match host {
             "x.example" => Ok(elsewhere.clone() as Arc<dyn Store>),
             host => Err(Error::new(ErrorKind::Invalid, format!("no registry at {host}"))),
@@ -92,7 +96,6 @@ impl Site {
         )
         .await
         .unwrap()
-        .0
     }
 
     /// The image key of the one job.
@@ -108,10 +111,17 @@ fn mode(path: &Path, mode: u32) {
 }
 
 fn family(config: &str, dockerfile: &str) -> Family {
+    family_of(Some(config), &[("a", dockerfile)])
+}
+
+fn family_of(config: Option<&str>, dockerfiles: &[(&str, &str)]) -> Family {
+    let found = dockerfiles
+        .iter()
+        .map(|(folder, text)| Found { path: Path::new(folder).join("Dockerfile"), text: (*text).to_owned() });
     let sources = Sources {
         name: "family".to_owned(),
-        file: Some(FamilyFile::parse("polyarch.toml".as_ref(), config).unwrap()),
-        dockerfiles: vec![Found { path: "a/Dockerfile".into(), text: dockerfile.to_owned() }],
+        file: config.map(|config| FamilyFile::parse("polyarch.toml".as_ref(), config).unwrap()),
+        dockerfiles: found.collect(),
         args: BTreeMap::new(),
         root_image: None,
         machine: "linux/amd64".parse().unwrap(),
@@ -442,6 +452,62 @@ async fn what_triggers_of_a_base_from_outside_can_read_counts() {
         }
         assert_eq!(seen, expected, "{dockerfile}");
         assert!(facts.bases.values().all(|base| matches!(base, crate::plan::Base::Found(_))));
+    }
+}
+
+#[tokio::test]
+async fn law_2_an_add_in_a_trigger_that_can_fetch_something_else_tomorrow_is_pointed_at() {
+    let commit = "a".repeat(40);
+    for (trigger, lacks) in [
+        ("ADD https://x.example/one /", Some("https://x.example/one` of FROM has no checksum")),
+        (
+            "ADD https://u:secret@x.example/r.git#main /",
+            Some("https://x.example/r.git#main` of FROM has no commit"),
+        ),
+        ("add git@x.example:r.git /", Some("git@x.example:r.git` of FROM has no commit")),
+        ("ADD https://x.example/r.git#$V /", Some("https://x.example/r.git#$V` of FROM has no commit")),
+        ("ADD [\"ssh://git@x.example/r\", \"/\"]", Some("ssh://git@x.example/r` of FROM has no commit")),
+        (&format!("ADD https://x.example/r.git#{commit} /"), None),
+        (&format!("ADD https://x.example/r.git?ref=main&commit={commit} /"), None),
+        (&format!("ADD https://$H/r.git#{commit}:folder /"), None),
+        (&format!("ADD --checksum={commit} https://x.example/r.git#main /"), None),
+        ("ADD --checksum=sha256:$SUM https://x.example/one /", None),
+        ("ADD file /", None),
+        ("RUN echo https://x.example/one", None),
+        ("COPY https://x.example/one /", None),
+    ] {
+        let elsewhere = Arc::new(Memory::new());
+        let leaves = serde_json::json!({ "OnBuild": [trigger] });
+        base(&elsewhere, "1", &[("amd64", leaves)]).await;
+        let told = async |dockerfile: &str| {
+            let (_, warnings) = Site::new(dockerfile).survey(elsewhere.clone()).await;
+            warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let expected = |place: &str, from: &str| {
+            let told = lacks
+                .map(|lacks| format!("a/Dockerfile:{place}: `ONBUILD ADD {}", lacks.replace("FROM", from)));
+            told.into_iter().collect::<Vec<_>>()
+        };
+        let from = "x.example/base:1";
+        for (dockerfile, place) in [
+            (format!("FROM {from}\n"), "1:6"),
+            (format!("FROM scratch AS a\nFROM {from} AS b\nFROM a\nCOPY --from=b /x /\n"), "2:6"),
+        ] {
+            let told = told(&dockerfile).await;
+            let first: Vec<_> = told.iter().filter_map(|told| told.split(": what stands").next()).collect();
+            assert_eq!(first, expected(place, from), "{trigger}");
+        }
+        assert_eq!(told(&format!("FROM scratch\nCOPY --from={from} /x /\n")).await, [""; 0], "{trigger}");
+        // The same of a parent in the family, at its child alone.
+        let mut site = Site::new(&format!("FROM scratch\nONBUILD {trigger}\n"));
+        site.write("../b/Dockerfile", "\nFROM a\n");
+        site.family =
+            family_of(None, &[("a", &format!("FROM scratch\nONBUILD {trigger}\n")), ("b", "\nFROM a\n")]);
+        let (_, warnings) = site.survey(elsewhere).await;
+        let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let first: Vec<_> = told.iter().filter_map(|told| told.split(": what stands").next()).collect();
+        let expected: Vec<_> = expected("2:6", "a").iter().map(|told| told.replacen("a/", "b/", 1)).collect();
+        assert_eq!(first, expected, "{trigger}");
     }
 }
 
