@@ -372,13 +372,17 @@ async fn end_old_caches(context: &Context, planning: &Planning, records: &Record
     if !records.is_untrusted() || !family.layer_cache && family.cache_mounts.is_none() {
         return Ok(());
     }
-    let began = planning.moment.at / 1_000;
-    if let Err(error) = records.end_caches_of_other_trees(&planning.tree(), began).await {
+    if let Err(error) = records.end_caches_of_other_trees(&planning.tree(), began_seconds(planning)).await {
         let kept = Diagnostic::warning("caches of earlier pushes stay in this scope").because(error);
         let hint = format!("they go with it: polyarch gc --end {}", planning.shelf.scope);
         context.ui.warning(&kept.hint(hint));
     }
     Ok(())
+}
+
+/// When the run began, or the plan was settled that it carries out.
+fn began_seconds(planning: &Planning) -> u64 {
+    planning.moment.at / 1_000
 }
 
 /// The tree that caches of an untrusted run are of alone.
@@ -445,6 +449,7 @@ fn session<'a>(
         family: &workspace.family,
         facts: &planning.facts,
         own_tree: own_tree(planning, &records),
+        began_seconds: began_seconds(planning),
         records,
         builders,
         registries: registries::registries(context)?,

@@ -45,10 +45,16 @@ pub(super) fn is_mount(tag: &Tag) -> bool {
     tag.as_str().strip_prefix(WORD).is_some_and(|rest| rest.starts_with('-'))
 }
 
-/// When a cache was kept; long ago where it does not say.
-pub(super) fn kept_seconds(document: &Document) -> u64 {
-    let manifest = document.manifest().ok();
-    manifest.and_then(|manifest| manifest.annotations.get(KEPT)?.parse().ok()).unwrap_or_default()
+/// When a cache was kept, where it says so.
+pub(super) fn kept_seconds(document: &Document) -> Option<u64> {
+    document.manifest().ok()?.annotations.get(KEPT)?.parse().ok()
+}
+
+/// The same cache, which says when it was kept.
+pub(super) fn kept_at(document: &Document, seconds: u64) -> Result<Document, Error> {
+    let mut manifest = document.manifest()?;
+    manifest.annotations.insert(KEPT.to_owned(), seconds.to_string());
+    Ok(Document::of_manifest(&manifest))
 }
 
 impl Records {
@@ -81,13 +87,11 @@ impl Records {
         document: &Document,
         now_seconds: u64,
     ) -> Result<(), Error> {
-        let mut manifest = document.manifest()?;
-        manifest.annotations.insert(KEPT.to_owned(), now_seconds.to_string());
-        self.keep(&Document::of_manifest(&manifest), std::slice::from_ref(&name.own)).await
+        self.keep(&kept_at(document, now_seconds)?, std::slice::from_ref(&name.own)).await
     }
 
     /// Let the caches of all other trees in the run's own scope end, in the folder and at the registry; how many there were.
-    /// What was kept in a mount since a time, in seconds since 1970-01-01 UTC, is of a newer run than one that began then.
+    /// What was kept since a time, in seconds since 1970-01-01 UTC, is of a newer run than one that began then.
     ///
     /// # Errors
     /// Where the store fails, or removes no tags.
@@ -115,11 +119,8 @@ impl Records {
 
     /// Whether it says that it was kept since then.
     async fn is_kept_since(&self, scope: &Repository, tag: &Tag, seconds: u64) -> Result<bool, Error> {
-        if !is_mount(tag) {
-            return Ok(false);
-        }
         match self.store.read_document(scope, &tag.clone().into()).await {
-            Ok(document) => Ok(kept_seconds(&document) >= seconds),
+            Ok(document) => Ok(kept_seconds(&document).is_some_and(|kept| kept >= seconds)),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }

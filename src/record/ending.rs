@@ -137,10 +137,11 @@ impl Held {
     }
 
     fn made(&self) -> impl Iterator<Item = u64> {
-        self.documents.values().filter_map(|(_, what)| match what {
+        self.documents.values().filter_map(|(document, what)| match what {
             What::Image(record) => Some(record.built_at_seconds),
             What::Mount(at_seconds) => Some(*at_seconds),
-            What::Checks(_) | What::Roll(_) | What::Other => None,
+            What::Other => kept_seconds(document),
+            What::Checks(_) | What::Roll(_) => None,
         })
     }
 
@@ -331,7 +332,7 @@ pub(super) fn is_no_way(kind: ErrorKind) -> bool {
 
 fn what(tag: &Tag, document: &Document) -> What {
     if is_mount(tag) {
-        return What::Mount(kept_seconds(document));
+        return What::Mount(kept_seconds(document).unwrap_or_default());
     }
     if let Ok(record) = parse::<ImageRecord>(document, None) {
         return What::Image(Box::new(record));

@@ -4,8 +4,11 @@
 //! tag of its own in the run's scope: whatever is brought replaces no cache of this machine, nor of another scope. What
 //! a build has left is given to the registry after it.
 
-use crate::oci::{Digest, Error, Origin, Pointer, Repository, Tag, Terms, copy_document};
+use crate::oci::{
+    Condition, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Tag, Terms, copy_document,
+};
 
+use super::caches::{kept_at, kept_seconds};
 use super::{CacheName, Records, ScopeName, newest_tag};
 
 /// Where an engine keeps its cache of an image's layers.
@@ -86,18 +89,107 @@ impl Records {
         Ok(Some((self.scope.clone(), place)))
     }
 
-    /// Give the registry the cache that a build of a job has left under a tag of its own.
+    /// Let the cache that a build of a job has left under a tag of its own say when its run began, in seconds since
+    /// 1970-01-01 UTC, and give it to the registry. What stands there of a run that began later stays: this one was of an
+    /// older push, and comes late.
     ///
     /// # Errors
     /// Where the folder or the registry fails.
-    pub(crate) async fn share_layer_cache(&self, job: &str, tree: Option<&Digest>) -> Result<(), Error> {
-        let (Some(far), tag) = (&self.far, CacheKind::Apart.name(job, tree).own) else { return Ok(()) };
+    pub(crate) async fn share_layer_cache(
+        &self,
+        job: &str,
+        tree: Option<&Digest>,
+        began_seconds: u64,
+    ) -> Result<(), Error> {
+        let tag = CacheKind::Apart.name(job, tree).own;
         let pointer = Pointer::Tag(tag.clone());
-        if self.local.resolve(&self.scope, &pointer).await?.is_none() {
+        let left = match self.local.read_document(&self.scope, &pointer).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            left => left?,
+        };
+        // One that says so was left by an earlier build, and this one has left none.
+        let document = match kept_seconds(&left) {
+            Some(_) => left,
+            None => self.dated(&left, &tag, began_seconds).await?,
+        };
+        let Some(far) = &self.far else { return Ok(()) };
+        let there = far.read(far.own(), &tag).await?;
+        if there.and_then(|there| kept_seconds(&there)) > kept_seconds(&document) {
             return Ok(());
         }
-        let document = self.local.read_document(&self.scope, &pointer).await?;
         let origin = Origin { store: &*self.local, repository: &self.scope };
         far.give(&origin, &document, &[tag], &Terms::default()).await
+    }
+
+    /// The same in the folder, with a time; another one that stands there meanwhile stays.
+    async fn dated(&self, left: &Document, tag: &Tag, seconds: u64) -> Result<Document, Error> {
+        let document = kept_at(left, seconds)?;
+        let terms = Terms { tags: Condition::OneOf(vec![left.digest().clone()]), ..Terms::default() };
+        let tags = std::slice::from_ref(tag);
+        match self.local.write_document_on(&self.scope, &document, tags, &terms).await {
+            Err(error) if error.kind() == ErrorKind::Moved => Ok(left.clone()),
+            written => written.map(|()| document),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::oci::{Memory, Store, fixture};
+
+    const JOB: &str = "a@linux/amd64";
+
+    fn records(folder: &Memory, registry: &Memory) -> Records {
+        let records = Records::of_scope(Arc::new(folder.clone()), &ScopeName::trusted());
+        records.at_registry(Arc::new(registry.clone()), &"owner/cache".parse().unwrap()).unwrap()
+    }
+
+    /// As an engine leaves one in the folder.
+    async fn left(folder: &Memory, content: &str, tree: Option<&Digest>) {
+        let scope: Repository = "scopes/trusted".parse().unwrap();
+        let tag = CacheKind::Apart.name(JOB, tree).own;
+        fixture::image(folder, &scope, "{}", content, &[tag.as_str()]).await;
+    }
+
+    /// The first layer of the cache at the registry.
+    async fn shared(registry: &Memory, tree: Option<&Digest>) -> Digest {
+        let pointer = CacheKind::Apart.name(JOB, tree).own.into();
+        let there = "owner/cache/scopes/trusted".parse().unwrap();
+        let document = registry.read_document(&there, &pointer).await.unwrap();
+        document.manifest().unwrap().layers.remove(0).digest
+    }
+
+    #[tokio::test]
+    async fn a_run_that_began_earlier_and_comes_late_leaves_the_cache_of_a_newer_one() {
+        let (older, newer, registry) = (Memory::new(), Memory::new(), Memory::new());
+        for (folder, content, began, expected) in [
+            (&older, "first", 100, "first"),
+            (&newer, "new", 200, "new"),
+            (&older, "late", 100, "new"),
+            (&newer, "once more", 200, "once more"),
+            (&older, "next", 300, "next"),
+        ] {
+            left(folder, content, None).await;
+            records(folder, &registry).share_layer_cache(JOB, None, began).await.unwrap();
+            assert_eq!(shared(&registry, None).await, Digest::of(expected.as_bytes()), "{content}");
+        }
+        records(&newer, &registry).share_layer_cache(JOB, None, 400).await.unwrap();
+        let stays = shared(&registry, None).await;
+        assert_eq!(stays, Digest::of(b"next"), "a build that has left none makes an old one no younger");
+    }
+
+    #[tokio::test]
+    async fn f_u12_the_caches_of_a_newer_tree_outlive_a_late_run_of_an_older_one() {
+        let (folder, registry) = (Memory::new(), Memory::new());
+        let records = records(&folder, &registry);
+        let [old, new] = ["old", "new"].map(|tree| Digest::of(tree.as_bytes()));
+        left(&folder, "new", Some(&new)).await;
+        records.share_layer_cache(JOB, Some(&new), 200).await.unwrap();
+        assert_eq!(records.end_caches_of_other_trees(&old, 100).await.unwrap(), 0, "it came late");
+        assert_eq!(shared(&registry, Some(&new)).await, Digest::of(b"new"));
+        assert_eq!(records.end_caches_of_other_trees(&old, 201).await.unwrap(), 2, "here and there");
     }
 }

@@ -588,6 +588,7 @@ impl Site {
             family: &self.family,
             facts,
             own_tree: None,
+            began_seconds: 0,
             records: self.records.clone(),
             builders,
             registries: self.registries.clone(),

@@ -104,6 +104,8 @@ pub(crate) struct Session<'a> {
     pub(crate) facts: &'a Facts,
     /// The tree that caches of this run are of alone; those of a trusted run are of all.
     pub(crate) own_tree: Option<Digest>,
+    /// When it began, or the plan was settled that it carries out, in seconds since 1970-01-01 UTC.
+    pub(crate) began_seconds: u64,
     /// Where results are kept.
     pub(crate) records: Records,
     /// The builders.
