@@ -46,6 +46,10 @@ const CLIENT_VARIABLES: &[&str] = &[
     "SOURCE_DATE_EPOCH",
 ];
 
+/// For an exporter of BuildKit: one before v0.12 writes into the image's configuration where it has read other images, which
+/// is an address of the run. Newer ones know nothing of it.
+pub(super) const NO_BUILD_INFO: &str = "buildinfo=false";
+
 /// The files that a build is given beside its context.
 pub(super) struct Files {
     /// The Dockerfile; the ignore file that counts stands beside it, as `Dockerfile.dockerignore`.

@@ -25,6 +25,8 @@ const PASSING: &[&str] = &[
     // BuildKit shares one look-up between builds that run side by side, and it ends with the session that began it.
     "no active sessions",
     "code = unavailable",
+    // Where no step has failed: a BuildKit that is being stopped.
+    "context canceled",
     "too many requests",
     "toomanyrequests",
     "status code 429",
@@ -186,6 +188,7 @@ mod tests {
             ("failed to compute cache key: \"/nothing\" not found: not found", ("step", Kind::Failed)),
             ("rpc error: code = Unavailable desc = error reading from server: EOF", passing),
             ("httpReadSeeker: failed open: no active sessions", passing),
+            ("failed to build: failed to solve: Canceled: context canceled", passing),
             ("cannot write /t/image-id because server did not provide an image ID", passing),
             ("\"/no-such-hosts\": not found", ("step", Kind::Failed)),
             ("\"/no such hosts\": not found", ("step", Kind::Failed)),

@@ -16,7 +16,7 @@ use super::output::BuildLog;
 use super::{ANSWER_BYTES, Docker, archives};
 use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
-use crate::engine::building::{self, BuiltImage, Files, arguments, csv_field, is_clients};
+use crate::engine::building::{self, BuiltImage, Files, NO_BUILD_INFO, arguments, csv_field, is_clients};
 use crate::engine::failure::{by_words, surroundings, too_long};
 use crate::engine::login;
 use crate::engine::process::Program;
@@ -69,7 +69,8 @@ async fn with_containerd(call: &Call<'_>, progress: &Progress<'_>) -> Result<Bui
     let metadata = call.order.scratch.join("metadata.json");
     // A build that was tried before may have left one.
     let _ = std::fs::remove_file(&metadata);
-    let output = format!("type=image,name={},push=true,oci-mediatypes=true,store=false", call.name);
+    let output =
+        format!("type=image,name={},push=true,oci-mediatypes=true,store=false,{NO_BUILD_INFO}", call.name);
     let program = call
         .program(["buildx", "build", "--builder", "default", "--provenance=false", "--sbom=false"])
         .arguments(["--output", &output, "--metadata-file"])

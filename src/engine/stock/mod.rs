@@ -15,6 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::building::NO_BUILD_INFO;
 use super::{BuildOrder, StoreAddress};
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Document, Error, Store};
@@ -118,7 +119,7 @@ pub(super) fn session_image(store: &StoreAddress, image: &Digest) -> [String; 2]
 /// The arguments by which a client gives a build its images, and takes its result; they hold in the folder of the build.
 pub(super) fn session_arguments(order: &BuildOrder) -> Vec<String> {
     let contexts = order.images.iter().flat_map(|image| session_image(&order.store, image));
-    let output = format!("type=oci,dest={RESULT},tar=false,oci-mediatypes=true");
+    let output = format!("type=oci,dest={RESULT},tar=false,oci-mediatypes=true,{NO_BUILD_INFO}");
     contexts.chain(["--output".to_owned(), output]).collect()
 }
 
