@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::engines::{FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
+use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
 use super::hosts::{Hosts, builders, in_the_middle, link};
 use crate::program::{Answer, Place, skip, variable};
 
@@ -10,16 +10,21 @@ const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/3
 
 /// A family, and the hosts.
 fn family(test: &str, configuration: &str) -> Option<(Place, Hosts)> {
+    let mut place = laid_out(configuration);
+    let hosts = Hosts::reached_from(test, &mut place)?;
+    root_file_systems(test, &place, "root", &["amd64", "386"]).then_some((place, hosts))
+}
+
+/// The files of the family, but for the root file systems.
+fn laid_out(configuration: &str) -> Place {
     let leaf = "FROM root\nCOPY --from=root /made /copied\nRUN --mount=from=root,target=/root \
                 cat /root/made /copied >> /made && mkdir -p /etc && \
                 touch /etc/passwd /etc/group\nUSER 1000\n";
-    let mut place = Place::with(&[
+    Place::with(&[
         ("polyarch.toml", configuration),
         ("root/Dockerfile", &format!("{FOUNDATION}RUN echo well > /made\n")),
         ("leaf/Dockerfile", leaf),
-    ]);
-    let hosts = Hosts::reached_from(test, &mut place)?;
-    root_file_systems(test, &place, "root", &["amd64", "386"]).then_some((place, hosts))
+    ])
 }
 
 /// The configuration of a builder at the address of a host.
@@ -46,6 +51,40 @@ fn buildx(test: &str, place: &mut Place, hosts: &Hosts) -> Option<()> {
         &["buildx", "create", "--name", "north", "--driver", "remote", "--driver-opt", &options, &address],
     );
     Some(())
+}
+
+/// A builder of buildx that has its BuildKit in a container of an engine; removed with all that is of it.
+struct InContainer<'a> {
+    place: &'a Place,
+    name: String,
+}
+
+impl<'a> InContainer<'a> {
+    /// `None`, having said why, where there is no image to start.
+    fn of(test: &str, place: &'a Place) -> Option<Self> {
+        let Some(image) = variable("POLYARCH_TEST_BUILDKIT_IMAGE").and_then(|image| image.into_string().ok())
+        else {
+            skip(test, "POLYARCH_TEST_BUILDKIT_IMAGE names no image of BuildKit");
+            return None;
+        };
+        let name = format!("polyarch-{}", std::process::id());
+        let image = format!("image={image}");
+        let create =
+            ["buildx", "create", "--name", &name, "--driver", "docker-container", "--driver-opt", &image];
+        place.ask("docker", &create);
+        Some(Self { place, name })
+    }
+
+    /// The container that buildx starts once the builder is wanted.
+    fn container(&self) -> String {
+        format!("buildx_buildkit_{}0", self.name)
+    }
+}
+
+impl Drop for InContainer<'_> {
+    fn drop(&mut self) {
+        let _ = self.place.program("docker").args(["buildx", "rm", &self.name]).output();
+    }
 }
 
 #[test]
@@ -229,6 +268,84 @@ fn a_builder_of_buildx_builds_and_checks_without_containers() {
     let _ = place.run(&[&["build", "--builder", "east=ssh://east"], &north[..]].concat()).well();
     let hosted: Vec<_> = builders(&place).into_iter().filter(|(job, _)| job.starts_with("leaf")).collect();
     assert!(!hosted.is_empty() && hosted.iter().all(|(_, builder)| builder == "east"), "{hosted:?}");
+}
+
+/// What an image is for who uses it: its configuration without the times and the digests of its layers.
+fn configuration(place: &Place, image: &str, platform: &str) -> serde_json::Value {
+    let inspected = inspected(place, image);
+    let images = inspected["images"].as_array().expect("images");
+    let of_platform =
+        images.iter().find(|one| one["platform"] == platform).expect("an image of the platform");
+    let digest = of_platform["config"].as_str().expect("a digest").replace(':', "/");
+    let text = std::fs::read(place.store().join("blobs").join(digest)).expect("a configuration");
+    let mut configuration: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    configuration.as_object_mut().expect("a configuration").remove("created");
+    // What is not there, and what is nothing.
+    configuration["config"].as_object_mut().expect("a configuration").retain(|_, value| !value.is_null());
+    configuration["rootfs"] = configuration["rootfs"]["diff_ids"].as_array().expect("layers").len().into();
+    for step in configuration["history"].as_array_mut().expect("a history") {
+        step.as_object_mut().expect("a step").remove("created");
+    }
+    configuration
+}
+
+#[test]
+fn a_builder_of_buildx_in_a_container_builds_what_the_engine_itself_builds() {
+    let test = "a_builder_of_buildx_in_a_container_builds_what_the_engine_itself_builds";
+    let mut place = laid_out(FAMILY);
+    if !Engine::Containerd.equip(test, &mut place)
+        || !root_file_systems(test, &place, "root", &["amd64", "386"])
+    {
+        return;
+    }
+    place.set("BUILDX_CONFIG", place.folder().join("buildx"));
+    let Some(builder) = InContainer::of(test, &place) else { return };
+    let images = || place.ask("docker", &["image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let there = || {
+        let containers = place.ask("docker", &["ps", "--all", "--format", "{{.Names}}"]);
+        containers + &place.ask("docker", &["volume", "ls", "--format", "{{.Name}}"])
+    };
+    let before = images();
+    let contained = format!("contained=buildx:{}", builder.name);
+    let contained = ["--builder", &*contained];
+
+    // Nothing of it runs yet: it is started for the first who wants it.
+    let doctor = place.run(&[&["doctor"], &contained[..]].concat()).well();
+    for told in ["only builds", "content: through the session", "linux/amd64: native on contained"] {
+        assert!(doctor.stdout.contains(told), "{told}: {}", doctor.stdout);
+    }
+    let _ = place.run(&[&["build", "--publish", "--slots", "2"], &contained[..]].concat()).well();
+    is_whole(&place);
+    let every = ["root", "leaf"].map(|image| {
+        ["linux/amd64", "linux/386"].map(|platform| (format!("apart/{image}:latest"), platform))
+    });
+    let configurations = || {
+        every.as_flattened().iter().map(|(image, platform)| configuration(&place, image, platform)).collect()
+    };
+    let of_container: Vec<_> = configurations();
+
+    // What it has built stands for every engine, and is what that builds.
+    let again = place.run(&["build"]).well();
+    assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
+    let _ = place.run(&["build", "--no-reuse", "--publish"]).well();
+    let of_engine: Vec<_> = configurations();
+    assert_eq!(of_container, of_engine);
+
+    // F-G3: restarted in the middle of a build, it gets the job again.
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN sleep 9; echo {}\n", std::process::id()));
+    let leaf = [&["build", "leaf@linux/amd64"], &contained[..]].concat();
+    let (child, _) = in_the_middle(&place, &leaf);
+    place.ask("docker", &["restart", "--time", "1", &builder.container()]);
+    let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
+    let kept = place.events().into_iter();
+    let kept = kept.filter(|event| event["event"] == "job-kept" && event["job"] == "leaf@linux/amd64");
+    assert_eq!(kept.count(), 1, "I-B7: one accepted result");
+
+    assert_eq!(images(), before, "I-X1, I-X2");
+    let container = builder.container();
+    assert!(there().contains(&container), "I-X2: it is not ours to remove");
+    drop(builder);
+    assert!(!there().contains(&container), "buildx has removed it");
 }
 
 #[test]
