@@ -157,7 +157,7 @@ fn reviewed(reviewer: &Place, folder: &str) {
     let arguments = ["load", "leaf@linux/amd64", "--from", folder, "--name", &name];
     let loaded = reviewer.run(&arguments).well();
     assert!(loaded.stderr.contains("in the scope `pr-7`"), "{}", loaded.stderr);
-    let word = printed(&reviewer, &[], &[&name, "cat", "/word"]);
+    let word = printed(reviewer, &[], &[&name, "cat", "/word"]);
     reviewer.ask("docker", &["image", "rm", "--force", &name]);
     assert_eq!(word, "other\n");
     let nothing = reviewer.run(&["load", "leaf@linux/amd64", "--from", "pr-9"]).ended(2);
