@@ -18,6 +18,8 @@ pub(crate) struct Beginning {
     pub(crate) owner: Option<String>,
     /// Which run and attempt this is, for people.
     pub(crate) run: String,
+    /// The tag of Git that was pushed, or that a person has asked for.
+    pub(crate) release: Option<String>,
     /// The images that the title of a proposal asks for, as in `[images: base leaf]`; all where it asks for none.
     pub(crate) images: Vec<String>,
 }
@@ -66,7 +68,17 @@ pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
         Event::Proposed(_) => title.map_or_else(Vec::new, |title| asked_for(&title)),
         Event::Own | Event::Scheduled => Vec::new(),
     };
-    Some(Beginning { service, event, owner, run, images })
+    let release = tag(service, &said).filter(|_| event == Event::Own);
+    Some(Beginning { service, event, owner, run, release, images })
+}
+
+/// The tag of Git that a service works at, if it is one.
+fn tag(service: Service, said: Variables<'_>) -> Option<String> {
+    match service {
+        Service::Github => said("GITHUB_REF")?.strip_prefix("refs/tags/").map(str::to_owned),
+        Service::Circleci => said("CIRCLE_TAG"),
+        Service::Gitlab => said("CI_COMMIT_TAG"),
+    }
 }
 
 /// What a title asks for between `[images:` and `]`.
@@ -284,6 +296,44 @@ mod tests {
         let main = [("GITLAB_CI", "true"), ("CI_DEFAULT_BRANCH", "main"), ("CI_COMMIT_BRANCH", "main")];
         assert_eq!(images(&[main[0], title, source("merge_request_event")]), ["base"]);
         assert!(images(&[&main[..], &[title, source("push")]].concat()).is_empty());
+    }
+
+    #[test]
+    fn a_release_is_told_by_its_tag() {
+        let release = |pairs: &[(&str, &str)]| {
+            let said =
+                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            beginning(&said).expect("a service").release
+        };
+        let github = |event, reference| {
+            let event = [("GITHUB_EVENT_NAME", event), ("GITHUB_REF", reference)];
+            release(&[&[("GITHUB_ACTIONS", "true"), MAIN][..], &event].concat())
+        };
+        let wild = "v6.$(id)/x";
+        assert_eq!(
+            github("push", "refs/tags/v6.$(id)/x").as_deref(),
+            Some(wild),
+            "as it is: who uses it judges"
+        );
+        for (event, reference) in [
+            ("push", "refs/heads/main"),
+            ("push", "refs/heads/refs/tags/v6"),
+            ("pull_request", "refs/tags/v6"),
+            ("schedule", "refs/tags/v6"),
+        ] {
+            assert_eq!(github(event, reference), None, "{event} {reference}");
+        }
+        let circleci = [("CIRCLECI", "true"), MAIN, ("CIRCLE_TAG", wild)];
+        assert_eq!(release(&circleci).as_deref(), Some(wild));
+        assert_eq!(release(&[&circleci[..], &[("CIRCLE_PR_NUMBER", "7")]].concat()), None);
+        let gitlab = [("GITLAB_CI", "true"), ("CI_COMMIT_TAG", wild)];
+        let source = |source| ("CI_PIPELINE_SOURCE", source);
+        assert_eq!(release(&[&gitlab[..], &[source("push")]].concat()).as_deref(), Some(wild));
+        assert_eq!(release(&[&gitlab[..], &[source("merge_request_event")]].concat()), None);
+        assert_eq!(
+            release(&[&gitlab[..], &[source("push"), ("CI_COMMIT_TAG", "")]].concat()).as_deref(),
+            Some(wild)
+        );
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Case {
             dockerfiles: found.collect(),
             args: BTreeMap::new(),
             root_image: None,
+            release: None,
             machine: "linux/amd64".parse().expect("a platform"),
         };
         Family::resolve(&sources).map(|family| (family, settings))

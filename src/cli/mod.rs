@@ -65,7 +65,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{LimitSetting, StorePlace};
+use crate::config::{LimitSetting, StorePlace, Version};
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::oci::{Fixed, Gates, Traffic};
@@ -125,6 +125,9 @@ struct Common {
     /// reads that too, and publishes nothing
     #[arg(long, global = true, value_name = "NAME", env = "POLYARCH_SCOPE", default_value_t = ScopeName::trusted())]
     scope: ScopeName,
+    /// The tag of Git whose release this is, as in v6.1.0: images get the tags of `release` in polyarch.toml, and no others
+    #[arg(long, global = true, value_name = "GIT-TAG", env = "POLYARCH_RELEASE")]
+    release: Option<Version>,
     /// How many requests a registry is asked at once, as in quay.io=4, or in a second, as in quay.io=2/s; may be given
     /// several times
     #[arg(long, global = true, value_name = "REGISTRY=N", value_parser = LimitSetting::read)]

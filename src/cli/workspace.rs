@@ -72,7 +72,9 @@ impl Workspace {
         let name =
             root.file_name().map_or_else(|| "family".to_owned(), |name| name.to_string_lossy().into_owned());
         let args = arguments.clone();
-        let sources = Sources { name, file, dockerfiles, args, root_image: None, machine: machine()? };
+        let release = context.common.release.clone();
+        let machine = machine()?;
+        let sources = Sources { name, file, dockerfiles, args, root_image: None, release, machine };
         let family = Family::resolve(&sources)?;
         let (builders, sign, ci) =
             sources.file.map(|file| (file.builder, file.sign, file.ci)).unwrap_or_default();

@@ -116,6 +116,7 @@ fn tag_settings(reading: &Reading, value: &Spanned<DeValue<'_>>) -> Option<TagSe
         nightly: section.text("nightly"),
         immutable: section.list("immutable").unwrap_or_default(),
         common: section.list("common"),
+        release: section.list("release"),
         divergence: reading.choice(
             &mut section,
             "divergence",
@@ -129,6 +130,9 @@ fn tag_settings(reading: &Reading, value: &Spanned<DeValue<'_>>) -> Option<TagSe
     section.finish();
     for tag in settings.common.iter().flatten() {
         reading.template(tag, template::COMMON, 0);
+    }
+    for tag in settings.release.iter().flatten() {
+        reading.template(tag, template::RELEASE, 0);
     }
     if let Some(nightly) = &settings.nightly {
         reading.template(nightly, template::NIGHTLY, 0);

@@ -12,6 +12,7 @@ mod image;
 mod limits;
 mod mirror;
 mod publication;
+mod release;
 mod section;
 mod sign;
 mod store;
@@ -36,6 +37,7 @@ pub(crate) use file::SLOTS_LIMIT;
 pub(crate) use image::frontend_argument;
 pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
+pub(crate) use release::Version;
 pub(crate) use sign::SignSettings;
 pub(crate) use store::StorePlace;
 pub(crate) use tag_pattern::TagPattern;
@@ -151,6 +153,8 @@ pub(crate) struct TagSettings {
     pub(crate) immutable: Vec<Written<TagPattern>>,
     /// Tags that every image gets.
     pub(crate) common: Option<Vec<Written<String>>>,
+    /// Tags that every image of a release gets in their place, with `{version}`; that alone where it is not said.
+    pub(crate) release: Option<Vec<Written<String>>>,
     /// What happens with a tag whose value differs between platforms.
     pub(crate) divergence: Option<DivergenceSetting>,
 }

@@ -93,6 +93,7 @@ fn symbols(text: &str, wildcards: Wildcards) -> Result<Vec<Symbol<'_>>, String> 
         match piece {
             Piece::Name(name @ ("commit" | "date")) => found.push(Symbol::Name(name)),
             Piece::Name("image" | "variant" | "platform" | "tag") => found.push(Symbol::Any),
+            Piece::Name("version") if wildcards == Wildcards::None => found.push(Symbol::Any),
             Piece::Name(name) if name.parse::<usize>().is_ok() => found.push(Symbol::Any),
             Piece::Name(name) => {
                 return Err(format!(
@@ -174,6 +175,7 @@ mod tests {
         for (text, told) in [
             ("", "is empty"),
             ("{comit}", "`{comit}` of `{comit}` is not known"),
+            ("{version}", "`{version}` of `{version}` is not known"),
             ("a{", "braces"),
             ("a b", "no tag has ` ` in it"),
             ("a+*", "no tag has `+` in it"),
@@ -197,6 +199,8 @@ mod tests {
             ("*-2024.*", "python-{0}", true),
             ("python-3.?", "python-{0}.{1}", true),
             ("r-*", "python-{0}", false),
+            ("v*", "v{version}", true),
+            ("w*", "v{version}", false),
             ("a?c", "abc", true),
             ("a?c", "abbc", false),
             ("*b", "a{0}", true),

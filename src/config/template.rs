@@ -7,6 +7,8 @@ use crate::oci::Tag;
 pub(super) const TAGGER: &[&str] = &["image", "variant"];
 /// What may stand in the template of a tag that every image gets.
 pub(super) const COMMON: &[&str] = &["commit", "date", "image", "variant"];
+/// What may stand in the template of a tag that every image of a release gets.
+pub(super) const RELEASE: &[&str] = &["commit", "date", "image", "variant", "version"];
 /// What may stand in the template of a platform's tag.
 pub(super) const PLATFORM: &[&str] = &["platform", "tag"];
 

@@ -153,6 +153,7 @@ mod tests {
             dockerfiles: found.collect(),
             args: BTreeMap::new(),
             root_image: None,
+            release: None,
             machine: "linux/amd64".parse().expect("platform"),
         })
     }

@@ -144,6 +144,7 @@ mod tests {
             dockerfiles: vec![found("base/Dockerfile"), found("tools/deep/Dockerfile")],
             args: BTreeMap::new(),
             root_image: None,
+            release: None,
             machine: "linux/amd64".parse().expect("platform"),
         })
     }

@@ -358,6 +358,8 @@ pub(crate) struct TagPolicy {
     pub(crate) immutable: Vec<TagPattern>,
     /// What happens with a tag that differs between platforms.
     pub(crate) divergence: Divergence,
+    /// It is a release: images get the tags of that, and none of taggers, which stay where the branch has moved them.
+    pub(crate) is_release: bool,
 }
 
 impl TagPolicy {
@@ -386,6 +388,7 @@ impl Default for TagPolicy {
             nightly: "nightly-{platform}".to_owned(),
             immutable: Vec::new(),
             divergence: Divergence::Withhold,
+            is_release: false,
         }
     }
 }

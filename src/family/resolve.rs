@@ -11,7 +11,9 @@ use super::{
     Build, CacheMounts, Divergence, Family, Found, Mirror, PublishPolicy, Recipe, TagPolicy, Unit, Use,
     checks, clash, downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
 };
-use crate::config::{DivergenceSetting, FRONTEND_ARGUMENT, FamilyFile, frontend_argument, is_plain_secret};
+use crate::config::{
+    DivergenceSetting, FRONTEND_ARGUMENT, FamilyFile, Version, frontend_argument, is_plain_secret,
+};
 use crate::diag::{Diagnostic, Kind, Place, Problems, Result, Severity};
 use crate::dockerfile::{BaseOfTarget, How, Needs};
 use crate::oci::{Platform, Reference};
@@ -33,6 +35,8 @@ pub(crate) struct Sources {
     pub(crate) args: BTreeMap<String, String>,
     /// An image from elsewhere that every root is to stand on, given by hand.
     pub(crate) root_image: Option<Reference>,
+    /// The version that images are published as, where it is a release.
+    pub(crate) release: Option<Version>,
     /// The platform of this machine, for a family that declares none.
     pub(crate) machine: Platform,
 }
@@ -66,7 +70,7 @@ impl Family {
             }
         };
         problems.extend(missing_platforms(&drafts, &builds, file));
-        let tags = tag_policy(file);
+        let tags = tag_policy(sources);
         Problems::check(unique(std::mem::take(&mut problems)))?;
         let recipes = recipes(&order, &drafts, read, builds, sources, &mut warnings, &mut problems);
         problems.extend(clash::clashes(&recipes, &mirrors, &drafts, &tags, file));
@@ -169,7 +173,16 @@ fn names(drafts: &BTreeMap<Unit, Draft<'_>>, mirrors: &BTreeMap<Unit, Mirror>, s
     Names::new(target, replace, &repositories, fixed).with_mirrors(mirrors)
 }
 
-/// Templates of the tags that every image gets.
+/// The same at a release, which has tags of its own.
+fn public_tags(sources: &Sources) -> Vec<String> {
+    let file = sources.file.as_ref();
+    let Some(version) = &sources.release else { return common_tags(file) };
+    let said = file.and_then(|file| file.tags.release.as_ref());
+    let said = said.map_or_else(|| vec!["{version}"], |tags| tags.iter().map(|tag| &*tag.value).collect());
+    said.into_iter().map(|template| version.fill(template)).collect()
+}
+
+/// Templates of the tags that every image gets, by which Dockerfiles mean it too.
 fn common_tags(file: Option<&FamilyFile>) -> Vec<String> {
     let said = file.and_then(|file| file.tags.common.as_ref());
     said.map_or_else(|| vec!["latest".to_owned()], |tags| tags.iter().map(|tag| tag.value.clone()).collect())
@@ -345,9 +358,9 @@ fn missing_platforms(
     told.collect()
 }
 
-fn tag_policy(file: Option<&FamilyFile>) -> TagPolicy {
-    let standard = TagPolicy::default();
-    let Some(said) = file.map(|file| &file.tags) else { return standard };
+fn tag_policy(sources: &Sources) -> TagPolicy {
+    let standard = TagPolicy { is_release: sources.release.is_some(), ..TagPolicy::default() };
+    let Some(said) = sources.file.as_ref().map(|file| &file.tags) else { return standard };
     TagPolicy {
         platform: said.platform.as_ref().map_or(standard.platform, |template| template.value.clone()),
         names: said.names.iter().map(|(platform, name)| (platform.clone(), name.value.clone())).collect(),
@@ -358,6 +371,7 @@ fn tag_policy(file: Option<&FamilyFile>) -> TagPolicy {
             Some(DivergenceSetting::Partial) => Divergence::Partial,
             Some(DivergenceSetting::Withhold) | None => Divergence::Withhold,
         },
+        is_release: standard.is_release,
     }
 }
 
@@ -377,7 +391,7 @@ fn recipes(
     problems: &mut Vec<Diagnostic>,
 ) -> BTreeMap<Unit, Recipe> {
     let file = sources.file.as_ref();
-    let common = common_tags(file);
+    let common = public_tags(sources);
     let mut inherited: BTreeMap<&Unit, Vec<super::Check>> = BTreeMap::new();
     let mut recipes = BTreeMap::new();
     for unit in order {

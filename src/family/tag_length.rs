@@ -122,6 +122,7 @@ mod tests {
             }],
             args: BTreeMap::new(),
             root_image: None,
+            release: None,
             machine: "linux/amd64".parse().expect("platform"),
         };
         match Family::resolve(&sources) {

@@ -19,6 +19,7 @@ fn sources(config: Option<&str>, dockerfiles: &[(&str, &str)]) -> Sources {
         dockerfiles: found.collect(),
         args: BTreeMap::new(),
         root_image: None,
+        release: None,
         machine: "linux/amd64".parse().expect("platform"),
     }
 }

@@ -105,7 +105,15 @@ fn tags_of_nothing(
         let meant = |recipe: &Recipe| {
             templates(recipe).iter().any(|template| tags.may_be_meant(&pattern.value, recipe, template))
         };
-        let is_meant = recipes.values().any(meant) || copied().any(|tag| pattern.value.may_match(tag));
+        // Tags of the branch at a release, and the other way round.
+        let said = [&file.tags.common, &file.tags.release].into_iter().flatten().flatten();
+        let usual = (file.tags.release.is_none() && !file.ci.release_tags.is_empty()).then_some("{version}");
+        let mut said = said.map(|tag| tag.value.as_str()).chain(usual);
+        let elsewhen = said.any(|template| {
+            recipes.values().any(|recipe| tags.may_be_meant(&pattern.value, recipe, template))
+        });
+        let is_meant =
+            elsewhen || recipes.values().any(meant) || copied().any(|tag| pattern.value.may_match(tag));
         if !is_meant {
             let written = pattern.value.to_string();
             let message = format!("`{written}` is said to be immutable, but no image gets such a tag");

@@ -59,7 +59,11 @@ pub(super) fn of_image(
 ) -> Result<ImageTags> {
     let (common, without_commit) = common_values(recipe, facts)?;
     let values = collect(passed.iter().map(|(platform, passed)| {
-        Ok(((*platform).clone(), platform_values(recipe, platform, passed, &common)?))
+        let values = match policy.is_release {
+            true => common.clone(),
+            false => platform_values(recipe, platform, passed, &common)?,
+        };
+        Ok(((*platform).clone(), values))
     }))?;
     let made: BTreeMap<Platform, Vec<String>> = values.into_iter().collect();
     let mut tags = ImageTags { without_commit, ..ImageTags::default() };
@@ -92,7 +96,8 @@ pub(crate) struct Foreseen {
 pub(crate) fn foreseen(recipe: &Recipe, policy: &TagPolicy, facts: &RunFacts) -> Result<Vec<Foreseen>> {
     let (common, _) = common_values(recipe, facts)?;
     let common = common.into_iter().map(|value| (value, false));
-    let values = common.chain(templates(recipe).into_iter().map(|value| (value.to_owned(), true)));
+    let taggers = if policy.is_release { Vec::new() } else { templates(recipe) };
+    let values = common.chain(taggers.into_iter().map(|value| (value.to_owned(), true)));
     let all: Vec<Platform> = recipe.platforms.keys().cloned().collect();
     let mut found = Vec::new();
     for (value, by_tagger) in values {

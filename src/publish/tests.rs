@@ -50,6 +50,22 @@ fn wrong(result: Result<Release>) -> Problems {
 }
 
 #[tokio::test]
+async fn a_release_leaves_the_tags_of_taggers_where_they_are() {
+    let mut fixture = Fixture::new(Divergence::Withhold)
+        .image("base", None, &[(AMD, Some("python-3.13.5")), (ARM, Some("python-3.12.0"))])
+        .await;
+    fixture.family.tags.is_release = true;
+    check(
+        &fixture.assemble().expect("release"),
+        &expect![[r#"
+            o/base:amd64-latest -> linux/amd64
+            o/base:arm64-latest -> linux/arm64
+            o/base:latest -> index
+        "#]],
+    );
+}
+
+#[tokio::test]
 async fn tags_are_made_of_platform_variant_and_value() {
     let fixture = Fixture::new(Divergence::Withhold)
         .image("base", None, &[(AMD, Some("python-3.13.5")), (ARM, Some("python-3.13.5"))])

@@ -631,6 +631,7 @@ pub(super) fn family(config: Option<&str>, dockerfiles: &[(String, String)]) -> 
         dockerfiles: found.collect(),
         args: BTreeMap::new(),
         root_image: None,
+        release: None,
         machine: "linux/amd64".parse().unwrap(),
     };
     Family::resolve(&sources).unwrap_or_else(|problems| panic!("{problems:?}"))

@@ -124,6 +124,7 @@ fn family_of(config: Option<&str>, dockerfiles: &[(&str, &str)]) -> Family {
         dockerfiles: found.collect(),
         args: BTreeMap::new(),
         root_image: None,
+        release: None,
         machine: "linux/amd64".parse().unwrap(),
     };
     Family::resolve(&sources).unwrap_or_else(|problems| panic!("{problems:?}"))

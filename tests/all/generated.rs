@@ -158,3 +158,59 @@ fn law_11_what_is_proposed_publishes_nothing_whatever_it_is_called_with() {
     let unknown = place.run(&["job", "b@linux/amd64"]).ended(2);
     assert!(unknown.stderr.contains("there is no b@linux/amd64 here"), "{}", unknown.stderr);
 }
+
+#[test]
+fn f_u8_a_release_is_named_by_a_pattern_and_is_a_version() {
+    let mut place = Place::with(&[
+        ("polyarch.toml", "platforms = [\"linux/amd64\"]\n[ci]\nrelease-tags = [\"v6*\"]\n"),
+        ("a/Dockerfile", "FROM scratch\n"),
+    ]);
+    place.set("POLYARCH_WORK", place.folder().join("work"));
+    for [service, event, name, before] in [
+        ["GITHUB_ACTIONS", "GITHUB_EVENT_NAME", "GITHUB_REF", "refs/tags/"],
+        ["CIRCLECI", "CIRCLE_BRANCH", "CIRCLE_TAG", ""],
+        ["GITLAB_CI", "CI_PIPELINE_SOURCE", "CI_COMMIT_TAG", ""],
+    ] {
+        place.set(service, "true");
+        place.set(event, "push");
+        let mut at = |tag: &str| {
+            place.set(name, format!("{before}{tag}"));
+            place.run(&["job", "plan"])
+        };
+        let _ = at("v6.1").well();
+        for tag in ["v6$(touch canary)", "v6/../x", "v6 ", "v6+1", "v6${{ x }}", "v6\u{1b}[31m"] {
+            let refused = at(tag).ended(2);
+            assert!(refused.stderr.contains("is no version that images could have"), "{}", refused.stderr);
+            assert!(!refused.stderr.contains('\u{1b}'), "{}", refused.stderr);
+        }
+        for tag in ["v7.0", "av6", "latest"] {
+            let refused = at(tag).ended(4);
+            assert!(
+                refused.stderr.contains("no pattern of `release-tags` in `[ci]` means it"),
+                "{}",
+                refused.stderr
+            );
+        }
+        place.set(service, "");
+    }
+}
+
+#[test]
+fn a_release_has_tags_of_its_own() {
+    let place = Place::with(&[
+        ("polyarch.toml", "platforms = [\"linux/amd64\"]\n[tags]\ncommon = [\"develop\"]\n"),
+        ("a/Dockerfile", "FROM scratch\n"),
+        ("b/Dockerfile", "FROM a:develop\n"),
+    ]);
+    let foreseen = |arguments: &[&str]| {
+        let arguments = [&["build", "--dry-run", "--publish"][..], arguments].concat();
+        place.run(&arguments).well().stdout
+    };
+    let (branch, release) = (foreseen(&[]), foreseen(&["--release", "v6.1.0"]));
+    assert!(branch.contains("b:develop") && !branch.contains("6.1.0"), "{branch}");
+    assert!(release.contains("b:6.1.0") && !release.contains("b:develop"), "{release}");
+    place.write("polyarch.toml", "[tags]\ncommon = [\"develop\"]\nrelease = [\"v{version}\", \"latest\"]\n");
+    let release = foreseen(&["--release", "v6.1.0"]);
+    assert!(release.contains("b:v6.1.0") && release.contains("b:latest"), "{release}");
+    let _ = place.run(&["build", "--dry-run", "--release", "v6/1"]).ended(2);
+}

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::ci::{self, Beginning, Event};
-use crate::config::{LoginSetting, Variable};
+use crate::config::{LoginSetting, Variable, Version};
 use crate::defence::{Defence, stands};
-use crate::diag::{Diagnostic, Problems, Result, count};
+use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::family::JobId;
 use crate::oci::{Fixed, Login, Secret};
 
@@ -125,7 +125,27 @@ fn begun(context: &Context, beginning: Option<&Beginning>) -> Result<Context> {
             .ui
             .note(&format!("what began this run is not trusted: it works in the scope `{}`", common.scope));
     }
+    if let Some(beginning) = beginning {
+        let version = |tag: &String| {
+            tag.parse::<Version>().map_err(|error| Diagnostic::request("name this release").caused_by(&error))
+        };
+        common.release = beginning.release.as_ref().map(version).transpose()?;
+    }
     Ok(Context { common, ..context.clone() })
+}
+
+/// A person may have begun a run at any tag of Git.
+fn refuse_other_tags(context: &Context, beginning: Option<&Beginning>) -> Result<()> {
+    let Some(tag) = beginning.and_then(|beginning| beginning.release.as_ref()) else { return Ok(()) };
+    if Workspace::read_quietly(context, &Default::default())?.ci.is_release(tag) {
+        return Ok(());
+    }
+    let problem =
+        Diagnostic::new(Kind::Policy, format!("the tag of Git `{}` is no release", tag.escape_debug()));
+    Err(problem
+        .because("no pattern of `release-tags` in `[ci]` means it")
+        .hint("begin the run at the branch that is published, or name the tag there")
+        .into())
 }
 
 async fn carry_out(context: &Context, options: &Options, beginning: Option<&Beginning>) -> Result<Ended> {
@@ -137,6 +157,7 @@ async fn carry_out(context: &Context, options: &Options, beginning: Option<&Begi
         Task::Rehearse => together(context, &files()?, options, Towards::Nowhere).await,
         Task::Publish => {
             context.refuse_untrusted("publishing")?;
+            refuse_other_tags(context, beginning)?;
             let towards = if is_foreign(context, beginning)? { Towards::Nowhere } else { Towards::Target };
             together(context, &files()?, options, towards).await
         }
@@ -158,6 +179,7 @@ fn is_foreign(context: &Context, beginning: Option<&Beginning>) -> Result<bool> 
 
 /// Settle the plan for all jobs of the run.
 async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>) -> Result<Ended> {
+    refuse_other_tags(context, beginning)?;
     let chosen = context.environment.text(IMAGES).unwrap_or_default();
     let mut images: Vec<String> = chosen.split_whitespace().map(str::to_owned).collect();
     if let Some(asked_for) = beginning.map(|beginning| &beginning.images)

@@ -35,6 +35,7 @@ fn family(config: &str, images: &[&str]) -> Result<Family> {
         dockerfiles: images.iter().map(|image| text(image)).collect(),
         args: BTreeMap::new(),
         root_image: None,
+        release: None,
         machine: "linux/amd64".parse().expect("a platform"),
     };
     Family::resolve(&sources)

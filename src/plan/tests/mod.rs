@@ -24,6 +24,7 @@ fn family(config: &str, dockerfiles: &[(String, String)]) -> Family {
         dockerfiles: found.collect(),
         args: BTreeMap::new(),
         root_image: None,
+        release: None,
         machine: "linux/amd64".parse().unwrap(),
     };
     Family::resolve(&sources).unwrap_or_else(|problems| panic!("{problems:?}"))

@@ -9,6 +9,7 @@ use super::engines::{Engine, FOUNDATION, inspected, layers, root_file_systems};
 use super::foreign_registry::{PASSWORD, RIGHT, Registry, USER, log_in};
 use crate::program::Place;
 
+use read::For;
 use runner::{Ending, Pipeline};
 
 const CONFIGURATION: &str = r#"
@@ -19,8 +20,10 @@ tests = ["test -e /bin/sh"]
 
 [tags]
 common = ["latest"]
+release = ["{version}", "stable"]
 
 [ci]
+release-tags = ["v*"]
 owners = ["somebody"]
 login = { user = "REGISTRY_USER", password = "REGISTRY_TOKEN" }
 "#;
@@ -125,7 +128,7 @@ fn law_4_the_jobs_of_circleci_build_test_and_publish_a_family() {
     let test = "pipelines::law_4_the_jobs_of_circleci_build_test_and_publish_a_family";
     let Some((place, registry)) = ground(test) else { return };
     let said = [("CIRCLECI", "true"), ("CIRCLE_BRANCH", "main"), ("CIRCLE_PROJECT_USERNAME", "somebody")];
-    let jobs = read::circleci(&file(&place, ".circleci/config.yml"), true);
+    let jobs = read::circleci(&file(&place, ".circleci/config.yml"), For::Branch);
     let mut pipeline = Pipeline::new(&place, jobs, &[&said[..], &of_project(&registry)].concat());
     pipeline.without_engine.insert("middle-386".to_owned());
     pipeline.run();
@@ -202,7 +205,7 @@ fn f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services() {
     let read = |path| file(&place, path);
     for (jobs, event) in [
         (read::github(&read(".github/workflows/polyarch.yml")), &github[..]),
-        (read::circleci(&read(".circleci/config.yml"), false), &circleci[..]),
+        (read::circleci(&read(".circleci/config.yml"), For::Proposal), &circleci[..]),
         (read::gitlab(&read(".gitlab-ci.yml"), false), &gitlab[..]),
     ] {
         let mut pipeline = Pipeline::new(&place, jobs, event);
@@ -213,6 +216,39 @@ fn f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services() {
         assert!(pipeline.endings.get("publish").is_none_or(|(ending, _)| *ending == Ending::Skipped));
     }
     nothing_is_published(&place, &registry);
+}
+
+#[test]
+fn a_tag_of_git_is_published_under_its_version_on_three_services() {
+    let test = "pipelines::a_tag_of_git_is_published_under_its_version_on_three_services";
+    let Some((place, registry)) = ground(test) else { return };
+    let tagged = ("GITHUB_REF", "refs/tags/v1.0");
+    let mut github = on_github(&place, &registry, &[PUSHED[0], PUSHED[1], tagged, PUSHED[3]]);
+    github.run();
+    all_has_gone_well(&github);
+    let circleci = [("CIRCLECI", "true"), ("CIRCLE_TAG", "v1.1"), ("CIRCLE_PROJECT_USERNAME", "somebody")];
+    let gitlab = [
+        ("GITLAB_CI", "true"),
+        ("CI_PIPELINE_SOURCE", "push"),
+        ("CI_COMMIT_TAG", "v1.2"),
+        ("CI_PROJECT_NAMESPACE", "somebody"),
+    ];
+    for (jobs, event) in [
+        (read::circleci(&file(&place, ".circleci/config.yml"), For::Tag), &circleci[..]),
+        (read::gitlab(&file(&place, ".gitlab-ci.yml"), true), &gitlab[..]),
+    ] {
+        let mut pipeline = Pipeline::new(&place, jobs, &[event, &of_project(&registry)].concat());
+        pipeline.run();
+        all_has_gone_well(&pipeline);
+    }
+    log_in(&place, &format!(r#"{{"auths":{{"{}":{{"auth":"{RIGHT}"}}}}}}"#, registry.address));
+    let at = |tag: &str| place.run(&["inspect", &format!("{}/chain/leaf:{tag}", registry.address)]);
+    for tag in ["1.0", "1.1", "1.2", "stable", "amd64-1.0", "386-1.2", "386-stable"] {
+        let _ = at(tag).well();
+    }
+    for tag in ["latest", "amd64-latest", "v1.0"] {
+        assert_ne!(at(tag).code, Some(0), "{tag} is the branch's, or nobody's");
+    }
 }
 
 #[test]

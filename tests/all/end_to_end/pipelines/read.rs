@@ -59,8 +59,19 @@ fn github_step(step: &Yaml<'_>) -> Step {
     }
 }
 
-/// The jobs of CircleCI's workflow `images`, on the branch that is published or on another.
-pub(super) fn circleci(text: &str, is_published: bool) -> Vec<Job> {
+/// What a service begins a run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// The branch that is published.
+    Branch,
+    /// Something proposed.
+    Proposal,
+    /// A tag of Git.
+    Tag,
+}
+
+/// The jobs of CircleCI's workflow `images`.
+pub(super) fn circleci(text: &str, begun: For) -> Vec<Job> {
     with_document(text, |document| {
         let ordered = items(get(get(get(Some(document), "workflows"), "images"), "jobs"));
         let ordered = ordered.into_iter().map(|one| match one.as_str() {
@@ -68,9 +79,15 @@ pub(super) fn circleci(text: &str, is_published: bool) -> Vec<Job> {
             None => fields(Some(one)).into_iter().next().map(|(id, of)| (id, Some(of))).expect("a job"),
         });
         let runs = |of: Option<&Yaml<'_>>| {
-            let branches = get(get(of, "filters"), "branches");
+            let filters = get(of, "filters");
+            let branches = get(filters, "branches");
             let (only, ignored) = (list(get(branches, "only")), list(get(branches, "ignore")));
-            if is_published { !ignored.contains(&"main".to_owned()) } else { only.is_empty() }
+            match begun {
+                For::Branch => !ignored.contains(&"main".to_owned()),
+                For::Proposal => only.is_empty(),
+                // A job without such a filter runs for no tag.
+                For::Tag => !list(get(get(filters, "tags"), "only")).is_empty(),
+            }
         };
         let jobs = ordered.filter(|(_, of)| runs(*of)).map(|(id, of)| {
             let job = get(get(Some(document), "jobs"), &id);
