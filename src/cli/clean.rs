@@ -55,9 +55,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let served = shelf.serve().await?;
     let cleaning = async {
         let (root, configured) = (&workspace.root, &workspace.builders);
-        let (builders, mut problems) =
+        let (builders, problems) =
             fleet::each(context, root, configured, &options.fleet, &ground, &served.address).await?;
         Problems::check(fleet::twins(&builders))?;
+        let mut problems: Vec<_> = problems.into_values().collect();
         let sweeps = builders.iter().map(|builder| swept(builder, options.dry_run));
         let (mut text, mut clean) = (String::new(), Vec::new());
         for (builder, swept) in builders.iter().zip(join_all(sweeps).await) {

@@ -98,11 +98,11 @@ impl Dead {
         let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over };
         let served = shelf.serve().await?;
         let (root, configured) = (&workspace.root, &workspace.builders);
-        let (builders, mut problems) =
+        let (builders, problems) =
             fleet::each(context, root, configured, wanted, &ground, &served.address).await?;
         let addresses = fleet::addresses(context, configured, wanted)?;
-        problems.extend(self.sweep_at(&builders, &addresses).await);
-        for problem in problems {
+        let unswept = self.sweep_at(&builders, &addresses).await;
+        for problem in problems.into_values().chain(unswept) {
             let text = "a run that was killed may have left something on a builder that cannot be asked now";
             let warning = Diagnostic::warning(text).because_of(&problem);
             context.ui.warning(&warning.hint("once it answers: polyarch clean"));

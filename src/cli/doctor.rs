@@ -194,7 +194,7 @@ async fn builders(
             for builder in &builders {
                 describe(builder, builder.engine.room().await, found);
             }
-            let problems = problems.into_iter().chain(fleet::twins(&builders));
+            let problems = problems.into_values().chain(fleet::twins(&builders));
             problems.for_each(|problem| found.lack(problem));
             builders
         }

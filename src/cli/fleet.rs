@@ -6,7 +6,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 
 use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT, Written, check_builder_name};
-use crate::diag::{Diagnostic, Problems, Result, Severity, count, did_you_mean};
+use crate::diag::{Diagnostic, Kind, Problems, Result, Severity, count, did_you_mean};
 use crate::engine::{EngineFacts, Room, RunId, Stock, StoreAddress};
 use crate::oci::Platform;
 use crate::run::{Builder, check_builders};
@@ -109,7 +109,8 @@ impl<'a> Ground<'a> {
 }
 
 /// Connect the builders of a plan, each of which finds the store that is served on this machine's loopback. One that may not
-/// build what nobody trusts is left out, where the others do all that there is to do.
+/// build what nobody trusts, or one of polyarch.toml with which something is wrong on its side, is left out where the others
+/// do all that there is to do.
 ///
 /// # Errors
 /// Where one is unknown, cannot be reached, cannot build, does not reach the store or has not the platforms that it
@@ -123,25 +124,28 @@ pub(super) async fn connect(
 ) -> Result<Vec<Builder>> {
     let workspace = &planning.workspace;
     let configured = &workspace.builders;
-    let (mut builders, mut problems) =
-        each(context, &workspace.root, configured, wanted, ground, store).await?;
-    problems.extend(twins(&builders));
-    match holes::told(context, &builders, &settings(configured, wanted)?, &wanted.ephemeral) {
-        Ok(told) => {
-            let (warnings, refusals): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                told.into_iter().partition(|(_, told)| told.severity == Severity::Warning);
-            warnings.values().for_each(|warning| context.ui.warning(warning));
-            let others: Vec<Builder> =
-                builders.iter().filter(|one| !refusals.contains_key(&one.name)).cloned().collect();
-            match !others.is_empty() && check_builders(&planning.asks(), &others).is_ok() {
-                true => {
-                    refusals.values().for_each(|refused| context.ui.warning(&left_out(refused)));
-                    builders = others;
-                }
-                false => problems.extend(refusals.into_values()),
-            }
+    let (builders, faulty) = each(context, &workspace.root, configured, wanted, ground, store).await?;
+    let mut problems = twins(&builders);
+    let told = holes::told(context, &builders, &settings(configured, wanted)?, &wanted.ephemeral);
+    let told = told.unwrap_or_else(|problem| {
+        problems.push(problem);
+        BTreeMap::new()
+    });
+    let (warnings, full_of_holes): (Vec<_>, Vec<_>) =
+        told.into_iter().partition(|(_, told)| told.severity == Severity::Warning);
+    warnings.iter().for_each(|(_, warning)| context.ui.warning(warning));
+    let mut refused: BTreeMap<String, Diagnostic> = full_of_holes.into_iter().collect();
+    for (name, problem) in faulty {
+        match wanted.builders.is_empty() && problem.kind == Kind::Surroundings {
+            true => drop(refused.insert(name, problem)),
+            false => problems.push(problem),
         }
-        Err(problem) => problems.push(problem),
+    }
+    let is_refused = |one: &Builder| refused.contains_key(&one.name);
+    let builders: Vec<Builder> = builders.into_iter().filter(|one| !is_refused(one)).collect();
+    match problems.is_empty() && !builders.is_empty() && check_builders(&planning.asks(), &builders).is_ok() {
+        true => refused.values().for_each(|refused| context.ui.warning(&left_out(refused))),
+        false => problems.extend(refused.into_values()),
     }
     let skewed = builders.iter().filter_map(|builder| skewed(builder, recorder::now()));
     skewed.for_each(|warning| context.ui.warning(&warning));
@@ -172,10 +176,9 @@ pub(super) async fn one(
         Wanted { builders: vec![name.unwrap_or("docker").to_owned()], slots: None, ephemeral: Vec::new() };
     let (builders, problems) =
         each(context, &workspace.root, &workspace.builders, &wanted, ground, store).await?;
-    Problems::check(problems)?;
-    let builder = { builders.into_iter() }
-        .next()
-        .ok_or_else(|| Diagnostic::new(crate::diag::Kind::Bug, "connect one engine"))?;
+    Problems::check(problems.into_values().collect())?;
+    let builder =
+        { builders.into_iter() }.next().ok_or_else(|| Diagnostic::new(Kind::Bug, "connect one engine"))?;
     match builder.engine.runs_containers() {
         true => Ok(builder),
         false => {
@@ -185,7 +188,7 @@ pub(super) async fn one(
     }
 }
 
-/// The builders that answer, and why others do not.
+/// The builders that answer, and by their names why others do not.
 ///
 /// # Errors
 /// Where one is asked for that nobody has described.
@@ -196,18 +199,19 @@ pub(super) async fn each(
     wanted: &Wanted,
     ground: &Ground<'_>,
     store: &StoreAddress,
-) -> Result<(Vec<Builder>, Vec<Diagnostic>)> {
+) -> Result<(Vec<Builder>, BTreeMap<String, Diagnostic>)> {
     let settings = settings(configured, wanted)?;
     let connecting = settings.into_iter().enumerate().map(|(number, (name, setting))| async move {
         let site = Site { context, root, ground, number };
         let slots = wanted.slots.map(usize::from);
-        builder(&site, &name, &setting, slots, store).await
+        let connected = builder(&site, &name, &setting, slots, store).await;
+        connected.map_err(|problem| (name, problem))
     });
-    let (mut builders, mut problems) = (Vec::new(), Vec::new());
+    let (mut builders, mut problems) = (Vec::new(), BTreeMap::new());
     for connected in join_all(connecting).await {
         match connected {
             Ok(builder) => builders.push(builder),
-            Err(problem) => problems.push(problem),
+            Err((name, problem)) => drop(problems.insert(name, problem)),
         }
     }
     Ok((builders, problems))

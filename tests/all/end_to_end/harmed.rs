@@ -225,6 +225,45 @@ fn f_g13_a_disk_that_can_only_be_read_is_told_before_anything_is_built() {
 }
 
 #[test]
+fn f_g13_a_builder_that_is_refused_for_its_own_state_is_left_out_where_the_others_do_all() {
+    let test =
+        "harmed::f_g13_a_builder_that_is_refused_for_its_own_state_is_left_out_where_the_others_do_all";
+    let Some((place, mut engine)) = with_another(test, 300) else { return };
+    place.write("leaf/Dockerfile", "FROM root\nRUN echo leaf > /leaf\n");
+    let named = ["--builder", "own", "--builder", "spare"];
+    let configuration =
+        std::fs::read_to_string(place.family().join("polyarch.toml")).expect("what is written");
+    // Nothing but what is wrong there: whoever is said to do a job alone is needed for it.
+    let needed = configuration
+        .replace("[builder.own]", "[image.leaf]\nneeds = [\"own\"]\n\n[builder.own]\nlabels = [\"own\"]");
+    let is_left_out = |problem: &str| {
+        let left_out = "it is left out: the other builders do all that there is to do";
+        for (arguments, configuration, code) in [
+            (&["build", "--no-reuse"][..], &configuration, 0),
+            (&["plan", "--builders"], &configuration, 0),
+            (&["build", "--no-reuse"], &needed, 3),
+            (&[&["build", "--no-reuse"], &named[..]].concat(), &configuration, 3),
+        ] {
+            place.write("polyarch.toml", configuration);
+            let answer = place.run(arguments).ended(code);
+            assert!(answer.stderr.contains(problem), "{arguments:?}: {}", answer.stderr);
+            assert_eq!(answer.stderr.contains(left_out), code == 0, "{arguments:?}: {}", answer.stderr);
+            let all = builders(&place);
+            let expected = if code == 0 { 2 } else { 0 };
+            assert!(
+                all.len() == expected && all.values().all(|one| one == "spare"),
+                "{arguments:?}: {all:?}"
+            );
+        }
+        place.write("polyarch.toml", &configuration);
+    };
+    engine.break_disk();
+    is_left_out("builder own cannot keep images: it has a disk that can only be read");
+    engine.kill();
+    is_left_out("builder own");
+}
+
+#[test]
 fn f_g13_an_engine_that_may_open_no_more_files_loses_its_jobs_to_another() {
     let test = "harmed::f_g13_an_engine_that_may_open_no_more_files_loses_its_jobs_to_another";
     let Some((place, engine)) = with_another(test, 300) else { return };
