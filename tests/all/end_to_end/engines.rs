@@ -1,6 +1,7 @@
 //! The real engines that tests run on, and root file systems without a network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,13 @@ pub(crate) fn runs_arm64(test: &str) -> bool {
 pub(crate) fn inspected(place: &Place, reference: &str) -> Value {
     let answer = place.run(&["inspect", "--format", "json", reference]).well();
     serde_json::from_str(&answer.stdout).expect("inspect answers with JSON")
+}
+
+/// A file that is locked until it is dropped, so that no other test has what goes with it, in this process or another.
+pub(super) fn locked(path: &Path) -> File {
+    let file = File::create(path).expect("a file to lock");
+    file.lock().expect("locked");
+    file
 }
 
 /// What a container prints that a docker client starts as it is told. It is read from the container's log: the client of an

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use super::engines::{Engine, FOUNDATION, ended, jobs, printed, root_file_systems, tags, wait_for};
+use super::engines::{Engine, FOUNDATION, ended, jobs, locked, printed, root_file_systems, tags, wait_for};
 use super::lossy::rule;
 use crate::program::{Answer, Place, skip, tell, variable};
 
@@ -32,9 +32,7 @@ impl Hosts {
             return None;
         }
         let (folder, sockets) = (PathBuf::from(folder), PathBuf::from(sockets));
-        let alone = File::create(folder.join("tests.lock")).expect("a file to lock");
-        alone.lock().expect("locked");
-        let hosts = Self { folder, sockets, _alone: alone };
+        let hosts = Self { _alone: locked(&folder.join("tests.lock")), folder, sockets };
         let mut path = hosts.folder.join("bin").into_os_string();
         path.push(":");
         path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());

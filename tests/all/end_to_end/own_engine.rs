@@ -3,14 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::engines::wait_for;
+use super::engines::{locked, wait_for};
 use crate::program::{Place, program, skip};
 
-/// Each has a bridge with an address of its own: one at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Each has a bridge with this address: one at a time.
 const ADDRESS: &str = "10.213.96.1/24";
 
 /// An engine with the classic image store, on a small disk of its own.
@@ -18,7 +16,7 @@ pub(super) struct OwnEngine {
     folder: PathBuf,
     bridge: String,
     process: Child,
-    _alone: MutexGuard<'static, ()>,
+    _alone: File,
 }
 
 impl OwnEngine {
@@ -46,7 +44,7 @@ impl OwnEngine {
             skip(test, &format!("there is no {missing}"));
             return None;
         }
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = locked(&std::env::temp_dir().join("polyarch-own-engine.lock"));
         let mounted = program("sh").args(["-c", &disk]).current_dir(&folder).output().expect("a shell");
         if !mounted.status.success() {
             skip(test, &format!("no disk can be made: {}", String::from_utf8_lossy(&mounted.stderr)));
