@@ -56,7 +56,7 @@ pub(super) fn circleci(pipeline: &Pipeline<'_>) -> Written {
 }
 
 fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
-    let environment = Map::default().with("JOB", build.job.to_string()).with("FOLDER", build.id.as_str());
+    let environment = Map::default().with("JOB", build.task()).with("FOLDER", build.id.as_str());
     let keep = Map::default()
         .with("name", "Keep what has failed")
         .with("when", "on_fail")

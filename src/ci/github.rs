@@ -122,13 +122,9 @@ fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
         .check_out(false)
         .install()
         .take(&build.ancestors)
-        .run(
-            "Build and test",
-            "polyarch job \"$JOB\"",
-            Map::default().with("JOB", build.job.to_string()).and(secrets),
-        )
+        .run("Build and test", "polyarch job \"$JOB\"", Map::default().with("JOB", build.task()).and(secrets))
         .hand_on(&build.id, true);
-    job(&build.job.to_string(), &build.runner, build.minutes)
+    job(&build.title(), &build.runner, build.minutes)
         .with_some("environment", environment)
         .with("needs", needs)
         .with("steps", steps.list)

@@ -90,7 +90,7 @@ fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
     let job = if build.downstream { job.with("allow_failure", true) } else { job };
     job.with("interruptible", true)
         .with("needs", needs)
-        .with("variables", Map::default().with("JOB", build.job.to_string()))
+        .with("variables", Map::default().with("JOB", build.task()))
         .with("script", vec!["polyarch job \"$JOB\""])
         .with("artifacts", artifacts(pipeline, &build.id))
 }

@@ -8,6 +8,7 @@ mod event;
 mod github;
 mod gitlab;
 mod install;
+mod packing;
 mod pipeline;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use crate::oci::Digest;
 use pipeline::{Ground, Pipeline};
 
 pub(crate) use event::{Beginning, Event, beginning, is_thrown_away};
-pub(crate) use pipeline::ids;
+pub(crate) use pipeline::{id_of, ids};
 pub(crate) use tongue::{harmless, summary};
 
 /// A CI service.
@@ -38,17 +39,33 @@ pub(crate) enum Service {
     Gitlab,
 }
 
-/// The pipeline of a family for a service.
+/// The pipeline of a family for a service: a job for each image, or as few images in a job as the service's limits let it.
 ///
 /// # Errors
-/// Where a platform has no runner, or there are more jobs than the service takes.
+/// Where a platform has no runner, or there is more than the service takes, however many images share a job.
 pub(crate) fn written(family: &Family, settings: &CiSettings, service: Service) -> Result<Written> {
     let (setting, ground) = service.terms(settings);
     let pipeline = Pipeline::new(family, settings, setting, ground)?;
+    let mut size = 1;
+    loop {
+        let fits = fitting(&pipeline.packed(size), service, ground);
+        if fits.is_ok() || size >= pipeline.builds.len() {
+            return fits;
+        }
+        size += size.div_ceil(4);
+    }
+}
+
+/// A pipeline as a service has it.
+///
+/// # Errors
+/// F-Y2: where it is more than the service takes.
+fn fitting(pipeline: &Pipeline<'_>, service: Service, ground: &Ground) -> Result<Written> {
+    pipeline.check(ground)?;
     let written = match service {
-        Service::Github => github::github(&pipeline),
-        Service::Circleci => circleci::circleci(&pipeline),
-        Service::Gitlab => gitlab::gitlab(&pipeline),
+        Service::Github => github::github(pipeline),
+        Service::Circleci => circleci::circleci(pipeline),
+        Service::Gitlab => gitlab::gitlab(pipeline),
     };
     match written.text.len() > ground.bytes_limit {
         true => Err(too_large(&written, ground.bytes_limit).into()),

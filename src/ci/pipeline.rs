@@ -7,6 +7,8 @@ use crate::diag::{Diagnostic, Problems, Result};
 use crate::family::{Emulation, Family, JobId, Recipe, SecretSource, Unit};
 use crate::oci::{Digest, Platform};
 
+use super::packing::packed;
+
 /// What a job may take beside its build: checks, and handing its images on.
 const BESIDE_SECONDS: u64 = 15 * 60;
 /// How long the jobs around the builds may take, in minutes, and those that publish.
@@ -15,7 +17,7 @@ pub(super) const PUBLISH_MINUTES: u64 = 120;
 /// Jobs around the builds run where this platform is built.
 const NEAR: &str = "linux/amd64";
 /// No job runs longer than this, in minutes.
-const LONGEST_MINUTES: u64 = 360;
+pub(super) const LONGEST_MINUTES: u64 = 360;
 /// How long the id of a job may be: less than the 100 characters that services take.
 const ID_LIMIT: usize = 80;
 /// Ids that other jobs of a pipeline have.
@@ -37,7 +39,7 @@ pub(super) struct Ground {
 }
 
 /// The family's jobs, parents first, and what is said of pipelines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pipeline<'a> {
     pub(super) service: &'a ServiceSetting,
     pub(super) settings: &'a CiSettings,
@@ -45,13 +47,13 @@ pub(super) struct Pipeline<'a> {
     pub(super) builds: Vec<BuildJob>,
 }
 
-/// One image variant on one platform.
+/// One image variant on one platform, or several that are alike (`super::packing`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BuildJob {
     /// What the service calls it.
     pub(super) id: String,
     /// What it builds.
-    pub(super) job: JobId,
+    pub(super) jobs: Vec<JobId>,
     /// The ids of the jobs whose images it uses.
     pub(super) parents: Vec<String>,
     /// The ids of those and of all that they stand on.
@@ -66,12 +68,23 @@ pub(super) struct BuildJob {
     pub(super) downstream: bool,
 }
 
+impl BuildJob {
+    /// What people read of it.
+    pub(super) fn title(&self) -> String {
+        if let [job] = self.jobs.as_slice() { job.to_string() } else { self.id.clone() }
+    }
+
+    /// What `polyarch job` is told.
+    pub(super) fn task(&self) -> String {
+        self.jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl<'a> Pipeline<'a> {
-    /// The pipeline of a family at a service, with its own runners where nothing else is said.
+    /// The pipeline of a family at a service, a job for each image, with its own runners where nothing else is said.
     ///
     /// # Errors
-    /// F-Y5: where a platform has no runner, and none of another platform may build it by emulation. F-Y2: where there are
-    /// more jobs than the service takes.
+    /// F-Y5: where a platform has no runner, and none of another platform may build it by emulation.
     pub(super) fn new(
         family: &'a Family,
         settings: &'a CiSettings,
@@ -102,7 +115,7 @@ impl<'a> Pipeline<'a> {
                         minutes: minutes(terms.time_limit_seconds),
                         secrets,
                         downstream: recipe.downstream,
-                        job: job.clone(),
+                        jobs: vec![job.clone()],
                     }),
                     None => problems.push(no_runner(&job)),
                 }
@@ -110,13 +123,25 @@ impl<'a> Pipeline<'a> {
             }
         }
         problems.extend(lasting(service, ground));
-        let number = builds.len() + TAKEN.len();
-        if number > ground.jobs_limit {
-            problems.push(too_many(number, ground.jobs_limit));
-        }
-        let wide = builds.iter().filter(|build| build.ancestors.len() >= ground.needs_limit);
-        problems.extend(wide.map(|build| too_deep(build, ground.needs_limit)));
         Problems::check(problems).map(|()| Self { service, settings, runners, builds })
+    }
+
+    /// The same with up to so many images in a job.
+    pub(super) fn packed(&self, size: usize) -> Self {
+        Self { builds: packed(&self.builds, size), ..self.clone() }
+    }
+
+    /// F-Y2: more than the service takes.
+    ///
+    /// # Errors
+    /// Where there are more jobs, or more that a job needs.
+    pub(super) fn check(&self, ground: &Ground) -> Result<()> {
+        let number = self.builds.len() + TAKEN.len();
+        let many = (number > ground.jobs_limit).then(|| too_many(number, ground.jobs_limit));
+        let wide = self.builds.iter().filter(|build| build.ancestors.len() >= ground.needs_limit);
+        Problems::check(
+            many.into_iter().chain(wide.map(|build| too_deep(build, ground.needs_limit))).collect(),
+        )
     }
 
     /// The jobs whose images are published.
@@ -210,8 +235,8 @@ fn no_runner(job: &JobId) -> Diagnostic {
 fn too_deep(build: &BuildJob, limit: usize) -> Diagnostic {
     let number = build.ancestors.len();
     Diagnostic::request(format!(
-        "{} stands on {number} images, and the service lets a job need {limit}",
-        build.job
+        "{} stands on {number} jobs, and the service lets a job need {limit}",
+        build.title()
     ))
     .hint("see the images between: polyarch plan --format mermaid")
 }
@@ -223,7 +248,7 @@ fn too_many(number: usize, limit: usize) -> Diagnostic {
 }
 
 /// Who runs what.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Runners(BTreeMap<Platform, String>);
 
 impl Runners {
@@ -252,6 +277,21 @@ pub(super) fn expression(pattern: &str) -> String {
         c => format!("\\{c}"),
     };
     format!("^{}$", pattern.chars().map(plain).collect::<String>())
+}
+
+/// What a job with these images is called, by what each of them is called alone: by the first, how many more there are, and
+/// which.
+pub(crate) fn id_of(alone: &[&str]) -> String {
+    const FIRST_LIMIT: usize = 60;
+    match alone {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first, more @ ..] => {
+            let digest = Digest::of(alone.join(" ").as_bytes());
+            let first = &first[..first.len().min(FIRST_LIMIT)];
+            format!("{first}-and-{}-more-{}", more.len(), digest.short())
+        }
+    }
 }
 
 /// What each job is called: as people would, and different from all others.

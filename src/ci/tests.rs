@@ -350,17 +350,78 @@ fn many(number: usize, is_chain: bool) -> (Family, CiSettings) {
     Case { configuration, dockerfiles: (0..number).map(dockerfile).collect() }.read().expect("a family")
 }
 
+/// The images of each job of the pipeline that is written for a service.
+fn shared(family: &Family, settings: &CiSettings, service: Service) -> Vec<Vec<String>> {
+    let written = written(family, settings, service).unwrap_or_else(|told| panic!("{service:?}: {told:?}"));
+    let document = Yaml::load_from_str(&written.text).expect("YAML").remove(0);
+    let mut values = Vec::new();
+    leaves(&document, "", &mut values);
+    let tasks = values.iter().filter(|(name, _)| name == "JOB");
+    tasks.map(|(_, task)| task.as_str().expect("a text").split(' ').map(str::to_owned).collect()).collect()
+}
+
 #[test]
-fn f_y2_more_jobs_than_a_service_takes_are_told() {
+fn f_y2_images_share_jobs_where_a_service_takes_no_more() {
+    const AROUND: usize = 4;
     for (service, limit) in [(Service::Github, 256), (Service::Gitlab, 500), (Service::Circleci, 500)] {
-        let around = 4;
-        let (family, settings) = many(limit - around, false);
-        assert!(written(&family, &settings, service).is_ok(), "{service:?}");
-        let (family, settings) = many(limit - around + 1, false);
-        let told = format!("{:?}", written(&family, &settings, service).expect_err("one job too many"));
-        let wanted = format!("would have {} jobs, and the service takes {limit}", limit + 1);
-        assert!(told.contains(&wanted) && told.contains("make two families of it"), "{told}");
+        let most = limit - AROUND;
+        for (images, jobs) in [(most, most), (most + 1, (most + 1).div_ceil(2)), (2_000, most)] {
+            let (family, settings) = many(images, false);
+            let tasks = shared(&family, &settings, service);
+            let number = tasks.len();
+            assert!(number <= jobs, "{service:?}: {number} jobs for {images} images");
+            let each: BTreeSet<&String> = tasks.iter().flatten().collect();
+            let built = tasks.iter().map(Vec::len).sum::<usize>();
+            assert_eq!((built, each.len()), (images, images), "{service:?}: every image once");
+        }
     }
+}
+
+/// I-Y4 where images share jobs: each is built once, behind all that it stands on and beside none of that, and with what is
+/// like it alone.
+#[test]
+fn i_y4_images_that_share_a_job_wait_for_all_that_they_stand_on() {
+    let mut shared = 0;
+    for (seed, family, settings) in families() {
+        let (setting, ground) = Service::Gitlab.terms(&settings);
+        let alone = Pipeline::new(&family, &settings, setting, ground).expect("a pipeline");
+        for size in [2, 3, 7, 100] {
+            let packed = alone.packed(size);
+            let home: BTreeMap<&JobId, usize> = { packed.builds.iter().enumerate() }
+                .flat_map(|(at, build)| build.jobs.iter().map(move |job| (job, at)))
+                .collect();
+            assert_eq!(home.len(), alone.builds.len(), "{seed}");
+            assert_eq!(
+                packed.builds.iter().map(|build| build.jobs.len()).sum::<usize>(),
+                home.len(),
+                "{seed}"
+            );
+            let by_id: BTreeMap<&str, &JobId> =
+                alone.builds.iter().map(|build| (build.id.as_str(), &build.jobs[0])).collect();
+            for build in &alone.builds {
+                let at = home[&build.jobs[0]];
+                let job = &packed.builds[at];
+                for (before, waited_for) in
+                    [(&build.parents, &job.parents), (&build.ancestors, &job.ancestors)]
+                {
+                    for id in before {
+                        let other = home[by_id[id.as_str()]];
+                        assert!(other < at && waited_for.contains(&packed.builds[other].id), "{seed}: {id}");
+                    }
+                }
+                assert_eq!(
+                    (&job.runner, &job.secrets, job.downstream),
+                    (&build.runner, &build.secrets, build.downstream),
+                    "{seed}"
+                );
+                assert!(job.minutes >= build.minutes && job.jobs.len() <= size, "{seed}");
+            }
+            let ids: BTreeSet<&str> = packed.builds.iter().map(|build| build.id.as_str()).collect();
+            assert_eq!(ids.len(), packed.builds.len(), "{seed}: each is called something else");
+            shared += packed.builds.iter().filter(|build| build.jobs.len() > 1).count();
+        }
+    }
+    assert!(shared > 100, "{shared} jobs with several images");
 }
 
 #[test]
@@ -370,7 +431,7 @@ fn f_y2_an_image_upon_more_than_a_job_may_need_is_told() {
     let (family, settings) = many(51, true);
     let told =
         format!("{:?}", written(&family, &settings, Service::Gitlab).expect_err("50 ancestors and the plan"));
-    assert!(told.contains("stands on 50 images, and the service lets a job need 50"), "{told}");
+    assert!(told.contains("stands on 50 jobs, and the service lets a job need 50"), "{told}");
     assert!(written(&family, &settings, Service::Circleci).is_ok());
 }
 

@@ -87,9 +87,9 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// To build one job, as a plan has settled it, and write its file as soon as its image stands.
-    pub(super) fn of_job(job: &JobId, plan: Option<PathBuf>, files: Option<PathBuf>) -> Self {
-        let what = What { images: vec![job.to_string()], ..What::default() };
+    /// To build jobs, as a plan has settled them, and write the file of each as soon as its image stands.
+    pub(super) fn of_jobs(jobs: &[JobId], plan: Option<PathBuf>, files: Option<PathBuf>) -> Self {
+        let what = What { images: jobs.iter().map(ToString::to_string).collect(), ..What::default() };
         Self { what, plan, files, ..Self::default() }
     }
 

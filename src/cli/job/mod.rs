@@ -51,7 +51,7 @@ const PASSWORD: &str = "POLYARCH_PASSWORD";
   polyarch job rehearse --work /tmp/work           publish it all into a registry that is thrown away
   polyarch job publish --work /tmp/work            publish it")]
 pub(super) struct Options {
-    /// `plan`, an image as `image:variant@platform`, `rehearse`, `publish`, or `close`, which fails where one of the jobs
+    /// `plan`, an image as `image:variant@platform`, or several with spaces between them, `rehearse`, `publish`, or `close`, which fails where one of the jobs
     /// in POLYARCH_JOBS has not ended as planned
     #[arg(value_name = "JOB", value_parser = Task::parse)]
     task: Task,
@@ -67,7 +67,7 @@ pub(super) struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Task {
     Plan,
-    Build(JobId),
+    Build(Vec<JobId>),
     Rehearse,
     Publish,
     Close,
@@ -81,14 +81,18 @@ impl Task {
             "publish" => Ok(Self::Publish),
             "close" => Ok(Self::Close),
             // Nothing else that a job is called has a platform.
-            _ => text.parse().map(Self::Build).map_err(|error: crate::oci::Error| error.to_string()),
+            _ => {
+                let jobs = text.split_whitespace().map(str::parse).collect::<Result<Vec<JobId>, _>>();
+                let jobs = jobs.map_err(|error: crate::oci::Error| error.to_string())?;
+                if jobs.is_empty() { Err("no job is named".to_owned()) } else { Ok(Self::Build(jobs)) }
+            }
         }
     }
 
     fn title(&self) -> String {
         match self {
             Self::Plan => "plan".to_owned(),
-            Self::Build(job) => job.to_string(),
+            Self::Build(jobs) => jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             Self::Rehearse => "rehearse the publication".to_owned(),
             Self::Publish => "publish".to_owned(),
             Self::Close => "all jobs".to_owned(),
@@ -153,7 +157,7 @@ async fn carry_out(context: &Context, options: &Options, beginning: Option<&Begi
     match &options.task {
         Task::Close => close::close(context),
         Task::Plan => settle(context, &files()?, beginning).await,
-        Task::Build(job) => one(context, &files()?, job).await,
+        Task::Build(jobs) => some(context, &files()?, jobs).await,
         Task::Rehearse => together(context, &files()?, options, Towards::Nowhere).await,
         Task::Publish => {
             context.refuse_untrusted("publishing")?;
@@ -207,28 +211,35 @@ async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>)
     Ok(ended)
 }
 
-/// Build and test one image upon what the jobs before it left, and leave what it has added: before its tests, so that it
+/// Build and test images upon what the jobs before left, and leave what each has added: before its tests, so that it
 /// can be looked at where they fail or never end.
-async fn one(context: &Context, files: &Files, job: &JobId) -> Result<Ended> {
+async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended> {
     let settled = files.plan(context)?;
     let workspace = Workspace::read(context, &Default::default())?;
-    let Some(id) = ci::ids(&workspace.family).remove(job) else {
-        return Err(Diagnostic::request(format!("there is no {job} here"))
-            .hint("see what there is: polyarch plan")
-            .into());
+    let ids = ci::ids(&workspace.family);
+    let id = |job: &JobId| {
+        ids.get(job).map(String::as_str).ok_or_else(|| {
+            Diagnostic::request(format!("there is no {job} here")).hint("see what there is: polyarch plan")
+        })
     };
-    let to = files.own(&id)?;
-    if settled.as_ref().is_some_and(|(_, plan)| !plan.has(job)) {
+    let alone = jobs.iter().map(id).collect::<Result<Vec<&str>, Diagnostic>>()?;
+    let to = files.own(&ci::id_of(&alone))?;
+    let is_of_this_run = |job: &&JobId| settled.as_ref().is_none_or(|(_, plan)| plan.has(job));
+    let (jobs, others): (Vec<&JobId>, Vec<&JobId>) = jobs.iter().partition(is_of_this_run);
+    for job in others {
         context.ui.note(&format!("{job} is not among the images of this run"));
+    }
+    if jobs.is_empty() {
         return Ok(Ended::Well);
     }
+    let jobs: Vec<JobId> = jobs.into_iter().cloned().collect();
     let file = settled.map(|(file, _)| file);
     take_in(context, files).await?;
     // At a registry the others find it themselves.
     let to = Some(to).filter(|_| !workshop::is_at_registry(context, &workspace));
-    let built = build::run(context, &build::Options::of_job(job, file.clone(), to.clone())).await;
+    let built = build::run(context, &build::Options::of_jobs(&jobs, file.clone(), to.clone())).await;
     let left = match to {
-        Some(to) => leave(context, job, file, &to).await,
+        Some(to) => leave(context, &jobs, file, &to).await,
         None => Ok(()),
     };
     match (built, left) {
@@ -238,14 +249,18 @@ async fn one(context: &Context, files: &Files, job: &JobId) -> Result<Ended> {
     }
 }
 
-/// Write what is not written yet of the files of a job, where its image stands.
-async fn leave(context: &Context, job: &JobId, plan: Option<PathBuf>, to: &Path) -> Result<()> {
-    let what = What { images: vec![job.to_string()], ..What::default() };
+/// Write what is not written yet of the files of jobs, where their images stand.
+async fn leave(context: &Context, jobs: &[JobId], plan: Option<PathBuf>, to: &Path) -> Result<()> {
+    let what = What { images: jobs.iter().map(ToString::to_string).collect(), ..What::default() };
     let settled = plan.as_deref().map(SettledPlan::read).transpose()?;
     let anew = Anew::default().carrying_out(settled);
     let planning = context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await?;
-    let stands = planning.plan.jobs.get(job).is_some_and(|planned| planned.decision.image().is_some());
-    if stands { delta::complete(context, &planning, job, to).await } else { Ok(()) }
+    let stands =
+        |job: &&JobId| planning.plan.jobs.get(*job).is_some_and(|planned| planned.decision.image().is_some());
+    for job in jobs.iter().filter(stands) {
+        delta::complete(context, &planning, job, to).await?;
+    }
+    Ok(())
 }
 
 async fn take_in(context: &Context, files: &Files) -> Result<()> {
