@@ -93,10 +93,15 @@ pub(crate) fn is_commit(name: &str) -> bool {
 /// An address without what lets somebody in: the password, and by HTTP the user too, since tokens stand there.
 pub(super) fn without_password(location: &str) -> String {
     let Some(user) = user_info(location) else { return location.to_owned() };
-    let is_by_ssh = location.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("ssh://"));
-    let name = user.split(':').next().filter(|_| is_by_ssh);
+    let name = user.split(':').next().filter(|_| is_by_ssh(location));
     let kept = name.map(|name| format!("{name}@")).unwrap_or_default();
     location.replacen(&format!("{user}@"), &kept, 1)
+}
+
+/// Whether the address of a repository is one of ssh: `ssh://…`, or `user@host:path`.
+pub(super) fn is_by_ssh(location: &str) -> bool {
+    let scheme = location.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_none_or(|scheme| scheme.eq_ignore_ascii_case("ssh"))
 }
 
 /// What an address says of the user (RFC 3986, section 3.2.1).

@@ -29,7 +29,7 @@ pub(crate) struct Needs {
     pub(crate) secrets: BTreeSet<String>,
     /// Those of them that a build fails without, by `required`, and the line that says so.
     pub(crate) required_secrets: BTreeMap<String, Place>,
-    /// Whether an SSH agent is asked for.
+    /// Whether an SSH agent is asked for: by `RUN --mount=type=ssh`, or by an `ADD` of a repository by ssh.
     pub(crate) ssh: bool,
     /// What the frontend inside Docker 20.10 refuses; a frontend named by `# syntax=` may take it all the same.
     pub(crate) needs_newer: Vec<Newer>,
@@ -473,6 +473,7 @@ impl<'a> Reader<'a> {
             if let Some(kind) = remote_kind(&shown).filter(|_| copy.add) {
                 if kind == RemoteKind::Git {
                     self.needs_newer.push(self.file.newer(range, "ADD of a Git repository"));
+                    self.ssh |= git::is_by_ssh(&shown);
                 }
                 let (checksum, place) = (checksum.clone(), place.clone());
                 let range = source.range.clone();

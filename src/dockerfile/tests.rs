@@ -344,7 +344,11 @@ fn sources_are_what_the_context_must_hold() {
             "",
             "FROM a; Git https://x/y.git#v1; newer ADD of a Git repository at 2",
         ),
-        ("FROM a\nADD git@x:y/z.git /", "", "FROM a; Git git@x:y/z.git; newer ADD of a Git repository at 2"),
+        (
+            "FROM a\nADD git@x:y/z.git /",
+            "",
+            "FROM a; Git git@x:y/z.git; ssh; newer ADD of a Git repository at 2",
+        ),
         ("FROM a\nCOPY https://x/y /", "", "FROM a; read https://x/y"),
         ("FROM a\nRUN --mount=target=/s x", "", "FROM a; read / (all)"),
         ("FROM a\nRUN --mount=type=bind,source=s*,target=/s x", "", "FROM a; read s*"),

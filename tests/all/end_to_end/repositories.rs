@@ -1,9 +1,10 @@
 //! What `ADD` fetches from a Git repository: at the commit that the plan has settled.
 
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use super::engines::{Engine, ended, inspected, jobs, layers, wait_for};
-use crate::program::Place;
+use crate::program::{Place, skip};
 
 const CONFIGURATION: &str =
     "name = \"repositories\"\nplatforms = [\"linux/amd64\"]\n[tags]\ncommon = [\"latest\"]\n";
@@ -106,4 +107,86 @@ fn law_2_an_add_of_a_repository_is_built_at_the_commit_that_is_settled() {
     let refused = place.run(&["build"]).ended(3).stderr;
     assert!(refused.contains(&format!("the commit of {address} is unknown")), "{refused}");
     assert!(refused.contains("git ls-remote"), "{refused}");
+}
+
+/// An ssh server on loopback and an agent whose key it lets in, both ended with this.
+struct BySsh {
+    port: u16,
+    both: Vec<Child>,
+}
+
+impl Drop for BySsh {
+    fn drop(&mut self) {
+        for child in &mut self.both {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl BySsh {
+    fn of(place: &mut Place) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("its number").port();
+        drop(free);
+        let own = |name: &str| place.folder().join(name).to_str().expect("text").to_owned();
+        let (host, user, socket, settings) = (own("host"), own("user"), own("agent"), own("sshd"));
+        for key in [&host, &user] {
+            let _ = place.ask("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key]);
+        }
+        let text = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {host}\nAuthorizedKeysFile {user}.pub\nStrictModes no\n\
+             UsePAM no\nPidFile none\n"
+        );
+        std::fs::write(&settings, text).expect("its settings");
+        let start = |name: &str, arguments: &[&str]| {
+            let mut program = place.program(name);
+            program.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+        };
+        let both = vec![
+            start("/usr/sbin/sshd", &["-D", "-f", &settings]),
+            start("ssh-agent", &["-D", "-a", &socket]),
+        ];
+        let started = Self { port, both };
+        let answers =
+            || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && Path::new(&socket).exists();
+        wait_for("ssh to answer", std::time::Duration::from_secs(20), answers);
+        place.set("SSH_AUTH_SOCK", socket);
+        place.set(
+            "GIT_SSH_COMMAND",
+            "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+        );
+        let _ = place.ask("ssh-add", &["-q", &user]);
+        started
+    }
+}
+
+#[test]
+fn law_2_an_add_by_ssh_is_built_with_the_agent_of_its_image_and_in_no_untrusted_run() {
+    let test = "repositories::law_2_by_ssh";
+    let mut place = Place::with(&[]);
+    if !Engine::Containerd.equip(test, &mut place) {
+        return;
+    }
+    if !Path::new("/usr/sbin/sshd").exists() || !Path::new("/run/sshd").exists() {
+        return skip(test, "no ssh server");
+    }
+    let ssh = BySsh::of(&mut place);
+    let own = place.folder().display().to_string();
+    let _ = commit(&place, &own);
+    let user = place.ask("id", &["-un"]);
+    let address = format!("ssh://{}@127.0.0.1:{}{own}/source#main:folder", user.trim(), ssh.port);
+    place.write("a/Dockerfile", &format!("FROM scratch\nADD {address} /r/\n"));
+    let given = format!("{CONFIGURATION}[image.a]\nssh = [\"default\"]\n");
+    place.write("polyarch.toml", &given);
+    let _ = place.run(&["build", "--scope", "pr-1"]).ended(1);
+    let _ = place.run(&["build", "--publish"]).well();
+    assert_eq!(fetched(&place), own);
+    assert!(place.run(&["why", "a"]).well().stdout.contains("reused"));
+
+    // Another commit, since an engine keeps what it has fetched.
+    let _ = commit(&place, &format!("two of {own}"));
+    place.write("polyarch.toml", CONFIGURATION);
+    let failed = place.run(&["build"]).ended(1);
+    assert!(failed.stderr.contains("asks for an SSH agent, which nobody gives"), "{}", failed.stderr);
 }
