@@ -2,7 +2,8 @@
 //!
 //! The repository of a scope holds, beside the images: `image-<hex>` (what was built under an image key),
 //! `checks-<hex>` (what was found under a check key), and `newest-<hex>` and `tested-<hex>` (the latest of each of a job,
-//! for `why`). `replaced-<hex>` has a record in whose place one of another image stands now. `durations` says how long jobs
+//! for `why`). `replaced-<hex>` has a record in whose place one of another image stands now, and `plan-<hex>` the digest of the
+//! image that the runs of one plan file have for a key. `durations` says how long jobs
 //! took and `epoch-<job>-<number>` how often one was refreshed. Each of the others is an image index whose one entry is the
 //! image, with the record as JSON in an annotation; so a record keeps its image alive, and any registry can hold both. What
 //! was signed of a record stands in the same document.
@@ -171,13 +172,23 @@ pub(crate) struct Records {
     local: Arc<dyn Store>,
     /// The same scopes at a registry, where the store is there.
     far: Option<Arc<Far>>,
+    /// The plan file that is carried out.
+    plan: Option<Digest>,
 }
 
 impl Records {
     /// Those of one scope alone.
     #[cfg(test)]
     pub(crate) fn new(store: Arc<dyn Store>, scope: Repository) -> Self {
-        Self { local: store.clone(), store, read: vec![scope.clone()], scope, far: None, witness: None }
+        Self {
+            local: store.clone(),
+            store,
+            read: vec![scope.clone()],
+            scope,
+            far: None,
+            witness: None,
+            plan: None,
+        }
     }
 
     /// Those of a scope as a run sees them that works in it. In every other than the trusted one records of that are
@@ -191,6 +202,7 @@ impl Records {
             scope: own,
             far: None,
             witness: None,
+            plan: None,
         };
         match scope.is_trusted() {
             true => alone,

@@ -99,7 +99,8 @@ pub(crate) fn files_of_checks(root: &Path, recipe: &Recipe) -> Result<BTreeMap<S
     host::read_again(root, recipe)
 }
 
-/// What was found under an image key, or what stood there when the plan was settled that is carried out.
+/// What was found under an image key, or what stood there when the plan was settled that is carried out, or what its runs
+/// have had since.
 async fn as_settled(
     found: Found<ImageRecord>,
     key: &Digest,
@@ -107,8 +108,12 @@ async fn as_settled(
     settled: &Settled,
 ) -> Result<Found<ImageRecord>, Error> {
     let is_it = |image: &Digest| found.record.as_ref().is_some_and(|record| record.image == *image);
-    let Some(image) = settled.images.get(key).filter(|image| !is_it(image)) else { return Ok(found) };
-    Ok(records.replaced(key, image).await?.map_or(found, Found::of))
+    let image = match settled.images.get(key) {
+        Some(image) => Some(image.clone()),
+        None => records.image_of_plan(key).await?,
+    };
+    let Some(image) = image.filter(|image| !is_it(image)) else { return Ok(found) };
+    Ok(records.replaced(key, &image).await?.map_or(found, Found::of))
 }
 
 /// The records under the keys that these facts give, and the latest of each job that has none. Returns warnings.

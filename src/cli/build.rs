@@ -136,6 +136,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     planning.shelf.writable()?;
     let planning = context.signals.unless_stopped(with_parents(context, planning, &anew)).await?;
+    if let Some(settled) = &anew.settled {
+        context.signals.unless_stopped(settled.hold(&planning)).await?;
+    }
     let unfit = refuse(context, &planning, &options.frontend)?;
     if options.publish && planning.shelf.scope.is_trusted() {
         // What could not be signed in the end is not built first.

@@ -207,7 +207,8 @@ impl Planning {
             None => Moment::take(context, &workspace.root).await,
         };
         let witness = what.trust.witness(context, &workspace.root)?;
-        let shelf = Shelf { from: what.from.clone(), witness, ..Shelf::open(context, &workspace)? };
+        let plan = before.map(SettledPlan::digest);
+        let shelf = Shelf { from: what.from.clone(), witness, plan, ..Shelf::open(context, &workspace)? };
         let lease = shelf.lease().await?;
         let (registries, repositories) = (registries::lookups(context)?, Git::new(&context.environment));
         let lookups: (&Registries, &dyn Repositories) = (&*registries, &repositories);

@@ -14,6 +14,7 @@ use crate::plan::{Plan, Settled};
 
 use super::plan::Planning;
 use super::publisher::Moment;
+use super::recorder;
 
 /// The version of the format; others are refused.
 const VERSION: u32 = 1;
@@ -146,6 +147,27 @@ impl SettledPlan {
     pub(super) fn moment(&self) -> Moment {
         let Written { at_milliseconds, commit, commit_seconds, .. } = &self.written;
         Moment { at: *at_milliseconds, commit: commit.clone(), commit_seconds: *commit_seconds }
+    }
+
+    /// What it is told from others by.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(&self.written).expect("what was read as JSON can be written"))
+    }
+
+    /// Have every later run that carries it out use the images that this one finds where none stood when it was settled.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(super) async fn hold(&self, planning: &Planning) -> Result<()> {
+        let records = planning.shelf.records();
+        for (job, planned) in &planning.plan.jobs {
+            let stood = self.written.jobs.get(&job.to_string()).is_some_and(|job| job.image.is_some());
+            let Some(image) = planned.decision.image().filter(|_| !stood) else { continue };
+            records.hold_to(image, recorder::now() / 1_000).await.map_err(|error| {
+                Diagnostic::surroundings(format!("keep which image of {job} this plan has")).caused_by(&error)
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether a job is in it.

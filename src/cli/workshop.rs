@@ -38,6 +38,8 @@ pub(super) struct Shelf {
     pub(super) from: Option<ScopeName>,
     /// Who says which records count.
     pub(super) witness: Option<Arc<Witnessed>>,
+    /// The plan file that is carried out.
+    pub(super) plan: Option<Digest>,
     /// The records of that, and of the trusted one where that has none.
     pub(super) records: Records,
     /// The registry that they are at too, where the store is there.
@@ -125,7 +127,7 @@ impl Shelf {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let (store, scope) = (Arc::new(store), scope.clone());
         let records = Records::of_scope(store.clone(), &scope);
-        Ok(Self { folder, store, scope, from: None, witness: None, records, registry: None })
+        Ok(Self { folder, store, scope, from: None, witness: None, plan: None, records, registry: None })
     }
 
     /// Say that a run is at work, so that nothing that it sees is collected (`polyarch gc`). None in a store that
@@ -157,7 +159,8 @@ impl Shelf {
     /// The records that this command works with: those of its scope, and of the trusted one where that has none.
     pub(super) fn records(&self) -> Records {
         let records = self.from.iter().fold(self.records.clone(), Records::before);
-        records.judged_by(self.witness.clone().map(|witness| witness as Arc<dyn Witness>))
+        let records = records.judged_by(self.witness.clone().map(|witness| witness as Arc<dyn Witness>));
+        records.carrying_out(self.plan.clone())
     }
 
     /// The same that keeps nothing at the registry, and reads all that is there.

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::oci::{Digest, Document, Error, ErrorKind, Repository, Tag};
 
 use super::caches::{is_mount, kept_seconds};
+use super::replaced::is_of_a_plan;
 use super::{CacheKind, CheckRecord, ImageRecord, Records, ScopeName, parse};
 
 /// How many documents are read at once.
@@ -30,8 +31,8 @@ enum What {
     Checks(Digest),
     /// All records of one state of a family, which are of these images.
     Roll(BTreeSet<Digest>),
-    /// What was in a mount of caches, and when, in seconds since 1970-01-01 UTC.
-    Mount(u64),
+    /// What was in a mount of caches, or which image the runs of a plan have, and when, in seconds since 1970-01-01 UTC.
+    Kept(u64),
     Other,
 }
 
@@ -97,7 +98,7 @@ impl Held {
             What::Image(record) => !kept.contains(&record.image),
             What::Checks(image) => !kept.contains(image),
             What::Roll(images) => !images.iter().all(|image| kept.contains(image)),
-            What::Mount(at_seconds) => *at_seconds < before_seconds,
+            What::Kept(at_seconds) => *at_seconds < before_seconds,
             // One of a tree alone goes with all that is kept, or with the next tree.
             What::Other if tag.as_str().starts_with("cache-of-") => kept.is_empty(),
             // The cache of a job goes with the last of its images.
@@ -139,7 +140,7 @@ impl Held {
     fn made(&self) -> impl Iterator<Item = u64> {
         self.documents.values().filter_map(|(document, what)| match what {
             What::Image(record) => Some(record.built_at_seconds),
-            What::Mount(at_seconds) => Some(*at_seconds),
+            What::Kept(at_seconds) => Some(*at_seconds),
             What::Other => kept_seconds(document),
             What::Checks(_) | What::Roll(_) => None,
         })
@@ -331,8 +332,8 @@ pub(super) fn is_no_way(kind: ErrorKind) -> bool {
 }
 
 fn what(tag: &Tag, document: &Document) -> What {
-    if is_mount(tag) {
-        return What::Mount(kept_seconds(document).unwrap_or_default());
+    if is_mount(tag) || is_of_a_plan(tag) {
+        return What::Kept(kept_seconds(document).unwrap_or_default());
     }
     if let Ok(record) = parse::<ImageRecord>(document, None) {
         return What::Image(Box::new(record));

@@ -35,6 +35,11 @@ impl Note {
         serde_json::to_string(value).map_err(wrong)
     }
 
+    /// The text of a document.
+    pub(super) fn read(&self, document: &Document) -> Option<String> {
+        document.manifest().ok()?.annotations.remove(&self.annotation())
+    }
+
     /// The document of a text.
     pub(super) fn document(&self, text: String) -> Document {
         Document::of_manifest(&Manifest {
@@ -64,10 +69,7 @@ impl Records {
             Some(far) => far.read(scope, &note.tag()).await?,
             None => self.document(scope, &note.tag()).await?,
         };
-        let text = document.and_then(|document| {
-            let mut manifest = document.manifest().ok()?;
-            manifest.annotations.remove(&note.annotation())
-        });
+        let text = document.and_then(|document| note.read(&document));
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 

@@ -1,11 +1,56 @@
 //! Records that others of the same inputs have replaced: whoever carries out a plan that was settled before has the very
-//! images that stood then.
+//! images that stood then, and those that runs of the same plan have made or taken since.
 
 use crate::oci::{Digest, Error, Origin, Tag, Terms, image_stands};
 
+use super::caches::kept_at;
+use super::note::Note;
 use super::{ImageRecord, Kept, Records, parse, tag};
 
+/// The image that the runs of a plan have for a key.
+const OF_A_PLAN: Note = Note { name: "plan" };
+
 impl Records {
+    /// The same in a run that carries out a plan file, where it does.
+    #[must_use]
+    pub(crate) fn carrying_out(self, plan: Option<Digest>) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// Have every later run of the plan that is carried out use this very image, with the time in seconds since
+    /// 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn hold_to(&self, image: &ImageRecord, now_seconds: u64) -> Result<(), Error> {
+        let Some(tag) = self.tag_of_plan(&image.key) else { return Ok(()) };
+        if self.image_of_plan(&image.key).await?.as_ref() == Some(&image.image) {
+            return Ok(());
+        }
+        let document = kept_at(&OF_A_PLAN.document(image.image.to_string()), now_seconds)?;
+        self.write_note_under(&tag, &document).await
+    }
+
+    /// The image that runs of the plan that is carried out have for a key, where one has made or taken it.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn image_of_plan(&self, key: &Digest) -> Result<Option<Digest>, Error> {
+        let Some(tag) = self.tag_of_plan(key) else { return Ok(None) };
+        for scope in [self.shared(), &self.scope] {
+            let document = self.document(scope, &tag).await?;
+            if let Some(text) = document.and_then(|document| OF_A_PLAN.read(&document)) {
+                return Ok(text.parse().ok());
+            }
+        }
+        Ok(None)
+    }
+
+    fn tag_of_plan(&self, key: &Digest) -> Option<Tag> {
+        let plan = self.plan.as_ref()?;
+        Some(tag(OF_A_PLAN.name, &Digest::of(format!("{plan} {key}").as_bytes())))
+    }
+
     /// The record under an image key of this very image, where another one has replaced it.
     ///
     /// # Errors
@@ -56,4 +101,9 @@ impl Records {
 /// What a record that was replaced stands under.
 fn replaced_tag(key: &Digest, image: &Digest) -> Tag {
     tag("replaced", &Digest::of(format!("{key} {image}").as_bytes()))
+}
+
+/// Whether it is the tag of an image that the runs of a plan have.
+pub(super) fn is_of_a_plan(tag: &Tag) -> bool {
+    tag.as_str().strip_prefix(OF_A_PLAN.name).is_some_and(|rest| rest.starts_with('-'))
 }

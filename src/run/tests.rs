@@ -618,6 +618,37 @@ async fn s3_24_a_retry_has_the_image_that_was_settled_though_another_of_the_same
 }
 
 #[tokio::test(start_paused = true)]
+async fn s3_24_a_retry_has_the_image_of_the_first_try_where_none_was_settled() {
+    let mut site = site("tests = [\"true\"]\n", &[("a", "FROM scratch\n")]).await;
+    let plain = site.records.clone();
+    let of_plan = |name: &str| plain.clone().carrying_out(Some(crate::oci::Digest::of(name.as_bytes())));
+    // Builds where nothing stands; what a run of another does, or of none, counts for nobody else.
+    let mut run = async |records: &crate::record::Records, no_reuse: bool, seconds: u64, look: Look| {
+        site.records = records.clone();
+        let (facts, _) = site.plan().await;
+        let plan = Plan::new(&site.family, &facts, &Request { no_reuse, ..Request::default() });
+        let stood = plan.jobs[&plan.order[0]].decision.image().cloned();
+        let builder = site.scripted(1, Arc::new(move |_, _| Act::Build(seconds)), Arc::new(move |_, _| look));
+        let (ran, _) = site.run(&(facts, plan), &[builder], PLAIN, std::future::pending()).await;
+        let passed = ran.unwrap().passed.into_values().next();
+        passed.map(|passed| (passed.image.image, stood.is_some()))
+    };
+    let (one, two, new) = (of_plan("one"), of_plan("two"), of_plan("new"));
+    // A build whose tests fail is no image of the plan.
+    assert_eq!(run(&one, false, 1, Look::Fail).await, None);
+    let (first, _) = run(&one, true, 2, Look::Pass).await.unwrap();
+    let (other, _) = run(&plain, true, 3, Look::Pass).await.unwrap();
+    let (mine, _) = run(&two, true, 4, Look::Pass).await.unwrap();
+    let (newest, _) = run(&plain, true, 5, Look::Pass).await.unwrap();
+    assert_eq!(std::collections::BTreeSet::from([&first, &other, &mine, &newest]).len(), 4);
+    for (records, image) in
+        [(&one, &first), (&two, &mine), (&plain, &newest), (&new, &newest), (&one, &first)]
+    {
+        assert_eq!(run(records, false, 6, Look::Pass).await, Some((image.clone(), true)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn f_s14_another_image_of_the_same_inputs_is_told_of() {
     let site = site("", &[("a", "FROM scratch\n")]).await;
     let replaced = |steps: &[Step]| {

@@ -122,6 +122,23 @@ fn s3_24_a_plan_that_was_settled_means_the_same_however_often_it_is_carried_out(
     let _ = place.run(&["build", "--plan", &again]).well();
     assert_eq!((ended(&place, "built"), reused()), (jobs(""), newer));
 
+    // Nor where nothing stood yet: a retry has what the first try has made.
+    let own = place.folder().display().to_string();
+    place.write("tool/Dockerfile", &format!("{STAMPED}LABEL own={own:?}\n"));
+    let empty = place.folder().join("empty.json").display().to_string();
+    let _ = place.run(&["plan", "--out", &empty]).well();
+    let _ = place.run(&["build", "--plan", &empty]).well();
+    assert_eq!(ended(&place, "built"), jobs("tool@linux/amd64 leaf@linux/amd64"));
+    let _ = place.run(&["build", "--plan", &empty]).well();
+    let first = reused();
+    let _ = place.run(&["build", "tool", "--no-reuse", "--no-cache"]).well();
+    let _ = place.run(&["build"]).well();
+    let _ = place.run(&["build"]).well();
+    assert_eq!(reused().len(), 3);
+    assert_ne!(reused(), first);
+    let _ = place.run(&["build", "--plan", &empty]).well();
+    assert_eq!((ended(&place, "built"), reused()), (jobs(""), first));
+
     place.write("leaf/Dockerfile", "FROM tool\nRUN cp /stamp /other\n");
     let refused = place.run(&["build", "--plan", &file]).ended(2);
     assert!(refused.stderr.contains("its inputs are others than in the plan"), "{}", refused.stderr);
