@@ -30,7 +30,7 @@ pub(super) async fn looked_at(
     recorder.discard();
     lines::close(&recorder.run);
     let builders = connected?;
-    let views = builders.iter().map(|builder| view(planning, builder)).collect();
+    let views = builders.iter().map(|builder| view(planning, builder, &builders)).collect();
     Ok((views, run::check_builders(&planning.asks(), &builders)))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn cache_mounts(facts: &EngineFacts) -> &'static str {
     }
 }
 
-fn view(planning: &Planning, builder: &Builder) -> CapacityView {
+fn view(planning: &Planning, builder: &Builder, builders: &[Builder]) -> CapacityView {
     CapacityView {
         name: builder.name.clone(),
         engine: builder.engine.name(),
@@ -59,6 +59,7 @@ fn view(planning: &Planning, builder: &Builder) -> CapacityView {
         content: builder.engine.delivery().to_string(),
         runs_containers: builder.engine.runs_containers(),
         caches: caches(planning, builder),
+        emulates: run::emulated(&planning.asks(), builder, builders),
         hindrances: run::hindrances(&planning.asks(), builder),
     }
 }

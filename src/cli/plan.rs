@@ -14,7 +14,9 @@ use crate::plan::{
     tree_digest, unfit_bases, unfit_repositories, unknown_frontends, why_checked,
 };
 use crate::record::ScopeName;
-use crate::report::{DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView};
+use crate::report::{
+    DecisionView, EmulationView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
+};
 use crate::run::Asked;
 use crate::survey::{Memo, Registries, Repositories};
 
@@ -400,6 +402,14 @@ fn estimate(estimates: &Estimates, job: &JobId, emulated: bool) -> Option<Estima
     estimates.are_informed().then_some(EstimateView { milliseconds, assumed })
 }
 
+fn emulation(emulation: Emulation) -> Option<EmulationView> {
+    match emulation {
+        Emulation::Allowed => Some(EmulationView::Allow),
+        Emulation::Refused => None,
+        Emulation::Always => Some(EmulationView::Always),
+    }
+}
+
 /// A plan as the reports show it.
 pub(super) fn view(planning: &Planning) -> PlanView {
     let estimates = Estimates::new(&planning.plan, &planning.facts.durations);
@@ -415,6 +425,8 @@ pub(super) fn view(planning: &Planning) -> PlanView {
                 (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
             }
         };
+        let is_done = !matches!(planned.decision, Decision::Reuse(_));
+        let terms = is_done.then_some(&planned.terms);
         JobView {
             job: job.to_string(),
             unit: job.unit.to_string(),
@@ -424,6 +436,9 @@ pub(super) fn view(planning: &Planning) -> PlanView {
             parents: planned.parents.iter().map(ToString::to_string).collect(),
             bases: bases(planning, job),
             key: planned.key.to_string(),
+            emulation: terms.and_then(|terms| emulation(terms.emulation)),
+            disk: terms.map(|terms| terms.disk_bytes).filter(|bytes| *bytes > 0),
+            needs: terms.into_iter().flat_map(|terms| &terms.labels).cloned().collect(),
             estimate: estimate(&estimates, job, false),
             emulated: estimate(&estimates, job, true).filter(|_| planned.terms.emulation.is_allowed()),
         }

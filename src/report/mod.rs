@@ -17,7 +17,7 @@ use crate::event::{Amount, EmulationCost, Event, EventKind, Outcome};
 
 pub(crate) use crate::diag::size;
 pub(crate) use plan::{
-    CapacityView, DecisionView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
+    CapacityView, DecisionView, EmulationView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
 };
 pub(crate) use simulation::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
 pub(crate) use terminal::{duration, emulation_cost, traffic_line};

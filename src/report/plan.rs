@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::terminal::{duration, emulation_cost};
-use crate::diag::count;
+use crate::diag::{count, size};
 use crate::event::EmulationCost;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub(crate) struct CapacityView {
     /// What becomes there of the caches that the family keeps in the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) caches: Vec<String>,
+    /// How many jobs it does by emulation that no builder does natively, or that are not split between builders.
+    #[serde(default)]
+    pub(crate) emulates: usize,
     /// How many jobs it does not do, by why.
     pub(crate) hindrances: BTreeMap<String, usize>,
 }
@@ -59,6 +62,9 @@ impl fmt::Display for CapacityView {
         writeln!(f, "  content: {content}")?;
         writeln!(f, "  checks: {checks}")?;
         self.caches.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        if self.emulates > 0 {
+            writeln!(f, "  emulates {}", count(self.emulates, "job"))?;
+        }
         { self.hindrances.iter() }
             .try_for_each(|(why, jobs)| writeln!(f, "  not {}: {name} {why}", count(*jobs, "job")))
     }
@@ -83,12 +89,46 @@ pub(crate) struct JobView {
     pub(crate) bases: Vec<String>,
     /// The image key.
     pub(crate) key: String,
+    /// Whether it may be built by emulation; nothing where it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) emulation: Option<EmulationView>,
+    /// How many bytes of room are said to be wanted for it where the builder keeps images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<u64>,
+    /// The labels that the builder must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) needs: Vec<String>,
     /// How long it may take natively, where anything is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) estimate: Option<EstimateView>,
     /// How long it may take by emulation, where that is allowed and anything is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) emulated: Option<EstimateView>,
+}
+
+impl JobView {
+    /// What it wants of the builder beside its platform, in brackets; nothing where that is nothing.
+    fn terms(&self) -> String {
+        let whole = self.emulation == Some(EmulationView::Always);
+        let whole = whole.then(|| "all platforms on one builder".to_owned());
+        let disk = self.disk.map(|bytes| format!("wants {}", size(bytes)));
+        let needs = (!self.needs.is_empty()).then(|| format!("needs {}", self.needs.join(", ")));
+        let terms: Vec<String> = [whole, disk, needs].into_iter().flatten().collect();
+        match terms.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", terms.join("; ")),
+        }
+    }
+}
+
+/// By which rule a job may be built by emulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EmulationView {
+    /// Where no builder is native.
+    Allow,
+    /// One builder builds all platforms of the image.
+    Always,
 }
 
 /// How long a job may take.
@@ -162,16 +202,16 @@ impl PlanView {
         let mut text = String::new();
         for (unit, jobs) in images {
             let on = stands_on(&jobs);
-            let mut groups: BTreeMap<(DecisionView, Option<&str>), Vec<String>> = BTreeMap::new();
+            let mut groups: BTreeMap<(DecisionView, Option<&str>, String), Vec<String>> = BTreeMap::new();
             for job in jobs {
                 let platform = job.platform.clone();
                 let why = job.reasons.first().map(String::as_str);
-                groups.entry((job.decision, why)).or_default().push(platform);
+                groups.entry((job.decision, why, job.terms())).or_default().push(platform);
             }
             let groups: Vec<String> = { groups.into_iter() }
-                .map(|((decision, why), platforms)| {
+                .map(|((decision, why, terms), platforms)| {
                     let why = why.map_or_else(String::new, |why| format!(": {why}"));
-                    format!("{decision} {}{why}", platforms.join(", "))
+                    format!("{decision} {}{terms}{why}", platforms.join(", "))
                 })
                 .collect();
             text.push_str(&format!("{unit:width$}  {}{on}\n", groups.join("; ")));
@@ -202,7 +242,8 @@ impl PlanView {
         (sum > 0).then(|| format!("about {} of work{assumed}", duration(sum)))
     }
 
-    /// What emulation may cost, where it is allowed and anything is known: no engine is asked which platforms it has.
+    /// How many jobs may be emulated, and where anything is known what that may cost: no engine is asked which
+    /// platforms it has.
     fn emulation(&self) -> Option<String> {
         let both = |job: &JobView| Some((job.emulated?.milliseconds, job.estimate?.milliseconds));
         let times: Vec<(u64, u64)> =
@@ -210,9 +251,12 @@ impl PlanView {
         let sum = |part: fn(&(u64, u64)) -> u64| times.iter().map(part).fold(0, u64::saturating_add);
         let cost =
             EmulationCost { emulated_milliseconds: sum(|one| one.0), native_milliseconds: sum(|one| one.1) };
-        let jobs = count(times.len(), "job");
-        (!times.is_empty())
-            .then(|| format!("if no builder is native, {jobs} emulated: {}", emulation_cost(&cost)))
+        let jobs = self.jobs.iter().filter(|job| job.emulation.is_some()).count();
+        let cost = match times.is_empty() {
+            true => String::new(),
+            false => format!(": {}", emulation_cost(&cost)),
+        };
+        (jobs > 0).then(|| format!("if no builder is native, {} emulated{cost}", count(jobs, "job")))
     }
 
     /// The plan as JSON, ending with a line end.

@@ -161,6 +161,9 @@ fn plan() -> PlanView {
         parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
         bases: Vec::new(),
         key: "sha256:aa".into(),
+        emulation: None,
+        disk: None,
+        needs: Vec::new(),
         estimate: None,
         emulated: None,
     };
@@ -187,13 +190,14 @@ fn builders_say_how_they_are_fed_and_what_they_do_not_do() {
         content: "through the session".to_owned(),
         runs_containers: false,
         caches: vec!["layer cache: stays in the engine".to_owned()],
+        emulates: 2,
         hindrances: [("does not run linux/386".to_owned(), 2)].into(),
     };
     view.builders = vec![builder.clone(), CapacityView { runs_containers: true, ..builder }];
     let text = view.to_text();
     for told in [
         "fleet: buildx:fleet, 4 slots\n  content: through the session\n  checks: as steps of builds",
-        "  not 2 jobs: fleet does not run linux/386\n",
+        "  emulates 2 jobs\n  not 2 jobs: fleet does not run linux/386\n",
         "  checks: in containers\n",
     ] {
         assert!(text.contains(told), "{told}: {text}");
@@ -233,12 +237,29 @@ fn a_plan_is_one_line_an_image_and_a_count() {
     assert_eq!(serde_json::from_str::<PlanView>(&plan().to_json()).expect("plan"), plan());
     let mut emulated = plan();
     let time = |milliseconds, assumed| Some(EstimateView { milliseconds, assumed });
+    emulated.jobs[1].emulation = Some(EmulationView::Allow);
+    let text = emulated.to_text();
+    assert!(text.ends_with("if no builder is native, 1 job emulated\n"), "no time is known: {text}");
     (emulated.jobs[1].estimate, emulated.jobs[1].emulated) = (time(60_000, false), time(660_000, true));
     let text = emulated.to_text();
     assert!(
         text.ends_with("if no builder is native, 1 job emulated: about 11 min 0 s, native 1 min 0 s\n"),
         "{text}"
     );
+}
+
+#[test]
+fn s4_25_a_plan_says_what_its_jobs_want_of_builders() {
+    let mut view = plan();
+    view.jobs[1].emulation = Some(EmulationView::Always);
+    view.jobs[1].disk = Some(5_000_000_000);
+    view.jobs[1].needs = vec!["big".to_owned(), "gpu".to_owned()];
+    let text = view.to_text();
+    let told = "build linux/arm64 (all platforms on one builder; wants 5.0 GB; needs big, gpu): `Dockerfile`";
+    assert!(text.contains(told), "{text}");
+    assert!(text.ends_with("if no builder is native, 1 job emulated\n"), "{text}");
+    assert!(view.to_json().contains("\"emulation\": \"always\""), "{}", view.to_json());
+    assert_eq!(serde_json::from_str::<PlanView>(&view.to_json()).expect("plan"), view);
 }
 
 #[test]

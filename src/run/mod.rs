@@ -59,7 +59,7 @@ pub(crate) use check::HostTests;
 pub(crate) use dispatch::{scheduled, whole_label, whole_labels};
 pub(crate) use leftovers::{count_tags, sweep_tags};
 pub(crate) use parents::bring_parents;
-pub(crate) use suited::{Asked, check as check_builders, hindrances, lacks};
+pub(crate) use suited::{Asked, check as check_builders, emulated, hindrances, lacks};
 
 use bases::Bases;
 use builder::Fit;

@@ -8,7 +8,7 @@ use crate::oci::Platform;
 use crate::plan::{Decision, Facts, Plan};
 
 use super::apart;
-use super::builder::{Builder, free_some, wanted};
+use super::builder::{Builder, Fit, free_some, wanted};
 use super::forms::Forms;
 
 /// What is asked of builders.
@@ -94,6 +94,12 @@ impl<'a> Wish<'a> {
         builder.engine.runs_containers() || !has_host_tests(self.recipe)
     }
 
+    /// How a builder does it, if it does.
+    fn fit(&self, builder: &Builder) -> Option<Fit> {
+        let fit = builder.fit(&self.job.platform, self.terms.emulation);
+        fit.filter(|_| self.hindrance(builder).is_none())
+    }
+
     /// Why a builder does not do it, in words that follow its name.
     fn hindrance(&self, builder: &Builder) -> Option<String> {
         let platform = &self.job.platform;
@@ -130,6 +136,17 @@ pub(crate) fn hindrances(asked: &Asked<'_>, builder: &Builder) -> BTreeMap<Strin
         *all.entry(why).or_default() += 1;
     }
     all
+}
+
+/// How many jobs a builder does by emulation that no builder does natively, or that are not split between builders.
+pub(crate) fn emulated(asked: &Asked<'_>, builder: &Builder, builders: &[Builder]) -> usize {
+    let wishes = Wish::all(asked);
+    let emulated = wishes.iter().filter(|wish| wish.fit(builder) == Some(Fit::Emulated));
+    let is_left = |wish: &&Wish<'_>| {
+        wish.terms.emulation == Emulation::Always
+            || !builders.iter().any(|one| wish.fit(one) == Some(Fit::Native))
+    };
+    emulated.filter(is_left).count()
 }
 
 /// What builders must have for a plan, before anything is built.
