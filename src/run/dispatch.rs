@@ -258,13 +258,15 @@ pub(crate) fn whole_label(unit: &Unit) -> String {
     format!("all platforms of {unit}")
 }
 
-fn needs(job: &JobId, terms: &Terms) -> Needs {
+fn needs(job: &JobId, terms: &Terms, image: usize) -> Needs {
     let mut labels = terms.labels.clone();
-    if terms.emulation == Emulation::Always {
+    let is_whole = terms.emulation == Emulation::Always;
+    if is_whole {
         labels.insert(whole_label(&job.unit));
     }
     let may_emulate = terms.emulation.is_allowed();
-    Needs { platform: job.platform.clone(), labels, disk: wanted(terms), may_emulate }
+    let (platform, together) = (job.platform.clone(), is_whole.then_some(image));
+    Needs { platform, labels, disk: wanted(terms), may_emulate, together }
 }
 
 /// The jobs by their places in the list.
@@ -280,12 +282,13 @@ pub(crate) fn scheduled(
     let scheduled = jobs.iter().enumerate().map(|(at, job)| {
         let planned = &plan.jobs[job];
         let reused = matches!(planned.decision, Decision::Reuse(_));
+        let image = *images.entry(&job.unit).or_insert(at);
         schedule::Job {
             parents: planned.parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),
-            image: *images.entry(&job.unit).or_insert(at),
+            image,
             // What a record stands for makes nothing.
             product: if reused { at } else { *products.entry(&planned.key).or_insert(at) },
-            needs: (!reused).then(|| needs(job, &planned.terms)),
+            needs: (!reused).then(|| needs(job, &planned.terms, image)),
             native: estimates.of(job, false).milliseconds,
             emulated: estimates.of(job, true).milliseconds,
             near: { planned.parents.iter() }

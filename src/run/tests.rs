@@ -445,9 +445,9 @@ fn f_g14_how_fast_a_builder_is_shows_by_what_others_took_for_the_same_jobs() {
     assert_eq!(["one", "two"].map(|builder| speed(&alike, builder)), [100, 100], "as fast as each other");
 }
 
-/// The builder of each job, and what was refused, of a run on three builders: one native to each platform, and one that
-/// is native to amd64 and emulates arm64.
-async fn on_three_builders(config: &str) -> Result<Vec<(String, String)>, String> {
+/// The builder of each job, and what was refused, of a run on four builders: one native to each platform, and two that
+/// are native to one and emulate the other.
+async fn on_four_builders(config: &str) -> Result<Vec<(String, String)>, String> {
     let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
     let config = format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\n{config}");
     let site = Site::new(Some(&config), &files(&[("a", "FROM scratch\n")]), &both).await;
@@ -458,9 +458,12 @@ async fn on_three_builders(config: &str) -> Result<Vec<(String, String)>, String
         builder("amd", &[&both[0]], &[]),
         builder("arm", &[&both[1]], &[]),
         builder("all", &[&both[0]], &[&both[1]]),
+        builder("also", &[&both[1]], &[&both[0]]),
     ];
     builders[2].labels.insert("gpu".to_owned());
-    builders[1].room = Some(Room::given(1_000_000_000));
+    for small in [1, 3] {
+        builders[small].room = Some(Room::given(1_000_000_000));
+    }
     let plan = site.plan_as_configured().await;
     let (ran, steps) = site.run(&plan, &builders, PLAIN, std::future::pending()).await;
     ran.map_err(|problems| problems.to_string())?;
@@ -480,26 +483,26 @@ async fn s2_23_s4_2_jobs_go_where_their_image_and_platform_say() {
             .map(|(job, builder)| (job.to_owned(), builder.to_owned()))
             .to_vec())
     };
-    assert_eq!(on_three_builders("").await, on("amd", "arm"));
+    assert_eq!(on_four_builders("").await, on("amd", "arm"));
     assert_eq!(
-        on_three_builders("[image.a]\nemulate = \"allow\"\n").await,
+        on_four_builders("[image.a]\nemulate = \"allow\"\n").await,
         on("amd", "arm"),
         "native goes first"
     );
     // One setting switches between builders of each platform and one that emulates.
-    assert_eq!(on_three_builders("[image.a]\nemulate = \"always\"\n").await, on("all", "all"));
+    assert_eq!(on_four_builders("[image.a]\nemulate = \"always\"\n").await, on("all", "all"));
     let needs = "[image.a]\non.\"linux/amd64\" = { needs = [\"gpu\"] }\n";
-    assert_eq!(on_three_builders(needs).await, on("all", "arm"));
+    assert_eq!(on_four_builders(needs).await, on("all", "arm"));
     let told = |answer: Result<_, String>| answer.expect_err("it is refused before anything is built");
-    let needs = told(on_three_builders("[image.a]\nneeds = [\"gpu\"]\n").await);
+    let needs = told(on_four_builders("[image.a]\nneeds = [\"gpu\"]\n").await);
     assert!(
         needs.contains("no builder of linux/arm64 has the labels that a@linux/arm64 needs: gpu"),
         "{needs}"
     );
-    let disk = told(on_three_builders("[image.a]\ndisk = \"2GB\"\n").await);
+    let disk = told(on_four_builders("[image.a]\ndisk = \"2GB\"\n").await);
     assert!(disk.contains("no builder has room for a@linux/arm64, which wants 2.0 GB"), "{disk}");
     let emulated = "[image.a]\ndisk = \"2GB\"\nemulate = \"allow\"\n";
-    assert_eq!(on_three_builders(emulated).await, on("amd", "all"), "it goes where there is room");
+    assert_eq!(on_four_builders(emulated).await, on("amd", "all"), "it goes where there is room");
 }
 
 /// What becomes of the text of a record, if anything is left of it.

@@ -313,6 +313,7 @@ mod planted {
                 labels: BTreeSet::new(),
                 disk: 4,
                 may_emulate: true,
+                together: None,
             }),
             native: 5,
             emulated: 50,

@@ -59,6 +59,8 @@ pub(crate) struct Needs {
     pub(crate) disk: u64,
     /// A machine of another platform may emulate it.
     pub(crate) may_emulate: bool,
+    /// Jobs of the same number here go to one machine, as long as that is there.
+    pub(crate) together: Option<usize>,
 }
 
 /// What jobs are done on.

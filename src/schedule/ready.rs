@@ -33,6 +33,10 @@ pub(super) struct Ready {
     by_needs: BTreeMap<(usize, BTreeSet<usize>), usize>,
     /// The classes whose machines each machine is one of.
     of_machine: Vec<Vec<usize>>,
+    /// The classes of jobs that go together.
+    of_group: BTreeMap<usize, Vec<usize>>,
+    /// The machine on which one of those that go together has started last.
+    place_of_group: BTreeMap<usize, usize>,
     /// The machines that each job has failed on; most jobs have failed on none.
     failed_on: BTreeMap<usize, BTreeSet<usize>>,
     /// Jobs that take no machine.
@@ -45,6 +49,8 @@ impl Ready {
             classes: Vec::new(),
             by_needs: BTreeMap::new(),
             of_machine: vec![Vec::new(); problem.machines.len()],
+            of_group: BTreeMap::new(),
+            place_of_group: BTreeMap::new(),
             failed_on: BTreeMap::new(),
             weightless: BTreeSet::new(),
             priorities,
@@ -87,6 +93,17 @@ impl Ready {
     /// Other machines go before this one for the job from now on. It is not in the queue.
     pub(super) fn avoid(&mut self, job: usize, machine: usize) {
         self.failed_on.entry(job).or_default().insert(machine);
+    }
+
+    /// A job has started on a machine: what goes together with it goes there too.
+    pub(super) fn gather(&mut self, job: usize, machine: usize, fleet: &Fleet) {
+        let Some(group) = self.problem.needs(job).and_then(|needs| needs.together) else { return };
+        if self.place_of_group.insert(group, machine) == Some(machine) {
+            return;
+        }
+        for at in self.of_group.get(&group).cloned().unwrap_or_default() {
+            self.choose_machines(at, fleet);
+        }
     }
 
     /// Something has ended on a machine.
@@ -137,16 +154,24 @@ impl Ready {
             look_again: None,
         });
         self.by_needs.insert(key, at);
+        if let Some(group) = self.problem.needs[needs].together {
+            self.of_group.entry(group).or_default().push(at);
+        }
         self.choose_machines(at, fleet);
         at
     }
 
-    /// Native machines, else emulating ones; of either those that its jobs have not failed on, if there are any.
+    /// The machine of those that it goes together with, as long as that fits and its jobs have not failed there; else
+    /// native machines, else emulating ones; of either those that its jobs have not failed on, if there are any.
     fn choose_machines(&mut self, at: usize, fleet: &Fleet) {
         let class = &mut self.classes[at];
         let needs: &Needs = &self.problem.needs[class.needs];
         let fits = |at: &usize| !fleet.is_lost(*at) && fleet.has_room(*at, needs);
-        let fits: Vec<usize> = (0..self.problem.machines.len()).filter(fits).collect();
+        let place = needs.together.and_then(|group| self.place_of_group.get(&group)).copied();
+        let fits: Vec<usize> = match place.filter(|at| fits(at) && !class.avoided.contains(at)) {
+            Some(place) => vec![place],
+            None => (0..self.problem.machines.len()).filter(fits).collect(),
+        };
         let native = |at: &usize| fleet.machine(*at).native.contains(&needs.platform);
         let emulating =
             |at: &usize| needs.may_emulate && fleet.machine(*at).emulated.contains(&needs.platform);

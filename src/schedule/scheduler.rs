@@ -173,6 +173,7 @@ impl Scheduler {
         if let Some(needs) = self.problem.needs(job) {
             self.fleet.take(machine, needs);
         }
+        self.ready.gather(job, machine, &self.fleet);
         self.serial += 1;
         let ticket = Ticket(self.serial);
         let end = now.saturating_add(self.problem.time(job, machine, emulated));

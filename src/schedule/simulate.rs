@@ -33,7 +33,8 @@ fn jobs(dice: &mut Dice) -> Vec<Job> {
             let product =
                 if image > 0 && dice.percent(8) { dice.below(image) * platforms + at } else { jobs.len() };
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-            let needs = Needs { platform: platform.parse().unwrap(), labels, disk, may_emulate: true };
+            let platform = platform.parse().unwrap();
+            let needs = Needs { platform, labels, disk, may_emulate: true, together: None };
             jobs.push(Job {
                 parents: parents.iter().map(|parent| parent * platforms + at).collect(),
                 image,

@@ -11,7 +11,8 @@ fn platform(name: &str) -> crate::oci::Platform {
 
 /// A job of an image on a platform, after others, that takes so long natively and ten times as long by emulation.
 fn job(image: usize, on: &str, parents: &[usize], native: u64) -> Job {
-    let needs = Needs { platform: platform(on), labels: BTreeSet::new(), disk: 0, may_emulate: true };
+    let (labels, platform) = (BTreeSet::new(), platform(on));
+    let needs = Needs { platform, labels, disk: 0, may_emulate: true, together: None };
     Job {
         parents: parents.to_vec(),
         image,
@@ -79,6 +80,39 @@ fn the_longest_remaining_path_goes_first() {
     }
     assert_eq!(order, [1, 2, 3, 0]);
     assert!(scheduler.is_over());
+}
+
+#[test]
+fn what_goes_together_stays_on_the_machine_of_the_first_as_long_as_that_is_there() {
+    let together = |mut job: Job| {
+        job.needs.as_mut().unwrap().together = Some(0);
+        job
+    };
+    let machines = || vec![machine(&["amd64"], &["arm64"], 1), machine(&["arm64"], &["amd64"], 1)];
+    let all = || vec![job(0, "amd64", &[], 1), job(0, "arm64", &[], 1)];
+    let jobs = || all().into_iter().map(together).collect::<Vec<_>>();
+    assert_eq!(pairs(&mut scheduler(all(), machines()), 0), [(0, 0), (1, 1)], "each where it is native");
+
+    let mut whole = scheduler(jobs(), machines());
+    let first = starts(&mut whole, 0);
+    assert_eq!((first.len(), first[0].job, first[0].machine), (1, 0, 0), "the other waits");
+    assert!(whole.passed(first[0].ticket));
+    let second = starts(&mut whole, 1);
+    assert_eq!((second.len(), second[0].machine, second[0].emulated), (1, 0, true));
+
+    let mut lost = scheduler(jobs(), machines());
+    let first = starts(&mut lost, 0);
+    assert!(lost.passed(first[0].ticket));
+    lost.lost(0);
+    assert_eq!(pairs(&mut lost, 1), [(1, 1)], "the machine is gone");
+    lost.returned(0);
+
+    let mut ill = scheduler(jobs(), machines());
+    let first = starts(&mut ill, 0);
+    assert!(ill.passed(first[0].ticket));
+    let second = starts(&mut ill, 1);
+    ill.again(second[0].ticket);
+    assert_eq!(pairs(&mut ill, 2), [(1, 1)], "it has failed there");
 }
 
 #[test]

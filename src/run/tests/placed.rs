@@ -209,9 +209,8 @@ async fn tm1_what_must_be_kept_apart_goes_to_builders_that_can_and_is_refused_wh
 #[tokio::test(start_paused = true)]
 async fn s4_25_a_builder_says_what_it_emulates_that_no_other_does_natively() {
     let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
-    let config = |emulate: &str| {
-        format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\nemulate = \"{emulate}\"\n")
-    };
+    let config =
+        |emulate: &str| format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\nemulate = \"{emulate}\"\n");
     for (emulate, alone, beside_arm) in [("refuse", 0, 0), ("allow", 1, 0), ("always", 1, 1)] {
         let site = Site::new(Some(&config(emulate)), &files(&[("a", "FROM scratch\n")]), &both).await;
         let all = || site.builder("all", &[&both[0]], &[&both[1]], 1, Script::healthy());
