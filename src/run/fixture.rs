@@ -105,6 +105,8 @@ pub(super) struct Script {
     pub(super) ours: &'static [&'static str],
     /// How often it is said to be lost, late or once more, while it is there.
     pub(super) rumours: usize,
+    /// It runs no containers, and keeps no images for others.
+    pub(super) only_builds: bool,
 }
 
 /// How an engine is gone, in times after its making.
@@ -131,6 +133,7 @@ impl Script {
             free: None,
             ours: &[],
             rumours: 0,
+            only_builds: false,
         }
     }
 }
@@ -236,6 +239,10 @@ impl Engine for Scripted {
 
     async fn probe(&self) -> Result<EngineFacts, Diagnostic> {
         Err(Diagnostic::surroundings("ask a scripted engine"))
+    }
+
+    fn runs_containers(&self) -> bool {
+        !self.script.only_builds
     }
 
     async fn build(&self, order: &BuildOrder, progress: &Progress<'_>) -> Result<Built, BuildFailure> {

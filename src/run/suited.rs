@@ -155,16 +155,49 @@ pub(crate) fn emulated(asked: &Asked<'_>, builder: &Builder, builders: &[Builder
 /// All that they lack together.
 pub(crate) fn check(asked: &Asked<'_>, builders: &[Builder]) -> Result<(), Problems> {
     let wishes = Wish::all(asked);
-    let mut problems = check_platforms(&wishes, builders);
-    problems.extend(wishes.iter().filter_map(|wish| lack_of_terms(wish, builders)));
-    problems.extend(check_forms(&wishes, builders));
-    problems.extend(check_apartness(&wishes, builders));
-    problems.extend(check_host_tests(&wishes, builders));
+    let mut problems = check_each(&wishes, builders);
+    problems.extend(check_together(&wishes, builders));
     Problems::check(problems)
 }
 
+/// What no builder has, for each thing that jobs want.
+fn check_each(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut problems = check_platforms(wishes, builders);
+    problems.extend(wishes.iter().filter_map(|wish| lack_of_terms(wish, builders)));
+    problems.extend(check_forms(wishes, builders));
+    problems.extend(check_apartness(wishes, builders));
+    problems.extend(check_host_tests(wishes, builders));
+    problems
+}
+
+/// Jobs for which some builder has each thing that they want, and none has all of them.
+fn check_together(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut lacking = BTreeMap::<Vec<String>, Vec<&JobId>>::new();
+    for wish in wishes {
+        let hindrance =
+            |builder: &Builder| Some(format!("builder {} {}", builder.name, wish.hindrance(builder)?));
+        let Some(hindrances) = builders.iter().map(hindrance).collect::<Option<Vec<String>>>() else {
+            continue;
+        };
+        if check_each(std::slice::from_ref(wish), builders).is_empty() {
+            lacking.entry(hindrances).or_default().push(wish.job);
+        }
+    }
+    let problems = lacking.into_iter().map(|(hindrances, jobs)| {
+        let who = match jobs.len() - 1 {
+            0 => format!("{} wants", jobs[0]),
+            more => format!("{} and {more} more want", jobs[0]),
+        };
+        let problem = Diagnostic::surroundings(format!("no builder has all that {who}"));
+        { hindrances.into_iter() }.fold(problem, Diagnostic::because).hint(
+            "let one builder have all of it, or ask for less: `needs`, `disk` and `emulate` of the image",
+        )
+    });
+    problems.collect()
+}
+
 /// What images of a family want of builders beside their platforms, and what none of those has that run the platform:
-/// labels, room, and all platforms at once.
+/// labels, room, all platforms at once, and all that together.
 pub(crate) fn lacks(family: &Family, builders: &[Builder]) -> Vec<Diagnostic> {
     let none = Terms::default();
     let jobs: Vec<JobId> = family.jobs().collect();
@@ -173,7 +206,10 @@ pub(crate) fn lacks(family: &Family, builders: &[Builder]) -> Vec<Diagnostic> {
         let terms = recipe.terms.get(&job.platform).unwrap_or(&none);
         Some(Wish { job, recipe, terms, forms: Forms::none(), apart: None })
     });
-    wishes.filter_map(|wish| lack_of_terms(&wish, builders)).collect()
+    let wishes: Vec<Wish<'_>> = wishes.collect();
+    let mut lacks: Vec<Diagnostic> = wishes.iter().filter_map(|wish| lack_of_terms(wish, builders)).collect();
+    lacks.extend(check_together(&wishes, builders));
+    lacks
 }
 
 /// What Dockerfiles ask for and no builder of their platform understands; told of the first of those builders.

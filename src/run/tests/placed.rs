@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::record::Records;
-use crate::run::{Asked, Dispatch, emulated, hindrances};
+use crate::run::{Asked, Builder, Dispatch, check_builders, emulated, hindrances, lacks};
 
 /// The builder of each try of a job.
 fn tries(steps: &[Step], job: &str) -> Vec<String> {
@@ -220,4 +220,46 @@ async fn s4_25_a_builder_says_what_it_emulates_that_no_other_does_natively() {
         assert_eq!(emulated(&asked, &all(), &[all()]), alone, "{emulate}");
         assert_eq!(emulated(&asked, &all(), &[all(), arm]), beside_arm, "{emulate}");
     }
+}
+
+/// What is told of builders that have everything, but none of them all of it: by a plan, and without one.
+async fn told_of(config: &str, builders: impl Fn(&Site) -> Vec<Builder>) -> (String, usize) {
+    let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
+    let site = Site::new(Some(config), &files(&[("a", "FROM scratch\n")]), &both).await;
+    let builders = builders(&site);
+    let (facts, plan) = site.plan_as_configured().await;
+    let asked = Asked { family: &site.family, facts: &facts, plan: &plan, is_untrusted: false };
+    let told = check_builders(&asked, &builders).expect_err("it is refused").to_string();
+    (told, lacks(&site.family, &builders).len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g15_what_no_one_builder_has_together_is_told_before_anything_is_built() {
+    let arm64: Platform = "linux/arm64".parse().unwrap();
+    let tested =
+        "platforms = [\"linux/amd64\"]\n[image.a]\nneeds = [\"big\"]\ntests = [{ host = \"true\" }]\n";
+    let (told, lacks) = told_of(tested, |site| {
+        let only_builds = Script { only_builds: true, ..Script::healthy() };
+        let mut fleet = site.builder("fleet", &[&amd64()], &[], 1, only_builds);
+        fleet.labels.insert("big".to_owned());
+        vec![site.builder("docker", &[&amd64()], &[], 1, Script::healthy()), fleet]
+    })
+    .await;
+    assert!(told.contains("no builder has all that a@linux/amd64 wants"), "{told}");
+    assert!(told.contains("builder docker lacks the labels big"), "{told}");
+    assert!(told.contains("builder fleet keeps no image for tests on this machine"), "{told}");
+    assert_eq!(lacks, 1, "doctor tells it too");
+
+    let whole =
+        "platforms = [\"linux/amd64\", \"linux/arm64\"]\n[image.a]\ndisk = \"2GB\"\nemulate = \"always\"\n";
+    let (told, lacks) = told_of(whole, |site| {
+        let mut all = site.builder("all", &[&amd64()], &[&arm64], 1, Script::healthy());
+        all.room = Some(Room::given(1_000_000_000));
+        let alone = |name, platform| site.builder(name, &[platform], &[], 1, Script::healthy());
+        vec![alone("amd", &amd64()), alone("arm", &arm64), all]
+    })
+    .await;
+    assert!(told.contains("builder all has no room for 2.0 GB"), "{told}");
+    assert_eq!(told.matches("no builder has all that").count(), 2, "one for each platform: {told}");
+    assert_eq!(lacks, 2);
 }
