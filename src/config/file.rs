@@ -243,12 +243,13 @@ impl Reading {
         key: &'static str,
         words: &[(&str, T)],
     ) -> Option<T> {
-        let text = section.text(key)?;
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let one_of = || format!("use one of `{}`", all.join("`, `"));
+        let text = section.word(key, one_of)?;
         let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, meant)| *meant);
         if found.is_none() {
-            let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let hint = did_you_mean(&text.value, all.iter().copied());
-            let hint = hint.unwrap_or_else(|| format!("use one of `{}`", all.join("`, `")));
+            let hint = hint.unwrap_or_else(one_of);
             self.wrong(
                 &text.span,
                 Diagnostic::request(format!("`{key}` cannot be `{}`", text.value)).hint(hint),

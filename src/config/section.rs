@@ -57,6 +57,20 @@ impl Reading {
         None
     }
 
+    /// One of a few words, or a problem that says what stands there instead and with this what may.
+    pub(super) fn word(
+        &self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+        hint: impl FnOnce() -> String,
+    ) -> Option<Written<String>> {
+        if let DeValue::String(text) = value.get_ref() {
+            return Some(Written::new(text.to_string(), value.span()));
+        }
+        self.wrong(&value.span(), mismatched(name, "a text", value).hint(hint()));
+        None
+    }
+
     /// A text that means something.
     pub(super) fn parsed<T: FromStr<Err: Display>>(
         &self,
@@ -184,16 +198,7 @@ impl Reading {
     }
 
     fn mismatch(&self, name: &str, wanted: &str, value: &Spanned<DeValue<'_>>) {
-        let found = match value.get_ref() {
-            DeValue::String(_) => "a text",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a fraction",
-            DeValue::Boolean(_) => "true or false",
-            DeValue::Datetime(_) => "a date",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
-        let problem = Diagnostic::request(format!("`{name}` wants {wanted}, not {found}"));
+        let problem = mismatched(name, wanted, value);
         let written = self.source.slice(&value.span());
         let short = !written.contains('\n') && written.len() < 60;
         let key = name.rsplit('.').next().unwrap_or(name);
@@ -210,6 +215,20 @@ impl Reading {
         };
         self.wrong(&value.span(), problem);
     }
+}
+
+/// What stands where something else is wanted.
+fn mismatched(name: &str, wanted: &str, value: &Spanned<DeValue<'_>>) -> Diagnostic {
+    let found = match value.get_ref() {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    Diagnostic::request(format!("`{name}` wants {wanted}, not {found}"))
 }
 
 /// An error of a parser; "did you mean" at its end becomes the hint.
@@ -273,6 +292,15 @@ impl<'a, 'i> Section<'a, 'i> {
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<Written<String>> {
         self.value(key).and_then(|value| self.reading.text(key, value))
+    }
+
+    /// One of a few words; the hint says which.
+    pub(super) fn word(
+        &mut self,
+        key: &'static str,
+        hint: impl FnOnce() -> String,
+    ) -> Option<Written<String>> {
+        self.value(key).and_then(|value| self.reading.word(key, value, hint))
     }
 
     pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, key: &'static str) -> Option<Written<T>> {

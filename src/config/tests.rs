@@ -339,6 +339,23 @@ fn f_c20_another_format_is_told_with_both_versions() {
 }
 
 #[test]
+fn what_is_one_of_a_few_words_is_told_with_those_words() {
+    check(
+        "emulate = true\n[image.a]\nemulate = [\"allow\"]\n",
+        &expect![[r#"
+            polyarch.toml:1:11: `emulate` wants a text, not true or false
+              | emulate = true
+              |           ^^^^
+              hint: use one of `allow`, `refuse`, `always`
+            polyarch.toml:3:11: `emulate` wants a text, not a list
+              | emulate = ["allow"]
+              |           ^^^^^^^^^
+              hint: use one of `allow`, `refuse`, `always`
+        "#]],
+    );
+}
+
+#[test]
 fn values_of_the_wrong_kind_are_told_with_what_to_write() {
     check(
         "name = 3\nargs = { PYTHON = 3.10, N = 4, B = true }\n[image.a]\nfolder = \"../x\"\ntime-limit = \"soon\"\ntests = [{ run = \"a\", host = \"b\" }, { stdout = \"x\" }, \"\"]\ntags = [{ run = \"x\" }, { tag = \"x\" }]\ndescribe = [{ title = \"x\" }]\nsecrets = { a = {}, b = { env = \"X\", file = \"y\" } }\n[builder.x]\nengine = \"dokcer\"\n",
