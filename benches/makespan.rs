@@ -42,6 +42,7 @@ fn jobs(shape: &Shape) -> Vec<Job> {
         labels: BTreeSet::new(),
         disk: 0,
         may_emulate: true,
+        together: None,
     };
     let jobs = shape.jobs.iter().enumerate().map(|(at, job)| Job {
         parents: job.parents.clone(),
