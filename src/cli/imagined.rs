@@ -221,6 +221,20 @@ pub(super) fn from_configuration(
     platforms.iter().map(one).collect()
 }
 
+/// The builders of a configuration that cannot be thought of, as it does not say their platforms.
+pub(super) fn left_out(builders: &BTreeMap<String, BuilderSetting>) -> Option<Diagnostic> {
+    let silent = builders.iter().filter(|(_, setting)| setting.platforms.is_none());
+    let names: Vec<&str> = silent.map(|(name, _)| name.as_str()).collect();
+    let first = names.first()?;
+    let (builders, state) = match names.len() {
+        1 => ("builder", "states no platforms, and is"),
+        _ => ("builders", "state no platforms, and are"),
+    };
+    let problem = format!("{builders} {} of polyarch.toml {state} left out", names.join(", "));
+    let hint = format!("state them, as in `platforms = [\"linux/arm64\"]` of [builder.{first}]");
+    Some(Diagnostic::warning(problem).hint(hint))
+}
+
 /// How long jobs take, as a file says: by `image`, `image:variant` or either with `@platform`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -13,7 +13,9 @@ use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, Sp
 use crate::run::{scheduled, whole_labels};
 use crate::schedule::{Job, Kind, Outlook, Rules, fleets, foresee, smallest};
 
-use super::imagined::{BuilderArgument, DurationsFile, NamedKind, Said, from_configuration, from_file};
+use super::imagined::{
+    BuilderArgument, DurationsFile, NamedKind, Said, from_configuration, from_file, left_out,
+};
 use super::plan::{Anew, Planning, What};
 use super::{Context, Ended, Format, fitting};
 
@@ -69,7 +71,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     if let Some(file) = &options.durations {
         say(&mut estimates, plan, file)?;
     }
-    let named = builders(options, &planning)?;
+    let named = builders(context, options, &planning)?;
     let kinds: Vec<Kind> = named.iter().map(|named| named.kind.clone()).collect();
     let order: Vec<JobId> = plan.order.clone();
     let jobs = scheduled(&order, plan, &estimates, |_| None);
@@ -87,7 +89,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
-fn builders(options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
+fn builders(context: &Context, options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
     let (configured, durations) = (&planning.workspace.builders, &planning.facts.durations);
     let mut kinds: Vec<NamedKind> = match &options.builders {
         Some(file) => from_file(file)?,
@@ -100,6 +102,9 @@ fn builders(options: &Options, planning: &Planning) -> Result<Vec<NamedKind>> {
         let platforms: BTreeSet<Platform> =
             planning.plan.order.iter().map(|job| job.platform.clone()).collect();
         kinds = from_configuration(configured, durations, &platforms)?;
+        if let Some(warning) = left_out(configured) {
+            context.ui.warning(&warning);
+        }
     }
     let mut names = BTreeMap::<String, usize>::new();
     for kind in &mut kinds {

@@ -309,6 +309,23 @@ fn jobs_that_no_builder_takes_are_refused_by_name() {
 }
 
 #[test]
+fn builders_of_the_file_that_state_no_platforms_are_named() {
+    let place = family(&[("base", &[])], TWO);
+    let stated =
+        "[builder.here]\nplatforms = [\"linux/amd64\"]\n[builder.arm-1]\n[builder.arm-2]\nslots = 2\n";
+    place.write("polyarch.toml", &format!("{TWO}{stated}"));
+    let answer = place.run(&["simulate"]);
+    let told = "builders arm-1, arm-2 of polyarch.toml state no platforms, and are left out";
+    assert_eq!(answer.code, Some(2), "{}", answer.stderr);
+    for told in [told, "`platforms = [\"linux/arm64\"]` of [builder.arm-1]", "no builder runs linux/arm64"] {
+        assert!(answer.stderr.contains(told), "{told}: {}", answer.stderr);
+    }
+    let own = ["simulate", "--builder", "linux/amd64", "--builder", "linux/arm64"];
+    let answer = place.run(&own).well();
+    assert!(!answer.stderr.contains("left out"), "{}", answer.stderr);
+}
+
+#[test]
 fn builders_of_the_file_are_thought_of_by_their_names() {
     let place = family(&[("base", &[]), ("leaf", &["base"])], TWO);
     let builder = "[builder.arm-1]\nplatforms = [\"linux/arm64\"]\nslots = 3\nprice = 2.0\nspeed = 50\n";
