@@ -72,6 +72,18 @@ fn lack(job: &JobId, needs: &Needs, kinds: &[Kind]) -> (String, Vec<String>) {
         let hint = format!("think of one: --builder {platform},labels={}", labels.join("+"));
         return (format!("no builder of {platform} has `{}`", labels.join("`, `")), vec![hint]);
     }
-    let hint = "give one more of it: `disk` of [builder.X] in polyarch.toml".to_owned();
-    (format!("no builder of {platform} has room for {}", size(needs.disk)), vec![hint])
+    let all_but_room = Needs { disk: 0, ..needs.clone() };
+    if kinds.iter().any(|kind| kind.machine.takes(&all_but_room)) {
+        let hint = "give one more of it: `disk` of [builder.X] in polyarch.toml".to_owned();
+        return (format!("no builder of {platform} has room for {}", size(needs.disk)), vec![hint]);
+    }
+    let natively = if is_emulated && !needs.may_emulate { " without emulation" } else { "" };
+    let labels = labels.iter().map(|label| format!("`{label}`"));
+    let together: Vec<String> = labels
+        .chain(needs.labels.contains(&whole).then(|| whole.clone()))
+        .chain([format!("{platform}{natively}")])
+        .collect();
+    let hint =
+        "think of one that has all of it, or ask for less: `needs` and `emulate` of the image".to_owned();
+    (format!("no one builder has all of {}", together.join(", ")), vec![hint])
 }

@@ -265,7 +265,19 @@ fn jobs_that_no_builder_takes_are_refused_by_name() {
     let emulating = ["--builder", "linux/amd64,emulates=linux/arm64"];
     let allowed = ["--builder", "linux/amd64,emulates=linux/arm64", "--emulate", "allow"];
     let labelled = ["--builder", "linux/amd64,labels=big+gpu", "--builder", "linux/arm64,labels=gpu"];
-    let cases: [(&str, &[&str], Option<&str>); 10] = [
+    let whole = "linux/amd64+linux/arm64";
+    let apart =
+        ["--builder", whole, "--builder", "linux/amd64,labels=gpu", "--builder", "linux/arm64,labels=gpu"];
+    let other = ["--builder", "linux/arm64", "--builder", "linux/amd64,emulates=linux/arm64,labels=gpu"];
+    let needs_both = "[image.base]\nneeds = [\"gpu\"]\nemulate = \"always\"\n";
+    let all_of = "no one builder has all of `gpu`, all platforms of base, linux/amd64, which 1 job";
+    let cases: [(&str, &[&str], Option<&str>); 12] = [
+        (needs_both, &apart, Some(all_of)),
+        (
+            "[image.base]\nneeds = [\"gpu\"]\n",
+            &other,
+            Some("no one builder has all of `gpu`, linux/arm64 without emulation, which 1 job"),
+        ),
         ("", &both, None),
         (
             "",
