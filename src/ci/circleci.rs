@@ -35,24 +35,32 @@ pub(super) fn circleci(pipeline: &Pipeline<'_>) -> Written {
     };
     let mut jobs = Map::default().with("plan", plan(Map::default()));
     if pipeline.settings.schedule.is_some() {
-        jobs = jobs.with("plan-anew", plan(Map::default().with("POLYARCH_SCHEDULED", "1")));
+        jobs = jobs.with("plan-anew", plan(scheduled()));
     }
     for build in &pipeline.builds {
         jobs = jobs.with(&build.id, build_job(pipeline, build));
     }
-    for task in ["rehearse", "publish"] {
-        let steps = Steps::new(pipeline).take().run(
-            if task == "publish" { "Publish" } else { "Rehearse the publication" },
-            if task == "publish" { "polyarch job publish" } else { "polyarch job rehearse" },
-            PUBLISH_MINUTES,
-        );
-        jobs = jobs.with(task, job(pipeline, pipeline.near_runner(), Map::default(), steps));
+    let last = |title: &str, command: &str, more: Map| {
+        let steps = Steps::new(pipeline).take().run(title, command, PUBLISH_MINUTES);
+        job(pipeline, pipeline.near_runner(), more, steps)
+    };
+    let publish = |more: Map| last("Publish", "polyarch job publish", more);
+    jobs = jobs
+        .with("rehearse", last("Rehearse the publication", "polyarch job rehearse", Map::default()))
+        .with("publish", publish(Map::default()));
+    if pipeline.settings.schedule.is_some() {
+        jobs = jobs.with("publish-anew", publish(scheduled()));
     }
     let top = Map::default()
         .with("version", Yaml::Version("2.1"))
         .with("jobs", jobs)
         .with("workflows", workflows(pipeline));
     Written::new("circleci", PATH, &document(&top))
+}
+
+/// What tells a job that the time has come: the service has no variable for it.
+fn scheduled() -> Map {
+    Map::default().with("POLYARCH_SCHEDULED", "1")
 }
 
 fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
@@ -82,18 +90,17 @@ fn job(pipeline: &Pipeline<'_>, runner: &str, environment: Map, steps: Steps) ->
 
 /// One for what has moved or is proposed, and one for when the time has come.
 fn workflows(pipeline: &Pipeline<'_>) -> Map {
-    let workflows =
-        Map::default().with("images", Map::default().with("jobs", ordered(pipeline, "plan", true)));
+    let workflows = Map::default().with("images", Map::default().with("jobs", ordered(pipeline, "", true)));
     let Some(schedule) = &pipeline.settings.schedule else { return workflows };
     let only = Map::default().with("branches", Map::default().with("only", vec![pipeline.branch()]));
     let trigger = Map::default().with("cron", schedule.value.as_str()).with("filters", only);
     let nightly = Map::default()
         .with("triggers", vec![Map::default().with("schedule", trigger)])
-        .with("jobs", ordered(pipeline, "plan-anew", false));
+        .with("jobs", ordered(pipeline, "-anew", false));
     workflows.with("nightly", nightly)
 }
 
-fn ordered(pipeline: &Pipeline<'_>, plan: &str, is_filtered: bool) -> Vec<Yaml> {
+fn ordered(pipeline: &Pipeline<'_>, kind: &str, is_filtered: bool) -> Vec<Yaml> {
     let tags: Vec<String> = { pipeline.settings.release_tags.iter() }
         .map(|pattern| format!("/{}/", expression(pattern.value.as_str())))
         .collect();
@@ -108,8 +115,10 @@ fn ordered(pipeline: &Pipeline<'_>, plan: &str, is_filtered: bool) -> Vec<Yaml> 
         true => Yaml::from(name),
         false => Map::default().with(name, of).into(),
     };
-    let first = if plan == "plan" { Map::default() } else { Map::default().with("name", "plan") };
-    let mut jobs = vec![named(plan, filtered(first, None))];
+    // Whichever of its kind it is, others call it by this name.
+    let called =
+        |name: &str| if kind.is_empty() { Map::default() } else { Map::default().with("name", name) };
+    let mut jobs = vec![named(&format!("plan{kind}"), filtered(called("plan"), None))];
     for build in &pipeline.builds {
         let requires: Vec<String> = std::iter::once("plan".to_owned()).chain(build.parents.clone()).collect();
         jobs.push(named(&build.id, filtered(Map::default().with("requires", requires), None)));
@@ -121,10 +130,10 @@ fn ordered(pipeline: &Pipeline<'_>, plan: &str, is_filtered: bool) -> Vec<Yaml> 
         let filters = Map::default().with("branches", others);
         jobs.push(named("rehearse", rehearse.with("filters", filters)));
     }
-    let publish = Map::default()
+    let publish = called("publish")
         .with("requires", pipeline.all_published())
         .with("context", vec![pipeline.environment()]);
-    jobs.push(named("publish", filtered(publish, Some(Map::default().with("only", branch)))));
+    jobs.push(named(&format!("publish{kind}"), filtered(publish, Some(Map::default().with("only", branch)))));
     jobs
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Beginning {
     pub(crate) run: String,
     /// The tag of Git that was pushed, or that a person has asked for.
     pub(crate) release: Option<String>,
+    /// The title of a proposal asks for what is new outside, as in `[refresh]`.
+    pub(crate) refresh: bool,
     /// The images that the title of a proposal asks for, as in `[images: base leaf]`; all where it asks for none.
     pub(crate) images: Vec<String>,
 }
@@ -64,12 +66,10 @@ pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
         Service::Gitlab => "CI_MERGE_REQUEST_TITLE",
         Service::Github | Service::Circleci => TITLE,
     });
-    let images = match event {
-        Event::Proposed(_) => title.map_or_else(Vec::new, |title| asked_for(&title)),
-        Event::Own | Event::Scheduled => Vec::new(),
-    };
+    let title = title.filter(|_| matches!(event, Event::Proposed(_))).unwrap_or_default();
+    let (images, refresh) = (asked_for(&title), title.contains("[refresh]"));
     let release = tag(service, &said).filter(|_| event == Event::Own);
-    Some(Beginning { service, event, owner, run, release, images })
+    Some(Beginning { service, event, owner, run, release, refresh, images })
 }
 
 /// The tag of Git that a service works at, if it is one.
@@ -288,6 +288,20 @@ mod tests {
         for title in ["A fix", "[images: base", "images: base]", "[images:]", "[images: ]"] {
             assert!(github("pull_request", title).is_empty(), "{title}");
         }
+        let refreshes = |event, title| {
+            let pairs = [
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_EVENT_NAME", event),
+                ("GITHUB_REF", "refs/heads/main"),
+                MAIN,
+                ("POLYARCH_TITLE", title),
+            ];
+            let said =
+                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            beginning(&said).expect("a service").refresh
+        };
+        assert!(refreshes("pull_request", "A fix [refresh] [images: base]"));
+        assert!(!refreshes("pull_request", "refresh") && !refreshes("push", "[refresh]"));
         for event in ["push", "schedule", "workflow_dispatch"] {
             assert!(github(event, "[images: base]").is_empty(), "what is published is whole: {event}");
         }

@@ -80,7 +80,14 @@ fn events(pipeline: &Pipeline<'_>) -> Map {
             .with("default", "")
             .with("type", "string")
     };
-    let inputs = Map::default().with("images", input("Only these images, with spaces between them"));
+    let refresh = Map::default()
+        .with("description", "Build them with what is new outside")
+        .with("required", false)
+        .with("default", false)
+        .with("type", "boolean");
+    let inputs = Map::default()
+        .with("images", input("Only these images, with spaces between them"))
+        .with("refresh", refresh);
     Map::default()
         .with("pull_request", Map::default())
         .with("merge_group", Map::default())
@@ -104,7 +111,7 @@ fn plan(pipeline: &Pipeline<'_>) -> Map {
         .step(
             Map::default().with("name", "Plan").with("id", "plan").and(run("polyarch job plan", selection())),
         )
-        .hand_on("plan", false);
+        .hand_on("plan", false, pipeline.keep_plan_days());
     let outputs = Map::default()
         .with("publishes", "${{ steps.plan.outputs.publishes }}")
         .with("trusted", "${{ steps.plan.outputs.trusted }}");
@@ -123,7 +130,7 @@ fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
         .install()
         .take(&build.ancestors)
         .run("Build and test", "polyarch job \"$JOB\"", Map::default().with("JOB", build.task()).and(secrets))
-        .hand_on(&build.id, true);
+        .hand_on(&build.id, true, pipeline.keep_days());
     job(&build.title(), &build.runner, build.minutes)
         .with_some("environment", environment)
         .with("needs", needs)
@@ -216,6 +223,7 @@ fn run(command: &str, env: Map) -> Map {
 fn selection() -> Map {
     Map::default()
         .with("POLYARCH_IMAGES", "${{ inputs.images }}")
+        .with("POLYARCH_REFRESH", "${{ inputs.refresh }}")
         .with(TITLE, "${{ github.event.pull_request.title }}")
 }
 
@@ -287,14 +295,14 @@ impl<'a> Steps<'a> {
     }
 
     /// What this job has made; also where it failed, so that it can be looked at.
-    fn hand_on(self, id: &str, always: bool) -> Self {
+    fn hand_on(self, id: &str, always: bool, days: u64) -> Self {
         let with = Map::default()
             .with("name", format!("polyarch-{id}"))
             .with("path", format!("{WORK}/{id}"))
             .with("if-no-files-found", if always { "ignore" } else { "error" })
             .with("overwrite", true)
             .with("compression-level", 0)
-            .with("retention-days", self.pipeline.keep_days());
+            .with("retention-days", days);
         self.action("Hand it on", always.then_some("${{ always() }}"), UPLOAD, with)
     }
 }

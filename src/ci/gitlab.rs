@@ -79,7 +79,7 @@ fn plan(pipeline: &Pipeline<'_>) -> Map {
         .with("interruptible", true)
         .with("variables", history())
         .with("script", vec!["polyarch ci gitlab --check", "polyarch job plan"])
-        .with("artifacts", artifacts(pipeline, "plan"))
+        .with("artifacts", artifacts("plan", pipeline.keep_plan_days()))
 }
 
 /// Its needs are all that it stands on, whose files it takes in: they order nothing that its parents do not.
@@ -92,7 +92,7 @@ fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
         .with("needs", needs)
         .with("variables", Map::default().with("JOB", build.task()))
         .with("script", vec!["polyarch job \"$JOB\""])
-        .with("artifacts", artifacts(pipeline, &build.id))
+        .with("artifacts", artifacts(&build.id, pipeline.keep_days()))
 }
 
 /// What has no needs waits for all stages before its own, and takes in all files.
@@ -130,9 +130,9 @@ fn history() -> Map {
 }
 
 /// What a job hands on; also where it failed, so that it can be looked at.
-fn artifacts(pipeline: &Pipeline<'_>, id: &str) -> Map {
+fn artifacts(id: &str, days: u64) -> Map {
     Map::default()
         .with("when", "always")
         .with("paths", vec![format!("{WORK}/{id}")])
-        .with("expire_in", format!("{} days", pipeline.keep_days()))
+        .with("expire_in", format!("{days} days"))
 }

@@ -18,10 +18,14 @@ pub(super) const PUBLISH_MINUTES: u64 = 120;
 const NEAR: &str = "linux/amd64";
 /// No job runs longer than this, in minutes.
 pub(super) const LONGEST_MINUTES: u64 = 360;
+/// As long as a service lets people try a run again, in days.
+const PLAN_DAYS: u64 = 30;
 /// How long the id of a job may be: less than the 100 characters that services take.
 const ID_LIMIT: usize = 80;
+/// How many jobs a run has beside the builds, at most.
+const OTHERS: usize = 4;
 /// Ids that other jobs of a pipeline have.
-const TAKEN: [&str; 4] = ["plan", "publish", "rehearse", "done"];
+const TAKEN: [&str; 6] = ["plan", "plan-anew", "publish", "publish-anew", "rehearse", "done"];
 
 /// What a service has by itself.
 #[derive(Debug)]
@@ -136,7 +140,7 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// Where there are more jobs, or more that a job needs.
     pub(super) fn check(&self, ground: &Ground) -> Result<()> {
-        let number = self.builds.len() + TAKEN.len();
+        let number = self.builds.len() + OTHERS;
         let many = (number > ground.jobs_limit).then(|| too_many(number, ground.jobs_limit));
         let wide = self.builds.iter().filter(|build| build.ancestors.len() >= ground.needs_limit);
         Problems::check(
@@ -170,9 +174,14 @@ impl<'a> Pipeline<'a> {
         self.settings.branch.as_ref().map_or("main", |branch| branch.value.as_str())
     }
 
-    /// How many days files are kept.
+    /// How many days files of images are kept: longer than a weekend.
     pub(super) fn keep_days(&self) -> u64 {
         u64::from(self.settings.keep_days.unwrap_or(7))
+    }
+
+    /// How many days the plan is kept, which is small, and of which jobs that are tried again late are to be.
+    pub(super) fn keep_plan_days(&self) -> u64 {
+        self.keep_days().max(PLAN_DAYS)
     }
 }
 

@@ -197,7 +197,7 @@ pub(crate) struct CiSettings {
     /// Whose repositories publish; all others run every step and push nothing.
     #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
     pub(crate) owners: Option<Vec<Written<Word>>>,
-    /// How many days files of jobs are kept; 7 where it is not said.
+    /// How many days files of images are kept, and the plan if that is more than 30; 7 where it is not said.
     pub(crate) keep_days: Option<u32>,
     /// The protected environment of the job that publishes.
     #[cfg_attr(test, schemars(with = "Option<String>"))]

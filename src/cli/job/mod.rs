@@ -29,12 +29,16 @@ use super::plan::{Anew, Planning, What};
 use super::publish::{Wanted, publish, standing};
 use super::settled::SettledPlan;
 use super::workspace::Workspace;
-use super::{Common, Context, Ended, build, import, plan, recorder, registries, rehearsal, workshop};
+use super::{
+    Common, Context, Ended, build, import, nightly, plan, recorder, registries, rehearsal, workshop,
+};
 
 use files::Files;
 
 /// The images that were chosen by hand, with white space between them.
 const IMAGES: &str = "POLYARCH_IMAGES";
+/// Whether all that was chosen by hand is built with what is new outside: `true`, or `false`.
+const REFRESH: &str = "POLYARCH_REFRESH";
 /// Who publishes.
 const USER: &str = "POLYARCH_USER";
 const PASSWORD: &str = "POLYARCH_PASSWORD";
@@ -162,7 +166,10 @@ async fn carry_out(context: &Context, options: &Options, beginning: Option<&Begi
         Task::Publish => {
             context.refuse_untrusted("publishing")?;
             refuse_other_tags(context, beginning)?;
-            let towards = if is_foreign(context, beginning)? { Towards::Nowhere } else { Towards::Target };
+            let towards = match is_foreign(context, beginning)? {
+                true => Towards::Nowhere,
+                false => Towards::Target { nightly: is_time(beginning) },
+            };
             together(context, &files()?, options, towards).await
         }
     }
@@ -181,6 +188,11 @@ fn is_foreign(context: &Context, beginning: Option<&Beginning>) -> Result<bool> 
     Ok(foreign)
 }
 
+/// Whether the run began because the time has come.
+fn is_time(beginning: Option<&Beginning>) -> bool {
+    beginning.is_some_and(|beginning| beginning.event == Event::Scheduled)
+}
+
 /// Settle the plan for all jobs of the run.
 async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>) -> Result<Ended> {
     refuse_other_tags(context, beginning)?;
@@ -194,8 +206,9 @@ async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>)
         images.clone_from(asked_for);
     }
     let what = What { images, ..What::default() };
-    let is_time = beginning.is_some_and(|beginning| beginning.event == Event::Scheduled);
-    let anew = if is_time { Anew::refreshing() } else { Anew::default() };
+    let by_hand = context.environment.text(REFRESH).is_some_and(|said| ["1", "true"].contains(&&*said));
+    let is_wanted = by_hand || is_time(beginning) || beginning.is_some_and(|beginning| beginning.refresh);
+    let anew = if is_wanted { Anew::refreshing() } else { Anew::default() };
     let options = plan::Options::settling(what, anew, files.own("plan")?.join(files::PLAN));
     let ended = context.signals.unless_stopped(plan::run(context, &options)).await?;
     if let Some(file) = beginning.and_then(|beginning| beginning.service.outputs())
@@ -278,7 +291,10 @@ async fn take_in(context: &Context, files: &Files) -> Result<()> {
 
 /// Where a publication goes.
 enum Towards {
-    Target,
+    /// Where the family is published, with the nightly tags too.
+    Target {
+        nightly: bool,
+    },
     Nowhere,
 }
 
@@ -299,14 +315,25 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
             let folder = tempfile::tempdir().map_err(failed)?;
             rehearsal::rehearse(context, &planning, passed, folder.path()).await
         }
-        Towards::Target => {
+        Towards::Target { nightly } => {
             // What a service has nothing for is empty there.
             let to = options.to.clone().filter(|to| !to.is_empty());
             let registry = to.clone().or_else(|| planning.workspace.family.registry.clone());
             let context = logged_in(context, registry, planning.workspace.ci.login.as_ref());
             let wanted =
                 Wanted { to, dry_run: false, allow_rollback: false, sign_key: None, rehearsal: false };
-            publish(&context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await
+            // Each of these goes by itself, whatever becomes of the rest.
+            let moved = match nightly {
+                true => nightly::publish(&context, &planning, &passed, wanted.to.as_deref()).await?,
+                false => Vec::new(),
+            };
+            let published =
+                publish(&context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await;
+            match (Problems::check(moved), published) {
+                (Ok(()), published) => published,
+                (Err(unmoved), Ok(_)) => Err(unmoved),
+                (Err(unmoved), Err(more)) => Err(unmoved.and(more)),
+            }
         }
     }
 }

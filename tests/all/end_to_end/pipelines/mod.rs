@@ -24,6 +24,7 @@ release = ["{version}", "stable"]
 
 [ci]
 release-tags = ["v*"]
+schedule = "0 3 * * *"
 owners = ["somebody"]
 login = { user = "REGISTRY_USER", password = "REGISTRY_TOKEN" }
 "#;
@@ -248,6 +249,40 @@ fn a_tag_of_git_is_published_under_its_version_on_three_services() {
     }
     for tag in ["latest", "amd64-latest", "v1.0"] {
         assert_ne!(at(tag).code, Some(0), "{tag} is the branch's, or nobody's");
+    }
+}
+
+#[test]
+fn s1_1_when_the_time_has_come_all_is_refreshed_and_nightly_tags_move_on_three_services() {
+    let test =
+        "pipelines::s1_1_when_the_time_has_come_all_is_refreshed_and_nightly_tags_move_on_three_services";
+    let Some((place, registry)) = ground(test) else { return };
+    let due = ("GITHUB_EVENT_NAME", "schedule");
+    let github = on_github(&place, &registry, &[PUSHED[0], due, PUSHED[2], PUSHED[3]]);
+    let circleci = [("CIRCLECI", "true"), ("CIRCLE_BRANCH", "main"), ("CIRCLE_PROJECT_USERNAME", "somebody")];
+    let gitlab = [
+        ("GITLAB_CI", "true"),
+        ("CI_PIPELINE_SOURCE", "schedule"),
+        ("CI_COMMIT_BRANCH", "main"),
+        ("CI_PROJECT_NAMESPACE", "somebody"),
+    ];
+    let jobs = read::circleci(&file(&place, ".circleci/config.yml"), For::Time);
+    let circleci = Pipeline::new(&place, jobs, &[&circleci[..], &of_project(&registry)].concat());
+    let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), true);
+    let gitlab = Pipeline::new(&place, jobs, &[&gitlab[..], &of_project(&registry)].concat());
+    log_in(&place, &format!(r#"{{"auths":{{"{}":{{"auth":"{RIGHT}"}}}}}}"#, registry.address));
+    let mut before = BTreeSet::new();
+    for mut pipeline in [github, circleci, gitlab] {
+        pipeline.run();
+        let log = pipeline.log("publish");
+        assert_eq!(pipeline.ending("publish"), Ending::Success, "{log}");
+        assert!(log.contains("6 nightly tags moved"), "{log}");
+        let plan = pipeline.log("plan");
+        assert!(plan.contains("refresh"), "{plan}");
+        for tag in ["nightly-amd64", "nightly-386", "latest"] {
+            let one = place.run(&["inspect", &format!("{}/chain/leaf:{tag}", registry.address)]).well();
+            assert!(before.insert(one.stdout), "{tag} has moved each time");
+        }
     }
 }
 

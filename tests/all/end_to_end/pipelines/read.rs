@@ -68,12 +68,15 @@ pub(super) enum For {
     Proposal,
     /// A tag of Git.
     Tag,
+    /// The time has come.
+    Time,
 }
 
-/// The jobs of CircleCI's workflow `images`.
+/// The jobs of that workflow of CircleCI.
 pub(super) fn circleci(text: &str, begun: For) -> Vec<Job> {
     with_document(text, |document| {
-        let ordered = items(get(get(get(Some(document), "workflows"), "images"), "jobs"));
+        let workflow = if begun == For::Time { "nightly" } else { "images" };
+        let ordered = items(get(get(get(Some(document), "workflows"), workflow), "jobs"));
         let ordered = ordered.into_iter().map(|one| match one.as_str() {
             Some(id) => (id.to_owned(), None),
             None => fields(Some(one)).into_iter().next().map(|(id, of)| (id, Some(of))).expect("a job"),
@@ -85,12 +88,14 @@ pub(super) fn circleci(text: &str, begun: For) -> Vec<Job> {
             match begun {
                 For::Branch => !ignored.contains(&"main".to_owned()),
                 For::Proposal => only.is_empty(),
+                For::Time => true,
                 // A job without such a filter runs for no tag.
                 For::Tag => !list(get(get(filters, "tags"), "only")).is_empty(),
             }
         };
         let jobs = ordered.filter(|(_, of)| runs(*of)).map(|(id, of)| {
             let job = get(get(Some(document), "jobs"), &id);
+            let id = text_of(get(of, "name")).map_or(id, str::to_owned);
             let environment = texts(get(job, "environment"));
             let steps = items(get(job, "steps")).into_iter().flat_map(circleci_step).collect();
             Job { id, needs: list(get(of, "requires")), runs: Runs::IfAllDone, environment, steps }
