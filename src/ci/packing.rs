@@ -9,6 +9,9 @@ use super::pipeline::{BuildJob, LONGEST_MINUTES, id_of};
 
 /// The same builds with up to so many images in a job; parents come first, as they did.
 pub(super) fn packed(builds: &[BuildJob], size: usize) -> Vec<BuildJob> {
+    if size <= 1 {
+        return builds.to_vec();
+    }
     let mut heights = BTreeMap::<&str, usize>::new();
     let mut alike = BTreeMap::<_, Vec<&BuildJob>>::new();
     for build in builds {
@@ -22,7 +25,7 @@ pub(super) fn packed(builds: &[BuildJob], size: usize) -> Vec<BuildJob> {
     let mut groups = Vec::new();
     for mut builds in alike.into_values() {
         builds.sort_by_key(|build| &build.parents);
-        groups.extend(builds.chunks(size.max(1)).map(<[&BuildJob]>::to_vec));
+        groups.extend(builds.chunks(size).map(<[&BuildJob]>::to_vec));
     }
     let ids: BTreeMap<&str, String> = groups.iter().flat_map(|group| named(group)).collect();
     groups.iter().map(|group| one(group, &ids)).collect()
