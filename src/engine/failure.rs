@@ -68,6 +68,20 @@ pub(super) fn by_words(problem: Diagnostic, words: &str, disk: DiskHints) -> Bui
     }
 }
 
+/// What engines say of an image that is not there.
+const NO_IMAGE: &[&str] = &["no such image", "does not exist locally", "tag does not exist"];
+
+/// The failure of what comes after a build, by the words of the engine. An image that is gone by then was taken away (F-X1):
+/// an engine removes an image with its last name, and another run gave up its name for the same image in the moment before
+/// this one had got its own. The next try finds all its steps done.
+pub(super) fn after_build(problem: Diagnostic, words: &str, disk: DiskHints) -> BuildFailure {
+    let said = words.to_ascii_lowercase();
+    match NO_IMAGE.iter().any(|none| has_words(&said, none)) {
+        true => BuildFailure::Passing { problem: Diagnostic { kind: Kind::Surroundings, ..problem } },
+        false => by_words(problem, words, disk),
+    }
+}
+
 /// Whether a text has these words, and not as parts of others.
 fn has_words(text: &str, words: &str) -> bool {
     let apart = |next: Option<char>| next.is_none_or(|next| !next.is_alphanumeric());
@@ -171,6 +185,25 @@ mod tests {
             BuildFailure::Step { problem } => ("step", problem.kind),
             BuildFailure::Passing { problem } => ("passing", problem.kind),
             BuildFailure::Full { problem } => ("full", problem.kind),
+        }
+    }
+
+    #[test]
+    fn f_x1_an_image_that_is_gone_after_its_build_is_built_again() {
+        let passing = ("passing", Kind::Surroundings);
+        let failed = ("step", Kind::Failed);
+        let table = [
+            ("Error: No such image: sha256:4d200b97", passing, failed),
+            ("An image does not exist locally with the tag: 127.0.0.1:5/a", passing, failed),
+            ("tag does not exist: 127.0.0.1:5/a:t", passing, failed),
+            ("denied: you may not", failed, failed),
+            ("write /a: no space left on device", ("full", Kind::Surroundings), ("full", Kind::Surroundings)),
+            ("connection refused", passing, passing),
+        ];
+        let problem = || Diagnostic::new(Kind::Failed, "x");
+        for (words, after, within) in table {
+            assert_eq!(class(after_build(problem(), words, &[])), after, "{words}");
+            assert_eq!(class(by_words(problem(), words, &[])), within, "{words}");
         }
     }
 

@@ -17,7 +17,7 @@ use super::{ANSWER_BYTES, Docker, archives};
 use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
 use crate::engine::building::{self, BuiltImage, Files, NO_BUILD_INFO, arguments, csv_field, is_clients};
-use crate::engine::failure::{by_words, surroundings, too_long};
+use crate::engine::failure::{after_build, surroundings, too_long};
 use crate::engine::login;
 use crate::engine::process::Program;
 use crate::engine::stock::session_arguments;
@@ -255,9 +255,13 @@ impl<'o> Call<'o> {
     async fn inspected(&self, id_file: &Path) -> Result<Digest, BuildFailure> {
         let id = std::fs::read_to_string(id_file).unwrap_or_default();
         let config: Digest = id.trim().parse().map_err(|error| self.missing(error))?;
-        let text = self.ask(&["image", "inspect", "--format", "{{json .}}", id.trim()]).await;
-        let text = text.map_err(|problem| self.missing(problem))?;
-        let image: BuiltImage = serde_json::from_str(&text).map_err(|error| self.missing(error))?;
+        let look = ["image", "inspect", "--format", "{{json .}}", id.trim()];
+        let looked = self.docker.ask(&look).await.map_err(surroundings)?;
+        if !looked.ended.success() {
+            let why = self.docker.refused("look at it", &looked);
+            return Err(after_build(self.no_image(why), &looked.complaint(), failure::DISK));
+        }
+        let image: BuiltImage = serde_json::from_str(&looked.text()).map_err(|error| self.missing(error))?;
         self.check_platform(&image.platform())?;
         Ok(config)
     }
@@ -283,7 +287,7 @@ impl<'o> Call<'o> {
             return Err(too_long(self.order));
         }
         let problem = self.docker.refused(format!("{how} {}", self.name), &moved);
-        Err(by_words(problem, &self.redactor.text(&moved.complaint()), failure::DISK))
+        Err(after_build(problem, &self.redactor.text(&moved.complaint()), failure::DISK))
     }
 
     async fn ask(&self, arguments: &[&str]) -> Result<String, Diagnostic> {
@@ -295,11 +299,14 @@ impl<'o> Call<'o> {
     }
 
     /// The engine said that it has built, and the image is not there.
-    fn missing(&self, why: impl std::fmt::Display) -> BuildFailure {
+    fn no_image(&self, why: impl std::fmt::Display) -> Diagnostic {
         let message = format!("{} built {} but returned no image", self.docker.name(), self.order.title);
-        let problem =
-            Diagnostic::surroundings(message).because(why).hint("look at the engine: polyarch doctor");
-        BuildFailure::Step { problem }
+        Diagnostic::surroundings(message).because(why).hint("look at the engine: polyarch doctor")
+    }
+
+    /// The same, for what another try would not mend.
+    fn missing(&self, why: impl std::fmt::Display) -> BuildFailure {
+        BuildFailure::Step { problem: self.no_image(why) }
     }
 }
 

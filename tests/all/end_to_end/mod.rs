@@ -37,6 +37,7 @@ mod shared_work;
 mod shrinking;
 mod signed;
 mod tags;
+mod taken_away;
 mod tiny_stacks;
 mod transfer;
 mod unseen;
