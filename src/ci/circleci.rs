@@ -5,8 +5,9 @@
 
 use super::Written;
 use super::install;
-use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES, expression};
+use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
+use crate::config::release_expression;
 
 /// The service's own resource classes.
 pub(super) const GROUND: Ground = Ground {
@@ -102,7 +103,7 @@ fn workflows(pipeline: &Pipeline<'_>) -> Map {
 
 fn ordered(pipeline: &Pipeline<'_>, kind: &str, is_filtered: bool) -> Vec<Yaml> {
     let tags: Vec<String> = { pipeline.settings.release_tags.iter() }
-        .map(|pattern| format!("/{}/", expression(pattern.value.as_str())))
+        .map(|pattern| format!("/{}/", release_expression(pattern.value.as_str())))
         .collect();
     let tags = (!tags.is_empty() && is_filtered).then(|| Map::default().with("only", tags));
     let filtered = |of: Map, branches: Option<Map>| {

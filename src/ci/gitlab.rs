@@ -4,8 +4,9 @@
 
 use super::Written;
 use super::install;
-use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES, expression};
+use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
+use crate::config::release_expression;
 
 /// Tags of the service's own runners, and how many jobs a pipeline may have.
 pub(super) const GROUND: Ground = Ground {
@@ -51,7 +52,8 @@ pub(super) fn gitlab(pipeline: &Pipeline<'_>) -> Written {
 /// the older pipeline; what publishes is never ended (F-Y7).
 fn workflow(pipeline: &Pipeline<'_>) -> Map {
     let tags = pipeline.settings.release_tags.iter();
-    let tags = tags.map(|pattern| format!("$CI_COMMIT_TAG =~ /{}/", expression(pattern.value.as_str())));
+    let tags =
+        tags.map(|pattern| format!("$CI_COMMIT_TAG =~ /{}/", release_expression(pattern.value.as_str())));
     let rules = [IS_PROPOSED.to_owned(), IS_PUBLISHED.to_owned()].into_iter().chain(tags);
     let cancels = |how: &str| Map::default().with("on_new_commit", how);
     let rules: Vec<Map> = rules

@@ -43,7 +43,7 @@ pub(super) struct Ground {
 }
 
 /// The family's jobs, parents first, and what is said of pipelines.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Pipeline<'a> {
     pub(super) service: &'a ServiceSetting,
     pub(super) settings: &'a CiSettings,
@@ -132,7 +132,8 @@ impl<'a> Pipeline<'a> {
 
     /// The same with up to so many images in a job.
     pub(super) fn packed(&self, size: usize) -> Self {
-        Self { builds: packed(&self.builds, size), ..self.clone() }
+        let (service, settings, runners) = (self.service, self.settings, self.runners.clone());
+        Self { service, settings, runners, builds: packed(&self.builds, size) }
     }
 
     /// F-Y2: more than the service takes.
@@ -276,16 +277,6 @@ impl Runners {
         let other = || self.0.values().next().filter(|_| emulation != Emulation::Refused);
         native.or_else(other).cloned()
     }
-}
-
-/// A pattern of tags with `*`, as a regular expression without its slashes.
-pub(super) fn expression(pattern: &str) -> String {
-    let plain = |c: char| match c {
-        '*' => ".*".to_owned(),
-        c if c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '@' || c == ':' => c.to_string(),
-        c => format!("\\{c}"),
-    };
-    format!("^{}$", pattern.chars().map(plain).collect::<String>())
 }
 
 /// What a job with these images is called, by what each of them is called alone: by the first, how many more there are, and

@@ -548,8 +548,8 @@ fn keys<'y>(of: &'y Yaml<'y>, into: &mut Vec<&'y str>) {
 
 #[test]
 fn a_pattern_of_tags_is_an_expression_of_exactly_those() {
-    assert_eq!(pipeline::expression("v6.*"), "^v6\\..*$");
-    assert_eq!(pipeline::expression("a/b+c"), "^a\\/b\\+c$");
+    assert_eq!(crate::config::release_expression("v6.*"), "^v6\\..*$");
+    assert_eq!(crate::config::release_expression("a/b+c"), "^a\\/b\\+c$");
 }
 
 #[test]

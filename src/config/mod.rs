@@ -37,7 +37,7 @@ pub(crate) use file::SLOTS_LIMIT;
 pub(crate) use image::frontend_argument;
 pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
-pub(crate) use release::Version;
+pub(crate) use release::{Version, release_expression};
 pub(crate) use sign::SignSettings;
 pub(crate) use store::StorePlace;
 pub(crate) use tag_pattern::TagPattern;

@@ -45,10 +45,20 @@ impl CiSettings {
     /// Whether a tag of Git is one that is published: `*` in `release-tags` stands for any characters.
     pub(crate) fn is_release(&self, tag: &str) -> bool {
         self.release_tags.iter().any(|Written { value, .. }| {
-            let pattern = regex::escape(value.as_str()).replace("\\*", ".*");
-            compile(&format!("^{pattern}$")).is_ok_and(|pattern| pattern.is_match(tag))
+            compile(&release_expression(value.as_str())).is_ok_and(|pattern| pattern.is_match(tag))
         })
     }
+}
+
+/// A pattern of `release-tags`, in which `*` stands for any characters, as a regular expression of services and of ours,
+/// without its slashes.
+pub(crate) fn release_expression(pattern: &str) -> String {
+    let plain = |c: char| match c {
+        '*' => ".*".to_owned(),
+        c if c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '@' || c == ':' => c.to_string(),
+        c => format!("\\{c}"),
+    };
+    format!("^{}$", pattern.chars().map(plain).collect::<String>())
 }
 
 #[cfg(test)]
