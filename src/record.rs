@@ -501,6 +501,11 @@ fn tag(kind: &str, key: &Digest) -> Tag {
     format!("{kind}-{}", key.hex()).parse().expect("a kind and a digest make a tag")
 }
 
+/// Whether a tag is one of a kind.
+fn is_of_kind(tag: &Tag, kind: &str) -> bool {
+    tag.as_str().strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'))
+}
+
 fn newest_tag(job: &str) -> Tag {
     tag("newest", &Digest::of(job.as_bytes()))
 }

@@ -3,7 +3,7 @@
 use crate::oci::{Digest, Document, Error, ErrorKind, Repository, Tag};
 
 use super::ending::is_no_way;
-use super::{Records, tag};
+use super::{Records, is_of_kind, tag};
 
 /// The kinds of caches that stand under tags of one tree, and what their copies of other places begin with.
 const OF_A_TREE: [&str; 3] = ["cache-of-", "mount-of-", "shared-cache-of-"];
@@ -42,7 +42,7 @@ const KEPT: &str = "dev.polyarch.kept";
 
 /// Whether it is the tag of a cache.
 pub(super) fn is_mount(tag: &Tag) -> bool {
-    tag.as_str().strip_prefix(WORD).is_some_and(|rest| rest.starts_with('-'))
+    is_of_kind(tag, WORD)
 }
 
 /// When a cache was kept, where it says so.

@@ -5,7 +5,7 @@ use crate::oci::{Digest, Error, Origin, Tag, Terms, image_stands};
 
 use super::caches::kept_at;
 use super::note::Note;
-use super::{ImageRecord, Kept, Records, parse, tag};
+use super::{ImageRecord, Kept, Records, is_of_kind, parse, tag};
 
 /// The image that the runs of a plan have for a key.
 const OF_A_PLAN: Note = Note { name: "plan" };
@@ -105,5 +105,5 @@ fn replaced_tag(key: &Digest, image: &Digest) -> Tag {
 
 /// Whether it is the tag of an image that the runs of a plan have.
 pub(super) fn is_of_a_plan(tag: &Tag) -> bool {
-    tag.as_str().strip_prefix(OF_A_PLAN.name).is_some_and(|rest| rest.starts_with('-'))
+    is_of_kind(tag, OF_A_PLAN.name)
 }
