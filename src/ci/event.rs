@@ -170,10 +170,19 @@ mod tests {
 
     const MAIN: (&str, &str) = ("POLYARCH_BRANCH", "main");
 
-    fn of(pairs: &[(&str, &str)]) -> Option<Event> {
+    /// What began a run, where the environment says this.
+    fn at(pairs: &[(&str, &str)]) -> Option<Beginning> {
         let said =
             |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        beginning(&said).map(|beginning| beginning.event)
+        beginning(&said)
+    }
+
+    fn begun(pairs: &[(&str, &str)]) -> Beginning {
+        at(pairs).expect("a service")
+    }
+
+    fn of(pairs: &[(&str, &str)]) -> Option<Event> {
+        at(pairs).map(|beginning| beginning.event)
     }
 
     fn on_github(name: &str, reference: &str) -> Event {
@@ -272,11 +281,7 @@ mod tests {
 
     #[test]
     fn a_title_narrows_what_is_proposed_and_nothing_else() {
-        let images = |pairs: &[(&str, &str)]| {
-            let said =
-                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            beginning(&said).expect("a service").images
-        };
+        let images = |pairs: &[(&str, &str)]| begun(pairs).images;
         let github = |event, title| {
             let event = [("GITHUB_EVENT_NAME", event), ("GITHUB_REF", "refs/heads/main")];
             images(&[&[("GITHUB_ACTIONS", "true"), MAIN, ("POLYARCH_TITLE", title)][..], &event].concat())
@@ -296,9 +301,7 @@ mod tests {
                 MAIN,
                 ("POLYARCH_TITLE", title),
             ];
-            let said =
-                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            beginning(&said).expect("a service").refresh
+            begun(&pairs).refresh
         };
         assert!(refreshes("pull_request", "A fix [refresh] [images: base]"));
         assert!(!refreshes("pull_request", "refresh") && !refreshes("push", "[refresh]"));
@@ -314,11 +317,7 @@ mod tests {
 
     #[test]
     fn a_release_is_told_by_its_tag() {
-        let release = |pairs: &[(&str, &str)]| {
-            let said =
-                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            beginning(&said).expect("a service").release
-        };
+        let release = |pairs: &[(&str, &str)]| begun(pairs).release;
         let github = |event, reference| {
             let event = [("GITHUB_EVENT_NAME", event), ("GITHUB_REF", reference)];
             release(&[&[("GITHUB_ACTIONS", "true"), MAIN][..], &event].concat())
