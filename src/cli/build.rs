@@ -89,8 +89,7 @@ pub(super) struct Options {
 impl Options {
     /// To build jobs, as a plan has settled them, and write the file of each as soon as its image stands.
     pub(super) fn of_jobs(jobs: &[JobId], plan: Option<PathBuf>, files: Option<PathBuf>) -> Self {
-        let what = What { images: jobs.iter().map(ToString::to_string).collect(), ..What::default() };
-        Self { what, plan, files, ..Self::default() }
+        Self { what: What::of_jobs(jobs), plan, files, ..Self::default() }
     }
 
     /// How to publish.

@@ -135,6 +135,13 @@ pub(super) struct What {
     pub(super) from: Option<ScopeName>,
 }
 
+impl What {
+    /// These jobs.
+    pub(super) fn of_jobs(jobs: &[JobId]) -> Self {
+        Self { images: jobs.iter().map(ToString::to_string).collect(), ..Self::default() }
+    }
+}
+
 /// Whether emulation is allowed, as the command line says it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Emulate {

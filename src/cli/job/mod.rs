@@ -55,8 +55,8 @@ const PASSWORD: &str = "POLYARCH_PASSWORD";
   polyarch job rehearse --work /tmp/work           publish it all into a registry that is thrown away
   polyarch job publish --work /tmp/work            publish it")]
 pub(super) struct Options {
-    /// `plan`, an image as `image:variant@platform`, or several with spaces between them, `rehearse`, `publish`, or `close`, which fails where one of the jobs
-    /// in POLYARCH_JOBS has not ended as planned
+    /// `plan`, an image as `image:variant@platform`, or several with spaces between them, `rehearse`, `publish`, or
+    /// `close`, which fails where one of the jobs in POLYARCH_JOBS has not ended as planned
     #[arg(value_name = "JOB", value_parser = Task::parse)]
     task: Task,
     /// The folder with a folder for each job: those before this one are read, its own is written
@@ -264,7 +264,7 @@ async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended>
 
 /// Write what is not written yet of the files of jobs, where their images stand.
 async fn leave(context: &Context, jobs: &[JobId], plan: Option<PathBuf>, to: &Path) -> Result<()> {
-    let what = What { images: jobs.iter().map(ToString::to_string).collect(), ..What::default() };
+    let what = What::of_jobs(jobs);
     let settled = plan.as_deref().map(SettledPlan::read).transpose()?;
     let anew = Anew::default().carrying_out(settled);
     let planning = context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await?;
