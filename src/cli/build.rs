@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Problems, Result, count};
-use crate::engine::{Redactor, RunId, StoreAddress};
+use crate::engine::{Redactor, RunId};
 use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::{JobId, Unit};
 use crate::oci::{Digest, Error, Reference};
@@ -23,6 +23,7 @@ use super::debris::{self, Dead};
 use super::plan::{Anew, Planning, What};
 use super::recorder::{self, Recorder};
 use super::settled::SettledPlan;
+use super::workshop::Served;
 use super::{
     Context, Ended, delta, fleet, lines, nightly, preview, publish, registries, rehearsal, room, secrets,
     sign,
@@ -342,7 +343,7 @@ async fn build(
         false => {
             let served = planning.shelf.serve().await?;
             let builders = async {
-                let builders = builders(context, options, planning, recorder, &served.address, &dead).await?;
+                let builders = builders(context, options, planning, recorder, &served, &dead).await?;
                 Problems::check(dead.sweep_at(&builders, &addresses).await).map(|()| builders)
             };
             let builders = context.signals.unless_stopped(builders).await?;
@@ -422,13 +423,14 @@ async fn builders(
     options: &Options,
     planning: &Planning,
     recorder: &Recorder,
-    store: &StoreAddress,
+    served: &Served,
     dead: &Dead,
 ) -> Result<Vec<Builder>> {
     let scratch = recorder.run_folder().scratch;
     let (stock, over) = (planning.shelf.stock(), dead.of_this_machine.clone());
-    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock, over };
-    fleet::connect(context, planning, &options.fleet, &ground, store).await
+    let knocks = Some(served.knocks.clone());
+    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock, over, knocks };
+    fleet::connect(context, planning, &options.fleet, &ground, &served.address).await
 }
 
 /// All that the run works with.

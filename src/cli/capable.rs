@@ -21,9 +21,10 @@ pub(super) async fn looked_at(
     let shelf = &planning.shelf;
     let recorder = Recorder::begin(&shelf.folder, context.ui.clone())?;
     let scratch = recorder.run_folder().scratch;
-    let ground = fleet::Ground::new(&recorder.run, &scratch, shelf.stock());
     let connecting = async {
         let served = shelf.serve().await?;
+        let knocks = Some(served.knocks.clone());
+        let ground = fleet::Ground::new(&recorder.run, &scratch, shelf.stock(), knocks);
         fleet::connect(context, planning, wanted, &ground, &served.address).await
     };
     let connected = context.signals.unless_stopped(connecting).await;

@@ -51,7 +51,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let scratch = recorder.run_folder().scratch;
     let dead = Dead::of(&shelf.folder);
     let over = dead.of_this_machine.clone();
-    let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over };
+    let ground =
+        fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over, knocks: None };
     let served = shelf.serve().await?;
     let cleaning = async {
         let (root, configured) = (&workspace.root, &workspace.builders);

@@ -95,7 +95,8 @@ impl Dead {
         let (workspace, shelf) = (&planning.workspace, &planning.shelf);
         let scratch = recorder.run_folder().scratch;
         let over = self.of_this_machine.clone();
-        let ground = fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over };
+        let ground =
+            fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over, knocks: None };
         let served = shelf.serve().await?;
         let (root, configured) = (&workspace.root, &workspace.builders);
         let (builders, problems) =

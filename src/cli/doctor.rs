@@ -184,11 +184,12 @@ async fn builders(
     let shelf = workspace.and_then(|workspace| Shelf::open(context, workspace).ok());
     let nothing = || Stock::new(Arc::new(Memory::new()), scratch.path().to_owned());
     let stock = shelf.as_ref().map_or_else(nothing, Shelf::stock);
-    let ground = fleet::Ground::new(&run, scratch.path(), stock);
     let (none, here) = (BTreeMap::new(), context.common.directory.clone());
     let configured = workspace.map_or(&none, |workspace| &workspace.builders);
     let root = workspace.map_or(&*here, |workspace| &workspace.root);
-    let (address, _served) = served(shelf.as_ref()).await;
+    let (address, served) = served(shelf.as_ref()).await;
+    let knocks = served.as_ref().map(|served| served.knocks.clone());
+    let ground = fleet::Ground::new(&run, scratch.path(), stock, knocks);
     match fleet::each(context, root, configured, &options.fleet, &ground, &address).await {
         Ok((builders, problems)) => {
             for builder in &builders {

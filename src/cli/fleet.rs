@@ -9,6 +9,7 @@ use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT, Writte
 use crate::diag::{Diagnostic, Kind, Problems, Result, Severity, count, did_you_mean};
 use crate::engine::{EngineFacts, Room, RunId, Stock, StoreAddress};
 use crate::oci::Platform;
+use crate::oci::server::Knocks;
 use crate::run::{Builder, check_builders};
 
 use super::plan::Planning;
@@ -99,12 +100,14 @@ pub(super) struct Ground<'a> {
     pub(super) stock: Stock,
     /// Runs that are over, although engines on other machines cannot tell.
     pub(super) over: BTreeSet<RunId>,
+    /// What tells whether an engine reaches the store; none where nothing is to move between them.
+    pub(super) knocks: Option<Knocks>,
 }
 
 impl<'a> Ground<'a> {
     /// That of a run, where it knows of no other that is over.
-    pub(super) fn new(run: &'a RunId, scratch: &'a Path, stock: Stock) -> Self {
-        Self { run, scratch, stock, over: BTreeSet::new() }
+    pub(super) fn new(run: &'a RunId, scratch: &'a Path, stock: Stock, knocks: Option<Knocks>) -> Self {
+        Self { run, scratch, stock, over: BTreeSet::new(), knocks }
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
     let served = shelf.serve().await?;
     let scratch = recorder.run_folder().scratch;
-    let ground = fleet::Ground::new(&recorder.run, &scratch, shelf.stock());
+    let ground = fleet::Ground::new(&recorder.run, &scratch, shelf.stock(), Some(served.knocks.clone()));
     let unit = job.unit.to_string().replace(':', "-");
     let name =
         options.name.clone().unwrap_or_else(|| format!("polyarch.local/{unit}:{}", job.platform.slug()));

@@ -67,8 +67,8 @@ impl Site<'_> {
             EngineAddress::Tcp(address) => End::Tcp(address),
         };
         match end {
-            End::Own => Ok(Reached::at(Docker::local(self.environment(None, None)), store)),
-            End::Socket(host) => Ok(Reached::at(Docker::local(self.environment(Some(host), None)), store)),
+            End::Own => self.fed(Docker::local(self.environment(None, None)), store).await,
+            End::Socket(host) => self.fed(Docker::local(self.environment(Some(host), None)), store).await,
             End::Ssh(address) => self.over_ssh(&address, store).await,
             End::Tcp(address) => {
                 let host = format!("tcp://{address}");
@@ -87,6 +87,15 @@ impl Site<'_> {
         }
     }
 
+    /// An engine that would find the store where it is said to be, unless it is not where it seems.
+    async fn fed(&self, docker: Docker, store: &StoreAddress) -> Result<Reached, Diagnostic> {
+        let docker = match &self.ground.knocks {
+            Some(knocks) => docker.fed(store, knocks, self.ground.stock.clone()).await?,
+            None => docker,
+        };
+        Ok(Reached::at(docker, store))
+    }
+
     /// The engine of another machine, by a connection over which the store comes to it where that is allowed.
     async fn over_ssh(&self, address: &SshAddress, store: &StoreAddress) -> Result<Reached, Diagnostic> {
         let line = Ssh::connect(address, self.ssh_environment()?).await?;
@@ -95,7 +104,7 @@ impl Site<'_> {
                 let socket = line.reach(&socket_there(&line).await?).await?;
                 let host = format!("unix://{}", socket.display());
                 let environment = self.environment(Some(host), None);
-                Ok(Reached::at(Docker::over_ssh(environment, Arc::new(line)), &store))
+                self.fed(Docker::over_ssh(environment, Arc::new(line)), &store).await
             }
             // The client gets to the engine by a command there, for which nothing is forwarded.
             Err(problem) => {

@@ -12,7 +12,7 @@ use crate::attest::Witnessed;
 use crate::config::StorePlace;
 use crate::diag::{Diagnostic, Result};
 use crate::engine::{Stock, StoreAddress};
-use crate::oci::server::{self, Access, Rights, Scope, User};
+use crate::oci::server::{self, Access, Knocks, Rights, Scope, User};
 use crate::oci::{Digest, Error, Layout, Lease, Repository, Secret, Store};
 use crate::record::{Records, ScopeName, Witness};
 
@@ -202,7 +202,8 @@ impl Shelf {
         let repository = self.scope.repository();
         let rights = Rights { write: vec![Scope::Below(repository.clone())], ..Rights::default() };
         let access = Access::new(Rights::default(), vec![User::new(&user, &password, rights)]);
-        let router = server::router(self.records.local().clone(), access);
+        let knocks = Knocks::default();
+        let router = server::router_listening(self.records.local().clone(), access, knocks.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
             server::serve(listener, router, async {
@@ -212,7 +213,7 @@ impl Shelf {
             .await
         });
         let address = StoreAddress { registry, repository, user, password: Secret::new(password) };
-        Ok(Served { address, _stop: stop })
+        Ok(Served { address, knocks, _stop: stop })
     }
 
     async fn listener(&self) -> Result<TcpListener> {
@@ -260,6 +261,8 @@ fn place<'a>(context: &'a Context, workspace: &'a Workspace) -> Option<&'a Store
 pub(super) struct Served {
     /// Where, and with what password.
     pub(super) address: StoreAddress,
+    /// By what it is told who reaches it.
+    pub(super) knocks: Knocks,
     _stop: oneshot::Sender<()>,
 }
 

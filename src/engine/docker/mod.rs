@@ -15,6 +15,7 @@ mod freed;
 mod life;
 mod output;
 mod probe;
+mod reach;
 mod socket;
 #[cfg(test)]
 mod real;

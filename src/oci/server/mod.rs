@@ -11,6 +11,7 @@ mod connections;
 mod document;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzzing;
+mod knock;
 mod listing;
 mod request;
 mod route;
@@ -27,6 +28,7 @@ use serde_json::json;
 
 pub use access::{Access, Rights, Scope, User};
 pub use connections::serve;
+pub use knock::Knocks;
 
 use self::access::{Caller, Right};
 use self::answer::{Answer, Code, Refusal};
@@ -42,6 +44,7 @@ struct Registry {
     content: Completeness,
     access: Access,
     uploads: Uploads,
+    knocks: Knocks,
 }
 
 /// A registry over a store, whose manifests are whole.
@@ -49,9 +52,18 @@ pub fn router(store: Arc<dyn Store>, access: Access) -> Router {
     router_keeping(store, access, Completeness::Whole)
 }
 
+/// The same, which listens for names that tell whether it is reached.
+pub fn router_listening(store: Arc<dyn Store>, access: Access, knocks: Knocks) -> Router {
+    routed(store, access, Completeness::Whole, knocks)
+}
+
 /// A registry over a store, which may take manifests whose content is not there.
 pub fn router_keeping(store: Arc<dyn Store>, access: Access, content: Completeness) -> Router {
-    let registry = Registry { store, content, access, uploads: Uploads::default() };
+    routed(store, access, content, Knocks::default())
+}
+
+fn routed(store: Arc<dyn Store>, access: Access, content: Completeness, knocks: Knocks) -> Router {
+    let registry = Registry { store, content, access, uploads: Uploads::default(), knocks };
     Router::new().fallback(handle).with_state(Arc::new(registry))
 }
 
@@ -63,6 +75,10 @@ async fn handle(State(registry): State<Arc<Registry>>, request: axum::extract::R
         let path = parts.uri.path().to_owned();
         let mut request = Request::new(parts, body);
         let granted = match caller {
+            // Before any password: it is sent none that is worth anything.
+            _ if registry.knocks.hear(&path) => {
+                Err(Refusal::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is heard"))
+            }
             Ok(caller) => dispatch(&registry, caller, &mut request, &path).await,
             Err(refusal) => Err(refusal),
         };

@@ -49,9 +49,11 @@ impl SessionName {
     /// How many hexadecimal digits it has.
     const LENGTH: usize = 32;
 
-    /// A name from random bytes.
-    pub(super) fn of(random: [u8; 16]) -> Self {
-        Self(UploadName(u128::from_be_bytes(random)))
+    /// A name that nobody can guess; none where the system has no random numbers.
+    pub(super) fn random() -> Option<Self> {
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).ok()?;
+        Some(Self(UploadName(u128::from_be_bytes(random))))
     }
 
     /// As the store knows it.

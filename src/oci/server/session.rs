@@ -125,12 +125,10 @@ impl Uploads {
 
 /// A name for a session, which nobody can guess.
 pub(super) fn new_name() -> Result<SessionName, Refusal> {
-    let mut random = [0; 16];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| {
+    SessionName::random().ok_or_else(|| {
         let words = "the system has no random numbers";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::StoreFailed, words)
-    })?;
-    Ok(SessionName::of(random))
+    })
 }
 
 /// There is no such session, or it ended.

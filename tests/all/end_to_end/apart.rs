@@ -1,5 +1,7 @@
 //! Builders that do not reach the store, on hosts of their own: fed through the session of each build.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
@@ -231,6 +233,49 @@ fn a_classic_store_that_is_not_reached_is_fed_by_load_and_save() {
     }
     let doctor = place.run(&["doctor"]).well();
     assert!(doctor.stdout.contains("content: loaded and saved as archives"), "{}", doctor.stdout);
+}
+
+#[test]
+fn a_socket_that_leads_to_where_the_store_is_not_reached_is_fed_otherwise() {
+    let test = "a_socket_that_leads_to_where_the_store_is_not_reached_is_fed_otherwise";
+    let Some((place, hosts)) = family(test, FAMILY) else { return };
+    let table = [("east", "through the session of each build"), ("west", "loaded and saved as archives")];
+    for (host, content) in table {
+        let socket = format!("{host}=unix://{}", hosts.socket(host).display());
+        let builder = ["--builder", &*socket];
+        let before = hosts.everything(&place, host);
+        let doctor = place.run(&[&["doctor"], &builder[..]].concat()).well();
+        assert!(doctor.stdout.contains(&format!("content: {content}")), "{}", doctor.stdout);
+        let (_, told) = doctor.stdout.split_once("does not reach the store at ").expect(&doctor.stdout);
+        let at = told.lines().next().expect("an address").to_owned();
+        assert!(told.contains("connection refused"), "{told}");
+
+        // Another registry at that address of the other machine, which takes whatever password there is.
+        let other = place.folder().join("other");
+        let mut serve = place.program("nsenter");
+        serve.arg(format!("--net=/run/netns/polyarch-{host}")).arg(env!("CARGO_BIN_EXE_polyarch"));
+        serve.arg("--store").arg(&other).args(["serve", "--anonymous-writes", "--listen", &at]);
+        let mut other = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("another registry");
+        let mut said = String::new();
+        let mut output = BufReader::new(other.stdout.take().expect("its output"));
+        output.read_line(&mut said).expect("serve says where");
+        assert_eq!(said.trim(), at);
+        let plan = place.run(&[&["plan", "--builders"], &builder[..]].concat()).well();
+        let doctor = place.run(&[&["doctor"], &builder[..]].concat()).well();
+        let built = place.run(&[&["build", "--no-reuse", "--publish"], &builder[..]].concat());
+        other.kill().expect("it ends");
+        let _ = other.wait().expect("it ends");
+        let _ = built.well();
+        is_whole(&place);
+        assert!(plan.stdout.contains(content), "{}", plan.stdout);
+        assert!(doctor.stdout.contains(content) && !doctor.stdout.contains("refused"), "{}", doctor.stdout);
+        assert_eq!(hosts.everything(&place, host), before, "I-X1, I-X2");
+    }
+    let near = ["--builder", "near=docker"];
+    let mut here = place;
+    assert!(Engine::Containerd.equip(test, &mut here));
+    let doctor = here.run(&[&["doctor"], &near[..]].concat()).well();
+    assert!(doctor.stdout.contains("content: pulled from the store"), "{}", doctor.stdout);
 }
 
 #[test]
