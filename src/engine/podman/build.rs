@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::failure;
 use super::output::BuildLog;
 use super::probe::Isolation;
-use super::{ANSWER_BYTES, CALL, Login, Podman, Tool};
+use super::{ANSWER_BYTES, CALL, Login, Podman, Tool, mark};
 use crate::diag::Diagnostic;
 use crate::engine::building::{
     self, BuiltImage, Files, arguments, check_platform, csv_field, is_clients, is_meant,
@@ -96,6 +96,7 @@ impl<'o> Call<'o> {
         }
         let program = program
             .arguments(options(self.podman.tool, self.order, self.isolation))
+            .argument(mark::option(self.order.tag.as_str()))
             .arguments(no_cache.then_some("--no-cache"))
             .argument("--file")
             .argument(&self.dockerfile)
@@ -208,7 +209,8 @@ fn options(tool: Tool, order: &BuildOrder, isolation: Isolation) -> Vec<OsString
     always.into_iter().map(OsString::from).chain(all).collect()
 }
 
-fn secret_option(id: &str, file: &Path) -> OsString {
+/// The argument that lets a build mount a file as a secret.
+pub(super) fn secret_option(id: &str, file: &Path) -> OsString {
     let mut option = OsString::from(format!("--secret=id={id},"));
     option.push(csv_field("src=", file));
     option

@@ -8,6 +8,7 @@ mod build;
 mod container;
 pub(super) mod dialect;
 mod failure;
+mod mark;
 mod output;
 mod probe;
 mod sweep;

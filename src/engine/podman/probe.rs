@@ -6,18 +6,21 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
 use super::container::restrictions;
-use super::{ANSWER_BYTES, CALL, Podman, Tool};
+use super::{ANSWER_BYTES, CALL, Podman, Tool, mark, sweep};
 use crate::diag::Diagnostic;
 use crate::engine::floor::{self, Part};
 use crate::engine::process::Output;
 use crate::engine::version::numbers;
-use crate::engine::{EngineFacts, ImageStore, emulation, labels, private_folder};
+use crate::engine::{EngineFacts, ImageStore, RunId, emulation, labels, private_folder};
 
 /// The oldest Buildah that this was tried with; Podman has it in it from 4.3 on.
 const OLDEST: (u32, u32) = (1, 28);
 
 /// Folders of this machine whose programs are borrowed to try a container; those that are not there are left out.
 const BORROWED: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
+
+/// What a run is called that only tries what works.
+const TRIAL: &str = "trial";
 
 /// How the commands of a build are kept apart from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +74,30 @@ pub(super) async fn probe(podman: &Podman) -> Result<Known, Diagnostic> {
     Ok(Known { facts, isolation, checks })
 }
 
-async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
-    let name = podman.tool.name();
-    let info: &[&str] = match podman.tool {
+/// What the tool says of itself and of its storage.
+pub(super) async fn info(podman: &Podman) -> Result<Value, Diagnostic> {
+    let arguments: &[&str] = match podman.tool {
         Tool::Podman => &["info", "--format", "json"],
         Tool::Buildah => &["info"],
     };
-    let info: Value = serde_json::from_str(&podman.answer(info).await?)
-        .map_err(|error| Diagnostic::surroundings(format!("read what `{name} info` says")).because(error))?;
+    let name = podman.tool.name();
+    serde_json::from_str(&podman.answer(arguments).await?)
+        .map_err(|error| Diagnostic::surroundings(format!("read what `{name} info` says")).because(error))
+}
+
+/// The folder of the storage, in the words of either program.
+pub(super) fn root(info: &Value) -> Option<&str> {
+    info["store"]["GraphRoot"].as_str().or_else(|| info["store"]["graphRoot"].as_str())
+}
+
+/// The driver of the storage, after which its folders are called.
+pub(super) fn driver(info: &Value) -> Option<&str> {
+    info["store"]["GraphDriverName"].as_str().or_else(|| info["store"]["graphDriverName"].as_str())
+}
+
+async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
+    let name = podman.tool.name();
+    let info = info(podman).await?;
     let said = podman.answer(&["--version"]).await?;
     let version = said.split_whitespace().nth(2).unwrap_or_default().to_owned();
     let within = info["host"]["buildahVersion"].as_str();
@@ -92,7 +111,7 @@ async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
         Some(runc) => floor::holes(&[(Part::Buildah, within.unwrap_or(&version)), (Part::Runc, &runc)]),
         None => floor::holes(&[(Part::Buildah, within.unwrap_or(&version))]),
     };
-    let root = info["store"]["GraphRoot"].as_str().or_else(|| info["store"]["graphRoot"].as_str());
+    let root = root(&info);
     let processors = info["host"]["cpus"].as_u64().and_then(|count| usize::try_from(count).ok());
     let memory = info["host"]["memTotal"].as_u64().or_else(|| info["host"]["MemTotal"].as_u64());
     let memory = memory.unwrap_or_default();
@@ -185,6 +204,7 @@ async fn build_on_trial(podman: &Podman, isolation: Isolation) -> Result<Output,
         .program(podman.path()?, &login, CALL)
         .arguments([command, "--quiet", "--no-cache", "--layers=false", "--force-rm", "--isolation"])
         .arguments([isolation.name()])
+        .arguments(RunId::of_this_process(TRIAL).build_tag(0).ok().map(|tag| mark::option(tag.as_str())))
         .arguments(borrowed())
         .argument("--file")
         .argument(&file)
@@ -228,7 +248,7 @@ async fn run_on_trial(podman: &Podman, limits: &[String]) -> Result<Output, Diag
     let login = podman.login(None).await?;
     podman
         .program(podman.path()?, &login, CALL)
-        .arguments(["run", "--rm"])
+        .arguments(["run", "--rm", "--name", &sweep::container_name(&RunId::of_this_process(TRIAL), 0)])
         .arguments(restrictions(limits))
         .arguments(borrowed())
         .argument("--rootfs")

@@ -1,18 +1,23 @@
-//! Clear away what runs leave in the storage: containers of checks by their names, names of images by their tags, and
-//! what was made of the images of a store by its address.
+//! Clear away what runs leave in the storage: containers of checks by their names, those of builds by their marks, and
+//! names of images by their tags and by the address of a store.
 
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use super::{Podman, Tool};
+use super::{Podman, Tool, mark};
 use crate::diag::Diagnostic;
 use crate::engine::offspring::Offspring;
 use crate::engine::{Deed, RunId, StoreAddress};
 
 /// What stands before the names of our containers.
 const PREFIX: &str = "polyarch-";
+
+/// Where builds keep what is for a moment, where `TMPDIR` says nothing else.
+const TEMPORARY: &str = "/var/tmp";
 
 /// How often it is seen whether processes have ended, how often before they are made to, and how long apart: 6 s in all.
 const ROUNDS: u32 = 30;
@@ -36,8 +41,6 @@ fn run_of(name: &str) -> Option<RunId> {
 struct Container {
     #[serde(alias = "Id")]
     id: String,
-    #[serde(alias = "Image", default)]
-    imagename: String,
     #[serde(default)]
     containername: String,
     #[serde(rename = "Names", default)]
@@ -64,12 +67,11 @@ pub(super) async fn sweep(
     deed: Deed,
 ) -> Result<Vec<String>, Diagnostic> {
     let is_meant = |of: &RunId| run.map_or_else(|| of.is_over(true), |run| run == of);
-    let ours = |container: &Container| run_of(container.name()).is_some_and(|of| is_meant(&of));
     let mut removed = match deed {
         Deed::Remove => end_orphans(&is_meant).await,
         Deed::Name => orphans(&is_meant).into_iter().map(process).collect(),
     };
-    removed.extend(remove_containers(podman, ours, deed).await?);
+    removed.extend(remove_containers(podman, &is_meant, deed).await?);
     let tagged = |name: &str| {
         let tag = name.rsplit(':').next().unwrap_or_default();
         RunId::of_build_tag(tag).is_some_and(|of| is_meant(&of))
@@ -142,22 +144,19 @@ fn run_of_arguments(line: &str) -> Option<RunId> {
         .find_map(|argument| run_of(argument).or_else(|| argument.split('/').find_map(RunId::of_build_tag)))
 }
 
-/// Remove what was made of the images of a store, and the names that those have.
+/// Remove the names that images have by digest at the address of a store.
 pub(super) async fn sweep_pulled(
     podman: &Podman,
     store: &StoreAddress,
     deed: Deed,
 ) -> Result<Vec<String>, Diagnostic> {
     let prefix = format!("{}/{}@", store.registry, store.repository);
-    let made_of_them = |container: &Container| container.imagename.starts_with(&prefix);
-    let mut removed = remove_containers(podman, made_of_them, deed).await?;
-    removed.extend(remove_names(podman, |name| name.starts_with(&prefix), deed).await?);
-    Ok(removed)
+    remove_names(podman, |name| name.starts_with(&prefix), deed).await
 }
 
 async fn remove_containers(
     podman: &Podman,
-    is_meant: impl Fn(&Container) -> bool,
+    is_meant: &(dyn Fn(&RunId) -> bool + Sync),
     deed: Deed,
 ) -> Result<Vec<String>, Diagnostic> {
     let (list, remove): (&[&str], &[&str]) = match podman.tool {
@@ -165,12 +164,29 @@ async fn remove_containers(
         Tool::Buildah => (&["containers", "--json"], &["rm"]),
     };
     let containers: Vec<Container> = listed(&podman.answer(list).await?)?;
+    let unnamed: Vec<&str> = { containers.iter() }
+        .filter(|container| run_of(container.name()).is_none())
+        .map(|container| &*container.id)
+        .collect();
+    let marked = mark::runs(podman, &unnamed).await?;
+    let temporary = podman.environment.variables.get(OsStr::new("TMPDIR"));
+    let temporary = Path::new(temporary.map_or(OsStr::new(TEMPORARY), OsString::as_os_str));
     let mut removed = Vec::new();
-    for container in containers.iter().filter(|container| is_meant(container)) {
-        // One that is gone already is as good as removed.
-        if deed == Deed::Name || podman.ask(&[remove, &[&container.id]].concat()).await?.ended.success() {
-            removed.push(format!("container {}", container.name()));
+    for container in &containers {
+        let run = run_of(container.name()).or_else(|| marked.get(&container.id).cloned());
+        if !run.is_some_and(|run| is_meant(&run)) {
+            continue;
         }
+        if deed == Deed::Remove {
+            // One that is gone already is as good as removed.
+            if !podman.ask(&[remove, &[&container.id]].concat()).await?.ended.success() {
+                continue;
+            }
+            let folders = mark::step_folders(temporary, &container.id);
+            // Nothing fails for what is left of them.
+            folders.iter().for_each(|folder| drop(std::fs::remove_dir_all(folder)));
+        }
+        removed.push(format!("container {}", container.name()));
     }
     Ok(removed)
 }
@@ -236,7 +252,7 @@ mod tests {
         let podman = r#"[{"Id":"1","Image":"r/a@sha256:1","Names":["polyarch-a-1"],"ImageID":"2"}]"#;
         for text in [buildah, podman] {
             let containers: Vec<Container> = listed(text).expect("a list");
-            assert_eq!((containers[0].name(), &*containers[0].imagename), ("polyarch-a-1", "r/a@sha256:1"));
+            assert_eq!((containers[0].name(), &*containers[0].id), ("polyarch-a-1", "1"));
         }
         assert!(listed::<Container>("null").expect("none").is_empty());
         for text in [

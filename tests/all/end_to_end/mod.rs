@@ -17,6 +17,7 @@ mod harmed;
 mod hosts;
 mod ignored;
 mod interrupted;
+mod killed;
 mod layer_cache;
 mod legacy;
 mod lossy;
