@@ -344,7 +344,8 @@ async fn build(
             let served = planning.shelf.serve().await?;
             let builders = async {
                 let builders = builders(context, options, planning, recorder, &served, &dead).await?;
-                Problems::check(dead.sweep_at(&builders, &addresses).await).map(|()| builders)
+                dead.sweep_at(context, &builders, &addresses).await;
+                Ok(builders)
             };
             let builders = context.signals.unless_stopped(builders).await?;
             debris::may_be_left(

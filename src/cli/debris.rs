@@ -102,34 +102,40 @@ impl Dead {
         let (builders, problems) =
             fleet::each(context, root, configured, wanted, &ground, &served.address).await?;
         let addresses = fleet::addresses(context, configured, wanted)?;
-        let unswept = self.sweep_at(&builders, &addresses).await;
-        for problem in problems.into_values().chain(unswept) {
+        for problem in problems.into_values() {
             let text = "a run that was killed may have left something on a builder that cannot be asked now";
             let warning = Diagnostic::warning(text).because_of(&problem);
             context.ui.warning(&warning.hint("once it answers: polyarch clean"));
         }
+        self.sweep_at(context, &builders, &addresses).await;
         Ok(())
     }
 
-    /// Remove what runs that are over have left on builders; what cannot be removed.
+    /// Remove what runs that are over have left on builders. What cannot be removed harms nobody, and is told of.
     pub(super) async fn sweep_at(
         &self,
+        context: &Context,
         builders: &[Builder],
         addresses: &fleet::Addresses,
-    ) -> Vec<Diagnostic> {
+    ) {
         let sweeps = builders.iter().map(async |builder| {
             builder.engine.sweep(None).await?;
             builder.engine.sweep_pulled(&builder.store).await
         });
-        let (mut swept, mut problems) = (Vec::new(), Vec::new());
+        let mut swept = Vec::new();
         for (builder, done) in builders.iter().zip(join_all(sweeps).await) {
             match done {
                 Ok(_) => swept.push(&*builder.name),
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    let name = &builder.name;
+                    let text =
+                        format!("what runs that were killed may have left on builder {name} stays for now");
+                    let warning = Diagnostic::warning(text).because_of(&problem);
+                    context.ui.warning(&warning.hint("once that is mended: polyarch clean"));
+                }
             }
         }
         self.are_swept(&addresses.of(swept));
-        problems
     }
 
     /// What they left on the builders at these addresses is removed.

@@ -1,5 +1,7 @@
 //! What `clean` removes where not every builder answers, and of commands that keep nothing in a store.
 
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use super::engines::{Engine, wait_for};
 use super::hosts::Hosts;
 use super::own_engine::OwnEngine;
-use crate::program::{Answer, Place};
+use crate::program::{Answer, Place, variable};
 
 fn place(test: &str) -> Option<Place> {
     let mut place = Place::with(&[
@@ -169,6 +171,50 @@ fn f_p2_a_run_with_nothing_to_do_removes_what_one_that_was_killed_has_left() {
         assert!(down.stderr.contains(text), "{text}: {}", down.stderr);
     }
     assert!(down_told, "it is tried again");
+}
+
+/// Have every client refuse one command, as an engine does that is harmed; the environment from before.
+fn refusing(place: &mut Place, command: &str) -> OsString {
+    let path = variable("PATH").expect("a search path");
+    let mut folders = Vec::new();
+    for client in
+        std::env::split_paths(&path).map(|folder| folder.join("docker")).filter(|file| file.exists())
+    {
+        let folder = place.folder().join(format!("bin-{}", folders.len()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let refusal = "echo 'Error response from daemon: a bad index' >&2; exit 1";
+        let client = client.display();
+        let script =
+            format!("#!/bin/sh\ncase \"$1\" in {command}) {refusal} ;; esac\nexec {client} \"$@\"\n");
+        let file = folder.join("docker");
+        std::fs::write(&file, script).expect("a script");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
+        folders.push(folder);
+    }
+    // The others that they call are found as before.
+    folders.extend(std::env::split_paths(&path));
+    place.set("PATH", std::env::join_paths(folders).expect("a search path"));
+    path
+}
+
+#[test]
+fn f_p2_a_builder_that_cannot_be_swept_builds_all_the_same_and_is_swept_later() {
+    let test = "clean::f_p2_a_builder_that_cannot_be_swept_builds_all_the_same_and_is_swept_later";
+    let Some((mut place, engine)) = alone(test) else { return };
+    let left = leave_an_image(&place);
+    let there = |place: &Place| !place.ask("docker", &["image", "ls", "--quiet", &left]).is_empty();
+    let _ = place.run(&["plan"]).well();
+    let told = killed_at_builders(&place, &left, &format!("\n{}\n", engine.host()));
+    let path = refusing(&mut place, "ps");
+    let answer = place.run(&["build", "--builder", "odd=docker"]).well();
+    for text in ["may have left on builder odd stays for now", "a bad index", "polyarch clean"] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+    assert!(answer.stderr.contains("1 built"), "{}", answer.stderr);
+    assert!(there(&place) && told.exists(), "it is not forgotten");
+    place.set("PATH", path);
+    let _ = place.run(&["build", "--builder", "odd=docker"]).well();
+    assert!(!there(&place) && !told.exists(), "what stayed goes");
 }
 
 #[test]
