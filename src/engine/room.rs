@@ -78,6 +78,12 @@ impl Room {
         Self { free: self.free.min(most), ..self }
     }
 
+    /// Where less can be written, of two places that both must take it.
+    pub(super) fn least(self, other: Self) -> Self {
+        let can_take = |room: &Self| if room.read_only { 0 } else { room.free };
+        if can_take(&other) < can_take(&self) { other } else { self }
+    }
+
     /// Whether so many bytes can be written.
     pub(crate) fn takes(&self, bytes: u64) -> bool {
         !self.read_only && self.free >= bytes
@@ -185,6 +191,15 @@ mod tests {
         }
         let here = Room::of_this_machine(Path::new("/proc")).unwrap();
         assert_eq!((here.mount(), here.free), (Some("/proc"), 0));
+    }
+
+    #[test]
+    fn f_g6_of_two_places_the_one_counts_that_takes_less() {
+        let read_only = Room { read_only: true, ..Room::given(9) };
+        assert_eq!(Room::given(2).least(Room::given(1)), Room::given(1));
+        assert_eq!(Room::given(1).least(Room::given(2)), Room::given(1));
+        assert_eq!(Room::given(1).least(read_only.clone()), read_only);
+        assert_eq!(read_only.clone().least(Room::given(1)), read_only);
     }
 
     #[tokio::test(start_paused = true)]

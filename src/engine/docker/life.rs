@@ -1,5 +1,6 @@
 //! What can be seen of an engine's machine, and whether the engine still answers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::socket::{self, Whereabouts};
@@ -151,9 +152,18 @@ pub(super) async fn emulated(docker: &Docker) -> Result<Option<Emulated>, Diagno
     }
 }
 
-/// How much room there is where the engine keeps images, where that can be seen.
+/// How much room there is where the engine keeps images, where that can be seen: the least, where that is two places.
 pub(super) async fn room(docker: &Docker) -> Option<Room> {
     let root = docker.facts().await.ok()?.root.as_ref()?;
+    let room = room_in(docker, root).await?;
+    let of_content = match docker.content.get() {
+        Some(content) => room_in(docker, content).await,
+        None => None,
+    };
+    Some(of_content.into_iter().fold(room, Room::least))
+}
+
+async fn room_in(docker: &Docker, root: &Path) -> Option<Room> {
     match &docker.line {
         Some(line) => {
             let text = root.to_str().filter(|root| !root.contains('\''))?;

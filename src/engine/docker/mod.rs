@@ -9,6 +9,7 @@ mod build;
 mod buildx;
 mod client;
 mod container;
+mod content;
 pub(crate) mod context;
 mod failure;
 mod freed;
@@ -90,6 +91,8 @@ pub(crate) struct Docker {
     client: OnceCell<client::Client>,
     facts: OnceCell<EngineFacts>,
     whereabouts: std::sync::OnceLock<Whereabouts>,
+    /// The root of the containerd that has its images, where that is not below its own.
+    content: std::sync::OnceLock<PathBuf>,
     logins: Mutex<BTreeMap<String, Login>>,
     containers: AtomicUsize,
     /// What was pulled from a store, by reference, to be removed again.
@@ -122,6 +125,7 @@ impl Docker {
             client: OnceCell::new(),
             facts: OnceCell::new(),
             whereabouts: std::sync::OnceLock::new(),
+            content: std::sync::OnceLock::new(),
             logins: Mutex::default(),
             containers: AtomicUsize::new(0),
             pulled: Mutex::default(),

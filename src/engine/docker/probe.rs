@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::buildx::Nodes;
 use super::client::Client;
 use super::socket::{self, Machine};
-use super::{Docker, life};
+use super::{Docker, content, life};
 use crate::diag::Diagnostic;
 use crate::engine::floor::{self, Part};
 use crate::engine::version::numbers;
@@ -29,6 +29,8 @@ struct Info {
     #[serde(rename = "ID")]
     id: String,
     docker_root_dir: String,
+    /// That which it works with, where it says so: from version 27 on.
+    containerd: Option<Containerd>,
     system_time: Option<String>,
     name: String,
     kernel_version: String,
@@ -55,6 +57,13 @@ impl Info {
         let by_runtime = self.runtimes.iter().flat_map(BTreeMap::keys).any(|name| labels::is_of_gpus(name));
         by_runtime || self.discovered_devices.iter().flatten().any(|device| labels::is_of_gpus(&device.id))
     }
+}
+
+/// The containerd that an engine works with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Containerd {
+    address: String,
 }
 
 /// What a part of the engine calls its version.
@@ -107,6 +116,10 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
         memory_bytes: info.memory_bytes,
     };
     let _ = docker.whereabouts.set(socket::whereabouts(docker, &said).await);
+    if let (ImageStore::Containerd, Some(engine)) = (facts.image_store, &facts.root) {
+        let address = info.containerd.as_ref().map_or("", |containerd| &*containerd.address);
+        content::root(docker, address, engine).await.map(|root| docker.content.set(root));
+    }
     if let Some(emulated) = life::emulated(docker).await? {
         facts.emulated = emulated.platforms.difference(&facts.native).cloned().collect();
         if !emulated.outside_only.is_empty() {
