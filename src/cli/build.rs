@@ -331,7 +331,7 @@ async fn build(
     let swept = async { run::sweep_tags(&records, over).await.map_err(|error| unswept(&error).into()) };
     context.signals.unless_stopped(swept).await?;
     context.signals.unless_stopped(end_old_caches(context, planning, &records)).await?;
-    let dead = Dead::of(&planning.shelf.folder);
+    let mut dead = Dead::of(&planning.shelf.folder);
     let addresses = fleet::addresses(context, &planning.workspace.builders, &options.fleet)?;
     let (builders, served) = match idle {
         true if !dead.were_at(&addresses) => (Vec::new(), None),
@@ -344,13 +344,14 @@ async fn build(
             let served = planning.shelf.serve().await?;
             let builders = async {
                 let builders = builders(context, options, planning, recorder, &served, &dead).await?;
-                dead.sweep_at(context, &builders, &addresses).await;
+                dead.sweep_at(context, &builders, &addresses, &served.address).await;
                 Ok(builders)
             };
             let builders = context.signals.unless_stopped(builders).await?;
             debris::may_be_left(
                 &recorder.folder,
                 &addresses.of(builders.iter().map(|builder| &*builder.name)),
+                &served.address,
             );
             (builders, Some(served))
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Problems, Result, count};
-use crate::engine::RunId;
+use crate::engine::{RunId, StoreAddress};
 use crate::run::{self, Builder};
 
 use super::debris::Dead;
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     })?;
     let recorder = recorder::Recorder::begin(&shelf.folder, context.ui.clone())?;
     let scratch = recorder.run_folder().scratch;
-    let dead = Dead::of(&shelf.folder);
+    let mut dead = Dead::of(&shelf.folder);
     let over = dead.of_this_machine.clone();
     let ground =
         fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over, knocks: None };
@@ -60,7 +60,12 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             fleet::each(context, root, configured, &options.fleet, &ground, &served.address).await?;
         Problems::check(fleet::twins(&builders))?;
         let mut problems: Vec<_> = problems.into_values().collect();
-        let sweeps = builders.iter().map(|builder| swept(builder, options.dry_run));
+        let addresses = fleet::addresses(context, configured, &options.fleet)?;
+        let former = dead.former(&served.address);
+        let sweeps = builders.iter().map(async |builder| match options.dry_run {
+            true => named(builder, &former.stores(builder, &addresses)).await,
+            false => former.sweep(builder, &addresses).await,
+        });
         let (mut text, mut clean) = (String::new(), Vec::new());
         for (builder, swept) in builders.iter().zip(join_all(sweeps).await) {
             match swept {
@@ -73,7 +78,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         }
         context.ui.data(&text);
         if !options.dry_run {
-            dead.are_swept(&fleet::addresses(context, configured, &options.fleet)?.of(clean));
+            dead.are_swept(&addresses.of(clean));
         }
         Problems::check(problems)
     };
@@ -90,12 +95,14 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
-/// What runs that are over have left on a builder: removed, or only named.
-async fn swept(builder: &Builder, dry_run: bool) -> Result<Vec<String>, Diagnostic> {
-    if dry_run {
-        return builder.engine.leftovers(&builder.store).await;
+/// What runs that are over have left on a builder, which finds the store at these addresses or did so.
+async fn named(builder: &Builder, stores: &[&StoreAddress]) -> Result<Vec<String>, Diagnostic> {
+    let mut left = Vec::new();
+    for store in stores {
+        left.extend(builder.engine.leftovers(store).await?);
     }
-    let mut removed = builder.engine.sweep(None).await?;
-    removed.extend(builder.engine.sweep_pulled(&builder.store).await?);
-    Ok(removed)
+    // What does not go by the address is named with each.
+    left.sort();
+    left.dedup();
+    Ok(left)
 }

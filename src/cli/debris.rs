@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Result};
-use crate::engine::RunId;
-use crate::oci::Digest;
+use crate::engine::{RunId, StoreAddress};
+use crate::oci::{Digest, Repository};
 use crate::run::Builder;
 
 use super::plan::Planning;
@@ -17,11 +18,18 @@ use super::{Context, fleet};
 
 /// The file: which machine the run was on, then the address of each builder where something may be left.
 const NAME: &str = "at-builders";
+/// A file beside it: where engines of this machine found the store of the run, as `registry/repository`.
+const SERVED: &str = "served-at";
 
-/// From now on a run may leave something on the builders at these addresses.
-pub(super) fn may_be_left(run: &Path, addresses: &BTreeSet<String>) {
-    // Without it the next run that builds sweeps all the same.
+/// From now on a run may leave something on the builders at these addresses, which find its store at another.
+pub(super) fn may_be_left(run: &Path, addresses: &BTreeSet<String>, store: &StoreAddress) {
+    // Without them the next run that builds sweeps all the same, but for the names of images of another address.
+    let _ = std::fs::write(run.join(SERVED), place_of(store));
     let _ = write(run, &this_machine().unwrap_or_default(), addresses);
+}
+
+fn place_of(store: &StoreAddress) -> String {
+    format!("{}/{}", store.registry, store.repository)
 }
 
 /// A run has left nothing on the builders at these addresses, or that was removed.
@@ -30,7 +38,7 @@ pub(super) fn is_swept(run: &Path, addresses: &BTreeSet<String>) {
     let pending: BTreeSet<String> = pending.difference(addresses).cloned().collect();
     // What cannot be struck now is swept once more.
     let _ = match pending.is_empty() {
-        true => std::fs::remove_file(run.join(NAME)),
+        true => std::fs::remove_file(run.join(NAME)).and_then(|()| std::fs::remove_file(run.join(SERVED))),
         false => write(run, &machine, &pending),
     };
 }
@@ -84,9 +92,29 @@ impl Dead {
         self.pending.values().any(were_there)
     }
 
+    /// Where they had the store, if that is not where it is served now. Those whose address somebody else has now are left
+    /// for later.
+    pub(super) fn former(&mut self, store: &StoreAddress) -> Former {
+        let (mut former, mut held) = (Former::default(), BTreeMap::new());
+        self.pending.retain(|run, _| {
+            let Some((address, repository)) = served_at(run) else { return true };
+            let registry = address.to_string();
+            if registry != store.registry && !held.contains_key(&address) {
+                let Ok(listener) = TcpListener::bind(address) else { return false };
+                held.insert(address, listener);
+            }
+            let at = StoreAddress { registry, repository, ..store.clone() };
+            former.stores.insert(place_of(&at), at);
+            true
+        });
+        former.stores.remove(&place_of(store));
+        former.held = held.into_values().collect();
+        former
+    }
+
     /// Remove what they have left, where nothing is to be built: nothing fails if that cannot be done now.
     pub(super) async fn sweep(
-        &self,
+        &mut self,
         context: &Context,
         planning: &Planning,
         wanted: &fleet::Wanted,
@@ -107,21 +135,20 @@ impl Dead {
             let warning = Diagnostic::warning(text).because_of(&problem);
             context.ui.warning(&warning.hint("once it answers: polyarch clean"));
         }
-        self.sweep_at(context, &builders, &addresses).await;
+        self.sweep_at(context, &builders, &addresses, &served.address).await;
         Ok(())
     }
 
     /// Remove what runs that are over have left on builders. What cannot be removed harms nobody, and is told of.
     pub(super) async fn sweep_at(
-        &self,
+        &mut self,
         context: &Context,
         builders: &[Builder],
         addresses: &fleet::Addresses,
+        store: &StoreAddress,
     ) {
-        let sweeps = builders.iter().map(async |builder| {
-            builder.engine.sweep(None).await?;
-            builder.engine.sweep_pulled(&builder.store).await
-        });
+        let former = self.former(store);
+        let sweeps = builders.iter().map(|builder| former.sweep(builder, addresses));
         let mut swept = Vec::new();
         for (builder, done) in builders.iter().zip(join_all(sweeps).await) {
             match done {
@@ -146,6 +173,50 @@ impl Dead {
     }
 }
 
+/// Where runs that are over had the store and nobody has it now: names of images in engines of this machine that begin with
+/// such an address are theirs.
+#[derive(Default)]
+pub(super) struct Former {
+    stores: BTreeMap<String, StoreAddress>,
+    /// So that nobody else is served there meanwhile.
+    held: Vec<TcpListener>,
+}
+
+impl Former {
+    /// The addresses by which a builder's engine may have images of the store, its own first. An engine elsewhere has
+    /// another loopback, of which nobody knows here who else is served there.
+    pub(super) fn stores<'a>(
+        &'a self,
+        builder: &'a Builder,
+        addresses: &fleet::Addresses,
+    ) -> Vec<&'a StoreAddress> {
+        let is_here = |address: &String| address.starts_with("unix://") || address == "podman";
+        let here = addresses.of([&*builder.name]).iter().any(is_here);
+        [&builder.store].into_iter().chain(self.stores.values().filter(|_| here)).collect()
+    }
+
+    /// Remove what runs that are over have left on a builder; what that was.
+    pub(super) async fn sweep(
+        &self,
+        builder: &Builder,
+        addresses: &fleet::Addresses,
+    ) -> Result<Vec<String>, Diagnostic> {
+        let mut removed = builder.engine.sweep(None).await?;
+        for store in self.stores(builder, addresses) {
+            removed.extend(builder.engine.sweep_pulled(store).await?);
+        }
+        Ok(removed)
+    }
+}
+
+/// Where engines of this machine found the store of a run, where that was on its loopback.
+fn served_at(run: &Path) -> Option<(SocketAddr, Repository)> {
+    let place = std::fs::read_to_string(run.join(SERVED)).ok()?;
+    let (registry, repository) = place.split_once('/')?;
+    let address: SocketAddr = registry.parse().ok()?;
+    address.ip().is_loopback().then_some((address, repository.parse().ok()?))
+}
+
 /// What tells this machine from others that use the same store, through every start; `None` where nothing does. What the
 /// system calls itself by is nobody else's to know, so that only its digest is written down.
 fn this_machine() -> Option<String> {
@@ -157,6 +228,7 @@ fn this_machine() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::workshop::nowhere;
 
     fn run(store: &Path, name: &str) -> (PathBuf, File) {
         let folder = store.join("runs").join(name);
@@ -174,7 +246,7 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let make = |name: &str, machine: Option<&str>| {
             let (folder, lock) = run(store.path(), name);
-            may_be_left(&folder, &at(&["docker"]));
+            may_be_left(&folder, &at(&["docker"]), &nowhere());
             machine.into_iter().for_each(|machine| write(&folder, machine, &at(&["docker"])).unwrap());
             (folder, lock)
         };
@@ -194,7 +266,7 @@ mod tests {
     fn f_p2_a_run_is_remembered_until_each_of_its_builders_was_swept() {
         let store = tempfile::tempdir().unwrap();
         let (folder, _) = run(store.path(), "killed");
-        may_be_left(&folder, &at(&["ssh://west", "ssh://east"]));
+        may_be_left(&folder, &at(&["ssh://west", "ssh://east"]), &nowhere());
         let were_at = |address: &str| Dead::of(store.path()).were_at(&fleet::Addresses::alone(address));
         assert_eq!(["ssh://west", "ssh://east", "docker"].map(were_at), [true, true, false]);
         Dead::of(store.path()).are_swept(&at(&[]));
@@ -204,5 +276,40 @@ mod tests {
         assert_eq!(dead.of_this_machine, [RunId("killed".to_owned())].into(), "the machine is not forgotten");
         dead.are_swept(&at(&["ssh://east"]));
         assert!(!folder.join(NAME).exists());
+    }
+
+    #[test]
+    fn i_x1_i_x2_a_former_address_is_swept_where_nobody_else_is_served_there() {
+        let store = tempfile::tempdir().unwrap();
+        let [free, taken, ours] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = |listener: &TcpListener, scope: &str| StoreAddress {
+            registry: listener.local_addr().unwrap().to_string(),
+            repository: scope.parse().unwrap(),
+            ..nowhere()
+        };
+        let left = |name: &str, at: &StoreAddress| {
+            let (folder, _) = run(store.path(), name);
+            may_be_left(&folder, &self::at(&["docker"]), at);
+            folder
+        };
+        let now = address(&ours, "scopes/trusted");
+        let folders = [
+            left("same", &now),
+            left("scope", &address(&ours, "scopes/pr-3")),
+            left("free", &address(&free, "scopes/trusted")),
+            left("again", &address(&free, "scopes/trusted")),
+            left("taken", &address(&taken, "scopes/trusted")),
+            left("far", &StoreAddress { registry: "192.0.2.1:5000".to_owned(), ..now.clone() }),
+        ];
+        let expected =
+            [address(&free, "scopes/trusted"), address(&ours, "scopes/pr-3")].map(|at| place_of(&at));
+        drop(free);
+        let mut dead = Dead::of(store.path());
+        let former = dead.former(&now);
+        let found: Vec<&String> = former.stores.keys().collect();
+        assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), expected.iter().collect());
+        dead.are_swept(&at(&["docker"]));
+        let pending = folders.map(|folder| folder.join(NAME).exists() && folder.join(SERVED).exists());
+        assert_eq!(pending, [false, false, false, false, true, false], "what is taken is for later");
     }
 }

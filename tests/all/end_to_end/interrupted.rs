@@ -1,11 +1,12 @@
 //! Runs that are stopped in the middle: what they leave, and how the next one goes on.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use polyarch::oci::{Layout, Store as _};
+use polyarch::oci::{Digest, Layout, Store as _};
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, tags, wait_for};
 use crate::program::{Answer, Place, program, skip, tell, variable};
@@ -154,6 +155,24 @@ fn killed(place: &Place, kill: impl FnOnce(&mut Child)) {
     assert_eq!(held(place, &repository), Vec::<String>::new(), "no image pulled for a test");
 }
 
+#[test]
+fn f_p2_i_x1_what_was_pulled_from_another_port_than_the_next_run_has_goes_too() {
+    let test = "interrupted::f_p2_i_x1_what_was_pulled_from_another_port_than_the_next_run_has_goes_too";
+    let Some(place) = family(test, Engine::Classic) else { return };
+    // The first that a store is served at goes by the folder of it.
+    let folder = place.folder().canonicalize().expect("a folder").join("store");
+    let digest = Digest::of(folder.as_os_str().as_encoded_bytes());
+    let port = 20_000 + u16::from_str_radix(&digest.hex()[..4], 16).expect("digits") % 20_000;
+    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody else has that port");
+    killed(&place, |child| {
+        let served = place.newest_run().expect("a run").join("served-at");
+        let served = std::fs::read_to_string(served).expect("where the store is");
+        assert!(!served.contains(&format!(":{port}/")), "{served}");
+        child.kill().expect("kill it");
+        drop(first);
+    });
+}
+
 /// What an engine says of a container that is no run's.
 fn foreign(place: &Place, container: &str) -> String {
     place.ask("docker", &["inspect", "--format", "{{.Id}} {{.Config.Image}} {{.Created}}", container])
@@ -183,7 +202,7 @@ fn rounds(test: &str, engine: Engine) {
 
 /// A registry on loopback that takes connections and never answers; hears of each.
 fn silent_registry() -> (String, std::sync::mpsc::Receiver<std::net::TcpStream>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let (sender, taken) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
