@@ -5,13 +5,14 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 
-use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT, Written, check_builder_name};
-use crate::diag::{Diagnostic, Kind, Problems, Result, Severity, count, did_you_mean};
+use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT};
+use crate::diag::{Diagnostic, Kind, Problems, Result, Severity, count};
 use crate::engine::{EngineFacts, Room, RunId, Stock, StoreAddress};
 use crate::oci::Platform;
 use crate::oci::server::Knocks;
 use crate::run::{Builder, check_builders};
 
+use super::builder_argument::BuilderArgument;
 use super::plan::Planning;
 use super::site::{Reached, Site};
 use super::workspace::Workspace;
@@ -23,9 +24,10 @@ const SKEW_SECONDS: i64 = 5 * 60;
 /// Which builders a command works with.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Wanted {
-    /// Use this instead: a builder of polyarch.toml by its name, or an engine as in `arm=ssh://build@arm-1`
+    /// Use this instead: a builder of polyarch.toml by its name, or an engine as in `arm=ssh://build@arm-1`; what
+    /// `[builder.NAME]` says of one may follow, as in `arm=docker,platforms=linux/arm64+linux/arm/v7,slots=2,labels=gpu,disk=30GB`
     #[arg(long = "builder", value_name = "BUILDER")]
-    builders: Vec<String>,
+    builders: Vec<BuilderArgument>,
     /// How many jobs each builder runs at once; one a processor where it is not given
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS_LIMIT)))]
     slots: Option<u16>,
@@ -171,12 +173,12 @@ fn left_out(refused: &Diagnostic) -> Diagnostic {
 pub(super) async fn one(
     context: &Context,
     workspace: &Workspace,
-    name: Option<&str>,
+    name: Option<&BuilderArgument>,
     ground: &Ground<'_>,
     store: &StoreAddress,
 ) -> Result<Builder> {
-    let wanted =
-        Wanted { builders: vec![name.unwrap_or("docker").to_owned()], slots: None, ephemeral: Vec::new() };
+    let name = name.cloned().unwrap_or_else(|| BuilderArgument::named("docker"));
+    let wanted = Wanted { builders: vec![name], slots: None, ephemeral: Vec::new() };
     let (builders, problems) =
         each(context, &workspace.root, &workspace.builders, &wanted, ground, store).await?;
     Problems::check(problems.into_values().collect())?;
@@ -292,25 +294,14 @@ fn settings(
     wanted: &Wanted,
 ) -> Result<BTreeMap<String, BuilderSetting>> {
     let (mut chosen, mut said) = (BTreeMap::new(), BTreeMap::new());
-    for text in &wanted.builders {
-        let (name, engine) = match text.split_once('=') {
-            Some((name, engine)) => {
-                check_builder_name(name).map_err(|problem| problem.because(format!("--builder {text:?}")))?;
-                (name, engine)
-            }
-            // What is not named is called after its address.
-            None => (&**text, &**text),
-        };
-        let setting = match configured.get(name) {
-            Some(setting) if name == text => setting.clone(),
-            _ => given(name, engine, configured)?,
-        };
-        chosen.insert(name.to_owned(), setting);
-        if said.insert(name, engine).is_some_and(|before| before != engine) {
+    for argument in &wanted.builders {
+        let (name, setting) = argument.wanted(configured)?;
+        if said.insert(name.clone(), &argument.text).is_some_and(|before| *before != argument.text) {
             return Err(Diagnostic::request(format!("--builder says twice what {name} is"))
                 .hint("give each a name of its own, as in `--builder arm-2=ssh://build@arm-2`")
                 .into());
         }
+        chosen.insert(name, setting);
     }
     if chosen.is_empty() {
         chosen.clone_from(configured);
@@ -321,20 +312,6 @@ fn settings(
     Ok(chosen)
 }
 
-/// A builder that only the command line has.
-fn given(
-    name: &str,
-    engine: &str,
-    configured: &BTreeMap<String, BuilderSetting>,
-) -> Result<BuilderSetting, Diagnostic> {
-    let address: EngineAddress = engine.parse().map_err(|problem: NoEngine| {
-        let known = did_you_mean(name, configured.keys().map(String::as_str));
-        let hint = known.unwrap_or(problem.hint);
-        NoEngine { hint, ..problem }.at(format_args!("--builder {name}"))
-    })?;
-    Ok(BuilderSetting { engine: Some(Written::new(address, 0..0)), ..BuilderSetting::default() })
-}
-
 /// Only the platforms that the setting gives it.
 fn keep_to(setting: &BuilderSetting, name: &str, facts: &mut EngineFacts) -> Result<(), Diagnostic> {
     let Some(platforms) = &setting.platforms else { return Ok(()) };
@@ -343,7 +320,7 @@ fn keep_to(setting: &BuilderSetting, name: &str, facts: &mut EngineFacts) -> Res
         let native: Vec<String> = facts.native.iter().map(ToString::to_string).collect();
         return Err(Diagnostic::surroundings(format!("builder {name} does not run {}", missing.value))
             .because(format!("it runs {}", native.join(", ")))
-            .hint(format!("take it out of `platforms` of [builder.{name}], or see: polyarch doctor")));
+            .hint(format!("take it out of `platforms` of {name}, or see: polyarch doctor")));
     }
     let given = |platform: &Platform| platforms.iter().any(|one| one.value == *platform);
     facts.native.retain(given);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -13,10 +12,10 @@ use crate::plan::speed;
 use crate::record::Durations;
 use crate::schedule::{Kind, Machine};
 
+use super::builder_argument::{BuilderArgument, COUNT_LIMIT};
+
 /// How long such a file may be, in bytes.
 const BYTES_LIMIT: u64 = 1 << 20;
-/// How many builders of one kind, and slots of one builder, there may be.
-const COUNT_LIMIT: usize = 1024;
 
 /// Builders of one kind, under one name.
 #[derive(Clone, Debug)]
@@ -51,17 +50,24 @@ struct Thought {
 impl Thought {
     /// One of a configuration, if that says its platforms.
     fn of(name: &str, setting: &BuilderSetting, durations: &Durations) -> Option<Self> {
-        let platforms = setting.platforms.as_ref()?.iter().map(|one| one.value.to_string()).collect();
-        Some(Self {
+        setting.platforms.as_ref()?;
+        let said = Self::said(setting);
+        Some(Self { speed: said.speed.or_else(|| Some(speed(durations, name))), ..said })
+    }
+
+    /// What a setting says.
+    fn said(setting: &BuilderSetting) -> Self {
+        let platforms = setting.platforms.iter().flatten().map(|one| one.value.to_string()).collect();
+        Self {
             platforms,
             emulates: Vec::new(),
             slots: setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok()),
             count: None,
             price: setting.price.as_ref().map(|price| price.value),
-            speed: Some(setting.speed.as_ref().map_or_else(|| speed(durations, name), |speed| speed.value)),
+            speed: setting.speed.as_ref().map(|speed| speed.value),
             labels: setting.labels.iter().map(|label| label.value.clone()).collect(),
             disk: setting.disk.as_ref().map(|disk| disk.value.0),
-        })
+        }
     }
 
     fn kind(&self) -> Result<Kind, Diagnostic> {
@@ -96,53 +102,6 @@ impl Thought {
     }
 }
 
-/// A builder as `--builder` says it: `linux/arm64,slots=4,count=2,price=0.02,speed=80`, or one of polyarch.toml by its
-/// name, as in `arm-1,count=2`.
-#[derive(Clone, Debug)]
-pub(super) struct BuilderArgument {
-    /// What stands first: platforms, or the name of a builder.
-    first: String,
-    /// What is said of it.
-    thought: Thought,
-}
-
-impl FromStr for BuilderArgument {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let list = |text: &str| text.split('+').map(str::to_owned).collect::<Vec<_>>();
-        let mut parts = text.split(',');
-        let first = parts.next().unwrap_or_default().to_owned();
-        let mut thought = Thought::default();
-        for part in parts {
-            let Some((name, value)) = part.split_once('=') else {
-                return Err(format!("`{part}` is no `name=value`"));
-            };
-            let wrong = |_| format!("`{value}` is no number for `{name}`");
-            match name {
-                "slots" => thought.slots = Some(value.parse().map_err(wrong)?),
-                "count" => thought.count = Some(value.parse().map_err(wrong)?),
-                "speed" => thought.speed = Some(value.parse().map_err(wrong)?),
-                "price" => {
-                    thought.price = Some(value.parse().map_err(|_| format!("`{value}` is no price"))?);
-                }
-                "emulates" => thought.emulates = list(value),
-                "labels" => thought.labels = list(value),
-                other => {
-                    let known = ["slots", "count", "speed", "price", "emulates", "labels"];
-                    let hint = did_you_mean(other, known).unwrap_or_else(|| known.join(", "));
-                    return Err(format!("`{other}` is not known: {hint}"));
-                }
-            }
-        }
-        if first.is_empty() || first.contains('/') {
-            thought.platforms = list(&first);
-            thought.kind().map_err(|problem| problem.to_string())?;
-        }
-        Ok(Self { first, thought })
-    }
-}
-
 impl BuilderArgument {
     /// What it means beside the builders of a configuration.
     ///
@@ -153,32 +112,35 @@ impl BuilderArgument {
         builders: &BTreeMap<String, BuilderSetting>,
         durations: &Durations,
     ) -> Result<NamedKind, Diagnostic> {
-        if !self.thought.platforms.is_empty() {
-            let name = self.first.trim_start_matches("linux/").to_owned();
-            return Ok(NamedKind { name, kind: self.thought.kind()? });
-        }
+        let name = &self.first;
+        let (name, thought) = match name.is_empty() || name.contains('/') {
+            true => {
+                let platforms = name.split('+').map(str::to_owned).collect();
+                let thought = Thought { platforms, ..Thought::said(&self.over(&BuilderSetting::default())) };
+                (name.trim_start_matches("linux/"), thought)
+            }
+            false => (&**name, self.known(builders, durations)?),
+        };
+        let thought = Thought { count: self.count, emulates: self.emulates.clone(), ..thought };
+        Ok(NamedKind { name: name.to_owned(), kind: thought.kind()? })
+    }
+
+    /// One of a configuration.
+    fn known(
+        &self,
+        builders: &BTreeMap<String, BuilderSetting>,
+        durations: &Durations,
+    ) -> Result<Thought, Diagnostic> {
         let name = &self.first;
         let setting = builders.get(name).ok_or_else(|| {
             let hint = did_you_mean(name, builders.keys().map(String::as_str));
             Diagnostic::request(format!("`{name}` is no builder of polyarch.toml, and no platform"))
                 .hint(hint.unwrap_or_else(|| "write its platforms, as in `linux/arm64,slots=4`".to_owned()))
         })?;
-        let said = Thought::of(name, setting, durations).ok_or_else(|| {
+        Thought::of(name, &self.over(setting), durations).ok_or_else(|| {
             Diagnostic::request(format!("builder {name} does not say which platforms it has"))
                 .hint(format!("write `platforms = [\"linux/amd64\"]` in [builder.{name}]"))
-        })?;
-        let Thought { slots, count, price, speed, emulates, labels, .. } = self.thought.clone();
-        let thought = Thought {
-            emulates: if emulates.is_empty() { said.emulates } else { emulates },
-            slots: slots.or(said.slots),
-            count: count.or(said.count),
-            price: price.or(said.price),
-            speed: speed.or(said.speed),
-            platforms: said.platforms,
-            labels: if labels.is_empty() { said.labels } else { labels },
-            disk: said.disk,
-        };
-        Ok(NamedKind { name: name.clone(), kind: thought.kind()? })
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::oci::{Digest, Error, Platform, Store as _};
 use crate::record::{ImageRecord, ScopeName};
 use crate::run::Builder;
 
+use super::builder_argument::BuilderArgument;
 use super::plan::{Planning, What};
 use super::recorder::Recorder;
 use super::trust::Trust;
@@ -39,7 +40,7 @@ pub(super) struct Options {
     from: Option<PathBuf>,
     /// Into this engine instead: a builder of polyarch.toml by its name, or an engine as in `ssh://build@arm-1`
     #[arg(long, value_name = "BUILDER")]
-    builder: Option<String>,
+    builder: Option<BuilderArgument>,
 }
 
 /// How many repositories of another store are looked at.
@@ -74,7 +75,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let unit = job.unit.to_string().replace(':', "-");
     let name =
         options.name.clone().unwrap_or_else(|| format!("polyarch.local/{unit}:{}", job.platform.slug()));
-    let wanted = options.builder.as_deref();
+    let wanted = options.builder.as_ref();
     let connecting = async {
         records.bring(&image.image).await.map_err(|error| unread(&error))?;
         fleet::one(context, &planning.workspace, wanted, &ground, &served.address).await

@@ -2,6 +2,7 @@
 
 mod access;
 mod build;
+mod builder_argument;
 mod capable;
 mod carrying;
 mod ci;

@@ -13,9 +13,8 @@ use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, Sp
 use crate::run::{scheduled, whole_labels};
 use crate::schedule::{Job, Kind, Outlook, Rules, fleets, foresee, smallest};
 
-use super::imagined::{
-    BuilderArgument, DurationsFile, NamedKind, Said, from_configuration, from_file, left_out,
-};
+use super::builder_argument::BuilderArgument;
+use super::imagined::{DurationsFile, NamedKind, Said, from_configuration, from_file, left_out};
 use super::plan::{Anew, Planning, What};
 use super::{Context, Ended, Format, fitting};
 
@@ -38,7 +37,7 @@ pub(super) struct Options {
     /// As if no record stood for the chosen images
     #[arg(long)]
     no_reuse: bool,
-    /// Builders, as `PLATFORM[+PLATFORM][,slots=N][,count=N][,price=A MINUTE][,speed=PERCENT][,emulates=PLATFORM][,labels=LABEL]`,
+    /// Builders, as `PLATFORM[+PLATFORM][,slots=N][,count=N][,price=A MINUTE][,speed=PERCENT][,emulates=PLATFORM][,labels=LABEL][,disk=BYTES]`,
     /// or one of polyarch.toml as `NAME[,slots=N]…`; those of polyarch.toml that state their platforms, or one for each platform, where there is none
     #[arg(long, value_name = "BUILDER")]
     builder: Vec<BuilderArgument>,

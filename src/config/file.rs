@@ -20,7 +20,7 @@ use crate::oci::{Platform, Reference, Tag};
 /// How many jobs a builder may do at once.
 pub(crate) const SLOTS_LIMIT: u16 = 1024;
 /// How fast a builder may be, in percent.
-const SPEED_LIMIT: u32 = 10_000;
+pub(crate) const SPEED_LIMIT: u32 = 10_000;
 
 impl FamilyFile {
     /// Reads the text of a configuration file; `file` is what people call it.

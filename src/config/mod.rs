@@ -33,7 +33,7 @@ pub(crate) use builder_name::check_builder_name;
 pub(crate) use ci::{CiSettings, InstallSetting, LoginSetting, ServiceSetting, Variable};
 pub(crate) use engine_address::{EngineAddress, NoEngine, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
-pub(crate) use file::SLOTS_LIMIT;
+pub(crate) use file::{SLOTS_LIMIT, SPEED_LIMIT};
 pub(crate) use image::frontend_argument;
 pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};

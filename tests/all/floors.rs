@@ -18,7 +18,7 @@ esac
 "#;
 
 /// A place whose docker client speaks for an engine that is not there.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let mut place = Place::with(&[
         ("polyarch.toml", "name = \"one\"\nplatforms = [\"linux/amd64\"]\n"),
         ("one/Dockerfile", "FROM scratch\nLABEL a=b\n"),
@@ -32,7 +32,8 @@ fn place() -> Place {
     place
 }
 
-fn says(place: &Place, engine: &str, runc: &str) {
+/// What the engine says of its version, and of that of its runc.
+pub(crate) fn says(place: &Place, engine: &str, runc: &str) {
     let info = format!(
         "{{\"ServerVersion\":\"{engine}\",\"OSType\":\"linux\",\"Architecture\":\"x86_64\",\"NCPU\":2,\"ID\":\"X\",\
          \"Name\":\"x\",\"RuncCommit\":{{\"ID\":\"{runc}\"}}}}"

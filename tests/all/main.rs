@@ -19,5 +19,6 @@ mod served;
 mod server;
 mod signals;
 mod simulate;
+mod stated;
 mod store;
 mod twins;
