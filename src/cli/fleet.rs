@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT};
 use crate::diag::{Diagnostic, Kind, Problems, Result, Severity, count};
-use crate::engine::{EngineFacts, Room, RunId, Stock, StoreAddress};
+use crate::engine::{Delivery, EngineFacts, Room, RunId, Stock, StoreAddress, check_sessions};
 use crate::oci::Platform;
 use crate::oci::server::Knocks;
 use crate::run::{Builder, check_builders};
@@ -232,6 +232,9 @@ async fn builder(
     let connecting = async {
         let Reached { engine, store, hindrance } = site.reach(setting, store).await?;
         let mut facts = engine.probe().await?;
+        if engine.delivery() == Delivery::Session {
+            check_sessions(&facts, engine.runs_containers())?;
+        }
         let advice = hindrance.map(|hindrance| Diagnostic { severity: Severity::Advice, ..hindrance });
         facts.notes.extend(advice);
         Ok((engine, store, facts))

@@ -1,8 +1,10 @@
-//! Engines that a Dockerfile may break out of: the versions from which on known holes are mended (TM8).
+//! Engines that a Dockerfile may break out of: the versions from which on known holes are mended (TM8). And those that cannot be
+//! fed through sessions.
 //!
 //! A version says what its makers have mended; what a distribution has mended in an older one is known where its
 //! version says so too, as that of runc does.
 
+use super::EngineFacts;
 use super::version::numbers;
 use crate::diag::Diagnostic;
 
@@ -77,6 +79,38 @@ const FLOORS: &[Floor] = &[
     },
 ];
 
+/// The first BuildKit that is given images through the session of a build.
+const SESSION_BUILDKIT: (u32, u32, u32) = (0, 11, 0);
+/// The first buildx that gives such a BuildKit images by whatever name.
+const SESSION_BUILDX: (u32, u32, u32) = (0, 10, 0);
+const BUILDX_HINT: &str = "install a newer buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)";
+
+/// See that an engine can be fed through the session of each build; what says no version can.
+///
+/// # Errors
+/// Where its BuildKit or its client's buildx is too old for that.
+pub(crate) fn check_sessions(facts: &EngineFacts, is_engine: bool) -> Result<(), Diagnostic> {
+    let part = if is_engine { Part::EnginesBuildKit } else { Part::BuildKit };
+    let parts = [
+        (part.name(), &facts.buildkit, SESSION_BUILDKIT, part.update()),
+        ("buildx", &facts.buildx, SESSION_BUILDX, BUILDX_HINT),
+    ];
+    for (name, version, oldest, hint) in parts {
+        let Some(version) = version.as_deref().filter(|version| is_before(version, oldest)) else { continue };
+        let (major, minor, _) = oldest;
+        let problem = format!("{name} {version} is too old: {major}.{minor} or newer is needed");
+        return Err(Diagnostic::surroundings(problem)
+            .because("what does not reach the store is fed through the session of each build, which older ones cannot be")
+            .hint(hint));
+    }
+    Ok(())
+}
+
+/// Whether a version is older than another; one that begins with two zeros is of a build that was not told its version.
+fn is_before(version: &str, other: (u32, u32, u32)) -> bool {
+    numbers(version).is_some_and(|found| found >= (0, 1, 0) && found < other)
+}
+
 impl Part {
     fn name(self) -> &'static str {
         match self {
@@ -137,6 +171,29 @@ fn is_revision(version: &str, prefix: &str, first: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_old_to_be_fed_through_sessions_is_told_from_what_says_no_version() {
+        for (version, is_old) in [
+            ("v0.9.3", true),
+            ("v0.10.6", true),
+            ("v0.11.0-rc1", false),
+            ("v0.11.0", false),
+            ("v0.21.1", false),
+            ("v1.0.0", false),
+            ("0.0.0+unknown", false),
+            ("v0.0.0-20230101", false),
+            ("0.0.1", false),
+            ("unknown", false),
+            ("", false),
+        ] {
+            assert_eq!(is_before(version, SESSION_BUILDKIT), is_old, "{version}");
+        }
+        for (version, is_old) in [("0.8.2", true), ("0.9.1", true), ("0.10.0", false), ("0.29.1+ds1", false)]
+        {
+            assert_eq!(is_before(version, SESSION_BUILDX), is_old, "{version}");
+        }
+    }
 
     #[test]
     fn tm8_versions_with_known_holes_are_told_from_mended_ones() {

@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use async_trait::async_trait;
 
 pub(crate) use failure::is_full_disk;
+pub(crate) use floor::check_sessions;
 pub(crate) use order::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Deed, EngineFacts, Finished, ImageStore, OwnCaches,
     Progress, RunId, SecretFile, StoreAddress,

@@ -127,6 +127,8 @@ pub(crate) struct EngineFacts {
     pub(crate) image_store: ImageStore,
     /// The version of buildx that its client has.
     pub(crate) buildx: Option<String>,
+    /// The version of its BuildKit, of several the oldest, where it says it.
+    pub(crate) buildkit: Option<String>,
     /// The platforms whose programs its machine runs itself (386 on an amd64 machine is one).
     pub(crate) native: BTreeSet<Platform>,
     /// The platforms whose programs it runs by emulation.
@@ -394,6 +396,7 @@ mod tests {
             version: version.to_owned(),
             image_store,
             buildx: None,
+            buildkit: None,
             native: BTreeSet::new(),
             emulated: BTreeSet::new(),
             processors: None,

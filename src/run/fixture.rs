@@ -488,6 +488,7 @@ impl Site {
             version: "29.0.0".to_owned(),
             image_store: ImageStore::Containerd,
             buildx: Some("0.29.1".to_owned()),
+            buildkit: None,
             native: set(native),
             emulated: set(emulated),
             processors: Some(2),

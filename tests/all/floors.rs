@@ -9,7 +9,7 @@ use crate::program::Place;
 const CLIENT: &str = r#"#!/bin/sh
 case "$*" in
 "--version"*) echo "Docker version 28.2.2, build 0" ;;
-"buildx version") echo "github.com/docker/buildx v0.29.1 0" ;;
+"buildx version") echo "github.com/docker/buildx $(cat "${0%/*}/buildx") 0" ;;
 "buildx inspect"*) cat "${0%/*}/nodes" ;;
 "info"*) cat "${0%/*}/info" ;;
 "version"*) echo 28.2.2 ;;
@@ -25,6 +25,7 @@ pub(crate) fn place() -> Place {
     ]);
     let client = place.folder().join("docker");
     std::fs::write(&client, CLIENT).expect("a client");
+    std::fs::write(place.folder().join("buildx"), "v0.29.1").expect("its buildx");
     std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).expect("a client");
     place.set("PATH", format!("{}:/usr/bin:/bin", place.folder().display()));
     place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
@@ -164,11 +165,11 @@ fn tm8_the_oldest_buildkit_of_a_builder_counts_and_machines_of_github_are_thrown
         )
     };
     let nodes =
-        format!("Name: fleet\nDriver: remote\n\nNodes:\n{}{}", node("a", "v0.28.1"), node("b", "v0.9.3"));
+        format!("Name: fleet\nDriver: remote\n\nNodes:\n{}{}", node("a", "v0.28.1"), node("b", "v0.11.6"));
     std::fs::write(place.folder().join("nodes"), nodes).expect("nodes");
     let on_fleet = ["plan", "--scope", "pr-1", "--builder", "buildx:fleet"];
     let refused = place.run(&on_fleet).ended(4);
-    assert!(refused.stderr.contains("BuildKit v0.9.3 has holes"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("BuildKit v0.11.6 has holes"), "{}", refused.stderr);
     let _ = place.run(&[&on_fleet[..], &["--ephemeral", "buildx:fleet"]].concat()).well();
     place.set("GITHUB_ACTIONS", "true");
     place.set("RUNNER_ENVIRONMENT", "self-hosted");
@@ -180,6 +181,45 @@ fn tm8_the_oldest_buildkit_of_a_builder_counts_and_machines_of_github_are_thrown
     // That of the machine itself is thrown away with it, and no other.
     place.set("DOCKER_HOST", "");
     let _ = place.run(&on_docker).well();
+}
+
+#[test]
+fn what_is_too_old_to_be_fed_is_refused_before_anything_is_built() {
+    let place = place();
+    says(&place, "28.5.2", "v1.3.3");
+    let table = [
+        ("v0.10.6", "v0.29.1", Some("error: BuildKit v0.10.6 is too old: 0.11 or newer is needed")),
+        ("v0.28.1", "v0.9.1", Some("error: buildx 0.9.1 is too old: 0.10 or newer is needed")),
+        ("v0.11.0", "v0.10.0", None),
+        ("v0.0.0+unknown", "v0.0.0+unknown", None),
+    ];
+    for (buildkit, buildx, problem) in table {
+        let nodes = format!(
+            "Name: fleet\nDriver: remote\n\nNodes:\nName: a\nEndpoint: tcp://a:1\nStatus: running\nBuildKit version: {buildkit}\nPlatforms: linux/amd64\n"
+        );
+        std::fs::write(place.folder().join("nodes"), nodes).expect("nodes");
+        std::fs::write(place.folder().join("buildx"), buildx).expect("its buildx");
+        let fleet = ["--builder", "fleet=buildx:fleet"];
+        let plan = place.run(&[&["plan", "--builders"], &fleet[..]].concat());
+        let doctor = place.run(&[&["doctor"], &fleet[..]].concat());
+        let Some(problem) = problem else {
+            let _ = (plan.well(), doctor.well());
+            continue;
+        };
+        let build = place.run(&[&["build"], &fleet[..]].concat()).ended(3);
+        assert!(plan.code == Some(3) && plan.stderr.contains(problem), "{plan:?}");
+        assert!(build.stderr.contains(problem) && build.stderr.contains("builder fleet"), "{build:?}");
+        assert!(doctor.stdout.contains(problem.trim_start_matches("error: ")), "{doctor:?}");
+    }
+    // An engine that reaches nothing: what it keeps in containerd is fed so, and no other.
+    std::fs::write(place.folder().join("buildx"), "v0.9.1").expect("its buildx");
+    let _ = place.run(&["plan", "--builders", "--builder", "docker"]).well();
+    let info = std::fs::read_to_string(place.folder().join("info")).expect("what it says");
+    let containerd = ",\"DriverStatus\":[[\"driver-type\",\"io.containerd.snapshotter.v1\"]]}";
+    std::fs::write(place.folder().join("info"), info.trim_end_matches('}').to_owned() + "}" + containerd)
+        .expect("what it says");
+    let refused = place.run(&["plan", "--builders", "--builder", "docker"]).ended(3);
+    assert!(refused.stderr.contains("buildx 0.9.1 is too old"), "{}", refused.stderr);
 }
 
 #[test]

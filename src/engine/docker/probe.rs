@@ -94,6 +94,7 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
         (Part::Runc, runc),
         (Part::EnginesBuildKit, &buildkit),
     ]);
+    facts.buildkit = Some(buildkit).filter(|version| !version.is_empty());
     if is_older(&info.server_version) {
         return Err(Diagnostic::surroundings(format!(
             "{} has version {}, which is too old: 20.10 or newer is needed",
@@ -153,6 +154,7 @@ fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {
         version: info.server_version.clone(),
         image_store: if containerd { ImageStore::Containerd } else { ImageStore::Classic },
         buildx,
+        buildkit: None,
         native: emulation::native(&info.os_type, &info.architecture),
         emulated: std::collections::BTreeSet::new(),
         clock: info.system_time.clone(),

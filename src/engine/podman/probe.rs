@@ -119,6 +119,7 @@ async fn facts(podman: &Podman) -> Result<EngineFacts, Diagnostic> {
         version,
         image_store: ImageStore::Containers { buildah },
         buildx: None,
+        buildkit: None,
         native: emulation::native("linux", info["host"]["arch"].as_str().unwrap_or("amd64")),
         emulated: std::collections::BTreeSet::new(),
         processors,

@@ -106,6 +106,7 @@ impl Buildx {
             version: nodes.version().to_owned(),
             image_store: ImageStore::Containerd,
             buildx: Some(buildx),
+            buildkit: Some(nodes.oldest_version().to_owned()).filter(|version| !version.is_empty()),
             native,
             emulated,
             clock: None,
