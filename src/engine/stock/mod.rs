@@ -113,7 +113,8 @@ impl Stock {
 
 /// The arguments by which a client gives a build an image, in a folder that the store is shown in.
 pub(super) fn session_image(store: &StoreAddress, image: &Digest) -> [String; 2] {
-    ["--build-context".to_owned(), format!("{}=oci-layout://{STORE}@{image}", store.at(image))]
+    // The digest decides. Buildx 0.33 makes no reference of a layout without a tag, and others fill this one in.
+    ["--build-context".to_owned(), format!("{}=oci-layout://{STORE}:latest@{image}", store.at(image))]
 }
 
 /// The arguments by which a client gives a build its images, and takes its result; they hold in the folder of the build.

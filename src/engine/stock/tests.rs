@@ -88,7 +88,8 @@ async fn a_build_reads_the_store_and_its_result_is_taken_in_by_digest() {
     let (stock, order) = (bench.stock(), bench.order());
     let arguments = session_arguments(&order).join(" ");
     let name = order.store.at(bench.parent.digest());
-    let expected = format!("--build-context {name}=oci-layout://store@{} --output", bench.parent.digest());
+    let expected =
+        format!("--build-context {name}=oci-layout://store:latest@{} --output", bench.parent.digest());
     assert!(arguments.starts_with(&expected), "{arguments}");
     for _ in 0..2 {
         stock.lay_out(&order).await.unwrap();
