@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,9 @@ const ANSWER_BYTES: usize = 1 << 20;
 /// A connection on which nothing has come for this many times this many seconds is lost.
 const SILENCE: [&str; 2] = ["ServerAliveInterval=4", "ServerAliveCountMax=3"];
 
+/// An `ssh` for programs that start one themselves: it goes by the connection that stands, which costs no hands to shake.
+const SHARING: &str = "#!/bin/sh\nexec \"$POLYARCH_SSH\" -S \"$POLYARCH_SSH_CONTROL\" -o BatchMode=yes -o ControlMaster=no \"$@\"\n";
+
 /// What the surroundings give to ssh.
 #[derive(Clone, Debug)]
 pub(crate) struct SshEnvironment {
@@ -45,6 +49,20 @@ pub(crate) struct SshEnvironment {
     /// A folder of this connection alone with a short name, absolute and private: sockets stand in it, whose names
     /// have room for about 100 bytes.
     pub(crate) folder: PathBuf,
+}
+
+impl SshEnvironment {
+    /// Where the `ssh` is that shares the connection.
+    fn programs(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+}
+
+fn write_sharing(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let file = folder.join("ssh");
+    std::fs::write(&file, SHARING)?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700))
 }
 
 /// The way to another machine: one connection, until it is dropped or lost, and another where that is asked for.
@@ -101,6 +119,9 @@ impl Ssh {
         let program = program.ok_or_else(|| {
             Diagnostic::surroundings("there is no `ssh` on the search path")
                 .hint("install it: sudo apt-get install openssh-client")
+        })?;
+        write_sharing(&environment.programs()).map_err(|error| {
+            Diagnostic::surroundings("write an `ssh` that shares a connection").because(error)
         })?;
         let connection = Mutex::new(open(&program, &environment, address, 0));
         let address = address.clone();
@@ -190,6 +211,16 @@ impl Ssh {
             .argument(command)
             .capture(ANSWER_BYTES)
             .await
+    }
+
+    /// Have a program that starts an `ssh` of its own go by this connection; where the server lets it have no more sessions,
+    /// ssh connects anew.
+    pub(crate) fn share(&self, program: Program) -> Program {
+        let mut path = self.environment.programs().into_os_string();
+        path.push(":");
+        path.push(&self.environment.search_path);
+        let program = program.variable("PATH", path).variable("POLYARCH_SSH", &self.program);
+        program.variable("POLYARCH_SSH_CONTROL", self.control())
     }
 
     /// Let a port of the other machine's loopback lead to a port of this machine's: the same where it is free there,

@@ -172,8 +172,12 @@ impl Docker {
         for (name, value) in self.environment.variables.clone().into_iter().chain(self.client_variables()) {
             program = program.variable(name, value);
         }
+        let program = program.variable("PATH", &self.environment.search_path);
+        let program = match &self.line {
+            Some(line) => line.share(program),
+            None => program,
+        };
         program
-            .variable("PATH", &self.environment.search_path)
             .variable("DOCKER_CONFIG", config)
             .variable("DOCKER_BUILDKIT", if stands(Defence::BuildKitAlone) { "1" } else { "0" })
             .variable("DOCKER_CLI_HINTS", "false")

@@ -1,6 +1,7 @@
 //! Builders on other hosts, over ssh: network namespaces with their own address, ssh server and engine.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -33,12 +34,7 @@ impl Hosts {
         }
         let (folder, sockets) = (PathBuf::from(folder), PathBuf::from(sockets));
         let hosts = Self { _alone: locked(&folder.join("tests.lock")), folder, sockets };
-        let mut path = hosts.folder.join("bin").into_os_string();
-        path.push(":");
-        path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());
-        path.push(":");
-        path.push(variable("PATH").unwrap_or_default());
-        place.set("PATH", path);
+        place.set("PATH", hosts.search_path());
         // No engine of this machine is meant.
         place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
         Some(hosts)
@@ -49,6 +45,40 @@ impl Hosts {
         let text = std::fs::read(self.folder.join(host).with_extension("json")).expect("its configuration");
         let configuration: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
         configuration["hosts"][1].as_str().expect("an address").to_owned()
+    }
+
+    /// The address of a host alone.
+    pub(super) fn address(&self, host: &str) -> String {
+        let engine = self.engine(host);
+        engine.trim_start_matches("tcp://").split(':').next().expect("an address").to_owned()
+    }
+
+    /// Have a place reach the hosts by an `ssh` with these options before all others.
+    pub(super) fn give_ssh(&self, place: &mut Place, options: &str) {
+        let bin = place.folder().join("bin");
+        std::fs::create_dir(&bin).expect("a folder");
+        let text = format!("#!/bin/sh\nexec {} {options} \"$@\"\n", self.folder.join("bin/ssh").display());
+        std::fs::write(bin.join("ssh"), text).expect("an ssh");
+        std::fs::set_permissions(bin.join("ssh"), std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let mut path = bin.into_os_string();
+        path.push(":");
+        path.push(self.search_path());
+        place.set("PATH", path);
+    }
+
+    /// Where programs are looked for: an `ssh` that knows the hosts, and a client for their engines.
+    fn search_path(&self) -> OsString {
+        let mut path = self.folder.join("bin").into_os_string();
+        path.push(":");
+        path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());
+        path.push(":");
+        path.push(variable("PATH").unwrap_or_default());
+        path
+    }
+
+    /// The configuration of ssh that knows the hosts.
+    pub(super) fn ssh_configuration(&self) -> PathBuf {
+        self.folder.join("ssh/config")
     }
 
     /// The socket of the engine of a host, where that is.
@@ -219,14 +249,18 @@ fn an_ssh_server_as_it_comes_serves_more_jobs_at_once_than_it_lets_a_connection_
     for number in 1..12 {
         place.write(&format!("leaf{number}/Dockerfile"), &format!("FROM root\nRUN echo {number} >> /made\n"));
     }
-    let server = hosts.folder.join("ssh/sshd-west-22");
-    let server = std::fs::read_to_string(server).expect("its configuration");
-    assert!(!server.contains("MaxSessions") && !server.contains("MaxStartups"), "{server}");
-    let answer = place.run(&["build", "--builder", "west=ssh://west", "--slots", "12"]).well();
-    assert_eq!(ended(&place, "built").len(), 13, "{}", answer.stderr);
-    let events = place.events();
-    let happened = |name: &str| events.iter().filter(|event| event["event"] == name).count();
-    assert_eq!([happened("job-retried"), happened("job-moved"), happened("builder-lost")], [0; 3]);
+    // At the second, where nothing is forwarded, the client of the engine has sessions of its own.
+    for (builder, server) in [("ssh://west", "sshd-west-22"), ("ssh://closed-east", "sshd-east-2222")] {
+        let server = hosts.folder.join("ssh").join(server);
+        let server = std::fs::read_to_string(server).expect("its configuration");
+        assert!(!server.contains("MaxSessions") && !server.contains("MaxStartups"), "{server}");
+        let builder = format!("one={builder}");
+        let answer = place.run(&["build", "--no-reuse", "--builder", &builder, "--slots", "12"]).well();
+        assert_eq!(ended(&place, "built").len(), 13, "{}", answer.stderr);
+        let events = place.events();
+        let happened = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+        assert_eq!([happened("job-retried"), happened("job-moved"), happened("builder-lost")], [0; 3]);
+    }
 }
 
 fn builders_of_none(place: &Place) -> bool {
@@ -351,6 +385,10 @@ fn over_ssh(_: &Hosts) -> String {
     EITHER_HOST.to_owned()
 }
 
+fn over_closed_ssh(_: &Hosts) -> String {
+    EITHER_HOST.replace("ssh://", "ssh://closed-")
+}
+
 fn over_tcp(hosts: &Hosts) -> String {
     let certificates = hosts.certificates("client");
     let of = |host: &str| format!("{}\"\ncertificates = \"{}", hosts.engine(host), certificates.display());
@@ -386,25 +424,8 @@ fn f_g9_f_n2_an_engine_over_tcp_that_is_cut_off_loses_its_job_to_the_other() {
 fn f_n1_a_name_that_stops_resolving_takes_no_builder_away_that_is_reached() {
     let test = "f_n1_a_name_that_stops_resolving_takes_no_builder_away_that_is_reached";
     let Some((mut place, hosts)) = family(test, EITHER_HOST) else { return };
-    let engine = hosts.engine("west");
-    let address = engine.trim_start_matches("tcp://").split(':').next().expect("an address");
-    let (bin, names) = (place.folder().join("bin"), place.folder().join("hosts"));
-    std::fs::create_dir(&bin).expect("a folder");
-    let ssh = hosts.folder.join("bin/ssh");
-    let by_name = format!(
-        "#!/bin/sh\nexec {} -o HostName=builder.test -o HostKeyAlias={address} \"$@\"\n",
-        ssh.display()
-    );
-    std::fs::write(bin.join("ssh"), by_name).expect("an ssh");
-    std::fs::set_permissions(bin.join("ssh"), std::fs::Permissions::from_mode(0o755)).expect("a program");
-    let mut path = bin.into_os_string();
-    path.push(":");
-    path.push(hosts.folder.join("bin"));
-    path.push(":");
-    path.push(variable("POLYARCH_TEST_CONTAINERD_BIN").unwrap_or_default());
-    path.push(":");
-    path.push(variable("PATH").unwrap_or_default());
-    place.set("PATH", path);
+    let (address, names) = (hosts.address("west"), place.folder().join("hosts"));
+    hosts.give_ssh(&mut place, &format!("-o HostName=builder.test -o HostKeyAlias={address}"));
     // Names as this file has them, for this process alone.
     let started = || {
         let mut named = place.program("unshare");
@@ -511,17 +532,32 @@ fn f_g11_what_a_host_has_done_for_a_run_that_was_killed_is_gone_on_from() {
 
 #[test]
 fn f_g2_an_engine_that_is_frozen_loses_its_job_to_another() {
-    let signal = |hosts: &Hosts, place: &Place, host: &str, signal: &str| {
-        let process =
-            std::fs::read_to_string(hosts.sockets.join(host).join("dockerd.pid")).expect("a process");
-        place.ask("kill", &[signal, process.trim()]);
-    };
-    taken_away(
-        "f_g2_an_engine_that_is_frozen_loses_its_job_to_another",
-        over_ssh,
-        |hosts, place, host| signal(hosts, place, host, "-STOP"),
-        |hosts, place, host| signal(hosts, place, host, "-CONT"),
-    );
+    let test = "f_g2_an_engine_that_is_frozen_loses_its_job_to_another";
+    taken_away(test, over_ssh, freeze, thaw);
+}
+
+#[test]
+fn f_g2_an_engine_that_is_frozen_behind_a_server_that_forwards_nothing_loses_its_job_to_another() {
+    let test = "f_g2_an_engine_that_is_frozen_behind_a_server_that_forwards_nothing_loses_its_job_to_another";
+    taken_away(test, over_closed_ssh, freeze, |hosts, place, host| {
+        // By its name alone: those of this machine are called by their path.
+        let asking = || place.program("pgrep").args(["-f", "^docker version"]).output().expect("pgrep runs");
+        wait_for("those that asked to end", Duration::from_secs(15), || asking().stdout.is_empty());
+        thaw(hosts, place, host);
+    });
+}
+
+fn freeze(hosts: &Hosts, place: &Place, host: &str) {
+    signal(hosts, place, host, "-STOP");
+}
+
+fn thaw(hosts: &Hosts, place: &Place, host: &str) {
+    signal(hosts, place, host, "-CONT");
+}
+
+fn signal(hosts: &Hosts, place: &Place, host: &str, signal: &str) {
+    let process = std::fs::read_to_string(hosts.sockets.join(host).join("dockerd.pid")).expect("a process");
+    place.ask("kill", &[signal, process.trim()]);
 }
 
 #[test]

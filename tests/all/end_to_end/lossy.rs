@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::engines::{FOUNDATION, ended, root_file_systems};
@@ -65,6 +69,74 @@ impl Drop for Lossy {
     }
 }
 
+/// A port of this machine at which what listens at an address answers, and all that is said takes so long each way; and how
+/// many have connected.
+fn delayed(address: String, delay: Duration) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    // It ends with the process, as those of its connections do that are still open then.
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            let address = address.clone();
+            std::thread::spawn(move || {
+                // Nobody is connected before it was heard of there, and here.
+                std::thread::sleep(2 * delay);
+                let Ok(far) = TcpStream::connect(&address) else { return };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                    pass_on(from, to, delay);
+                }
+            });
+        }
+    });
+    (port, connections)
+}
+
+/// Pass on what comes, each piece as much later.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (pieces, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if pieces.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        let _ = to.set_nodelay(true);
+        for (when, piece) in under_way {
+            std::thread::sleep(when.saturating_duration_since(Instant::now()));
+            if to.write_all(&piece).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+}
+
+/// A host over ssh to which no port is forwarded, and to and from which each word takes so long; how many have connected.
+fn far_away(place: &mut Place, hosts: &Hosts, delay: Duration) -> Arc<AtomicUsize> {
+    let address = hosts.address("east");
+    let (near, connections) = delayed(format!("{address}:2222"), delay);
+    let configuration = format!(
+        "Host closed-east\n HostName 127.0.0.1\n Port {near}\n HostKeyAlias [{address}]:2222\nHost *\nInclude {}\n",
+        hosts.ssh_configuration().display()
+    );
+    let file = place.folder().join("ssh-of-far");
+    std::fs::write(&file, configuration).expect("a configuration of ssh");
+    hosts.give_ssh(place, &format!("-F {}", file.display()));
+    place.write(
+        "polyarch.toml",
+        "name = \"lossy\"\nplatforms = [\"linux/amd64\"]\ntests = [{ run = \"cat /made\" }]\n\n\
+         [builder.east]\nengine = \"ssh://closed-east\"\n",
+    );
+    connections
+}
+
 /// How long it goes on; `POLYARCH_LOSSY_SECONDS` says another number.
 fn seconds(usual: u64) -> Duration {
     let wanted = variable("POLYARCH_LOSSY_SECONDS").and_then(|number| number.to_str()?.parse().ok());
@@ -91,16 +163,40 @@ fn family(test: &str, leaves: usize) -> Option<(Place, Hosts)> {
     root_file_systems(test, &place, "root", &["amd64"]).then_some((place, hosts))
 }
 
-/// Build again and again while packets are lost: each build passes, and no builder is taken for lost.
-fn nothing_is_lost_but_packets(test: &str, percent: u32, usual: u64) {
-    const LEAVES: usize = 6;
+/// How many images stand on the one that all stand on.
+const LEAVES: usize = 6;
+
+#[test]
+fn f_n3_g13_one_packet_of_a_hundred_that_is_lost_loses_no_builder() {
+    let test = "lossy::f_n3_g13_one_packet_of_a_hundred_that_is_lost_loses_no_builder";
     let Some((place, _hosts)) = family(test, LEAVES) else { return };
+    nothing_is_lost_but_packets(test, &place, 1, seconds(20));
+}
+
+#[test]
+fn f_n3_a_builder_that_is_400_ms_away_is_not_taken_for_lost() {
+    let test = "lossy::f_n3_a_builder_that_is_400_ms_away_is_not_taken_for_lost";
+    let Some((mut place, hosts)) = family(test, 0) else { return };
+    let connections = far_away(&mut place, &hosts, Duration::from_millis(200));
+    // Long enough to be asked for several signs of life.
+    place.write("root/Dockerfile", &format!("{FOUNDATION}RUN sleep 18; echo well > /made\n"));
+    let begun = Instant::now();
+    let answer = place.run(&["build", "--no-cache"]).well();
+    let lost = place.events().iter().filter(|event| event["event"] == "builder-lost").count();
+    assert_eq!(lost, 0, "{}", answer.stderr);
+    let connections = connections.load(Ordering::Relaxed);
+    tell(&format!("{test}: {:?}, {connections} connections", begun.elapsed()));
+    assert_eq!(connections, 1, "clients of the engine go by the one that stands");
+}
+
+/// Build again and again while packets are lost: each build passes, and no builder is taken for lost.
+fn nothing_is_lost_but_packets(test: &str, place: &Place, percent: u32, limit: Duration) {
     let Some(lossy) = Lossy::of(test, &["west", "east"], percent) else { return };
-    let (begun, limit) = (Instant::now(), seconds(usual));
+    let begun = Instant::now();
     let (mut rounds, mut told) = (0, String::new());
     while begun.elapsed() < limit {
         let answer = place.run(&["build", "--no-reuse", "--no-cache"]).well();
-        assert_eq!(ended(&place, "built").len(), LEAVES + 1, "{}", answer.stderr);
+        assert_eq!(ended(place, "built").len(), LEAVES + 1, "{}", answer.stderr);
         let events = place.events();
         let happened = |name: &str| events.iter().filter(|event| event["event"] == name).count();
         assert_eq!(
@@ -109,7 +205,7 @@ fn nothing_is_lost_but_packets(test: &str, percent: u32, usual: u64) {
             "{percent} % in round {rounds}: {}",
             answer.stderr
         );
-        let both: BTreeSet<_> = builders(&place).into_values().collect();
+        let both: BTreeSet<_> = builders(place).into_values().collect();
         assert_eq!(both.len(), 2, "both are at work");
         rounds += 1;
         let _ = write!(told, "{:?} ", begun.elapsed());
@@ -117,13 +213,4 @@ fn nothing_is_lost_but_packets(test: &str, percent: u32, usual: u64) {
     let lost = lossy.lost();
     assert!(lost > 0, "no packet was lost");
     tell(&format!("{lost} packets lost, {percent} %: {rounds} rounds of {LEAVES} jobs, ended after {told}"));
-}
-
-#[test]
-fn f_n3_g13_one_packet_of_a_hundred_that_is_lost_loses_no_builder() {
-    nothing_is_lost_but_packets(
-        "lossy::f_n3_g13_one_packet_of_a_hundred_that_is_lost_loses_no_builder",
-        1,
-        20,
-    );
 }
