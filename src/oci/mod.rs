@@ -36,7 +36,7 @@ pub use credentials::{Credentials, DockerConfig, Fixed, Layered, Login, NoCreden
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{Descriptor, Document, ImageIndex, Manifest, MediaType, Subject};
 pub use error::{Error, ErrorKind};
-pub use layout::{Cleared, Collected, Collection, Layout, Lease, Room, Scrubbed, Unused};
+pub use layout::{Claim, Claimed, Cleared, Collected, Collection, Layout, Lease, Room, Scrubbed, Unused};
 pub use measured::Measured;
 pub use memory::Memory;
 pub use platform::Platform;

@@ -19,7 +19,7 @@ use super::folders::{self, Folders, Lock};
 use super::keep::Hold;
 use super::reach::Reach;
 use super::shelf::{Shelf, file_name};
-use super::{index, keep, leases, leftovers};
+use super::{claims, index, keep, leases, leftovers};
 use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository};
 
 /// So many files are looked at and removed while everybody waits.
@@ -92,6 +92,9 @@ pub(super) fn collect(folders: &Folders, collection: &Collection) -> Result<Coll
         sweep.content(algorithm)?;
     }
     sweep.leftovers()?;
+    if !collection.dry_run {
+        claims::sweep(folders)?;
+    }
     Ok(sweep.collected)
 }
 

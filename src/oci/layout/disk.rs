@@ -87,6 +87,18 @@ impl Disk {
         Ok(file)
     }
 
+    /// Write these bytes into a file that is there, in place of what is in it. A link is not followed.
+    pub(super) fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        self.may_fail()?;
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut file = OpenOptions::new().write(true).truncate(true).custom_flags(flags).open(path)?;
+        file.write_all(bytes)?;
+        #[cfg(test)]
+        self.note(|| Step::Write(path.to_owned(), bytes.to_vec()));
+        Ok(())
+    }
+
     /// Give a file the time of now; whether it was there. One system call, so that whoever renames or removes the
     /// file comes wholly before or wholly after.
     pub(super) fn refresh(&self, path: &Path) -> io::Result<bool> {

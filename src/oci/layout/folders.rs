@@ -31,6 +31,11 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// See whether others still respect it, before what it protects is changed (F-X4).
     ///
     /// # Errors
@@ -164,6 +169,11 @@ impl Folders {
     /// The folder of those who are at work.
     pub(super) fn leases(&self) -> PathBuf {
         self.root.join("leases")
+    }
+
+    /// The folder of those who make something that others wait for.
+    pub(super) fn claims(&self) -> PathBuf {
+        self.root.join("claims")
     }
 
     /// The folder of content that was found broken.
@@ -377,6 +387,33 @@ impl Folders {
         }
         let lock = self.lock_once(path, &take)?;
         lock.check().map(|()| lock)
+    }
+
+    /// Take the lock in a file at once, which is made where it is not there; `None` where another has it.
+    pub(super) fn lock_now(&self, path: &Path) -> Result<Option<Lock>, Error> {
+        for _ in 0..LOCK_TRIES {
+            let file = self.touch(path)?;
+            match file.try_lock() {
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(Error::io(format!("lock `{}`", path.display()), error));
+                }
+                Ok(()) => {}
+            }
+            let lock = Lock { file, path: path.to_owned() };
+            // Whoever had it before may have removed the file after it was opened here.
+            if lock.check().is_ok() {
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Have a file that is there say this and nothing else. It is worth knowing, and can be lost.
+    pub(super) fn overwrite(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.disk
+            .overwrite(path, bytes)
+            .map_err(|error| Error::io(format!("write `{}`", path.display()), error))
     }
 
     fn lock_once(&self, path: PathBuf, take: impl Fn(&File) -> io::Result<()>) -> Result<Lock, Error> {

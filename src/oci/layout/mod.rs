@@ -8,6 +8,7 @@
 //! | blobs on their way | `uploads/` |
 //!
 //! | who is at work, see `leases.rs` | `leases/` |
+//! | who makes what, see `claims.rs` | `claims/` |
 //! | content that was found broken | `quarantine/` |
 //! | the version stamp, see `format.rs` | `store.json` |
 //!
@@ -15,6 +16,7 @@
 //! renaming, and whoever checks before changing holds a lock. Content that no repository holds stays until it is
 //! collected (`collect.rs`), and what somebody was told is there stays for a time (`keep.rs`).
 
+mod claims;
 mod disk;
 mod format;
 mod keep;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinError;
 
+pub use self::claims::{Claim, Claimed};
 pub use self::collect::{Collected, Collection, Unused};
 use self::disk::Disk;
 use self::folders::Folders;
@@ -119,6 +122,16 @@ impl Layout {
     /// Where the folder cannot be written.
     pub async fn lease(&self) -> Result<Lease, Error> {
         self.work(|shared| leases::take(&shared.folders)).await
+    }
+
+    /// Say that somebody of this name makes what is called so, unless another does who has said so. It ends with the
+    /// result, and with the process, too. Nobody is waited for.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub async fn claim(&self, name: &Digest, owner: &str) -> Result<Claimed, Error> {
+        let (name, owner) = (name.clone(), owner.to_owned());
+        self.work(move |shared| claims::take(&shared.folders, &name, &owner)).await
     }
 
     /// Whether somebody is at work who has said so by [`Self::lease`].

@@ -1,5 +1,6 @@
 //! What only a folder must keep: crashes, rot, other processes, links. The contract is in `tests/all/store.rs`.
 
+mod claims;
 mod collection;
 mod damage;
 mod full;
