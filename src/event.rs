@@ -34,7 +34,7 @@ pub(crate) enum EventKind {
         /// Jobs that a record stands for.
         reused: usize,
     },
-    /// A record stands for it.
+    /// A record stands for it. Of a job that was started it is the end: the record has come to stand meanwhile.
     JobReused {
         /// The job.
         job: String,
@@ -54,6 +54,13 @@ pub(crate) enum EventKind {
         /// How long that may take by emulation, where anything is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cost: Option<EmulationCost>,
+    },
+    /// Another run builds the same, and is waited for.
+    JobAwaits {
+        /// The job.
+        job: String,
+        /// That run, where it has said so.
+        run: Option<String>,
     },
     /// A step of its build begins. May be dropped.
     JobStep {
@@ -174,7 +181,7 @@ pub(crate) enum EventKind {
         job: String,
         /// How.
         outcome: Outcome,
-        /// How long it took, waiting for a slot not counted.
+        /// How long it took, waiting for a slot or for another run not counted.
         milliseconds: u64,
         /// For so much of that an engine, or a test on this machine, was at work for it.
         #[serde(default)]

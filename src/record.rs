@@ -174,6 +174,8 @@ pub(crate) struct Records {
     far: Option<Arc<Far>>,
     /// The plan file that is carried out.
     plan: Option<Digest>,
+    /// No list of tags that was read before is believed.
+    asks_anew: bool,
 }
 
 impl Records {
@@ -188,6 +190,7 @@ impl Records {
             far: None,
             witness: None,
             plan: None,
+            asks_anew: false,
         }
     }
 
@@ -203,6 +206,7 @@ impl Records {
             far: None,
             witness: None,
             plan: None,
+            asks_anew: false,
         };
         match scope.is_trusted() {
             true => alone,
@@ -250,6 +254,11 @@ impl Records {
             far.refuse("it is kept here alone");
         }
         self
+    }
+
+    /// The same as they stand now, whatever a list of tags said when the run began.
+    pub(crate) fn anew(&self) -> Self {
+        Self { asks_anew: true, ..self.clone() }
     }
 
     /// The folder with what it holds itself: who must have content at hand looks there.
@@ -432,7 +441,10 @@ impl Records {
 
     async fn document(&self, scope: &Repository, tag: &Tag) -> Result<Option<Document>, Error> {
         if let Some(far) = self.far.as_ref().filter(|far| far.is_there(scope)) {
-            let document = far.document(scope, tag).await?;
+            let document = match self.asks_anew {
+                true => far.read(scope, tag).await?,
+                false => far.document(scope, tag).await?,
+            };
             if let Some((document, index)) =
                 document.as_ref().zip(document.as_ref().and_then(|one| one.index().ok()))
             {

@@ -18,11 +18,11 @@ use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Result, collect};
 use crate::family::{Family, JobId, Recipe};
-use crate::oci::{Digest, Error, Platform};
+use crate::oci::{Error, Platform};
 use crate::plan::{Facts, Settled, check_key, keys};
-use crate::record::{Found, ImageRecord, Records};
+use crate::record::{Found, Records};
 
-pub(crate) use content::lost;
+pub(crate) use content::{lost, missing};
 pub(crate) use lookup::Registries;
 pub(crate) use memo::Memo;
 pub(crate) use repositories::Repositories;
@@ -99,23 +99,6 @@ pub(crate) fn files_of_checks(root: &Path, recipe: &Recipe) -> Result<BTreeMap<S
     host::read_again(root, recipe)
 }
 
-/// What was found under an image key, or what stood there when the plan was settled that is carried out, or what its runs
-/// have had since.
-async fn as_settled(
-    found: Found<ImageRecord>,
-    key: &Digest,
-    records: &Records,
-    settled: &Settled,
-) -> Result<Found<ImageRecord>, Error> {
-    let is_it = |image: &Digest| found.record.as_ref().is_some_and(|record| record.image == *image);
-    let image = match settled.images.get(key) {
-        Some(image) => Some(image.clone()),
-        None => records.image_of_plan(key).await?,
-    };
-    let Some(image) = image.filter(|image| !is_it(image)) else { return Ok(found) };
-    Ok(records.replaced(key, &image).await?.map_or(found, Found::of))
-}
-
 /// The records under the keys that these facts give, and the latest of each job that has none. Returns warnings.
 async fn read_records(
     family: &Family,
@@ -136,7 +119,7 @@ async fn read_records(
             Some(passed) => Found::of(passed.image.clone()),
             None => records.image(&keyed.key).await?,
         };
-        let image = as_settled(image, &keyed.key, records, settled).await?;
+        let image = records.as_settled(image, &keyed.key, settled.images.get(&keyed.key)).await?;
         let newest = if image.record.is_none() { records.newest(job).await? } else { None };
         let recipe = family.recipe(&job.unit);
         let checks = match recipe.zip(image.record.as_ref()) {

@@ -457,6 +457,7 @@ fn session<'a>(
         own_tree: own_tree(planning, &records),
         began_seconds: began_seconds(planning),
         records,
+        claims: Some(planning.shelf.store.clone()),
         builders,
         registries: registries::registries(context)?,
         host: HostTests {

@@ -39,7 +39,7 @@ pub(super) fn epochs(facts: &Facts, refreshed: &BTreeMap<JobId, Reason>) -> Epoc
 }
 
 /// Why a record is not fresh, if it is not.
-fn stale(limit_seconds: u64, now_seconds: u64, built_at_seconds: u64) -> Option<Reason> {
+pub(super) fn stale(limit_seconds: u64, now_seconds: u64, built_at_seconds: u64) -> Option<Reason> {
     let ahead_seconds = built_at_seconds.saturating_sub(now_seconds);
     if ahead_seconds > CLOCKS_APART_SECONDS {
         return Some(Reason::FromTheFuture { ahead_seconds });

@@ -6,6 +6,7 @@ mod estimate;
 mod fresh;
 mod key;
 mod repositories;
+mod second_look;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -26,6 +27,7 @@ pub(crate) use estimate::{Estimate, Estimates, speed};
 pub(crate) use fresh::from_the_future;
 pub(crate) use key::{Inputs, check_inputs, check_key};
 pub(crate) use repositories::{unfit_repositories, unknown_repositories};
+pub(crate) use second_look::SecondLook;
 pub(crate) use tree::tree_digest;
 pub(crate) use untrusted::refused_untrusted;
 

@@ -5,7 +5,7 @@ use crate::oci::{Digest, Error, Origin, Tag, Terms, image_stands};
 
 use super::caches::kept_at;
 use super::note::Note;
-use super::{ImageRecord, Kept, Records, is_of_kind, parse, tag};
+use super::{Found, ImageRecord, Kept, Records, is_of_kind, parse, tag};
 
 /// The image that the runs of a plan have for a key.
 const OF_A_PLAN: Note = Note { name: "plan" };
@@ -31,11 +31,31 @@ impl Records {
         self.write_note_under(&tag, &document).await
     }
 
+    /// What was found under an image key, or what stood there when the plan was settled that is carried out, or what its
+    /// runs have had since.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn as_settled(
+        &self,
+        found: Found<ImageRecord>,
+        key: &Digest,
+        stood: Option<&Digest>,
+    ) -> Result<Found<ImageRecord>, Error> {
+        let is_it = |image: &Digest| found.record.as_ref().is_some_and(|record| record.image == *image);
+        let image = match stood {
+            Some(image) => Some(image.clone()),
+            None => self.image_of_plan(key).await?,
+        };
+        let Some(image) = image.filter(|image| !is_it(image)) else { return Ok(found) };
+        Ok(self.replaced(key, &image).await?.map_or(found, Found::of))
+    }
+
     /// The image that runs of the plan that is carried out have for a key, where one has made or taken it.
     ///
     /// # Errors
     /// Where the store fails.
-    pub(crate) async fn image_of_plan(&self, key: &Digest) -> Result<Option<Digest>, Error> {
+    async fn image_of_plan(&self, key: &Digest) -> Result<Option<Digest>, Error> {
         let Some(tag) = self.tag_of_plan(key) else { return Ok(None) };
         for scope in [self.shared(), &self.scope] {
             let document = self.document(scope, &tag).await?;

@@ -19,7 +19,8 @@ use crate::engine::{
 use crate::event::EventKind;
 use crate::family::{Emulation, Family, Found, JobId, Sources};
 use crate::oci::{
-    self, Descriptor, Digest, Document, Error, ErrorKind, Memory, Platform, Repository, Secret, Store, Tag,
+    self, Descriptor, Digest, Document, Error, ErrorKind, Layout, Memory, Platform, Repository, Secret,
+    Store, Tag,
 };
 use crate::plan::{Facts, Plan, Request};
 use crate::record::Records;
@@ -418,6 +419,8 @@ pub(super) struct Site {
     pub(super) run_id: Option<RunId>,
     /// The clock on the wall, where it does not go as time does.
     pub(super) clock: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
+    /// Where runs claim what they build, where there are several.
+    pub(super) claims: Option<Arc<Layout>>,
 }
 
 impl Site {
@@ -460,6 +463,7 @@ impl Site {
             runs: Mutex::new(0),
             run_id: None,
             clock: None,
+            claims: None,
         }
     }
 
@@ -581,7 +585,10 @@ impl Site {
         options: Options,
         stop: impl Future<Output = ()>,
     ) -> (Result<Ran, Problems>, Vec<Step>) {
-        self.log.lock().unwrap().clear();
+        // Of runs that go at once it has what all of them have done.
+        if self.claims.is_none() {
+            self.log.lock().unwrap().clear();
+        }
         let run = {
             let mut runs = self.runs.lock().unwrap();
             *runs += 1;
@@ -598,6 +605,7 @@ impl Site {
             own_tree: None,
             began_seconds: 0,
             records: self.records.clone(),
+            claims: self.claims.clone(),
             builders,
             registries: self.registries.clone(),
             host: HostTests { folder: self.folder.path().to_owned(), variables: BTreeMap::new() },

@@ -25,6 +25,7 @@ use crate::record::{Carried, CheckRecord, ImageRecord, Passed, RECORD_VERSION, T
 use super::adopt::{self, Adopted};
 use super::builder::{Builder, Fit, wanted};
 use super::check::{self, Found, Subject};
+use super::claim::Others;
 use super::engine_time::EngineTime;
 use super::own_caches::OwnCaches;
 use super::{Session, bases::Bases, cache, context, milliseconds_since};
@@ -89,6 +90,8 @@ pub(super) struct Work<'a> {
     pub(super) kept: Arc<OnceLock<ImageRecord>>,
     /// For how long its builder, or a test, was at work for it.
     pub(super) engine_time: EngineTime,
+    /// What other runs had to do with it.
+    pub(super) others: Others,
 }
 
 impl Work<'_> {
@@ -115,7 +118,10 @@ impl Work<'_> {
         if let Some(problem) = self.session.unfit.get(&self.job) {
             return Err(Failure { problem: problem.clone(), image: None, fate: Fate::Failed });
         }
-        self.look_for_room().await?;
+        let turn = self.turn().await.map_err(|problem| failed(problem, None))?;
+        if turn.checks.is_none() {
+            self.look_for_room().await?;
+        }
         let mut tested = None;
         let image = match &self.planned.decision {
             Decision::Check(image) => {
@@ -126,9 +132,10 @@ impl Work<'_> {
             Decision::Reuse(passed) => return Ok((**passed).clone()),
             Decision::Build(_) => {
                 tested = self.tested_before().await;
-                let made = match &self.twin {
-                    Some(twin) => self.image_of(twin).await.map_err(Trouble::Here),
-                    None => self.image().await,
+                let made = match (&turn.image, &self.twin) {
+                    (Some(image), _) => Ok(image.clone()),
+                    (None, Some(twin)) => self.image_of(twin).await.map_err(Trouble::Here),
+                    (None, None) => self.image().await,
                 };
                 match made {
                     Ok(image) => image,
@@ -139,7 +146,11 @@ impl Work<'_> {
         if let (Some(taker), Decision::Build(_)) = (self.session.taker, &self.planned.decision) {
             taker.take(&image).await.map_err(|problem| failed(problem, Some(&image)))?;
         }
-        let checks = match self.checks(&image).await {
+        let checks = match &turn.checks {
+            Some(checks) => Ok(checks.clone()),
+            None => self.checks(&image).await,
+        };
+        let checks = match checks {
             Ok(checks) => checks,
             Err(trouble) => {
                 let mut failure = self.failure(trouble, Some(&image)).await;

@@ -7,6 +7,7 @@ mod bases;
 mod builder;
 mod cache;
 mod check;
+mod claim;
 mod context;
 mod dispatch;
 mod engine_time;
@@ -48,7 +49,7 @@ use crate::diag::{Diagnostic, Kind, Problems};
 use crate::engine::{Delivery, Redactor, RunId};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Family, JobId, Unit};
-use crate::oci::Digest;
+use crate::oci::{Digest, Layout};
 use crate::plan::{Decision, Facts, Plan, Planned};
 use crate::record::{ImageRecord, Passed, Records, Taken};
 use crate::schedule::Ticket;
@@ -63,6 +64,7 @@ pub(crate) use suited::{Asked, check as check_builders, emulated, hindrances, la
 
 use bases::Bases;
 use builder::Fit;
+use claim::Others;
 use dispatch::{Dispatch, Lost, Started};
 use engine_time::EngineTime;
 use job::{Failure, Fate, Work};
@@ -108,6 +110,8 @@ pub(crate) struct Session<'a> {
     pub(crate) began_seconds: u64,
     /// Where results are kept.
     pub(crate) records: Records,
+    /// The folder in which runs claim what they build.
+    pub(crate) claims: Option<Arc<Layout>>,
     /// The builders.
     pub(crate) builders: &'a [Builder],
     /// Where images from outside come from.
@@ -191,7 +195,9 @@ pub(crate) async fn run(
             let work = async move {
                 let started = Instant::now();
                 let result = work.carry_out_surviving().await;
-                (work, ticket, result, milliseconds_since(started))
+                let milliseconds =
+                    milliseconds_since(started).saturating_sub(work.others.waited_milliseconds());
+                (work, ticket, result, milliseconds)
             };
             running.push(Abortable::new(work, registration));
         }
@@ -308,6 +314,7 @@ impl<'a> State<'a> {
             serial: self.serial,
             kept: Arc::default(),
             engine_time: EngineTime::default(),
+            others: Others::default(),
         };
         Some((work, ticket, machine))
     }
@@ -368,6 +375,10 @@ impl<'a> State<'a> {
         self.built.extend(work.kept.get().map(|image| (image.key.clone(), image.clone())));
         let (job, engine) = (work.job.clone(), work.engine_time.milliseconds());
         match result {
+            Ok(passed) if work.others.have_passed_it() => {
+                self.dispatch.passed(ticket);
+                reuse(self.session, &mut self.ran, &job, &passed);
+            }
             Ok(passed) => {
                 let image = passed.image.image.to_string();
                 let outcome = match work.kept.get().is_some() || self.losses.kept.contains(&job) {

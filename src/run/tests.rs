@@ -1,6 +1,7 @@
 //! One run at a time: retries, checks that fail, failing fast, logs, and copies of base images.
 
 mod caches;
+mod claims;
 mod ending;
 mod failures;
 mod far;

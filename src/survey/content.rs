@@ -15,7 +15,7 @@ const LOOKS_AT_ONCE: usize = 16;
 ///
 /// # Errors
 /// Where the store fails.
-pub(super) async fn missing(
+pub(crate) async fn missing(
     records: &Records,
     images: BTreeSet<Digest>,
 ) -> Result<BTreeMap<Digest, Digest>, Error> {

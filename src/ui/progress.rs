@@ -118,10 +118,21 @@ impl Progress {
                 let jobs = count(*jobs, "job");
                 Some(format!("{jobs}: {to_do} to do, {reused} reused"))
             }
-            // Counted already in the first line.
-            EventKind::JobReused { .. } => {
+            EventKind::JobReused { job, .. } => {
                 self.ended += 1;
-                None
+                // Of others it is said in the first line.
+                let was_begun = self.running.remove(job).is_some();
+                was_begun.then(|| self.ending(job, "reused: its record stands by now"))
+            }
+            EventKind::JobAwaits { job, run } => {
+                let run = run
+                    .as_deref()
+                    .map_or_else(|| "another run".to_owned(), |run| format!("run {}", shown(run)));
+                let step = format!("waits for {run}, which builds the same");
+                if let Some(running) = self.running.get_mut(job) {
+                    running.step.clone_from(&step);
+                }
+                Some(format!("  {job}  {step}"))
             }
             EventKind::JobStarted { job, builder, emulated, checks_only, cost } => {
                 let step = if *checks_only { "check" } else { "build" };
@@ -226,6 +237,8 @@ impl Progress {
 fn lasting(kind: &EventKind) -> bool {
     match kind {
         EventKind::JobEnded { .. }
+        | EventKind::JobReused { .. }
+        | EventKind::JobAwaits { .. }
         | EventKind::CacheFailed { .. }
         | EventKind::ImageReplaced { .. }
         | EventKind::CacheDropped { .. }

@@ -180,6 +180,31 @@ fn run() -> Vec<Event> {
 }
 
 #[test]
+fn f_x1_who_waits_for_another_run_says_so_once_and_what_came_of_it() {
+    let job = || "base@linux/386".to_owned();
+    let (builder, image) = ("local".into(), "sha256:aa".into());
+    let kinds = [
+        EventKind::RunStarted { version: 1, run: "r".into(), jobs: 1, reused: 0 },
+        EventKind::JobStarted { job: job(), builder, emulated: false, checks_only: false, cost: None },
+        EventKind::JobAwaits { job: job(), run: Some("r2\u{1b}".into()) },
+        EventKind::JobReused { job: job(), image },
+    ];
+    let events =
+        || (0..).zip(&kinds).map(|(at, kind)| Event { at_milliseconds: at * 400, kind: kind.clone() });
+    let (ui, _, stderr) = ui(Colour::Never, Display::Plain);
+    events().for_each(|event| ui.show(&event));
+    expect![[r#"
+        1 job: 1 to do, 0 reused
+        base@linux/386  build on local
+          base@linux/386  waits for run r2\u{1b}, which builds the same
+        [1/1] base@linux/386  reused: its record stands by now
+    "#]]
+    .assert_eq(&stderr.text());
+    let report = crate::report::Report::of(&events().collect::<Vec<_>>());
+    assert_eq!((report.counts.reused, report.counts.unfinished), (1, 0));
+}
+
+#[test]
 fn elsewhere_than_on_a_terminal_every_fact_is_a_line() {
     let (ui, stdout, stderr) = ui(Colour::Never, Display::Plain);
     run().iter().for_each(|event| ui.show(event));

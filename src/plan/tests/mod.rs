@@ -3,6 +3,7 @@
 mod ages;
 mod decisions;
 mod keys;
+mod second_look;
 mod words;
 
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! The whole, on real engines and real registries.
 
 mod apart;
+mod at_once;
 mod broken_platform;
 mod cache_mounts;
 mod builders_page;

@@ -1,0 +1,141 @@
+//! Several runs of one family at once over one folder (F-X1).
+
+use super::*;
+use crate::event::EventKind;
+use crate::oci::{Claimed, Layout};
+use crate::plan::Facts;
+
+const TESTED: &str = "tests = [{ run = \"id\" }]\n";
+
+/// A family whose runs claim what they build in this folder.
+async fn shared(folder: &tempfile::TempDir, config: &str) -> Site {
+    let mut site =
+        site(config, &[("a", "FROM scratch\n"), ("b", "FROM a\n"), ("c", "FROM a\nENV C=1\n")]).await;
+    site.claims = Some(Arc::new(Layout::open(folder.path().join("store")).unwrap()));
+    site
+}
+
+fn reused(steps: &[Step]) -> usize {
+    count(steps, |step| matches!(step, Step::Event(EventKind::JobReused { .. })))
+}
+
+fn awaited(steps: &[Step]) -> usize {
+    count(steps, |step| matches!(step, Step::Event(EventKind::JobAwaits { .. })))
+}
+
+/// So many runs of a plan at once, and all that was seen of them together.
+async fn at_once(site: &Site, plans: &[(Facts, Plan)], act: Act, look: Look) -> (Vec<Ran>, Vec<Step>) {
+    let runs = plans.iter().map(async |plan| {
+        let builder = site.scripted(3, Arc::new(move |_, _| act), Arc::new(move |_, _| look));
+        site.run(plan, &[builder], PLAIN, std::future::pending()).await.0.unwrap()
+    });
+    let ran = futures_util::future::join_all(runs).await;
+    let steps = site.log.lock().unwrap().clone();
+    (ran, steps)
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_each_key_is_built_and_checked_once_by_runs_that_go_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, TESTED).await;
+    let plans = [site.plan().await, site.plan().await, site.plan().await];
+    let (ran, steps) = at_once(&site, &plans, Act::Build(9), Look::Pass).await;
+    let ended = |one: &Ran| (one.passed.len(), one.failed.len());
+    assert_eq!(ran.iter().map(ended).collect::<Vec<_>>(), [(3, 0); 3]);
+    let checks = count(&steps, |step| matches!(step, Step::Event(EventKind::CheckEnded { .. })));
+    assert_eq!((builds(&steps), checks, reused(&steps)), (3, 3, 6));
+    assert_eq!(awaited(&steps), 6, "it is said who waits");
+    for job in ran[0].passed.keys() {
+        assert!(ran.iter().all(|one| one.passed[job] == ran[0].passed[job]), "{job} is one image for all");
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("store/claims")).unwrap().count(), 0, "nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_where_the_other_run_fails_each_builds_for_itself_and_no_wait_is_in_a_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, "").await;
+    let plans = [site.plan().await, site.plan().await];
+    let (ran, steps) = at_once(&site, &plans, Act::FailStep, Look::Pass).await;
+    assert!(ran.iter().all(|one| (one.failed.len(), one.skipped.len()) == (1, 2)));
+    assert_eq!((builds(&steps), awaited(&steps)), (2, 1));
+    let lengths = steps.iter().filter_map(|step| match step {
+        Step::Event(EventKind::JobEnded { outcome: Outcome::Failed { .. }, milliseconds, .. }) => {
+            Some(*milliseconds)
+        }
+        _ => None,
+    });
+    assert_eq!(lengths.map(|length| length / 1000).collect::<Vec<_>>(), [2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_an_image_whose_checks_fail_in_one_run_is_checked_and_not_built_by_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, TESTED).await;
+    let plans = [site.plan().await, site.plan().await];
+    let (ran, steps) = at_once(&site, &plans, Act::Build(3), Look::Fail).await;
+    assert!(ran.iter().all(|one| one.failed.len() == 1));
+    let checks = count(&steps, |step| matches!(step, Step::Event(EventKind::CheckEnded { .. })));
+    assert_eq!((builds(&steps), checks), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_what_is_asked_for_anew_waits_for_nobody_and_takes_nothing_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, TESTED).await;
+    let anew = async || {
+        let (facts, _) = site.plan().await;
+        let plan = Plan::new(&site.family, &facts, &Request { no_reuse: true, ..Request::default() });
+        (facts, plan)
+    };
+    let plans = [anew().await, anew().await];
+    let (ran, steps) = at_once(&site, &plans, Act::Build(3), Look::Pass).await;
+    assert!(ran.iter().all(|one| one.passed.len() == 3));
+    assert_eq!((builds(&steps), reused(&steps), awaited(&steps)), (6, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_a_run_that_is_stopped_stops_waiting_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, TESTED).await;
+    let plan = site.plan().await;
+    let job = &plan.1.order[0];
+    let name = format!("{} {}", site.records.scope, plan.1.jobs[job].key);
+    let claims = site.claims.clone().unwrap();
+    let claimed = claims.claim(&Digest::of(name.as_bytes()), "another").await.unwrap();
+    assert!(matches!(claimed, Claimed::Ours(_)), "what a job claims is its key in its scope");
+    let begun = tokio::time::Instant::now();
+    let stop = tokio::time::sleep(std::time::Duration::from_secs(60));
+    let (ran, steps) = site.run(&plan, &[site.healthy(3)], PLAIN, stop).await;
+    let ran = ran.unwrap();
+    assert_eq!((ran.cancelled.len(), builds(&steps), begun.elapsed().as_secs()), (3, 0, 60));
+    let told = steps.iter().any(
+        |step| matches!(step, Step::Event(EventKind::JobAwaits { run: Some(run), .. }) if run == "another"),
+    );
+    assert!(told, "{steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_no_wait_is_longer_than_a_build_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, TESTED).await;
+    let plan = site.plan().await;
+    let planned = &plan.1.jobs[&plan.1.order[0]];
+    let name = Digest::of(format!("{} {}", site.records.scope, planned.key).as_bytes());
+    let _claimed = site.claims.clone().unwrap().claim(&name, "one that stands still").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let (ran, steps) = site.run(&plan, &[site.healthy(3)], PLAIN, std::future::pending()).await;
+    assert_eq!((ran.unwrap().passed.len(), builds(&steps)), (3, 3));
+    let limit = planned.terms.time_limit_seconds + crate::run::ENGINE_SLACK.as_secs();
+    assert!((limit..limit + 60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_a_run_takes_over_what_another_has_built_since_its_plan_was_made() {
+    // No folder that they share: the second look alone.
+    let site = site(TESTED, &[("a", "FROM scratch\n"), ("b", "FROM a\n")]).await;
+    let plan = site.plan().await;
+    once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    let (ran, steps) = site.run(&plan, &[site.healthy(1)], PLAIN, std::future::pending()).await;
+    assert_eq!((ran.unwrap().passed.len(), builds(&steps), reused(&steps)), (2, 0, 2));
+}
