@@ -19,9 +19,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// answer, 16 s.
 const QUESTIONS: usize = 2;
 
-/// Asks on the engine's machine. A client whose engine is frozen would wait there for ever, whoever asked.
-const ASKING: &str = "limit=$(command -v timeout) && limit=\"$limit 5\"; \
-                      exec $limit docker version --format '{{.Server.Version}}'";
+/// Asks on the engine's machine, whatever shell the person has there. A client whose engine is frozen would wait for ever,
+/// whoever asked: it is ended there once nobody waits here any more.
+const ASKING: &str = "exec sh -c 'limit=; ! command -v timeout >/dev/null || limit=\"timeout 10\"; \
+                      exec $limit docker version --format \"{{.Server.Version}}\"'";
 
 /// No sign of life has come.
 #[derive(Debug)]
@@ -132,7 +133,8 @@ where
 pub(super) async fn pulse(docker: &Docker) -> Result<(), Missed> {
     socket::check(docker).map_err(Missed::Refusal)?;
     // Where no port is forwarded, the client goes there by a connection of its own.
-    if let (Some(line), Some(_)) = (&docker.line, &docker.stock) {
+    let host = docker.environment.host.as_deref();
+    if let Some(line) = docker.line.as_ref().filter(|_| host.is_some_and(|host| host.starts_with("ssh://"))) {
         return pulse_by(docker, line).await;
     }
     let config = docker.config(None).await?;

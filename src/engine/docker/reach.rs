@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{ANSWER_BYTES, Docker};
+use super::{ANSWER_BYTES, Docker, probe};
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::{Stock, StoreAddress};
 use crate::oci::server::Knocks;
@@ -54,6 +54,11 @@ impl Docker {
         let is_reached = knocks.was_heard(&repository);
         let output = output?;
         let complaint = output.complaint();
+        // What the engine itself says is of the store.
+        let is_of_client = !is_reached && !complaint.contains("Error response from daemon");
+        if let Some(problem) = probe::unreachable(self, &complaint).filter(|_| is_of_client) {
+            return Err(problem);
+        }
         let said = complaint.lines().last().filter(|line| !line.is_empty());
         Ok((!is_reached).then(|| said.map_or_else(|| output.ended.to_string(), str::to_owned)))
     }
