@@ -11,6 +11,16 @@ pub(crate) struct Place {
     variables: BTreeMap<String, OsString>,
 }
 
+/// A program that goes on beside a test, and no longer.
+pub(crate) struct Beside(pub(crate) Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What the program answered.
 #[must_use = "look at the answer, or at least at its exit code"]
 #[derive(Debug)]

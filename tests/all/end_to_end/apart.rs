@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
 use super::hosts::{Hosts, builders, in_the_middle, link};
-use crate::program::{Answer, Place, skip, variable};
+use crate::program::{Answer, Beside, Place, skip, variable};
 
 const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/386";
 
@@ -255,17 +255,16 @@ fn a_socket_that_leads_to_where_the_store_is_not_reached_is_fed_otherwise() {
         let mut serve = place.program("nsenter");
         serve.arg(format!("--net=/run/netns/polyarch-{host}")).arg(env!("CARGO_BIN_EXE_polyarch"));
         serve.arg("--store").arg(&other).args(["serve", "--anonymous-writes", "--listen", &at]);
-        let mut other = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("another registry");
+        let other = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("another registry");
+        let mut other = Beside(other);
         let mut said = String::new();
-        let mut output = BufReader::new(other.stdout.take().expect("its output"));
+        let mut output = BufReader::new(other.0.stdout.take().expect("its output"));
         output.read_line(&mut said).expect("serve says where");
         assert_eq!(said.trim(), at);
         let plan = place.run(&[&["plan", "--builders"], &builder[..]].concat()).well();
         let doctor = place.run(&[&["doctor"], &builder[..]].concat()).well();
-        let built = place.run(&[&["build", "--no-reuse", "--publish"], &builder[..]].concat());
-        other.kill().expect("it ends");
-        let _ = other.wait().expect("it ends");
-        let _ = built.well();
+        let _ = place.run(&[&["build", "--no-reuse", "--publish"], &builder[..]].concat()).well();
+        drop(other);
         is_whole(&place);
         assert!(plan.stdout.contains(content), "{}", plan.stdout);
         assert!(doctor.stdout.contains(content) && !doctor.stdout.contains("refused"), "{}", doctor.stdout);

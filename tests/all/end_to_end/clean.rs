@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::engines::{Engine, wait_for};
 use super::hosts::Hosts;
 use super::own_engine::OwnEngine;
-use crate::program::{Answer, Place, variable};
+use crate::program::{Answer, Beside, Place, variable};
 
 fn place(test: &str) -> Option<Place> {
     let mut place = Place::with(&[
@@ -117,7 +117,7 @@ fn f_x3_runs_of_another_machine_behind_a_socket_of_this_one_are_not_over() {
     let (socket, far) = (place.folder().join("far.sock"), hosts.socket("west"));
     let mut ssh = place.program("ssh");
     let forward = format!("{}:{}", socket.display(), far.display());
-    let mut led = ssh.args(["-N", "-L", &forward, "west"]).spawn().expect("ssh runs");
+    let led = Beside(ssh.args(["-N", "-L", &forward, "west"]).spawn().expect("ssh runs"));
     wait_for("the socket", Duration::from_secs(60), || socket.exists());
     let (near, socket) = (format!("unix://{}", far.display()), format!("unix://{}", socket.display()));
     place.set("DOCKER_HOST", &near);
@@ -128,8 +128,7 @@ fn f_x3_runs_of_another_machine_behind_a_socket_of_this_one_are_not_over() {
     let stays = there();
     let here = place.run(&["clean", "--builder", &near]).well();
     let goes = !there();
-    led.kill().expect("it is ended");
-    led.wait().expect("it is over");
+    drop(led);
     assert!(stays, "{}{}", through.stdout, through.stderr);
     assert!(goes, "here it can only be of a start before this one: {}{}", here.stdout, here.stderr);
 }
