@@ -1,7 +1,8 @@
 //! One build of a key over all runs that are at work over one folder (F-X1).
 //!
-//! A job that is about to build claims its key in the folder of the store, and waits while another run has it; then the
-//! records are looked at once more, and what stands by now is taken over by the rules of the plan. Runs that share a store
+//! A job that is about to build or to check claims its key in the folder of the store, and waits while another run has it;
+//! then the records are looked at once more, and what stands by now is taken over by the rules of the plan: of a job whose
+//! image stands already, what was found in it. Runs that share a store
 //! at a registry and no folder have the second look alone, so two of them may build the same at one time.
 //!
 //! Nobody waits in a circle. A job claims one key, its own, once all that it stands on is there, and nothing waits for a
@@ -20,8 +21,8 @@ use tokio::time::Instant;
 use crate::diag::Diagnostic;
 use crate::event::EventKind;
 use crate::oci::{Claim, Claimed, Digest, Error};
-use crate::plan::{SecondLook, check_key};
-use crate::record::{CheckRecord, ImageRecord};
+use crate::plan::{Decision, SecondLook, check_key};
+use crate::record::{CheckRecord, ImageRecord, Records};
 use crate::survey;
 
 use super::ENGINE_SLACK;
@@ -63,49 +64,54 @@ impl Others {
 
 impl Work<'_> {
     /// Wait until no other run is at the same, and look what stands then. What this run has made itself needs neither.
-    pub(super) async fn turn(&self) -> Result<Turn, Diagnostic> {
-        if self.twin.is_some() || self.planned.decision.image().is_some() {
-            return Ok(Turn::default());
-        }
+    /// Where the folder or the store fails in it, the job goes on as if it were alone.
+    pub(super) async fn turn(&self) -> Turn {
         let look = SecondLook {
             planned: self.planned,
             recipe: self.recipe,
             parents: &self.parents,
             began_seconds: self.session.began_seconds,
-            now_seconds: self.session.facts.now_seconds,
+            // What was built since the plan was made is not from the future.
+            now_seconds: self.session.facts.now_seconds.map(|_| (self.session.clock)() / 1000),
         };
-        let failed = |error: Error| {
-            let what = format!("see whether another run builds {}", self.job);
-            Diagnostic::surroundings(what).caused_by(&error)
+        let may_find = match &self.planned.decision {
+            Decision::Check(_) => true,
+            Decision::Build(_) if self.twin.is_none() => look.may_find(),
+            Decision::Build(_) | Decision::Reuse(_) => return Turn::default(),
         };
-        let claim = self.claim(look.may_find()).await.map_err(failed)?;
-        let turn = Turn { _claim: claim, ..Turn::default() };
-        match self.made_meanwhile(&look).await.map_err(failed)? {
-            None => Ok(turn),
-            Some((image, checks)) => {
-                let image = self.taken_over(image, checks.is_some()).await?;
-                Ok(Turn { image: Some(image), checks, ..turn })
+        let turn = Turn { _claim: self.claim(may_find).await, ..Turn::default() };
+        if let Decision::Check(image) = &self.planned.decision {
+            let checks = self.checked_meanwhile(&self.session.records.anew(), image).await.ok().flatten();
+            if checks.is_some() {
+                let _ = self.others.passed.set(());
             }
+            return Turn { checks, ..turn };
+        }
+        let Ok(Some((image, checks))) = self.made_meanwhile(&look).await else { return turn };
+        match self.taken_over(image, checks.is_some()).await {
+            Ok(image) => Turn { image: Some(image), checks, ..turn },
+            Err(_) => turn,
         }
     }
 
     /// Claim the key. Whoever builds whatever stands has no use for waiting, and keeps others from building the same where it
     /// can.
-    async fn claim(&self, waits: bool) -> Result<Option<Claim>, Error> {
-        let Some(folder) = &self.session.claims else { return Ok(None) };
+    async fn claim(&self, waits: bool) -> Option<Claim> {
+        let folder = self.session.claims.as_ref()?;
         let (scope, key) = (&self.session.records.scope, &self.planned.key);
         let name = Digest::of(format!("{scope} {key}").as_bytes());
         let own = self.session.run.to_string();
         let limit = Duration::from_secs(self.planned.terms.time_limit_seconds) + ENGINE_SLACK;
         let (begun, mut is_told) = (Instant::now(), false);
         let claim = loop {
-            let run = match folder.claim(&name, &own).await? {
-                Claimed::Ours(claim) => break Some(claim),
-                Claimed::Theirs(_) if !waits || begun.elapsed() >= limit => break None,
-                Claimed::Theirs(run) => run,
+            let run = match folder.claim(&name, &own).await {
+                Ok(Claimed::Ours(claim)) => break Some(claim),
+                Ok(Claimed::Theirs(run)) if waits && begun.elapsed() < limit => run,
+                Ok(Claimed::Theirs(_)) | Err(_) => break None,
             };
-            // A try of this run that was given up lets go in a moment.
-            if !is_told && run.as_ref() != Some(&own) {
+            // Whoever has just claimed it says in a moment who it is; a try of this run that was given up lets go in one.
+            let is_ours_or_new = run.as_ref().map_or(begun.elapsed() < TRY_AGAIN, |run| *run == own);
+            if !is_told && !is_ours_or_new {
                 (self.session.show)(EventKind::JobAwaits { job: self.job.to_string(), run });
                 is_told = true;
             }
@@ -114,7 +120,7 @@ impl Work<'_> {
         if is_told {
             let _ = self.others.waited.set(begun.elapsed());
         }
-        Ok(claim)
+        claim
     }
 
     /// What stands in place of its build by now.
@@ -133,9 +139,18 @@ impl Work<'_> {
         if !missing.is_empty() || !survey::lost(&records, images()).await?.is_empty() {
             return Ok(None);
         }
-        let key = check_key(&image.image, self.recipe, &self.planned.check_files);
-        let checks = records.checks(&key).await?.record;
+        let checks = self.checked_meanwhile(&records, &image).await?;
         Ok(Some((image, checks)))
+    }
+
+    /// What was found in an image by now, by the checks of this run.
+    async fn checked_meanwhile(
+        &self,
+        records: &Records,
+        image: &ImageRecord,
+    ) -> Result<Option<CheckRecord>, Error> {
+        let key = check_key(&image.image, self.recipe, &self.planned.check_files);
+        Ok(records.checks(&key).await?.record)
     }
 
     /// Have an image of another run at hand, where something is still to be done with it.

@@ -167,7 +167,11 @@ impl Seen<'_> {
                         found.push(format!("{builder} has {busy} jobs"));
                     }
                 }
-                Step::Event(EventKind::JobEnded { job, .. } | EventKind::JobMoved { job, .. }) => {
+                Step::Event(
+                    EventKind::JobEnded { job, .. }
+                    | EventKind::JobReused { job, .. }
+                    | EventKind::JobMoved { job, .. },
+                ) => {
                     jobs.remove(job.as_str());
                 }
                 Step::BuildBegins { engine, .. } => {

@@ -118,15 +118,17 @@ impl Work<'_> {
         if let Some(problem) = self.session.unfit.get(&self.job) {
             return Err(Failure { problem: problem.clone(), image: None, fate: Fate::Failed });
         }
-        let turn = self.turn().await.map_err(|problem| failed(problem, None))?;
+        let turn = self.turn().await;
         if turn.checks.is_none() {
             self.look_for_room().await?;
         }
         let mut tested = None;
         let image = match &self.planned.decision {
             Decision::Check(image) => {
-                let brought = self.bases.bring(&self.job.unit, &image.image).await;
-                brought.map_err(|problem| failed(problem, None))?;
+                if turn.checks.is_none() {
+                    let brought = self.bases.bring(&self.job.unit, &image.image).await;
+                    brought.map_err(|problem| failed(problem, None))?;
+                }
                 (**image).clone()
             }
             Decision::Reuse(passed) => return Ok((**passed).clone()),

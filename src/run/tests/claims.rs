@@ -118,7 +118,7 @@ async fn f_x1_a_run_that_is_stopped_stops_waiting_at_once() {
 #[tokio::test(start_paused = true)]
 async fn f_x1_no_wait_is_longer_than_a_build_may_take() {
     let folder = tempfile::tempdir().unwrap();
-    let site = shared(&folder, TESTED).await;
+    let site = shared(&folder, "[image.a]\ntime-limit = \"1m\"\n").await;
     let plan = site.plan().await;
     let planned = &plan.1.jobs[&plan.1.order[0]];
     let name = Digest::of(format!("{} {}", site.records.scope, planned.key).as_bytes());
@@ -138,4 +138,63 @@ async fn f_x1_a_run_takes_over_what_another_has_built_since_its_plan_was_made() 
     once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
     let (ran, steps) = site.run(&plan, &[site.healthy(1)], PLAIN, std::future::pending()).await;
     assert_eq!((ran.unwrap().passed.len(), builds(&steps), reused(&steps)), (2, 0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_f_s13_what_was_built_long_after_the_plan_is_not_from_the_future() {
+    let mut site = site("fresh-for = \"48h\"\n", &[("a", "FROM scratch\n"), ("b", "FROM a\n")]).await;
+    let (mut facts, _) = site.plan().await;
+    facts.now_seconds = Some(1_000_000);
+    let plan = Plan::new(&site.family, &facts, &Request::default());
+    site.clock = Some(Arc::new(|| 1_003_600_000));
+    once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    let (ran, steps) = site.run(&(facts, plan), &[site.healthy(1)], PLAIN, std::future::pending()).await;
+    assert_eq!((ran.unwrap().passed.len(), builds(&steps), reused(&steps)), (2, 0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_what_is_only_to_be_checked_is_checked_once_by_runs_that_go_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = site(TESTED, &[("a", "FROM scratch\n")]).await;
+    once(&site, 1, Act::Build(1), Look::Fail, PLAIN).await;
+    site.log.lock().unwrap().clear();
+    site.claims = Some(Arc::new(Layout::open(folder.path().join("store")).unwrap()));
+    let plans = [site.plan().await, site.plan().await, site.plan().await];
+    assert!(plans.iter().all(|(_, plan)| plan.to_check() == 1));
+    let (ran, steps) = at_once(&site, &plans, Act::Build(1), Look::Pass).await;
+    assert!(ran.iter().all(|one| one.passed.len() == 1));
+    let checks = count(&steps, |step| matches!(step, Step::Event(EventKind::CheckEnded { .. })));
+    assert_eq!((builds(&steps), checks, reused(&steps)), (0, 1, 2));
+    assert!(ran.iter().all(|one| one.passed == ran[0].passed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_where_nothing_can_be_claimed_a_run_builds_as_if_it_were_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, TESTED).await;
+    let claims = folder.path().join("store/claims");
+    let _ = std::fs::remove_dir(&claims);
+    std::fs::write(&claims, "no folder").unwrap();
+    assert!(site.claims.as_ref().unwrap().claim(&Digest::of(b"it"), "somebody").await.is_err());
+    let plan = site.plan().await;
+    let (ran, steps) = site.run(&plan, &[site.healthy(3)], PLAIN, std::future::pending()).await;
+    assert_eq!((ran.unwrap().passed.len(), builds(&steps), awaited(&steps)), (3, 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_who_has_not_said_its_name_yet_is_given_a_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = shared(&folder, "").await;
+    let plan = site.plan().await;
+    let name = format!("{} {}", site.records.scope, plan.1.jobs[&plan.1.order[0]].key);
+    let claims = site.claims.clone().unwrap();
+    let nameless = claims.claim(&Digest::of(name.as_bytes()), "").await.unwrap();
+    let letting_go = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        drop(nameless);
+    };
+    let builders = [site.healthy(3)];
+    let run = site.run(&plan, &builders, PLAIN, std::future::pending());
+    let ((ran, steps), ()) = futures_util::future::join(run, letting_go).await;
+    assert_eq!((ran.unwrap().passed.len(), awaited(&steps)), (3, 0));
 }

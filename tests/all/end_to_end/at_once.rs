@@ -115,7 +115,7 @@ fn f_x1_runs_that_go_at_once_build_each_key_once() {
 
 #[test]
 fn f_x1_where_a_run_is_killed_the_one_that_waits_for_it_builds() {
-    let Some(place) = family("at_once::f_x1_where_a_run_is_killed", 12) else { return };
+    let Some(place) = family("at_once::f_x1_where_a_run_is_killed", 40) else { return };
     let mut killed = begin(&place);
     wait_until(&place, &killed, "the middle of the build", sleeps);
     let (waiting, stopped) = (begin(&place), begin(&place));
