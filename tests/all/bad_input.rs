@@ -9,6 +9,13 @@ use polyarch::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, S
 
 use crate::program::{Answer, Place, skip};
 
+/// What it does when it is asked to pull: it asks whoever is at that address, as an engine does that reaches it, and has nothing.
+const PULL: &str = r#"pull) for it; do :; done
+exec bash -c 'exec 3<>"/dev/tcp/${0%:*}/${0#*:}"
+printf "GET /v2/%s/manifests/%s HTTP/1.0\r\n\r\n" "${1%@*}" "${1#*@}" >&3
+cat <&3 >&2; exit 1' "${it%%/*}" "${it#*/}";;
+"#;
+
 /// The engine that the script plays: what `docker info` prints, and with what exit code.
 struct Fake<'a> {
     version: &'a str,
@@ -30,7 +37,7 @@ impl Fake<'_> {
         };
         let asked = place.folder().join("asked");
         let script = format!(
-            "#!/bin/sh\necho \"$@\" >>{}\ncase \"$1\" in\n--version) echo 'Docker version 20.10.24+dfsg1, build 1';;\nbuildx) exit 1;;\ninfo) {answer}\n;;\nbuild) echo built >&2; exit 1;;\nesac\n",
+            "#!/bin/sh\necho \"$@\" >>{}\ncase \"$1\" in\n--version) echo 'Docker version 20.10.24+dfsg1, build 1';;\nbuildx) exit 1;;\ninfo) {answer}\n;;\n{PULL}build) echo built >&2; exit 1;;\nesac\n",
             asked.display()
         );
         let file = folder.join("docker");
