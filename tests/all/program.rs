@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -64,6 +65,20 @@ impl Place {
     /// Set a variable of the environment.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.variables.insert(name.to_owned(), value.into());
+    }
+
+    /// Have a script found before every other program of its name; its file.
+    pub(crate) fn put_before(&mut self, name: &str, script: &str) -> PathBuf {
+        let folder = self.folder().join("before");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let file = folder.join(name);
+        std::fs::write(&file, script).expect("a script");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let mut path = folder.into_os_string();
+        path.push(":");
+        path.push(&self.variables["PATH"]);
+        self.set("PATH", path);
+        file
     }
 
     /// The folder of the family.

@@ -1,13 +1,12 @@
 //! Publishing to a registry that is not ours, with a password: Debian's docker-registry.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::engines::{Engine, FOUNDATION, root_file_systems, wait_for};
-use crate::program::{Answer, Place, skip, variable};
+use crate::program::{Answer, Place, skip};
 
 pub(super) const USER: &str = "polyarch";
 pub(super) const PASSWORD: &str = "canary-password-5d1f";
@@ -77,16 +76,8 @@ pub(super) fn log_in(place: &Place, config: &str) {
 
 /// A credential helper of Docker on the search path: `docker-credential-test`.
 fn helper(place: &mut Place) {
-    let bin = place.folder().join("helpers");
-    std::fs::create_dir(&bin).expect("a folder");
-    let file = bin.join("docker-credential-test");
     let text = format!("#!/bin/sh\necho '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n");
-    std::fs::write(&file, text).expect("write a helper");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("make it a program");
-    let mut path = bin.into_os_string();
-    path.push(":");
-    path.push(variable("PATH").unwrap_or_default());
-    place.set("PATH", path);
+    place.put_before("docker-credential-test", &text);
 }
 
 #[test]

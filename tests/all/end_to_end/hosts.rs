@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -55,15 +54,8 @@ impl Hosts {
 
     /// Have a place reach the hosts by an `ssh` with these options before all others.
     pub(super) fn give_ssh(&self, place: &mut Place, options: &str) {
-        let bin = place.folder().join("bin");
-        std::fs::create_dir(&bin).expect("a folder");
-        let text = format!("#!/bin/sh\nexec {} {options} \"$@\"\n", self.folder.join("bin/ssh").display());
-        std::fs::write(bin.join("ssh"), text).expect("an ssh");
-        std::fs::set_permissions(bin.join("ssh"), std::fs::Permissions::from_mode(0o755)).expect("a program");
-        let mut path = bin.into_os_string();
-        path.push(":");
-        path.push(self.search_path());
-        place.set("PATH", path);
+        let ssh = self.folder.join("bin/ssh");
+        place.put_before("ssh", &format!("#!/bin/sh\nexec {} {options} \"$@\"\n", ssh.display()));
     }
 
     /// Where programs are looked for: an `ssh` that knows the hosts, and a client for their engines.

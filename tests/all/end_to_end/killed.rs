@@ -102,6 +102,13 @@ fn is_known(place: &Place, container: &str) -> bool {
     folder.join("userdata/buildah.json").exists()
 }
 
+/// A container of somebody else's, made of an image that the storage has.
+fn container_on(place: &Place, image: &str) -> String {
+    let name = place.ask("buildah", &["from", "--pull-never", image]);
+    let id = place.ask("buildah", &["inspect", "--format", "{{.ContainerID}}", name.trim()]);
+    id.trim().to_owned()
+}
+
 /// The names that images of the storage have.
 fn names(place: &Place) -> BTreeSet<String> {
     let listed: serde_json::Value =
@@ -132,15 +139,8 @@ fn rounds(test: &str, engine: Engine) {
         // No other process sleeps for as long.
         let sleep = format!("sleep {}.{}{round}", std::process::id(), engine as usize);
         let Some(place) = family(test, engine, &sleep) else { return };
-        let mut strangers: BTreeSet<String> = ["scratch", "scratch"]
-            .map(|image| place.ask("buildah", &["from", image]))
-            .map(|name| {
-                place
-                    .ask("buildah", &["inspect", "--format", "{{.ContainerID}}", name.trim()])
-                    .trim()
-                    .to_owned()
-            })
-            .into();
+        let mut strangers: BTreeSet<String> =
+            ["scratch", "scratch"].map(|image| container_on(&place, image)).into();
         let child = place.start(&["build", &builder]);
         let is_slow = round % 2 == 0;
         match is_slow {
@@ -161,13 +161,7 @@ fn rounds(test: &str, engine: Engine) {
             assert_ne!(traces(&place), "", "nor the secret");
             assert_ne!(temporary(&place), Vec::<String>::new(), "nor what was for a moment");
             let image = pulled.iter().find(|name| name.contains('@')).expect("an image of the store");
-            let name = place.ask("buildah", &["from", "--pull-never", image]);
-            strangers.insert(
-                place
-                    .ask("buildah", &["inspect", "--format", "{{.ContainerID}}", name.trim()])
-                    .trim()
-                    .to_owned(),
-            );
+            strangers.insert(container_on(&place, image));
         }
         place.write("slow/Dockerfile", "FROM root\nRUN true\n");
         let answer = place.run(&["build", &builder]).well();

@@ -235,7 +235,6 @@ fn f_u11_a_key_that_is_lacking_is_told_of_before_anything_is_built() {
 /// cosign itself needs services that are nowhere near: what counts here is how and when it is asked.
 #[test]
 fn s_4_20_without_a_key_cosign_is_asked_after_the_content_is_there() {
-    use std::os::unix::fs::PermissionsExt as _;
     let test = "signed::without_a_key_cosign_is_asked_after_the_content_is_there";
     let Some(mut signed) = Signed::start(test) else { return };
     signed
@@ -244,25 +243,17 @@ fn s_4_20_without_a_key_cosign_is_asked_after_the_content_is_there() {
     let publish = ["build", "--publish", "--to", &signed.registry.clone()];
     let lacking = signed.place.run(&publish).ended(3);
     assert!(lacking.stderr.contains("no token of an identity"), "{}", lacking.stderr);
-    let bin = signed.place.folder().join("bin");
-    std::fs::create_dir(&bin).expect("a folder");
     let script = "#!/bin/sh\nfor image; do :; done\npath=${image#*/}\n\
         curl -sf -o /dev/null \"http://${image%%/*}/v2/${path%@*}/manifests/${path#*@}\" && echo \"$1 $image\" >> \"${0%/*}/log\"\n";
-    std::fs::write(bin.join("cosign"), script).expect("a script");
-    std::fs::set_permissions(bin.join("cosign"), std::fs::Permissions::from_mode(0o755)).expect("executable");
-    let mut path = bin.clone().into_os_string();
-    path.push(":");
-    path.push(variable("PATH").unwrap_or_default());
-    signed.place.set("PATH", path);
-    signed.place.set("SIGSTORE_ID_TOKEN", "canary-token-77c1");
     let broken = "#!/bin/sh\necho no luck >&2\nexit 1\n";
-    std::fs::write(bin.join("cosign"), broken).expect("a script");
+    let cosign = signed.place.put_before("cosign", broken);
+    signed.place.set("SIGSTORE_ID_TOKEN", "canary-token-77c1");
     let failed = signed.place.run(&publish).ended(5);
     assert!(failed.stderr.contains("published, but not all of it is signed"), "{}", failed.stderr);
-    std::fs::write(bin.join("cosign"), script).expect("a script");
+    std::fs::write(&cosign, script).expect("a script");
     let answer = signed.place.run(&publish).well();
     assert!(answer.stderr.contains("signed: 8 statements"), "{}", answer.stderr);
-    let log = std::fs::read_to_string(bin.join("log")).expect("calls");
+    let log = std::fs::read_to_string(cosign.with_file_name("log")).expect("calls");
     let calls = |word: &str| log.lines().filter(|line| line.starts_with(word)).count();
     assert_eq!((calls("sign "), calls("attest ")), (4, 4), "{log}");
     assert!(!answer.stderr.contains("canary-token-77c1"), "{}", answer.stderr);

@@ -1,7 +1,5 @@
 //! Images that another run takes away from the engine between their build and their push.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::engines::{Engine, FOUNDATION, root_file_systems};
 use crate::program::{Place, variable};
 
@@ -32,13 +30,10 @@ fn f_x1_an_image_that_is_taken_away_before_its_push_is_built_again() {
     if !Engine::Classic.equip(test, &mut place) || !root_file_systems(test, &place, "root", &["amd64"]) {
         return;
     }
-    let (bin, taken) = (place.folder().join("client"), place.folder().join("taken"));
+    let taken = place.folder().join("taken");
     let path = variable("PATH").unwrap_or_default().into_string().expect("a path in UTF-8");
-    std::fs::create_dir(&bin).expect("a folder");
     let script = CLIENT.replace("SEARCH", &path).replace("TAKEN", &taken.display().to_string());
-    std::fs::write(bin.join("docker"), script).expect("a client");
-    std::fs::set_permissions(bin.join("docker"), std::fs::Permissions::from_mode(0o755)).expect("a program");
-    place.set("PATH", format!("{}:{path}", bin.display()));
+    place.put_before("docker", &script);
 
     let built = place.run(&["build"]).well();
     assert!(built.stderr.contains("1 built"), "{}", built.stderr);
