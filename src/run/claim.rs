@@ -2,8 +2,8 @@
 //!
 //! A job that is about to build or to check claims its key in the folder of the store, and waits while another run has it;
 //! then the records are looked at once more, and what stands by now is taken over by the rules of the plan: of a job whose
-//! image stands already, what was found in it. Runs that share a store
-//! at a registry and no folder have the second look alone, so two of them may build the same at one time.
+//! image stands already, what was found in it. Runs that share a store at a registry and no folder have the second look
+//! alone, so two of them may build the same at one time.
 //!
 //! Nobody waits in a circle. A job claims one key, its own, once all that it stands on is there, and nothing waits for a
 //! claim that has one. Who has one waits for its builder and for the store, whose locks are held by nobody who waits for
