@@ -10,7 +10,7 @@ use crate::ci::{self, Service};
 use crate::diag::{Diagnostic, Result, count};
 use crate::engine::{ImageStore, LayerCache, Room, RunId, Stock, StoreAddress};
 use crate::family::{Family, Recipe};
-use crate::oci::{Memory, Platform};
+use crate::oci::{self, Layout, Memory, Platform};
 use crate::publish;
 use crate::report::size;
 use crate::run::{self, Builder};
@@ -21,8 +21,8 @@ use super::workshop::{self, Served, Shelf};
 use super::workspace::Workspace;
 use super::{Context, Ended, fleet, lines, recorder, registries, secrets};
 
-/// How much room a family of images wants at least, in bytes.
-const ROOM: u64 = 10 << 30;
+/// How much room most families of images want, in bytes.
+const COMMON_ROOM: u64 = 10 << 30;
 
 /// Tell which engines, platforms and registries work here, and what mends what does not
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             found.well(format!("family {}: {images}", workspace.family.name));
             match Shelf::open(context, &workspace) {
                 Ok(shelf) => {
-                    room(&shelf.folder, &mut found);
+                    room(&shelf.store, &mut found);
                     disk(&shelf.folder, &mut found);
                 }
                 Err(problems) => found.lacks.extend(problems.iter().cloned()),
@@ -254,22 +254,26 @@ fn describe(builder: &Builder, room: Option<Room>, found: &mut Findings) {
     fleet::skewed(builder, recorder::now()).iter().for_each(|warning| found.note(warning));
 }
 
-fn room(folder: &Path, found: &mut Findings) {
-    match rustix::fs::statvfs(folder) {
-        Ok(state) => {
-            let free = state.f_bavail * state.f_frsize;
-            let line = format!("store {}: {} free", folder.display(), size(free));
-            match free >= ROOM {
-                true => found.well(line),
-                false => found.lack(
-                    Diagnostic::surroundings(format!("{line}, less than {}", size(ROOM)))
-                        .hint("choose a folder on a larger disk: --store DIR"),
-                ),
-            }
+fn room(store: &Layout, found: &mut Findings) {
+    let folder = store.root().display();
+    match store.room() {
+        Ok(room) => judge_room(&format!("store {folder}: {} free", size(room.free)), room, found),
+        Err(error) => {
+            found.lack(Diagnostic::surroundings(format!("ask how much room {folder} has")).caused_by(&error))
         }
-        Err(error) => found.lack(
-            Diagnostic::surroundings(format!("ask how much room {} has", folder.display())).because(error),
-        ),
+    }
+}
+
+/// A run makes room where there is little, which is an error where it has yet to begin.
+fn judge_room(line: &str, room: oci::Room, found: &mut Findings) {
+    let larger = "choose a folder on a larger disk: --store DIR";
+    if room.is_little() {
+        found.lack(Diagnostic::surroundings(format!("{line}, too little to begin with")).hint(larger));
+    } else if room.free < COMMON_ROOM {
+        let wanted = format!("most families of images want {} and more", size(COMMON_ROOM));
+        found.note(&Diagnostic::warning(line).because(wanted).hint(larger));
+    } else {
+        found.well(line);
     }
 }
 
@@ -305,6 +309,30 @@ async fn registry(context: &Context, workspace: &Workspace, found: &mut Findings
         Err(error) => {
             let message = format!("registry {name} does not answer for {repository}");
             found.lack(publish::failure(message, name, &error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_lacks_room_where_a_run_would_begin_by_making_some() {
+        const GIB: u64 = 1 << 30;
+        let table = [
+            (100 * GIB, 400 * GIB, "ok    it\n", 0),
+            (3 * GIB, 400 * GIB, "note  it\n      most families of images want 10.7 GB", 0),
+            (2 * GIB - 1, 400 * GIB, "lack  it, too little to begin with\n", 1),
+            // A small disk that is all free.
+            (GIB, GIB, "note  it\n", 0),
+            (GIB / 11, GIB, "lack  it", 1),
+        ];
+        for (free, whole, told, lacks) in table {
+            let mut found = Findings::default();
+            judge_room("it", oci::Room { free, whole }, &mut found);
+            assert!(found.text.starts_with(told), "{free}: {}", found.text);
+            assert_eq!(found.lacks.len(), lacks, "{free}");
         }
     }
 }
