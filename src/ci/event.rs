@@ -3,7 +3,8 @@
 //! Trust comes from here and from the command line, never from the files that are built (law 11): what is proposed works in a
 //! scope of its own, named by a number that the service gives and never by a branch (F-U8).
 
-use crate::oci::Digest;
+use crate::config::EventPlatforms;
+use crate::oci::{Digest, Platform};
 
 use super::Service;
 
@@ -24,6 +25,24 @@ pub(crate) struct Beginning {
     pub(crate) refresh: bool,
     /// The images that the title of a proposal asks for, as in `[images: base leaf]`; all where it asks for none.
     pub(crate) images: Vec<String>,
+}
+
+impl Beginning {
+    /// The platforms that this run is for, by what began it, on a day since 1970-01-01 UTC; all where nothing is said.
+    pub(crate) fn platforms(&self, said: &EventPlatforms, day: u64) -> Vec<Platform> {
+        let chosen = match self.event {
+            Event::Proposed(_) => said.proposed.as_ref(),
+            Event::Scheduled => said.scheduled.get(turn(day, said.scheduled.len())),
+            Event::Own => None,
+        };
+        chosen.into_iter().flatten().map(|platform| platform.value.clone()).collect()
+    }
+}
+
+/// Whose turn it is on a day.
+fn turn(day: u64, number: usize) -> usize {
+    let turn = u64::try_from(number).ok().and_then(|number| day.checked_rem(number));
+    turn.and_then(|turn| usize::try_from(turn).ok()).unwrap_or(0)
 }
 
 /// Why a service has begun a run.
@@ -192,6 +211,39 @@ mod tests {
 
     fn proposed(scope: &str) -> Event {
         Event::Proposed(scope.to_owned())
+    }
+
+    #[test]
+    fn s3_14_what_began_a_run_says_what_platforms_it_is_for() {
+        let lists = |lists: &[&[&str]]| {
+            let list = |names: &&[&str]| {
+                let platform =
+                    |name: &&str| crate::config::Written::new(name.parse().expect("a platform"), 0..0);
+                names.iter().map(platform).collect()
+            };
+            lists.iter().map(list).collect::<Vec<Vec<_>>>()
+        };
+        let said = EventPlatforms {
+            proposed: lists(&[&["linux/amd64"]]).pop(),
+            scheduled: lists(&[&["linux/amd64"], &["linux/arm64", "linux/386"]]),
+        };
+        let run = |event| Beginning { event, ..begun(&[("GITHUB_ACTIONS", "true")]) };
+        let of = |event, said: &EventPlatforms, day| {
+            let platforms = run(event).platforms(said, day);
+            platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let nothing = EventPlatforms::default();
+        for (event, said, day, wanted) in [
+            (proposed("pr-1"), &said, 0, "linux/amd64"),
+            (Event::Scheduled, &said, 20_776, "linux/amd64"),
+            (Event::Scheduled, &said, 20_777, "linux/arm64 linux/386"),
+            (Event::Scheduled, &said, 20_778, "linux/amd64"),
+            (Event::Own, &said, 0, ""),
+            (proposed("pr-1"), &nothing, 0, ""),
+            (Event::Scheduled, &nothing, 7, ""),
+        ] {
+            assert_eq!(of(event.clone(), said, day), wanted, "{event:?} {day}");
+        }
     }
 
     #[track_caller]

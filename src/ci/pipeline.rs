@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{CiSettings, ServiceSetting, Variable};
+use crate::config::{CiSettings, EventPlatforms, ServiceSetting, Variable};
 use crate::diag::{Diagnostic, Problems, Result};
 use crate::family::{Emulation, Family, JobId, Recipe, SecretSource, Unit};
 use crate::oci::{Digest, Platform};
@@ -127,6 +127,7 @@ impl<'a> Pipeline<'a> {
             }
         }
         problems.extend(lasting(service, ground));
+        problems.extend(unknown(family, &settings.platforms));
         Problems::check(problems).map(|()| Self { service, settings, runners, builds })
     }
 
@@ -232,6 +233,18 @@ fn lasting(service: &ServiceSetting, ground: &Ground) -> impl Iterator<Item = Di
         .because("what a build leaves on its machine may harm the jobs after it")
         .hint("have each job's machine thrown away after it, and say so under the service: ephemeral = true")
         .hint("or name a runner of the service's own")
+    })
+}
+
+/// Platforms that runs are to be for and no image is for.
+fn unknown(family: &Family, said: &EventPlatforms) -> impl Iterator<Item = Diagnostic> {
+    let known = family.platforms();
+    let all = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let unknown: BTreeSet<&Platform> =
+        said.all().map(|platform| &platform.value).filter(|platform| !known.contains(platform)).collect();
+    unknown.into_iter().map(move |platform| {
+        Diagnostic::request(format!("`[ci.platforms]` names {platform}, and no image here is for it"))
+            .hint(format!("choose of {all}"))
     })
 }
 

@@ -187,7 +187,8 @@ pub(super) async fn publish_at(
         signing => (signing?, Ok(())),
     };
     let records = signing.iter().flat_map(|_| with_those_beside(planning, &passed)).collect();
-    let release = context.signals.unless_stopped(released(context, planning, passed)).await?;
+    let release =
+        context.signals.unless_stopped(released(context, planning, passed, wanted.rehearsal)).await?;
     for one in &release.differences {
         let versions = one.versions.iter().map(|(platform, version)| (platform.to_string(), version.clone()));
         let (image, what) = (one.unit.to_string(), one.name.clone());
@@ -301,7 +302,7 @@ pub(super) async fn prepare(
     passed: BTreeMap<JobId, Passed>,
     target: &Target,
 ) -> Result<Publication> {
-    let release = released(context, planning, passed).await?;
+    let release = released(context, planning, passed, false).await?;
     let store = planning.shelf.content();
     let scope = planning.shelf.scope.repository();
     let home = planning.shelf.home_at(target);
@@ -309,21 +310,40 @@ pub(super) async fn prepare(
     Publication::prepare(release, &homes(&planning.workspace.family)?, &source).await
 }
 
-/// What of the jobs that have passed is complete; what stays away is told.
+fn tell_left_out(context: &Context, jobs: &BTreeSet<JobId>) {
+    let platforms: BTreeSet<String> = jobs.iter().map(|job| job.platform.to_string()).collect();
+    if !platforms.is_empty() {
+        let platforms = platforms.into_iter().collect::<Vec<_>>().join(" and ");
+        context.ui.note(&format!("{platforms}: not chosen, and rehearsed without"));
+    }
+}
+
+/// What of the jobs that have passed is complete; what stays away is told. In a rehearsal an image is complete without the
+/// platforms that nobody chose and no record stands for.
 async fn released(
     context: &Context,
     planning: &Planning,
     passed: BTreeMap<JobId, Passed>,
+    rehearsal: bool,
 ) -> Result<Release> {
     let workspace = &planning.workspace;
-    let planned = planning.plan.jobs.keys().cloned().collect();
+    let planned: BTreeSet<JobId> = planning.plan.jobs.keys().cloned().collect();
     let (mut all, keys) = beside(planning);
     all.extend(passed);
     for warning in of_other_keys(&mut all, &keys) {
         context.ui.warning(&warning);
     }
-    let facts = run_facts(&planning.moment);
-    let mut release = assemble(&workspace.family, &selected_units(planning), &planned, &all, &facts)?;
+    let (chosen, facts) = (selected_units(planning), run_facts(&planning.moment));
+    let mut release = match rehearsal {
+        true => {
+            let is_left_out =
+                |job: &JobId| chosen.contains(&job.unit) && !planned.contains(job) && !all.contains_key(job);
+            let left_out: BTreeSet<JobId> = workspace.family.jobs().filter(is_left_out).collect();
+            tell_left_out(context, &left_out);
+            assemble(&workspace.family.without(&left_out), &chosen, &planned, &all, &facts)?
+        }
+        false => assemble(&workspace.family, &chosen, &planned, &all, &facts)?,
+    };
     let refused = planning.plan.refused_as_emulated();
     for withheld in &release.withheld {
         let warning = Diagnostic::warning(format!("{} is not published: {}", withheld.unit, withheld.reason));

@@ -149,6 +149,14 @@ fn select(family: &Family, names: &[String], platforms: &[Platform]) -> Result<B
     if names.is_empty() && !platforms.is_empty() {
         jobs.extend(family.jobs().filter(|job| wanted(job)));
     }
+    // No job at all would mean every one.
+    if !names.is_empty() && jobs.is_empty() && problems.is_empty() {
+        let of = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        problems.push(
+            Diagnostic::request(format!("nothing is chosen: {} is not for {of}", names.join(" ")))
+                .hint("see what there is: polyarch plan"),
+        );
+    }
     crate::diag::Problems::check(problems)?;
     Ok(jobs)
 }

@@ -177,6 +177,29 @@ pub(crate) struct ServiceSetting {
     pub(crate) ephemeral: bool,
 }
 
+/// What platforms runs are for, by what began them; all of an image where nothing is said.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case", deny_unknown_fields, default)
+)]
+pub(crate) struct EventPlatforms {
+    /// What is proposed.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) proposed: Option<Vec<Written<Platform>>>,
+    /// When the time has come: each of these lists in turn, day by day in UTC.
+    #[cfg_attr(test, schemars(with = "Vec<Vec<String>>"))]
+    pub(crate) scheduled: Vec<Vec<Written<Platform>>>,
+}
+
+impl EventPlatforms {
+    /// Every platform that is named.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Written<Platform>> {
+        self.proposed.iter().flatten().chain(self.scheduled.iter().flatten())
+    }
+}
+
 /// What pipelines are made of.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(
@@ -206,6 +229,8 @@ pub(crate) struct CiSettings {
     pub(crate) install: Option<InstallSetting>,
     /// Who logs in at the registry.
     pub(crate) login: Option<LoginSetting>,
+    /// What platforms runs are for, by what began them.
+    pub(crate) platforms: EventPlatforms,
     /// GitHub Actions.
     pub(crate) github: ServiceSetting,
     /// CircleCI.
@@ -228,12 +253,25 @@ impl Reading {
             environment: section.parsed("environment"),
             install: section.value("install").and_then(|value| self.install(value)),
             login: section.value("login").and_then(|value| self.login(value)),
+            platforms: section
+                .value("platforms")
+                .map(|value| self.event_platforms(value))
+                .unwrap_or_default(),
             github: self.service(&mut section, "github"),
             circleci: self.service(&mut section, "circleci"),
             gitlab: self.service(&mut section, "gitlab"),
         };
         section.finish();
         Some(settings)
+    }
+
+    fn event_platforms(&self, value: &Spanned<DeValue<'_>>) -> EventPlatforms {
+        let Some(mut section) = self.section("ci.platforms", value) else { return EventPlatforms::default() };
+        let proposed = section.value("proposed").map(|list| self.platform_list("proposed", list));
+        let turns = section.value("scheduled").into_iter().flat_map(|turns| self.list("scheduled", turns));
+        let scheduled = turns.map(|list| self.platform_list("scheduled", list)).collect();
+        section.finish();
+        EventPlatforms { proposed, scheduled }
     }
 
     fn install(&self, value: &Spanned<DeValue<'_>>) -> Option<InstallSetting> {

@@ -121,14 +121,18 @@ impl Reading {
         Some(setting)
     }
 
-    /// A list of platforms: not empty, none twice.
+    /// The platforms of a section.
     pub(super) fn platforms(&self, section: &mut Section<'_, '_>) -> Option<Vec<Written<Platform>>> {
-        let list = section.value("platforms")?;
+        section.value("platforms").map(|list| self.platform_list("platforms", list))
+    }
+
+    /// A list of platforms: not empty, none twice.
+    pub(super) fn platform_list(&self, name: &str, list: &Spanned<DeValue<'_>>) -> Vec<Written<Platform>> {
         let mut found: Vec<Written<Platform>> = Vec::new();
         let mut any = false;
-        for value in self.list("platforms", list) {
+        for value in self.list(name, list) {
             any = true;
-            let Some(platform) = self.parsed::<Platform>("platforms", value) else { continue };
+            let Some(platform) = self.parsed::<Platform>(name, value) else { continue };
             if found.iter().any(|other| other.value == platform.value) {
                 let problem = Diagnostic::request(format!("{} stands twice in the list", platform.value));
                 self.wrong(&platform.span, problem.hint("remove one of the two"));
@@ -140,10 +144,10 @@ impl Reading {
             let problem = Diagnostic::request("the list of platforms is empty");
             self.wrong(
                 &list.span(),
-                problem.hint("write `platforms = [\"linux/amd64\"]`, or remove the line"),
+                problem.hint(format!("write `{name} = [\"linux/amd64\"]`, or remove the line")),
             );
         }
-        Some(found)
+        found
     }
 
     /// A table of texts: build arguments or labels. A secret among them would end up in the image for all to read.

@@ -46,7 +46,7 @@ pub(crate) use starter::starter;
 pub(crate) use tag_length::COMMIT_LENGTH;
 
 /// All images of one configuration file, or of one folder of Dockerfiles.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Family {
     /// What to call it: the name in the configuration, else that of its folder.
     pub(crate) name: String,
@@ -139,6 +139,17 @@ impl Family {
     /// The platforms of the whole family.
     pub(crate) fn platforms(&self) -> BTreeSet<&Platform> {
         self.recipes.values().flat_map(|recipe| recipe.platforms.keys()).collect()
+    }
+
+    /// The same without some jobs; an image that has no other keeps its recipe, for no platform.
+    pub(crate) fn without(&self, jobs: &BTreeSet<JobId>) -> Self {
+        let mut family = self.clone();
+        for job in jobs {
+            if let Some(recipe) = family.recipes.get_mut(&job.unit) {
+                recipe.platforms.remove(&job.platform);
+            }
+        }
+        family
     }
 }
 

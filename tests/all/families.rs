@@ -504,3 +504,13 @@ fn f_c6_export() {
 fn export_names() {
     case("export-names");
 }
+
+#[test]
+fn f_y5_platforms_of_nobody() {
+    case("f-y5-platforms-of-nobody");
+}
+
+#[test]
+fn select_nothing() {
+    case("select-nothing");
+}

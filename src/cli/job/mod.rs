@@ -22,7 +22,7 @@ use crate::config::{LoginSetting, Variable, Version};
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::family::JobId;
-use crate::oci::{Fixed, Login, Secret};
+use crate::oci::{Fixed, Login, Platform, Secret};
 
 use super::delta;
 use super::plan::{Anew, Planning, What};
@@ -39,6 +39,7 @@ use files::Files;
 const IMAGES: &str = "POLYARCH_IMAGES";
 /// Whether all that was chosen by hand is built with what is new outside: `true`, or `false`.
 const REFRESH: &str = "POLYARCH_REFRESH";
+const DAY_MILLISECONDS: u64 = 24 * 60 * 60 * 1_000;
 /// Who publishes.
 const USER: &str = "POLYARCH_USER";
 const PASSWORD: &str = "POLYARCH_PASSWORD";
@@ -205,7 +206,8 @@ async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>)
         context.ui.note(&format!("the title asks for {} alone", asked_for.join(" ")));
         images.clone_from(asked_for);
     }
-    let what = What { images, ..What::default() };
+    let platform = platforms(context, beginning, &images)?;
+    let what = What { images, platform, ..What::default() };
     let by_hand = context.environment.text(REFRESH).is_some_and(|said| ["1", "true"].contains(&&*said));
     let is_wanted = by_hand || is_time(beginning) || beginning.is_some_and(|beginning| beginning.refresh);
     let anew = if is_wanted { Anew::refreshing() } else { Anew::default() };
@@ -222,6 +224,20 @@ async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>)
         })?;
     }
     Ok(ended)
+}
+
+/// The platforms that this run is for, by what began it; who names an image with its platform has chosen.
+fn platforms(context: &Context, beginning: Option<&Beginning>, images: &[String]) -> Result<Vec<Platform>> {
+    let Some(beginning) = beginning.filter(|_| !images.iter().any(|image| image.contains('@'))) else {
+        return Ok(Vec::new());
+    };
+    let said = Workspace::read_quietly(context, &Default::default())?.ci.platforms;
+    let platforms = beginning.platforms(&said, recorder::now() / DAY_MILLISECONDS);
+    if !platforms.is_empty() {
+        let names = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        context.ui.note(&format!("by what began it, this run is for {names} alone"));
+    }
+    Ok(platforms)
 }
 
 /// Build and test images upon what the jobs before left, and leave what each has added: before its tests, so that it

@@ -220,6 +220,53 @@ fn f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services() {
 }
 
 #[test]
+fn s3_14_what_began_a_run_says_what_platforms_it_is_for() {
+    let test = "pipelines::s3_14_what_began_a_run_says_what_platforms_it_is_for";
+    let Some((place, _registry)) = ground(test) else { return };
+    let platforms = "[ci.platforms]\nproposed = [\"linux/amd64\"]\nscheduled = [[\"linux/386\"]]\n";
+    place.write("polyarch.toml", &format!("{CONFIGURATION}{platforms}"));
+    for service in ["github", "circleci", "gitlab"] {
+        let _ = place.run(&["ci", service, "--check"]).well();
+    }
+    let jobs = read::github(&file(&place, ".github/workflows/polyarch.yml"));
+    let proposal =
+        [PUSHED[0], ("GITHUB_EVENT_NAME", "pull_request"), ("GITHUB_REF", "refs/pull/5/merge"), PUSHED[3]];
+    let mut pipeline = Pipeline::new(&place, jobs, &proposal);
+    pipeline.run();
+    assert!(pipeline.log("plan").contains("this run is for linux/amd64 alone"), "{}", pipeline.log("plan"));
+    for (job, told) in [
+        ("leaf-386", "leaf@linux/386 is not among the images of this run"),
+        ("leaf-amd64", "1 built, 0 checked, 2 reused"),
+        ("rehearse", "linux/386: not chosen, and rehearsed without"),
+        ("rehearse", "rehearsed in the scope `pr-5`"),
+    ] {
+        let log = pipeline.log(job);
+        assert!(pipeline.ending(job) == Ending::Success && log.contains(told), "{job}: {log}");
+    }
+    let planned = |event: &[(&'static str, &str)], images: &str| {
+        let work = place.folder().join("planned");
+        let mut job = place.program(env!("CARGO_BIN_EXE_polyarch"));
+        job.args(["job", "plan", "--work"]).arg(work).env("POLYARCH_STORE", place.store());
+        job.envs(event.iter().copied()).env("POLYARCH_BRANCH", "main").env("POLYARCH_IMAGES", images);
+        let answer = crate::program::Answer::from(job.output().expect("polyarch"));
+        answer.well().stdout
+    };
+    let due = [PUSHED[0], ("GITHUB_EVENT_NAME", "schedule"), PUSHED[2], PUSHED[3]];
+    for (event, images, platforms) in [
+        (&due, "", &["linux/386"][..]),
+        (&proposal, "", &["linux/amd64"]),
+        (&proposal, "base@linux/386", &["linux/386"]),
+        (&[PUSHED[0], PUSHED[1], PUSHED[2], PUSHED[3]], "", &["linux/386", "linux/amd64"]),
+    ] {
+        let plan = planned(event, images);
+        for platform in ["linux/386", "linux/amd64"] {
+            let is_planned = plan.lines().any(|line| line.starts_with("base ") && line.contains(platform));
+            assert_eq!(is_planned, platforms.contains(&platform), "{event:?} {images}: {plan}");
+        }
+    }
+}
+
+#[test]
 fn a_tag_of_git_is_published_under_its_version_on_three_services() {
     let test = "pipelines::a_tag_of_git_is_published_under_its_version_on_three_services";
     let Some((place, registry)) = ground(test) else { return };
