@@ -102,7 +102,10 @@ impl Site<'_> {
         match brought(&line, store).await {
             Ok(store) => {
                 let socket = line.reach(&socket_there(&line).await?).await?;
-                let host = format!("unix://{}", socket.display());
+                let host = match line.lets_through(&socket).await {
+                    true => format!("unix://{}", socket.display()),
+                    false => address.to_string(),
+                };
                 let environment = self.environment(Some(host), None);
                 self.fed(Docker::over_ssh(environment, Arc::new(line)), &store).await
             }

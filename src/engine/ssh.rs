@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Redactor;
 use super::process::{self, Output, Program};
@@ -24,6 +26,8 @@ use crate::diag::Diagnostic;
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long a command on the other machine may take.
 const CALL: Duration = Duration::from_secs(30);
+/// How long an engine may take to say a word.
+const WORD: Duration = Duration::from_secs(5);
 /// How often it is looked whether a connection stands.
 const LOOK: Duration = Duration::from_millis(50);
 /// Longer than any run: a connection ends with the run.
@@ -279,6 +283,17 @@ impl Ssh {
         }
     }
 
+    /// Whether anybody takes what is said to a socket of [`Self::reach`]: some ssh servers let ports be forwarded and no sockets,
+    /// which they tell like one that nobody listens at.
+    pub(crate) async fn lets_through(&self, here: &Path) -> bool {
+        let asked = async {
+            let mut socket = UnixStream::connect(here).await?;
+            socket.write_all(b"GET /_ping HTTP/1.0\r\n\r\n").await?;
+            socket.read(&mut [0]).await
+        };
+        !matches!(timeout(WORD, asked).await, Ok(Ok(0) | Err(_)))
+    }
+
     /// Comes back only when the connection is lost, with what is known of it.
     pub(crate) async fn lost(&self) -> Diagnostic {
         let mut heard = lock(&self.connection).heard.clone();
@@ -310,22 +325,35 @@ impl Ssh {
     fn no_connection(&self, complaint: &str) -> Diagnostic {
         let address = &self.address;
         let problem = Diagnostic::surroundings(format!("{address} cannot be reached"));
-        let problem = complaint.lines().take(5).fold(problem, Diagnostic::because);
+        // Without the frame that ssh draws around a warning, what it says to it fits.
+        let said = complaint.lines().filter(|line| !line.starts_with('@')).take(5);
+        let problem = said.fold(problem, Diagnostic::because);
         let has = |text: &str| complaint.contains(text);
         let by_hand = destination(address).join(" ");
         if has("Permission denied") || has("Too many authentication failures") {
             problem.hint(format!("let it know your key: ssh-copy-id {}", by_hand.trim_start_matches("-- ")))
         } else if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-            problem.hint(format!(
-                "the machine is another than it was; where that is right: ssh-keygen -R {}",
-                address.host
-            ))
+            let forget = forgetting(complaint).unwrap_or_else(|| format!("ssh-keygen -R {}", address.host));
+            problem.hint(format!("the machine is another than it was; where that is right: {forget}"))
         } else if has("Host key verification failed") {
             problem.hint(format!("make its key known, once, by hand: ssh {by_hand} true"))
         } else {
             problem.hint(format!("see whether it can be reached: ssh {by_hand} true"))
         }
     }
+}
+
+/// The command by which the key of a machine that is known is forgotten: known by the name and in the file that ssh says,
+/// which may be others than people call it by.
+fn forgetting(complaint: &str) -> Option<String> {
+    let between = |before: &str, after: &str| {
+        complaint.lines().find_map(|line| line.split_once(before)?.1.rsplit_once(after).map(|(word, _)| word))
+    };
+    let file = complaint.lines().find(|line| line.starts_with("Offending "))?.split_once(" key in ")?.1;
+    let (file, _) = file.rsplit_once(':')?;
+    let name = between("Host key for ", " has changed")?;
+    let is_plain = [file, name].iter().all(|word| !word.contains('\''));
+    is_plain.then(|| format!("ssh-keygen -f '{file}' -R '{name}'"))
 }
 
 /// Says when a process began and what it is called: its number may be another's after a while, or after a start anew.

@@ -210,7 +210,17 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
             Some(folder) => folder.display().to_string(),
             None => "$DOCKER_CERT_PATH".to_owned(),
         };
-        Diagnostic::surroundings(format!("the certificates for {address} do not hold"))
+        let problem = Diagnostic::surroundings(format!("the certificates for {address} do not hold"));
+        let problem = if has("certificate is valid for ") {
+            problem.hint("call the engine by a name that its certificate is for, or give it one for this name (subjectAltName)")
+        } else if has("certificate has expired or is not yet valid") || has("expired certificate") {
+            problem.hint(
+                "make a new certificate for the side whose it is, or set the clock that is wrong: date -u",
+            )
+        } else {
+            problem
+        };
+        problem
             .hint(format!("see what {folder} has: ca.pem that signed the engine's, cert.pem and key.pem that the engine's signed"))
             .hint(format!("then try them by hand: docker --tlsverify --tlscacert {folder}/ca.pem --tlscert {folder}/cert.pem --tlskey {folder}/key.pem --host {address} version"))
     } else if has("Cannot connect to the Docker daemon")

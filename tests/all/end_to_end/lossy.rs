@@ -71,7 +71,7 @@ impl Drop for Lossy {
 
 /// A port of this machine at which what listens at an address answers, and all that is said takes so long each way; and how
 /// many have connected.
-fn delayed(address: String, delay: Duration) -> (u16, Arc<AtomicUsize>) {
+pub(super) fn delayed(address: String, delay: Duration) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let connections = Arc::new(AtomicUsize::new(0));

@@ -82,7 +82,12 @@ impl OwnEngine {
 
     /// Its address.
     pub(super) fn host(&self) -> String {
-        format!("unix://{}", self.folder.join("docker.sock").display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Where it listens.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.join("docker.sock")
     }
 
     /// Let no more than so many megabytes be free on its disk; more again with the next call.
