@@ -7,7 +7,8 @@ use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_ar
 use super::hosts::{Hosts, builders, moves_on};
 use super::orphans::processes;
 use super::own_engine::OwnEngine;
-use crate::program::{Answer, Place, program, skip, variable};
+use super::own_ssh;
+use crate::program::{Answer, Beside, Place, program, skip, variable};
 
 const FAMILY: &str = "name = \"harmed\"\nplatforms = [\"linux/amd64\"]\n";
 
@@ -25,9 +26,11 @@ fn family(test: &str, megabytes: u32) -> Option<(Place, OwnEngine)> {
 
 /// Begin a build, and wait until the slow step of the leaf is at work.
 fn in_the_middle(place: &Place, arguments: &[&str]) -> Child {
+    let before = place.newest_run();
     let child = place.start(&[&["build"], arguments].concat());
     wait_for("the slow step", Duration::from_secs(60), || {
-        let begun = place.newest_run().is_some_and(|run| run.join("events.jsonl").exists());
+        let run = place.newest_run().filter(|run| before.as_ref() != Some(run));
+        let begun = run.is_some_and(|run| run.join("events.jsonl").exists());
         begun
             && place.events().iter().any(|event| {
                 event["event"] == "job-step"
@@ -119,6 +122,63 @@ fn f_g3_f_g9_an_engine_over_tcp_that_is_killed_loses_its_job_to_another() {
         engine.borrow_mut().kill();
     };
     moves_on(test, &place, ["a", "b"], kill, |_| ());
+}
+
+/// A root, an engine of a test's own on a disk of so many megabytes, which is reached over ssh, and another host. The one
+/// that is named first gets the first job, and what stands on it.
+fn over_ssh(test: &str, megabytes: u32) -> Option<(Place, Hosts, OwnEngine, Beside)> {
+    let configuration = format!(
+        "{FAMILY}\n[builder.a]\nengine = \"ssh://own\"\nslots = 1\n\n[builder.b]\nengine = \"ssh://west\"\nslots = 1\n"
+    );
+    let mut place = Place::with(&[("polyarch.toml", &configuration), ("root/Dockerfile", FOUNDATION)]);
+    let hosts = Hosts::reached_from(test, &mut place)?;
+    if !root_file_systems(test, &place, "root", &["amd64"]) {
+        return None;
+    }
+    let engine = OwnEngine::on_disk(test, &mut place, megabytes)?;
+    let server = own_ssh::serve(&mut place, &hosts, None, &engine.socket(), "");
+    Some((place, hosts, engine, server))
+}
+
+#[test]
+fn f_g3_f_g9_an_engine_over_ssh_that_is_killed_loses_its_job_to_another() {
+    let test = "harmed::f_g3_f_g9_an_engine_over_ssh_that_is_killed_loses_its_job_to_another";
+    let Some((place, _hosts, engine, _server)) = over_ssh(test, 400) else { return };
+    let engine = std::cell::RefCell::new(engine);
+    let kill = |builder: &str| {
+        assert_eq!(builder, "a");
+        engine.borrow_mut().kill();
+    };
+    moves_on(test, &place, ["a", "b"], kill, |_| ());
+}
+
+#[test]
+fn f_g6_f_g13_a_disk_that_is_filled_in_a_build_over_ssh_is_named_and_the_job_goes_elsewhere() {
+    let test =
+        "harmed::f_g6_f_g13_a_disk_that_is_filled_in_a_build_over_ssh_is_named_and_the_job_goes_elsewhere";
+    let Some((place, _hosts, engine, _server)) = over_ssh(test, 400) else { return };
+    let filled = |arguments: &[&str]| {
+        engine.leave(300);
+        let word = arguments.len();
+        let large = "dd if=/dev/zero of=/large bs=1M count=200";
+        place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 8; {large}\n"));
+        let child = in_the_middle(&place, arguments);
+        // Others have filled it meanwhile.
+        engine.leave(20);
+        Answer::from(child.wait_with_output().expect("it ends"))
+    };
+    let answer = filled(&[]).well();
+    assert_eq!(ended(&place, "built"), jobs("root@linux/amd64 leaf@linux/amd64"), "{}", answer.stderr);
+    let begun = place.events().into_iter().filter(|event| event["event"] == "job-started");
+    let begun: Vec<_> = begun.map(|event| (event["job"].clone(), event["builder"].clone())).collect();
+    assert!(begun.contains(&("leaf@linux/amd64".into(), "a".into())), "{begun:?}");
+    assert_eq!(builders(&place)["leaf@linux/amd64"], "b");
+    assert_eq!(count(&place, "job-kept", "leaf@linux/amd64"), 1, "I-B7: one accepted result");
+
+    let alone = filled(&["--no-reuse", "--builder", "a"]).ended(3);
+    for text in ["No space left on device", "builder a has", &disk(&engine), "docker system df"] {
+        assert!(alone.stderr.contains(text), "{text}: {}", alone.stderr);
+    }
 }
 
 /// What names the disk of the engine.
