@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, root_file_systems};
+use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems};
+use crate::client::registries::Registry;
 use crate::program::{Place, program};
 
 const CONFIGURATION: &str = r#"
@@ -103,6 +104,69 @@ fn f_g17_the_same_key_is_built_once_whichever_engine_there_is() {
     let _ = place.run(&["build", "--builder=buildah"]).well();
     assert_eq!(ended(&place, "reused"), before, "one truth");
     assert_eq!(ended(&place, "built"), jobs("parent@linux/386 child@linux/386"));
+}
+
+/// TM6: what somebody has left in the storage under the name of a base, or of a parent, is not what is built upon.
+fn a_poisoned_name_is_not_built_upon(test: &str, engine: Engine) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let from = runtime.as_ref().expect("a runtime").block_on(Registry::ours());
+    let amd64 = |name: &str| {
+        format!("name = \"{name}\"\nplatforms = [\"linux/amd64\"]\n[tags]\ncommon = [\"latest\"]\n")
+    };
+    let mut upstream = Place::with(&[
+        ("polyarch.toml", &*amd64("upstream")),
+        ("base/Dockerfile", &format!("{FOUNDATION}RUN echo well > /made\n")),
+    ]);
+    if !engine.equip(test, &mut upstream) || !root_file_systems(test, &upstream, "base", &["amd64"]) {
+        return;
+    }
+    let _ = upstream.run(&["build", &builder(engine), "--publish", "--to", &from.address]).well();
+    let base = format!("{}/upstream/base:latest", from.address);
+    let built_upon = "RUN test ! -e /canary && cat /made\n";
+    let mut place = Place::with(&[
+        ("polyarch.toml", &*amd64("two")),
+        ("parent/Dockerfile", &format!("FROM {base}\n{built_upon}")),
+        ("child/Dockerfile", &format!("FROM parent\n{built_upon}COPY --from={base} /made /copied\n")),
+    ]);
+    assert!(engine.equip(test, &mut place));
+    let poison = place.folder().join("poison");
+    std::fs::create_dir_all(&poison).expect("a folder");
+    std::fs::write(poison.join("canary"), "poison").expect("a canary");
+    // It has what an honest one has, so that a build upon it goes on as far as the canary.
+    let base_rootfs = upstream.family().join("base/rootfs/amd64");
+    place
+        .ask("cp", &["-a", &base_rootfs.display().to_string(), &poison.join("rootfs").display().to_string()]);
+    let evil = "FROM scratch\nCOPY rootfs /\nENV PATH=/bin\nCOPY canary /canary\nCOPY canary /made\n";
+    std::fs::write(poison.join("Dockerfile"), evil).expect("a Dockerfile");
+    let names =
+        [&*base, "localhost/parent:latest", "docker.io/library/parent:latest", "localhost/two/parent:latest"];
+    let (tool, folder) = (format!("{engine:?}").to_lowercase(), poison.display().to_string());
+    for name in names {
+        said(&place, &tool, &["build", "--tag", name, &folder]);
+    }
+    let _ = place.run(&["build", &builder(engine), "--publish"]).well();
+    let left = said(&place, &tool, &["images", "--format", "{{.ID}}", &base]);
+    assert_ne!(left.trim(), "", "I-X2: the stranger's name stays");
+    let layers = |place: &Place, name: &str| layers(&inspected(place, name), "linux/amd64");
+    let (child, base) = (layers(&place, "two/child:latest"), layers(&upstream, &base));
+    assert_eq!(child[..base.len()], base[..], "the child stands on the base that the registry has");
+    for image in ["parent", "child"] {
+        let log = place.newest_run().expect("a run").join(format!("logs/{image}.linux-amd64.log"));
+        let log = std::fs::read_to_string(log).expect("the log of a build");
+        assert!(log.contains("well") && !log.contains("poison"), "{image}: {log}");
+    }
+}
+
+#[test]
+fn tm6_a_poisoned_name_in_the_storage_of_podman_is_not_built_upon() {
+    let test = "daemonless::tm6_a_poisoned_name_in_the_storage_of_podman_is_not_built_upon";
+    a_poisoned_name_is_not_built_upon(test, Engine::Podman);
+}
+
+#[test]
+fn tm6_a_poisoned_name_in_the_storage_of_buildah_is_not_built_upon() {
+    let test = "daemonless::tm6_a_poisoned_name_in_the_storage_of_buildah_is_not_built_upon";
+    a_poisoned_name_is_not_built_upon(test, Engine::Buildah);
 }
 
 const ALONE: &str = "name = \"one\"\nplatforms = [\"linux/amd64\"]\n";
