@@ -40,6 +40,7 @@ mod shared_work;
 mod shrinking;
 mod signed;
 mod strangers;
+mod second_try;
 mod tags;
 mod taken_away;
 mod tiny_stacks;
