@@ -40,6 +40,11 @@ fn over_tcp(place: &Place, hosts: &Hosts, host: &str, whose: &str) -> String {
 
 /// A builder of buildx at the BuildKit of a host without an engine; `None`, having said why, where there is none.
 fn buildx(test: &str, place: &mut Place, hosts: &Hosts) -> Option<()> {
+    buildx_with(test, place, hosts, &[])
+}
+
+/// The same, made with more arguments.
+fn buildx_with(test: &str, place: &mut Place, hosts: &Hosts, more: &[&str]) -> Option<()> {
     let Some(address) = variable("POLYARCH_TEST_BUILDKIT").and_then(|address| address.into_string().ok())
     else {
         skip(test, "POLYARCH_TEST_BUILDKIT names no BuildKit");
@@ -48,10 +53,8 @@ fn buildx(test: &str, place: &mut Place, hosts: &Hosts) -> Option<()> {
     place.set("BUILDX_CONFIG", place.folder().join("buildx"));
     let file = |name: &str| hosts.certificates("client").join(name).display().to_string();
     let options = format!("cacert={},cert={},key={}", file("ca.pem"), file("cert.pem"), file("key.pem"));
-    place.ask(
-        "docker",
-        &["buildx", "create", "--name", "north", "--driver", "remote", "--driver-opt", &options, &address],
-    );
+    let create = ["buildx", "create", "--name", "north", "--driver", "remote", "--driver-opt", &options];
+    place.ask("docker", &[&create[..], more, &[&address]].concat());
     Some(())
 }
 
@@ -454,4 +457,29 @@ fn f_g9_a_builder_of_buildx_that_is_cut_off_gets_its_job_again_when_it_is_back()
     };
     assert!(events.iter().any(|event| event["event"] == "builder-returned"), "{events:#?}");
     assert_eq!((of_leaf("job-moved"), of_leaf("job-started"), of_leaf("job-kept")), (1, 2, 1));
+}
+
+#[test]
+fn f_g4_a_node_of_buildx_that_builds_for_another_platform_than_it_is_said_to_is_found_out() {
+    let test = "f_g4_a_node_of_buildx_that_builds_for_another_platform_than_it_is_said_to_is_found_out";
+    let configuration = "name = \"apart\"\nplatforms = [\"linux/riscv64\"]\n";
+    let Some((mut place, hosts)) = family(test, configuration) else { return };
+    let said = ["--platform", "linux/riscv64"];
+    let Some(()) = buildx_with(test, &mut place, &hosts, &said) else { return };
+    place.write("root/Dockerfile", "FROM scratch\nCOPY Dockerfile /made\n");
+    place.write("leaf/Dockerfile", "FROM root\nCOPY Dockerfile /leaf\n");
+    // It runs linux/amd64 whatever it is asked for.
+    let docker = place.ask("sh", &["-c", "command -v docker"]);
+    let script = format!(
+        "#!/bin/bash\ncase \" $* \" in *' build '*) set -- \"${{@/#linux\\/riscv64/linux/amd64}}\";\n\
+         set -- \"${{@/#--platform=linux\\/riscv64/--platform=linux/amd64}}\";; esac\nexec {} \"$@\"\n",
+        docker.trim()
+    );
+    place.put_before("docker", &script);
+    let answer = place.run(&["build", "--builder", "north=buildx:north"]).ended(3);
+    let told = "the engine returned linux/amd64 for linux/riscv64";
+    assert!(answer.stderr.contains(told), "{}", answer.stderr);
+    assert_eq!((ended(&place, "built"), ended(&place, "failed")), (jobs(""), jobs("root@linux/riscv64")));
+    let plan = place.run(&["plan", "--builder", "north=buildx:north"]).well();
+    assert!(plan.stdout.contains("2 to build"), "no record is kept: {}", plan.stdout);
 }
