@@ -6,7 +6,7 @@ use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems};
 use crate::program::{Place, skip};
 
 /// The library by which a program sees another time; `None`, having said why, where it is not there.
-fn library(test: &str) -> Option<PathBuf> {
+pub(crate) fn library(test: &str) -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     let found =
         folders.map(|entry| entry.path().join("faketime/libfaketime.so.1")).find(|file| file.exists());

@@ -6,7 +6,7 @@ mod broken_platform;
 mod cache_mounts;
 mod builders_page;
 mod clean;
-mod clocks;
+pub(crate) mod clocks;
 mod doctor;
 mod downstream;
 mod daemonless;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Victim;
 use super::small::{KINDS, Public, Registry, Small, in_state};
+use crate::end_to_end::clocks::library;
 use crate::program::{Answer, Place, program, skip, variable};
 
 /// When the first commit of all was made, in seconds since 1970-01-01 UTC: after every publication without one.
@@ -108,5 +109,33 @@ async fn tm20_f_x5_an_older_run_moves_no_tag_back_unless_it_is_told_to() {
         // What was told to go back stays back until somebody publishes the newer once more.
         let _ = publish(&newer, &[]).await.expect("it ran").well();
         registry.is_new(&case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_x8_the_newer_commit_counts_whatever_the_clocks_of_publishers_say() {
+    let test = "publication::racing::f_x8";
+    let (Some(small), Some(library)) = (built(test), library(test)) else { return };
+    let of = |seconds: u64, state: &str, skew: &str| {
+        let mut place = small.place();
+        commit(&place, seconds, state);
+        place.set("LD_PRELOAD", &library);
+        place.set("FAKETIME", skew);
+        Arc::new(place)
+    };
+    for (ahead, behind) in [("+1d", "-1d"), ("+5y", "-5y")] {
+        let (older, newer) = (of(FIRST_COMMIT, "old", ahead), of(FIRST_COMMIT + 1, "new", behind));
+        for kind in KINDS {
+            let Some(registry) = small.registry(test, kind).await else { continue };
+            let (registry, case) = (Arc::new(registry), format!("{kind:?} {ahead}"));
+            let publish = |place: &Arc<Place>| publishing(&registry, place, Duration::ZERO, &[]);
+            let _ = publish(&older).await.expect("it ran").well();
+            let _ = publish(&newer).await.expect("it ran").well();
+            registry.is_new(&case).await;
+            let answer = publish(&older).await.expect("it ran").ended(4);
+            assert!(answer.stderr.contains("--allow-rollback"), "{case}: {}", answer.stderr);
+            registry.is_new(&case).await;
+            registry.all_ended(&case).await;
+        }
     }
 }
