@@ -1,4 +1,4 @@
-//! A store that notes every write in its order and fails from a chosen call on: for tests of what is left behind.
+//! A store that notes every write in its order and fails at chosen calls: for tests of what is left behind.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ pub(crate) struct Watched<S> {
 
 struct Watch {
     calls: AtomicUsize,
-    fails_from: usize,
+    fails: Range<usize>,
     failure: Failure,
     /// How long it takes until content that is read begins to come.
     delay: Duration,
@@ -49,17 +49,22 @@ impl<S: Store> Watched<S> {
 
     /// One whose calls fail from this one on, counted from 0.
     pub(crate) fn failing(inner: S, fails_from: usize, failure: Failure) -> Self {
-        Self::of(inner, fails_from, failure, Duration::ZERO)
+        Self::failing_at(inner, fails_from..usize::MAX, failure)
+    }
+
+    /// One whose calls of these numbers fail, counted from 0.
+    pub(crate) fn failing_at(inner: S, calls: Range<usize>, failure: Failure) -> Self {
+        Self::of(inner, calls, failure, Duration::ZERO)
     }
 
     /// One that never fails, and takes so long for each blob.
     pub(crate) fn slow(inner: S, delay: Duration) -> Self {
-        Self::of(inner, usize::MAX, Failure::Before, delay)
+        Self::of(inner, 0..0, Failure::Before, delay)
     }
 
-    fn of(inner: S, fails_from: usize, failure: Failure, delay: Duration) -> Self {
+    fn of(inner: S, fails: Range<usize>, failure: Failure, delay: Duration) -> Self {
         let (calls, writes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        Self { inner, watch: Arc::new(Watch { calls, fails_from, failure, delay, writes }) }
+        Self { inner, watch: Arc::new(Watch { calls, fails, failure, delay, writes }) }
     }
 
     /// How many calls it has seen.
@@ -85,17 +90,18 @@ impl Watch {
             Failure::Before | Failure::After | Failure::Silence => ErrorKind::Passing,
         };
         let failed = || Err(Error::new(kind, format!("call {call} was cut off")));
-        if call >= self.fails_from && self.failure == Failure::Silence {
+        let (fails, is_first) = (self.fails.contains(&call), call == self.fails.start);
+        if fails && self.failure == Failure::Silence {
             return std::future::pending().await;
         }
-        if call > self.fails_from || (call == self.fails_from && self.failure != Failure::After) {
+        if fails && !(is_first && self.failure == Failure::After) {
             return failed();
         }
         let result = work.await?;
         if let Some(note) = note {
             self.writes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
         }
-        if call == self.fails_from { failed() } else { Ok(result) }
+        if fails { failed() } else { Ok(result) }
     }
 }
 

@@ -140,6 +140,40 @@ async fn f_x1_a_run_takes_over_what_another_has_built_since_its_plan_was_made() 
     assert_eq!((ran.unwrap().passed.len(), builds(&steps), reused(&steps)), (2, 0, 2));
 }
 
+/// Leave another text where a record is, which another run has made since a plan was.
+async fn spoil(site: &Site, tag: &str) {
+    let (store, scope) = (&site.records.store, &site.records.scope);
+    let tag: crate::oci::Tag = tag.parse().unwrap();
+    let document = store.read_document(scope, &tag.clone().into()).await.unwrap();
+    let mut index = document.index().unwrap();
+    index.annotations.values_mut().for_each(|text| *text = text[..text.len() / 2].to_owned());
+    store.write_document(scope, &crate::oci::Document::of_index(&index), &[tag]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x1_f_s2_a_record_that_cannot_be_read_in_the_second_look_is_made_again() {
+    let checks = |steps: &[Step]| {
+        count(steps, |step| matches!(step, Step::Event(EventKind::CheckEnded { passed: true, .. })))
+    };
+    for (kind, built, checked) in [("image", 1, 1), ("checks", 0, 1)] {
+        let site = site(TESTED, &[("a", "FROM scratch\n"), ("b", "FROM a\n")]).await;
+        let plan = site.plan().await;
+        let (ran, _) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+        let leaf = ran.passed.values().find(|passed| passed.image.job.starts_with("b@")).unwrap();
+        let key = if kind == "image" { &leaf.image.key } else { &leaf.checks.key };
+        spoil(&site, &format!("{kind}-{}", key.hex())).await;
+        let (ran, steps) = site.run(&plan, &[site.healthy(1)], PLAIN, std::future::pending()).await;
+        assert_eq!(
+            (ran.unwrap().passed.len(), builds(&steps), checks(&steps)),
+            (2, built, checked),
+            "{kind}"
+        );
+        assert_eq!(reused(&steps), 1, "{kind}: what is left to do is done: {steps:?}");
+        let (_, steps) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+        assert_eq!((builds(&steps), checks(&steps)), (0, 0), "{kind}: the record stands again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f_x1_f_s13_what_was_built_long_after_the_plan_is_not_from_the_future() {
     let mut site = site("fresh-for = \"48h\"\n", &[("a", "FROM scratch\n"), ("b", "FROM a\n")]).await;

@@ -178,6 +178,77 @@ async fn i_b5_a_registry_that_fails_at_any_call_has_no_record_of_what_is_not_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn f_x1_a_registry_that_cannot_be_read_in_the_second_look_is_done_without() {
+    let (shared, elsewhere) = (Memory::new(), elsewhere().await);
+    let fresh = || Arc::new(Memory::new());
+    let calls = {
+        let watched = Arc::new(Watched::new(shared.clone()));
+        machine(&fresh(), watched.clone(), &elsewhere, "trusted", "1").plan().await;
+        watched.calls()
+    };
+    let mut built = Vec::new();
+    for failure in [None, Some(Failure::Before), Some(Failure::Denied), Some(Failure::After)] {
+        let shared = Memory::new();
+        // The first look of the first job alone; what it has built is kept at the registry.
+        let fails = if failure.is_some() { calls..calls + 1 } else { 0..0 };
+        let failure = failure.unwrap_or(Failure::Before);
+        let store = Arc::new(Watched::failing_at(shared.clone(), fails, failure));
+        let late = machine(&fresh(), store.clone(), &elsewhere, "trusted", "1");
+        let plan = late.plan().await;
+        assert_eq!(store.calls(), calls, "it fails in the run, and not before");
+        let first = machine(&fresh(), Arc::new(shared), &elsewhere, "trusted", "1");
+        assert_eq!(run(&first).await, (3, 3), "another machine has built it meanwhile");
+        let builder = late.scripted(2, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
+        let (ran, steps) = late.run(&plan, &[builder], PLAIN, std::future::pending()).await;
+        let ran = ran.unwrap();
+        assert_eq!(ran.passed.len(), 3, "{failure:?}: {:?}", ran.failed);
+        built.push(builds(&steps));
+    }
+    assert_eq!(built, [0, 1, 1, 1], "it is built, and what stands on it is found as it is the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_x2_machines_that_go_at_once_build_each_job_once_each_and_one_of_the_records_stands() {
+    let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
+    let fresh = || Arc::new(Memory::new());
+    let of = |own: &Arc<Memory>| machine(own, shared.clone(), &elsewhere, "trusted", "1");
+    let machines = [(); 3].map(|()| of(&fresh()));
+    // None sees what the others are at.
+    let mut plans = Vec::new();
+    for machine in &machines {
+        plans.push(machine.plan().await);
+    }
+    let runs = machines.iter().zip(&plans).map(async |(machine, plan)| {
+        let builder = machine.scripted(2, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
+        let (ran, steps) = machine.run(plan, &[builder], PLAIN, std::future::pending()).await;
+        let ran = ran.unwrap();
+        for passed in ran.passed.values() {
+            machine.records.share(passed).await.unwrap();
+        }
+        machine.records.keep_roll(&ran.passed).await.unwrap();
+        (ran, builds(&steps))
+    });
+    let runs = futures_util::future::join_all(runs).await;
+    for (ran, built) in &runs {
+        assert_eq!((ran.passed.len(), *built), (3, 3), "what none can know of is built by each, and told");
+    }
+    whole(&shared, "owner/cache/scopes/trusted").await;
+    let next = of(&fresh());
+    let (_, plan) = next.plan().await;
+    for (job, planned) in &plan.jobs {
+        let Decision::Reuse(found) = &planned.decision else { panic!("{job} has no record that stands") };
+        let made = runs.iter().filter(|(ran, _)| ran.passed[job].image.image == found.image.image).count();
+        assert!(made > 0, "{job} is what one of them has made");
+        for (unit, parent) in &found.image.parents {
+            let (_, planned) = plan.jobs.iter().find(|(job, _)| job.unit.to_string() == *unit).unwrap();
+            let Decision::Reuse(standing) = &planned.decision else { panic!("{unit} has no record") };
+            assert_eq!(standing.image.image, *parent, "{job} stands on what stands");
+        }
+    }
+    assert_eq!(run(&next).await, (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn f_s14_what_is_built_again_replaces_what_a_roll_says() {
     let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
     let site = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "trusted", "1");
