@@ -50,7 +50,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// The name of the program.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Podman => "podman",
             Self::Buildah => "buildah",
