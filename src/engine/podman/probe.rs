@@ -1,6 +1,7 @@
 //! What Podman or Buildah is and can do here, and how commands run in containers: found by trying, once.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
@@ -21,6 +22,8 @@ const BORROWED: &[&str] = &["/usr", "/bin", "/lib", "/lib64"];
 
 /// What a run is called that only tries what works.
 const TRIAL: &str = "trial";
+/// How many things have been tried, by whatever builder: engines of one storage that are asked at once name them apart.
+static TRIALS: AtomicUsize = AtomicUsize::new(0);
 
 /// How the commands of a build are kept apart from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,13 +208,20 @@ async fn build_on_trial(podman: &Podman, isolation: Isolation) -> Result<Output,
         .program(podman.path()?, &login, CALL)
         .arguments([command, "--quiet", "--no-cache", "--layers=false", "--force-rm", "--isolation"])
         .arguments([isolation.name()])
-        .arguments(RunId::of_this_process(TRIAL).build_tag(0).ok().map(|tag| mark::option(tag.as_str())))
+        .arguments(
+            RunId::of_this_process(TRIAL).build_tag(next_trial()).ok().map(|tag| mark::option(tag.as_str())),
+        )
         .arguments(borrowed())
         .argument("--file")
         .argument(&file)
         .argument(&folder)
         .capture(ANSWER_BYTES)
         .await
+}
+
+/// The number of the next thing that is tried.
+fn next_trial() -> usize {
+    TRIALS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn borrowed() -> impl Iterator<Item = String> {
@@ -249,7 +259,8 @@ async fn run_on_trial(podman: &Podman, limits: &[String]) -> Result<Output, Diag
     let login = podman.login(None).await?;
     podman
         .program(podman.path()?, &login, CALL)
-        .arguments(["run", "--rm", "--name", &sweep::container_name(&RunId::of_this_process(TRIAL), 0)])
+        .arguments(["run", "--rm", "--name"])
+        .argument(sweep::container_name(&RunId::of_this_process(TRIAL), next_trial()))
         .arguments(restrictions(limits))
         .arguments(borrowed())
         .argument("--rootfs")
@@ -314,7 +325,10 @@ fn notes(tool: Tool, isolation: Isolation, checks: &Checks) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+    use crate::engine::podman::PodmanEnvironment;
 
     #[test]
     fn tm8_runc_says_its_version_with_that_of_the_distribution() {
@@ -328,6 +342,38 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(runc_version(text).as_deref(), expected, "{text}");
         }
+    }
+
+    /// A `podman` that says what it was called with, and does nothing.
+    async fn names_of_trials(folder: &Path, number: usize) -> Vec<String> {
+        let said = folder.join(format!("said-{number}"));
+        let bin = folder.join(format!("bin-{number}"));
+        private_folder(&bin).unwrap();
+        let script = format!("printf '%s\\n' \"$@\" >>'{}'", said.display());
+        let podman = bin.join("podman");
+        std::fs::write(&podman, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&podman, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let environment = PodmanEnvironment {
+            search_path: std::env::join_paths([bin.as_path(), "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap(),
+            variables: Default::default(),
+            scratch: folder.join(format!("scratch-{number}")),
+        };
+        let podman = Podman::new(Tool::Podman, environment);
+        build_on_trial(&podman, Isolation::Oci).await.unwrap();
+        run_on_trial(&podman, &[]).await.unwrap();
+        let said = std::fs::read_to_string(said).unwrap();
+        said.lines()
+            .filter(|word| word.contains(TRIAL) && !word.starts_with('/'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn builders_that_are_asked_at_once_try_under_names_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = tokio::join!(names_of_trials(folder.path(), 1), names_of_trials(folder.path(), 2));
+        let all: std::collections::BTreeSet<&String> = one.iter().chain(&other).collect();
+        assert_eq!((one.len(), other.len(), all.len()), (2, 2, 4), "{one:?} {other:?}");
     }
 
     #[test]
