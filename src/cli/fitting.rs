@@ -69,8 +69,12 @@ fn lack(job: &JobId, needs: &Needs, kinds: &[Kind]) -> (String, Vec<String>) {
     let runs =
         |kind: &&Kind| kind.machine.native.contains(platform) || kind.machine.emulated.contains(platform);
     if !kinds.iter().filter(runs).any(has) {
-        let hint = format!("think of one: --builder {platform},labels={}", labels.join("+"));
-        return (format!("no builder of {platform} has `{}`", labels.join("`, `")), vec![hint]);
+        let hints = [
+            format!("think of one: --builder {platform},labels={}", labels.join("+")),
+            "or say which has them, for no engine is asked here what it has: `labels` of [builder.X]"
+                .to_owned(),
+        ];
+        return (format!("no builder of {platform} has the labels {}", labels.join(", ")), hints.into());
     }
     let all_but_room = Needs { disk: 0, ..needs.clone() };
     if kinds.iter().any(|kind| kind.machine.takes(&all_but_room)) {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::config::{BuilderSetting, Seconds, check_builder_name};
 use crate::diag::{Diagnostic, Place, Result, did_you_mean};
+use crate::engine::labels_below;
 use crate::oci::Platform;
 use crate::plan::speed;
 use crate::record::Durations;
@@ -87,7 +88,12 @@ impl Thought {
             native: platforms(&self.platforms)?,
             emulated: platforms(&self.emulates)?,
             slots: within("slots", self.slots)?,
-            labels: self.labels.iter().cloned().collect(),
+            labels: self
+                .labels
+                .iter()
+                .cloned()
+                .chain(self.labels.iter().flat_map(|one| labels_below(one)))
+                .collect(),
             disk: self.disk,
             speed: match self.speed.unwrap_or(100) {
                 speed @ 1..=10_000 => speed,

@@ -16,6 +16,13 @@ pub(super) fn found(memory_bytes: u64, has_gpu: bool) -> BTreeSet<String> {
     fitting.map(|size| format!("memory-{size}")).chain(has_gpu.then(|| "gpu".to_owned())).collect()
 }
 
+/// The other labels of a machine that has this one: one of 16 GiB has 8 too.
+pub(crate) fn below(label: &str) -> impl Iterator<Item = String> + use<> {
+    let size = label.strip_prefix("memory-").and_then(|size| size.parse::<u64>().ok());
+    let whole = size.filter(|size| size.is_power_of_two() && *size <= MOST_MEMORY);
+    found(whole.unwrap_or_default() * GIB, false).into_iter()
+}
+
 /// Whether a runtime or a device of this name gives containers a GPU.
 pub(super) fn is_of_gpus(name: &str) -> bool {
     let kind = name.split('=').next().unwrap_or_default();
@@ -33,6 +40,22 @@ mod tests {
         assert_eq!(of(8_100_000_000, true), "gpu memory-1 memory-2 memory-4 memory-8");
         assert_eq!(of(7_000_000_000, false), "memory-1 memory-2 memory-4");
         assert_eq!(of(u64::MAX, false).split(' ').count(), 13);
+    }
+
+    #[test]
+    fn a_machine_of_some_size_has_the_labels_of_all_that_are_smaller() {
+        for (label, expected) in [
+            ("memory-8", "memory-1 memory-2 memory-4 memory-8"),
+            ("memory-1", "memory-1"),
+            ("memory-4096", &found(u64::MAX, false).into_iter().collect::<Vec<_>>().join(" ")),
+            ("memory-12", ""),
+            ("memory-8192", ""),
+            ("memory-18446744073709551615", ""),
+            ("memory-", ""),
+            ("gpu", ""),
+        ] {
+            assert_eq!(below(label).collect::<Vec<_>>().join(" "), expected, "{label}");
+        }
     }
 
     #[test]

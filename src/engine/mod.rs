@@ -33,6 +33,7 @@ pub(crate) use order::{
     Progress, RunId, SecretFile, StoreAddress,
 };
 
+pub(crate) use labels::below as labels_below;
 pub(crate) use layers::{CacheOrder, LayerCache};
 pub(crate) use private::private_folder;
 pub(crate) use process::{Program, find_all};

@@ -271,7 +271,14 @@ fn jobs_that_no_builder_takes_are_refused_by_name() {
     let other = ["--builder", "linux/arm64", "--builder", "linux/amd64,emulates=linux/arm64,labels=gpu"];
     let needs_both = "[image.base]\nneeds = [\"gpu\"]\nemulate = \"always\"\n";
     let all_of = "no one builder has all of `gpu`, all platforms of base, linux/amd64, which 1 job";
-    let cases: [(&str, &[&str], Option<&str>); 12] = [
+    let memory = "[image.base]\nneeds = [\"memory-8\"]\n";
+    let large = ["--builder", "linux/amd64+linux/arm64,labels=memory-16"];
+    let little = ["--builder", "linux/amd64+linux/arm64,labels=memory-4"];
+    let cases: [(&str, &[&str], Option<&str>); 16] = [
+        (memory, &large, None),
+        (memory, &little, Some("no builder of linux/amd64 has the labels memory-8")),
+        (memory, &["--builders", "large"], None),
+        (memory, &["--builders", "little"], Some("no builder of linux/arm64 has the labels memory-8")),
         (needs_both, &apart, Some(all_of)),
         (
             "[image.base]\nneeds = [\"gpu\"]\n",
@@ -285,8 +292,12 @@ fn jobs_that_no_builder_takes_are_refused_by_name() {
             Some("no builder runs linux/arm64 without emulation, which 1 job of the plan needs"),
         ),
         ("", &allowed, None),
-        ("[image.base]\nneeds = [\"gpu\"]\n", &[], Some("no builder of linux/amd64 has `gpu`")),
-        ("[image.base]\nneeds = [\"gpu\"]\n", &both, Some("no builder of linux/arm64 has `gpu`")),
+        ("[image.base]\nneeds = [\"gpu\"]\n", &[], Some("no builder of linux/amd64 has the labels gpu")),
+        (
+            "[image.base]\nneeds = [\"gpu\"]\n",
+            &both,
+            Some("no builder of linux/arm64 has the labels gpu, which 1 job"),
+        ),
         ("[image.base]\nneeds = [\"gpu\"]\n", &labelled, None),
         ("emulate = \"always\"\n", &both, Some("no builder runs all platforms of base, which 2 jobs")),
         ("emulate = \"always\"\n", &emulating, None),
@@ -303,6 +314,10 @@ fn jobs_that_no_builder_takes_are_refused_by_name() {
             _ => setting.to_owned(),
         };
         place.write("polyarch.toml", &format!("{TWO}{own}"));
+        for (file, label) in [("large", "memory-32"), ("little", "memory-4")] {
+            let platforms = "platforms = [\"linux/amd64\", \"linux/arm64\"]";
+            place.write(file, &format!("[builder.x]\n{platforms}\nlabels = [\"{label}\"]\n"));
+        }
         let answer = place.run(&[&["simulate", "--fleets", "1"], arguments].concat());
         let told = format!("{own} {arguments:?}: {}{}", answer.stdout, answer.stderr);
         assert_eq!(answer.code, Some(if refused.is_some() { 2 } else { 0 }), "{told}");
