@@ -1,5 +1,5 @@
 //! A builder as `--builder` says it, to build with or to think of: what stands first, and after it what `[builder.NAME]` of
-//! polyarch.toml says of one, in the same words.
+//! polyarch.toml says of one, in the same words. Commas part them; where one is meant itself, `,,` stands for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -14,7 +14,8 @@ use crate::oci::Platform;
 pub(super) const COUNT_LIMIT: usize = 1024;
 
 /// All words, those that are for `simulate` alone last.
-const WORDS: [&str; 8] = ["platforms", "slots", "labels", "disk", "speed", "price", "count", "emulates"];
+const WORDS: [&str; 9] =
+    ["platforms", "slots", "labels", "disk", "speed", "price", "certificates", "count", "emulates"];
 
 /// `arm=ssh://build@arm-1,slots=2,labels=gpu+big`, a builder of polyarch.toml as in `arm-1,slots=2`, or for `simulate` one that
 /// there may not be, as in `linux/arm64,count=2`.
@@ -36,12 +37,15 @@ impl FromStr for BuilderArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let mut argument = Self::named(parts.next().unwrap_or_default());
+        let parts = parts(text);
+        let (first, said) = parts.split_first().ok_or("it is empty")?;
+        let mut argument = Self::named(first);
         text.clone_into(&mut argument.text);
         let mut known = BTreeSet::new();
-        for part in parts {
-            let (word, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is no `name=value`"))?;
+        for part in said {
+            let (word, value) = part.split_once('=').ok_or_else(|| {
+                format!("`{part}` is no `name=value`: a comma that is meant itself is written `,,`")
+            })?;
             argument.take(word, value)?;
             if !known.insert(word) {
                 return Err(format!("`{word}` is said twice"));
@@ -71,6 +75,7 @@ impl BuilderArgument {
             "disk" => said.disk = Some(said_here(value.parse().map_err(|error| format!("{error}"))?)),
             "speed" => said.speed = Some(said_here(number(word, value, SPEED_LIMIT)?)),
             "price" => said.price = Some(said_here(price(value)?)),
+            "certificates" => said.certificates = Some(said_here(value.to_owned())),
             "count" => self.count = Some(number(word, value, COUNT_LIMIT)?),
             "emulates" => self.emulates = list().collect(),
             other => {
@@ -91,6 +96,7 @@ impl BuilderArgument {
             disk: said.disk.or(before.disk),
             speed: said.speed.or(before.speed),
             price: said.price.or(before.price),
+            certificates: said.certificates.or(before.certificates),
             ..before
         }
     }
@@ -123,8 +129,25 @@ impl BuilderArgument {
             Some(setting) if name == self.first => self.over(setting),
             _ => self.over(&given(name, engine, configured)?),
         };
+        if let (Some(engine), Some(_)) = (&setting.engine, &self.said.certificates)
+            && !engine.value.takes_certificates()
+        {
+            return Err(engine.value.takes_none().because(format!("--builder {:?}", self.text)));
+        }
         Ok((name.to_owned(), setting))
     }
+}
+
+/// What stands between commas; two of them are one that is meant itself.
+fn parts(text: &str) -> Vec<String> {
+    let (mut parts, mut rest) = (vec![String::new()], text.chars().peekable());
+    while let Some(character) = rest.next() {
+        match character == ',' && rest.next_if_eq(&',').is_none() {
+            true => parts.push(String::new()),
+            false => parts.last_mut().expect("there is one from the beginning").push(character),
+        }
+    }
+    parts
 }
 
 /// A builder that only the command line has.
@@ -196,13 +219,14 @@ mod tests {
             let labels: Vec<&str> = setting.labels.iter().map(|label| &*label.value).collect();
             let platforms = setting.platforms.iter().flatten().map(|one| one.value.to_string());
             let found = format!(
-                "{name} {} [{}] {} {} {} {}",
+                "{name} {} [{}] {} {} {} {}{}",
                 setting.engine.map(|engine| engine.value.to_string()).unwrap_or_default(),
                 platforms.collect::<Vec<_>>().join(" "),
                 setting.slots.map_or(0, |slots| slots.value),
                 labels.join("+"),
                 setting.disk.map_or(0, |disk| disk.value.0),
                 setting.speed.map_or(0, |speed| speed.value),
+                setting.certificates.map(|folder| format!(" {}", folder.value)).unwrap_or_default(),
             );
             assert_eq!(found, expected, "{text}");
         };
@@ -213,6 +237,14 @@ mod tests {
             "arm ssh://build@arm-1 [linux/arm64 linux/arm/v7] 4 gpu+big 2000000000 0",
         );
         check("arm-1", "arm-1  [] 3 big 0 50");
+        check(
+            "tcp://arm-2:2376,certificates=/etc/arm-2",
+            "tcp://arm-2:2376 tcp://arm-2:2376 [] 0  0 0 /etc/arm-2",
+        );
+        check("x=tcp://arm-2:2376,certificates=a,,b,slots=2", "x tcp://arm-2:2376 [] 2  0 0 a,b");
+        check("x=unix:///run/a,,b.sock,slots=2", "x unix:///run/a,b.sock [] 2  0 0");
+        check("x=unix:///run/a,,,slots=2", "x unix:///run/a, [] 2  0 0");
+        check("x=unix:///run/a,,,,b", "x unix:///run/a,,b [] 0  0 0");
         check("arm-1,slots=1024,labels=gpu", "arm-1  [] 1024 gpu 0 50");
     }
 
@@ -221,6 +253,13 @@ mod tests {
         for (text, expected) in [
             ("docker,gpu", "`gpu` is no `name=value`"),
             ("docker,", "`` is no `name=value`"),
+            ("docker,,slots=2", "\"docker,slots\" is no name of a builder"),
+            (
+                "unix:///run/a,b.sock",
+                "`b.sock` is no `name=value`: a comma that is meant itself is written `,,`",
+            ),
+            ("x=docker,certificates=/etc/x", "docker uses no certificates"),
+            ("x=ssh://arm-2,certificates=/etc/x", "ssh://arm-2 uses no certificates"),
             ("docker,label=gpu", "did you mean `labels`?"),
             ("docker,colour=red", "`colour` is not known: platforms, slots"),
             ("docker,labels=", "`labels` says nothing"),

@@ -74,7 +74,7 @@ impl Site<'_> {
                 let host = format!("tcp://{address}");
                 let by_variable = self.context.environment.value("DOCKER_CERT_PATH").is_some();
                 let whose = match (&setting.certificates, &certificates) {
-                    (Some(_), _) => "`certificates` in polyarch.toml",
+                    (Some(_), _) => "`certificates` of its builder",
                     (None, Some(_)) => "the docker context",
                     (None, None) if by_variable => "DOCKER_CERT_PATH",
                     (None, None) => "DOCKER_TLS_VERIFY alone, as the configuration folder of docker",
@@ -250,6 +250,7 @@ fn guarded(host: &str, whose: &str, certificates: Option<&Path>) -> Result<(), D
         }),
         None => Err(Diagnostic::request(format!("{host} wants certificates on both sides"))
             .hint("name the folder of ca.pem, cert.pem and key.pem in polyarch.toml: certificates = \"./certificates\"")
+            .hint(format!("or there: --builder {host},certificates=./certificates"))
             .hint("or in the environment: export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=./certificates")),
     }
 }

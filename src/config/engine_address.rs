@@ -69,6 +69,19 @@ impl fmt::Display for NoEngine {
     }
 }
 
+impl EngineAddress {
+    /// Whether it is spoken to with certificates that a builder names.
+    pub(crate) fn takes_certificates(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// What to say where a builder names some all the same.
+    pub(crate) fn takes_none(&self) -> Diagnostic {
+        Diagnostic::request(format!("{self} uses no certificates"))
+            .hint("leave `certificates` out, or use `tcp://…`")
+    }
+}
+
 impl FromStr for EngineAddress {
     type Err = NoEngine;
 

@@ -227,11 +227,10 @@ fn check_certificates(reading: &Reading, builder: &BuilderSetting) {
             let hint = "name the folder of ca.pem, cert.pem and key.pem: `certificates = \"./certificates\"`";
             reading.wrong(&engine.span, problem.hint(hint));
         }
-        (EngineAddress::Tcp(_), Some(_)) | (_, None) => {}
-        (_, Some(certificates)) => {
-            let problem = Diagnostic::request(format!("{} uses no certificates", engine.value));
-            reading.wrong(&certificates.span, problem.hint("leave `certificates` out, or use `tcp://…`"));
+        (_, Some(certificates)) if !engine.value.takes_certificates() => {
+            reading.wrong(&certificates.span, engine.value.takes_none());
         }
+        (_, Some(_) | None) => {}
     }
 }
 
