@@ -256,6 +256,14 @@ impl Records {
         self
     }
 
+    /// The same of a run that hands on what it has made: also one of the trusted scope may do without the right to write at the
+    /// registry.
+    #[must_use]
+    pub(crate) fn handing_on(self) -> Self {
+        self.far.iter().for_each(|far| far.hand_on());
+        self
+    }
+
     /// The same as they stand now, whatever a list of tags said when the run began.
     pub(crate) fn anew(&self) -> Self {
         Self { asks_anew: true, ..self.clone() }
@@ -266,7 +274,8 @@ impl Records {
         &self.local
     }
 
-    /// Whether an image stands at the registry, as a record there says, which holds what its records are of.
+    /// Whether an image stands at the registry, as a record there says, which holds what its records are of, or as this run has
+    /// brought it there.
     pub(crate) fn stands_far(&self, image: &Digest) -> bool {
         self.far.as_ref().is_some_and(|far| far.has_image(image))
     }

@@ -173,14 +173,25 @@ fn of_branch(said: Variables<'_>, is_tag: bool, branch: Option<&str>, other: &st
     }
 }
 
+/// The scope of the proposal that a commit on the branch has brought in, by what the service has written into its message:
+/// `Merge pull request #12 from …`, or `… (#12)` where it was squashed.
+pub(crate) fn merged(message: &str) -> Option<String> {
+    let first = message.lines().next()?.trim_end();
+    let merged = || first.strip_prefix("Merge pull request #")?.split(' ').next();
+    let squashed = || first.strip_suffix(')')?.rsplit_once("(#").map(|(_, number)| number);
+    let number = merged().or_else(squashed)?;
+    numbered(number)
+}
+
+/// The scope of the proposal with that number.
+fn numbered(number: &str) -> Option<String> {
+    let plain = (1..=18).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| format!("pr-{number}"))
+}
+
 /// The scope of a numbered proposal; of one without a number, by the digest of what is known of it.
 fn scope(number: Option<&str>, other: &str) -> String {
-    let plain =
-        |number: &&str| (1..=18).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    match number.filter(plain) {
-        Some(number) => format!("pr-{number}"),
-        None => format!("proposal-{}", Digest::of(other.as_bytes()).short()),
-    }
+    number.and_then(numbered).unwrap_or_else(|| format!("proposal-{}", Digest::of(other.as_bytes()).short()))
 }
 
 #[cfg(test)]
@@ -211,6 +222,24 @@ mod tests {
 
     fn proposed(scope: &str) -> Event {
         Event::Proposed(scope.to_owned())
+    }
+
+    #[test]
+    fn the_proposal_that_a_commit_brings_in_is_known_by_its_message() {
+        for (message, wanted) in [
+            ("Merge pull request #12 from owner/branch\n\nFix (#7)", Some("pr-12")),
+            ("Fix the locale (#7)\n\nMore (#8)", Some("pr-7")),
+            ("Revert \"Fix (#7)\" (#9)\r\n", Some("pr-9")),
+            ("Fix #7", None),
+            ("Fix (#7) again", None),
+            ("Merge pull request #../../x from y", None),
+            ("Merge branch 'main'", None),
+            ("x (#)", None),
+            ("x (#1234567890123456789)", None),
+            ("", None),
+        ] {
+            assert_eq!(merged(message).as_deref(), wanted, "{message:?}");
+        }
     }
 
     #[test]

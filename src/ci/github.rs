@@ -8,6 +8,7 @@ use super::event::TITLE;
 use super::install;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
+use crate::config::PromotionSetting;
 use crate::defence::{Defence, stands};
 
 /// The service's own runners, and how many jobs a run may have.
@@ -42,14 +43,25 @@ const PUBLISHES: &str = "needs.plan.outputs.publishes == 'true'";
 /// Whether it has found that nothing strange is built: only then are there secrets for builds, in an environment of theirs.
 const TRUSTED: &str = "needs.plan.outputs.trusted == 'true'";
 
+/// Whether what is proposed is of the same repository: no fork's run can begin a job with such a condition.
+const SAME_REPOSITORY: &str = "github.event_name == 'pull_request' && github.event.pull_request.head.repo.full_name == github.repository";
+/// Whether the branch that is published has moved, or a tag.
+const PUSHED: &str = "github.event_name == 'push'";
+/// The environment with the key that signs.
+const SIGNING: &str = "sign";
+
 /// The workflow of a pipeline.
 pub(crate) fn github(pipeline: &Pipeline<'_>) -> Written {
-    let mut jobs = Map::default().with("plan", plan(pipeline));
+    let sign = pipeline.service.sign.as_ref();
+    let mut jobs = Map::default()
+        .with_some("promote", sign.map(|setting| promote(pipeline, setting)))
+        .with("plan", plan(pipeline));
     for build in &pipeline.builds {
         jobs = jobs.with(&build.id, build_job(pipeline, build));
     }
     jobs = jobs
         .with("rehearse", rehearse(pipeline))
+        .with_some("sign", sign.map(|setting| self::sign(pipeline, setting)))
         .with("publish", publish(pipeline))
         .with("done", done(pipeline));
     let top = Map::default()
@@ -115,7 +127,11 @@ fn plan(pipeline: &Pipeline<'_>) -> Map {
     let outputs = Map::default()
         .with("publishes", "${{ steps.plan.outputs.publishes }}")
         .with("trusted", "${{ steps.plan.outputs.trusted }}");
-    job("plan", RUNNER, SHORT_MINUTES).with("outputs", outputs).with("steps", steps.list)
+    let needs = pipeline.service.sign.as_ref().map(|_| vec!["promote".to_owned()]);
+    job("plan", RUNNER, SHORT_MINUTES)
+        .with_some("needs", needs)
+        .with("outputs", outputs)
+        .with("steps", steps.list)
 }
 
 fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
@@ -150,14 +166,46 @@ fn rehearse(pipeline: &Pipeline<'_>) -> Map {
         .with("steps", steps.list)
 }
 
-fn publish(pipeline: &Pipeline<'_>) -> Map {
-    let to = Map::default().with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}");
-    let login = pipeline.settings.login.as_ref().map_or_else(Map::default, |login| {
-        let secret = |name: &str| format!("${{{{ secrets.{name} }}}}");
+/// Signs what a proposal of the same repository has built, in the store: it builds nothing, and alone has the key.
+fn sign(pipeline: &Pipeline<'_>, setting: &PromotionSetting) -> Map {
+    let secret = |name: &str| format!("${{{{ secrets.{name} }}}}");
+    let env = Map::default()
+        .with("POLYARCH_STORE", "${{ vars.POLYARCH_STORE }}")
+        .with("POLYARCH_SIGN_KEY", secret(setting.key.as_str()))
+        .and(login(pipeline, &secret));
+    let steps =
+        Steps::new(pipeline).check_out(true).install().take_all().run("Sign", "polyarch job sign", env);
+    job("sign what was built", RUNNER, PUBLISH_MINUTES)
+        .with("environment", SIGNING)
+        .with("needs", pipeline.all_published())
+        .with("if", format!("${{{{ {SAME_REPOSITORY} }}}}"))
+        .with("steps", steps.list)
+}
+
+/// Publishes what a proposal has built that the pushed commit brings in. It is never skipped, which would skip all behind it.
+fn promote(pipeline: &Pipeline<'_>, setting: &PromotionSetting) -> Map {
+    let secret = |name: &str| format!("${{{{ {PUSHED} && secrets.{name} || '' }}}}");
+    let env = Map::default()
+        .with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}")
+        .with("POLYARCH_TRUST_KEYS", format!("${{{{ vars.{} }}}}", setting.trust.as_str()))
+        .and(login(pipeline, &secret));
+    let steps = Steps::new(pipeline).check_out(true).install().run("Promote", "polyarch job promote", env);
+    let environment = format!("${{{{ {PUSHED} && 'promote' || '' }}}}");
+    job("promote", RUNNER, PUBLISH_MINUTES).with("environment", environment).with("steps", steps.list)
+}
+
+/// Who logs in at the registry, in expressions of the names of secrets.
+fn login(pipeline: &Pipeline<'_>, secret: &dyn Fn(&str) -> String) -> Map {
+    pipeline.settings.login.as_ref().map_or_else(Map::default, |login| {
         Map::default()
             .with("POLYARCH_USER", secret(login.user.as_str()))
             .with("POLYARCH_PASSWORD", secret(login.password.as_str()))
-    });
+    })
+}
+
+fn publish(pipeline: &Pipeline<'_>) -> Map {
+    let to = Map::default().with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}");
+    let login = login(pipeline, &|name| format!("${{{{ secrets.{name} }}}}"));
     let steps = Steps::new(pipeline).check_out(true).install().take_all().run(
         "Publish",
         "polyarch job publish",
@@ -188,6 +236,9 @@ fn publish(pipeline: &Pipeline<'_>) -> Map {
 fn done(pipeline: &Pipeline<'_>) -> Map {
     let mut needs = pipeline.all_published();
     needs.extend(["rehearse".to_owned(), "publish".to_owned()]);
+    if pipeline.service.sign.is_some() {
+        needs.extend(["promote".to_owned(), "sign".to_owned()]);
+    }
     let steps = Steps::new(pipeline).install().run(
         "See that all jobs ended as planned",
         "polyarch job close",

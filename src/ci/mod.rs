@@ -24,7 +24,7 @@ use crate::oci::Digest;
 
 use pipeline::{Ground, Pipeline};
 
-pub(crate) use event::{Beginning, Event, beginning, is_thrown_away};
+pub(crate) use event::{Beginning, Event, beginning, is_thrown_away, merged};
 pub(crate) use pipeline::{id_of, ids};
 pub(crate) use tongue::{harmless, summary};
 

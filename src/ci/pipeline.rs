@@ -23,9 +23,10 @@ const PLAN_DAYS: u64 = 30;
 /// How long the id of a job may be: less than the 100 characters that services take.
 const ID_LIMIT: usize = 80;
 /// How many jobs a run has beside the builds, at most.
-const OTHERS: usize = 4;
+const OTHERS: usize = 6;
 /// Ids that other jobs of a pipeline have.
-const TAKEN: [&str; 6] = ["plan", "plan-anew", "publish", "publish-anew", "rehearse", "done"];
+const TAKEN: [&str; 8] =
+    ["plan", "plan-anew", "publish", "publish-anew", "rehearse", "done", "sign", "promote"];
 
 /// What a service has by itself.
 #[derive(Debug)]

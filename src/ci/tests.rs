@@ -99,6 +99,9 @@ fn ci(dice: &mut Dice) -> String {
         &install,
     ];
     let mut text = format!("[ci]\n{}\n", dice.some(&settings, 50).join("\n"));
+    if dice.percent(30) {
+        text.push_str("[ci.github.sign]\nkey = \"SIGN_KEY\"\ntrust = \"_TRUST\"\n");
+    }
     if dice.percent(20) {
         text.push_str("[ci.github]\nephemeral = true\nrunners = { \"linux/arm/v7\" = \"self-hosted\" }\n");
     }
@@ -209,6 +212,8 @@ fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
                 "polyarch job \"$JOB\"",
                 "polyarch job rehearse",
                 "polyarch job publish",
+                "polyarch job sign",
+                "polyarch job promote",
                 "polyarch job close",
                 "polyarch ci github --check",
                 "polyarch ci gitlab --check",
@@ -239,6 +244,13 @@ fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
                 "needs.plan.outputs.trusted == 'true' && secrets.TOKEN || ''",
                 "secrets.REGISTRY_USER",
                 "secrets._TOKEN",
+                "secrets.SIGN_KEY",
+                "vars.POLYARCH_STORE",
+                "vars._TRUST",
+                "github.event_name == 'pull_request' && github.event.pull_request.head.repo.full_name == github.repository",
+                "github.event_name == 'push' && 'promote' || ''",
+                "github.event_name == 'push' && secrets.REGISTRY_USER || ''",
+                "github.event_name == 'push' && secrets._TOKEN || ''",
             ];
             assert!(known.contains(&expression), "{expression}");
         }
@@ -275,7 +287,11 @@ fn rights_are_least(document: &Yaml<'_>, values: &[(String, &Yaml<'_>)]) {
         let said =
             |what: &str| own.iter().any(|(_, value)| value.as_str().is_some_and(|text| text.contains(what)));
         assert_eq!(field(job, &["permissions", "id-token"]).is_some(), id == "publish", "{id}");
-        assert!(id == "publish" || !said("secrets.REGISTRY_USER") && !said("${{ secrets."), "{id}");
+        // Who has credentials builds nothing.
+        let has_login = ["publish", "sign", "promote"].contains(&id);
+        assert!(!has_login || !said("polyarch job \"$JOB\""), "{id}");
+        assert!(has_login || !said("secrets.REGISTRY_USER") && !said("${{ secrets."), "{id}");
+        assert!(id == "sign" || !said("secrets.SIGN_KEY"), "{id}");
     }
     let cancels = field(document, &["jobs", "publish", "concurrency", "cancel-in-progress"]);
     assert_eq!(cancels.and_then(Yaml::as_bool), Some(false));
@@ -329,6 +345,10 @@ fn f_y1_what_could_be_more_than_a_name_is_refused() {
         "environment = \"$(id)\"",
         "release-tags = [\"${{ x }}\"]",
         "login = { user = \"A }}\", password = \"B\" }",
+        "github = { sign = { key = \"A }} \", trust = \"B\" } }",
+        "github = { sign = { key = \"A\", trust = \"' || 'B\" } }",
+        "github = { sign = { key = \"A\" } }",
+        "gitlab = { sign = { key = \"A\", trust = \"B\" } }",
         "github = { runners = { \"linux/amd64\" = \"a\\nb: c\" } }",
         "gitlab = { image = \"x y\" }",
     ] {

@@ -65,7 +65,7 @@ fn tell(context: &Context, folder: &Folder, written: &[(String, u64)]) {
     context.ui.data(&lines.collect::<String>());
 }
 
-/// Writes the file of each image as soon as that stands.
+/// Writes the file of each image as soon as that stands, unless it stands at a registry, where the others find it themselves.
 pub(super) struct Early<'a> {
     context: &'a Context,
     records: Records,
@@ -88,6 +88,9 @@ impl<'a> Early<'a> {
     }
 
     async fn write(&self, image: &ImageRecord) -> Result<()> {
+        if self.records.stands_far(&image.image) {
+            return Ok(());
+        }
         let job: JobId = image.job.parse().map_err(|error: Error| unread(&image.job)(error))?;
         let name = name(NAME, &job, self.policy)?;
         let delta = Delta::read(&self.records, image, None).await.map_err(unread(&image.job))?;
@@ -107,12 +110,16 @@ impl Taker for Early<'_> {
 }
 
 /// Write what stands of a job into a folder where [`Early`] may have written its image: then only what its checks have
-/// added since.
+/// added since. Nothing is written of what stands at a registry.
 ///
 /// # Errors
 /// Where it is not built, cannot be read or cannot be written.
 pub(super) async fn complete(context: &Context, planning: &Planning, job: &JobId, to: &Path) -> Result<()> {
     let policy = &planning.workspace.family.tags;
+    let image = planning.plan.jobs[job].decision.image().map(|image| &image.image);
+    if image.is_some_and(|image| planning.shelf.records().stands_far(image)) {
+        return Ok(());
+    }
     let deltas = read(context, planning, &[job]).await?;
     let folder = Folder::open(to)?;
     let (whole, checks) = (name(NAME, job, policy)?, name(NAME_OF_CHECKS, job, policy)?);

@@ -133,6 +133,9 @@ struct Common {
     /// several times
     #[arg(long, global = true, value_name = "REGISTRY=N", value_parser = LimitSetting::read)]
     limit: Vec<(String, LimitSetting)>,
+    /// What is made is handed on as files: others bring it to the registry.
+    #[arg(skip)]
+    hands_on: bool,
     /// Say nothing but what is wrong
     #[arg(short, long, global = true)]
     quiet: bool,

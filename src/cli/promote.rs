@@ -36,6 +36,13 @@ pub(super) struct Options {
     aim: publish::Aim,
 }
 
+impl Options {
+    /// All of a scope, to a registry if another is meant than the family says.
+    pub(super) fn of(from: ScopeName, to: Option<String>) -> Self {
+        Self { what: What::default(), from, aim: publish::Aim::to(to) }
+    }
+}
+
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     context.refuse_untrusted("promote")?;
     let what = What { from: Some(options.from.clone()), ..options.what.clone() };

@@ -18,7 +18,7 @@ use super::workspace::Workspace;
 
 pub(super) use check::{public_keys, said};
 pub(super) use make::{Signing, for_cosign, for_host_tests, key_in, steps};
-pub(super) use records::{Options, run};
+pub(super) use records::{Options, run, sign, signer_of_job};
 
 /// How large the file of a key may be, in bytes.
 const KEY_BYTES_LIMIT: u64 = 64 << 10;

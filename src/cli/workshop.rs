@@ -102,6 +102,7 @@ impl Shelf {
         };
         let client = registries::registries(context)?(registry).map_err(failed)?;
         let records = self.records.at_registry(client, prefix).map_err(failed)?;
+        let records = if context.common.hands_on { records.handing_on() } else { records };
         Ok(Self { records, registry: Some(registry.to_owned()), ..self })
     }
 
@@ -242,10 +243,12 @@ pub(super) fn nowhere() -> StoreAddress {
     }
 }
 
-/// Where the command line, or else the configuration, says that results are kept.
-/// Whether results are kept at a registry, where every other machine finds them.
-pub(super) fn is_at_registry(context: &Context, workspace: &Workspace) -> bool {
-    matches!(place(context, workspace), Some(StorePlace::Registry { .. }))
+/// The registry where results are kept, if they are kept at one.
+pub(super) fn registry<'a>(context: &'a Context, workspace: &'a Workspace) -> Option<&'a str> {
+    match place(context, workspace) {
+        Some(StorePlace::Registry { registry, .. }) => Some(registry),
+        Some(StorePlace::Folder(_)) | None => None,
+    }
 }
 
 /// Whether it is the family's configuration alone that says where the store is.
@@ -253,6 +256,7 @@ pub(super) fn is_named_by_family(context: &Context, workspace: &Workspace) -> bo
     context.common.store.is_none() && workspace.store.is_some()
 }
 
+/// Where the command line, or else the configuration, says that results are kept.
 fn place<'a>(context: &'a Context, workspace: &'a Workspace) -> Option<&'a StorePlace> {
     context.common.store.as_ref().or(workspace.store.as_ref())
 }

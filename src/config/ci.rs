@@ -159,6 +159,18 @@ pub(crate) struct LoginSetting {
     pub(crate) password: Variable,
 }
 
+/// Who signs what proposals of the same repository have built, so that it can be promoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
+pub(crate) struct PromotionSetting {
+    /// The secret that is the key that signs.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) key: Variable,
+    /// The variable that has the public keys that count.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) trust: Variable,
+}
+
 /// What is said for one service.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(
@@ -175,6 +187,8 @@ pub(crate) struct ServiceSetting {
     pub(crate) image: Option<Written<Word>>,
     /// Each job has a machine that is thrown away after it, also on runners that are not the service's own.
     pub(crate) ephemeral: bool,
+    /// What proposals have built is signed, and promoted once they are merged; at GitHub alone.
+    pub(crate) sign: Option<PromotionSetting>,
 }
 
 /// What platforms runs are for, by what began them; all of an image where nothing is said.
@@ -318,12 +332,30 @@ impl Reading {
         }
     }
 
+    fn promotion(&self, value: &Spanned<DeValue<'_>>) -> Option<PromotionSetting> {
+        let mut section = self.section("ci.github.sign", value)?;
+        let (key, trust) = (section.parsed::<Variable>("key"), section.parsed::<Variable>("trust"));
+        section.finish();
+        match (key, trust) {
+            (Some(key), Some(trust)) => Some(PromotionSetting { key: key.value, trust: trust.value }),
+            _ => {
+                let problem =
+                    Diagnostic::request("`ci.github.sign` wants the names of a secret and of a variable");
+                let hint = "write `sign = { key = \"SIGN_KEY\", trust = \"TRUST_KEYS\" }`";
+                self.wrong(&value.span(), problem.hint(hint));
+                None
+            }
+        }
+    }
+
     fn service(&self, ci: &mut Section<'_, '_>, name: &'static str) -> ServiceSetting {
         let Some(mut section) = ci.value(name).and_then(|value| self.section(&format!("ci.{name}"), value))
         else {
             return ServiceSetting::default();
         };
+        let sign = if name == "github" { section.value("sign") } else { None };
         let mut setting = ServiceSetting {
+            sign: sign.and_then(|value| self.promotion(value)),
             image: section.parsed("image"),
             ephemeral: self.truth(&mut section, "ephemeral").is_some_and(|said| said.value),
             ..Default::default()

@@ -30,7 +30,9 @@ use std::collections::BTreeMap;
 use crate::oci::{Platform, Reference, Repository, Tag};
 
 pub(crate) use builder_name::check_builder_name;
-pub(crate) use ci::{CiSettings, EventPlatforms, InstallSetting, LoginSetting, ServiceSetting, Variable};
+pub(crate) use ci::{
+    CiSettings, EventPlatforms, InstallSetting, LoginSetting, PromotionSetting, ServiceSetting, Variable,
+};
 pub(crate) use engine_address::{EngineAddress, NoEngine, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use file::{SLOTS_LIMIT, SPEED_LIMIT};

@@ -41,6 +41,8 @@ struct Known {
     images: BTreeSet<Digest>,
     /// Why nothing can be written.
     refused: Option<String>,
+    /// Also a run of the trusted scope may do without the right to write: others write what it has made.
+    hands_on: bool,
     /// The records that were read last, under their tags.
     records: BTreeMap<(Repository, Tag), Document>,
     /// The roll of the own scope that was read, under its tag.
@@ -136,9 +138,10 @@ impl Far {
         }
     }
 
-    /// Whether an image is there, by what was read so far.
+    /// Whether an image is there, by what was read and given so far.
     pub(super) fn has_image(&self, image: &Digest) -> bool {
-        self.known().images.contains(image)
+        let known = self.known();
+        known.images.contains(image) || known.refused.is_none() && known.own.contains(image)
     }
 
     /// Whether a tag stands in the own scope there.
@@ -165,6 +168,11 @@ impl Far {
         self.known().own.remove(image);
     }
 
+    /// From now on it is no error that nothing can be written.
+    pub(super) fn hand_on(&self) {
+        self.known().hands_on = true;
+    }
+
     /// From now on nothing is given to it.
     pub(super) fn refuse(&self, why: &str) {
         self.known().refused = Some(why.to_owned());
@@ -173,7 +181,8 @@ impl Far {
     /// Bring a document, with the images that it names, into the own scope there, and move these tags to it on terms.
     ///
     /// # Errors
-    /// Where the registry fails, or the terms do not hold. A run of another scope than the trusted one may do without the right to write.
+    /// Where the registry fails, or the terms do not hold. A run of another scope than the trusted one, and one that hands on what it
+    /// has made, may do without the right to write.
     pub(super) async fn give(
         &self,
         origin: &Origin<'_>,
@@ -185,12 +194,17 @@ impl Far {
             return Ok(());
         }
         match self.bring(origin, document, tags, terms).await {
-            Err(error) if error.kind() == ErrorKind::Denied && !self.is_trusted() => {
+            Err(error) if error.kind() == ErrorKind::Denied && self.does_without() => {
                 self.known().refused = Some(error.to_string());
                 Ok(())
             }
             given => given,
         }
+    }
+
+    /// Whether this run may do without the right to write.
+    fn does_without(&self) -> bool {
+        !self.is_trusted() || self.known().hands_on
     }
 
     async fn bring(

@@ -12,6 +12,8 @@ use crate::cli::{Context, Ended};
 const JOBS: &str = "POLYARCH_JOBS";
 /// Of these one is skipped.
 const LAST: [&str; 2] = ["publish", "rehearse"];
+/// This one signs what some proposals have built, and is skipped in all other runs.
+const SIGNING: &str = "sign";
 
 /// How a job ended.
 #[derive(Deserialize)]
@@ -36,10 +38,12 @@ pub(super) fn close(context: &Context) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
-/// What has not gone as planned. Either the publication or its rehearsal is skipped, and nothing else.
+/// What has not gone as planned. Either the publication or its rehearsal is skipped, and what only some
+/// runs sign; nothing else.
 fn unplanned(jobs: &BTreeMap<&str, &str>) -> Vec<Diagnostic> {
     let is_done = |name: &str| jobs.get(name) == Some(&"success");
-    let may_be_skipped = |name: &str| LAST.contains(&name) && LAST.iter().any(|last| is_done(last));
+    let may_be_skipped =
+        |name: &str| (LAST.contains(&name) || name == SIGNING) && LAST.iter().any(|last| is_done(last));
     let mut problems = Vec::new();
     for (name, result) in jobs {
         let why = match *result {
@@ -75,6 +79,15 @@ mod tests {
         assert_eq!(told(&[well, ("publish", "success"), ("rehearse", "skipped")]), none);
         assert_eq!(told(&[well, ("publish", "skipped"), ("rehearse", "success")]), none);
         assert_eq!(told(&[well, ("publish", "skipped"), ("rehearse", "skipped")]).len(), 2);
+        assert_eq!(told(&[well, ("publish", "success"), ("rehearse", "skipped"), ("sign", "skipped")]), none);
+        assert_eq!(
+            told(&[well, ("publish", "success"), ("rehearse", "skipped"), ("sign", "failure")]).len(),
+            1
+        );
+        assert_eq!(
+            told(&[well, ("publish", "success"), ("rehearse", "skipped"), ("promote", "skipped")]).len(),
+            1
+        );
         assert_eq!(told(&[well, ("publish", "failure"), ("rehearse", "skipped")]).len(), 2);
         for result in ["failure", "cancelled", "skipped", "", "odd"] {
             let all = [("base-amd64", result), well, ("publish", "skipped"), ("rehearse", "success")];

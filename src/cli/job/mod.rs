@@ -11,18 +11,19 @@
 mod close;
 mod files;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
 use crate::ci::{self, Beginning, Event};
-use crate::config::{LoginSetting, Variable, Version};
+use crate::config::{LoginSetting, StorePlace, Variable, Version};
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::family::JobId;
 use crate::oci::{Fixed, Login, Platform, Secret};
+use crate::record::ScopeName;
 
 use super::delta;
 use super::plan::{Anew, Planning, What};
@@ -30,7 +31,8 @@ use super::publish::{Wanted, publish, standing};
 use super::settled::SettledPlan;
 use super::workspace::Workspace;
 use super::{
-    Common, Context, Ended, build, import, nightly, plan, recorder, registries, rehearsal, workshop,
+    Common, Context, Ended, build, import, nightly, plan, promote, recorder, registries, rehearsal, sign,
+    workshop,
 };
 
 use files::Files;
@@ -40,6 +42,9 @@ const IMAGES: &str = "POLYARCH_IMAGES";
 /// Whether all that was chosen by hand is built with what is new outside: `true`, or `false`.
 const REFRESH: &str = "POLYARCH_REFRESH";
 const DAY_MILLISECONDS: u64 = 24 * 60 * 60 * 1_000;
+/// The file with what began a run at GitHub, as JSON, and how long it may be, in bytes.
+const EVENT: &str = "GITHUB_EVENT_PATH";
+const EVENT_BYTES_LIMIT: u64 = 32 << 20;
 /// Who publishes.
 const USER: &str = "POLYARCH_USER";
 const PASSWORD: &str = "POLYARCH_PASSWORD";
@@ -54,10 +59,12 @@ const PASSWORD: &str = "POLYARCH_PASSWORD";
   polyarch job plan --work /tmp/work               settle what is done
   polyarch job base@linux/amd64 --work /tmp/work   build and test one image upon what others left there
   polyarch job rehearse --work /tmp/work           publish it all into a registry that is thrown away
-  polyarch job publish --work /tmp/work            publish it")]
+  polyarch job publish --work /tmp/work            publish it
+  polyarch job sign --work /tmp/work               sign what a proposal has built, in the store
+  polyarch job promote                             publish what a proposal has built that was merged")]
 pub(super) struct Options {
-    /// `plan`, an image as `image:variant@platform`, or several with spaces between them, `rehearse`, `publish`, or
-    /// `close`, which fails where one of the jobs in POLYARCH_JOBS has not ended as planned
+    /// `plan`, an image as `image:variant@platform`, or several with spaces between them, `rehearse`, `publish`, `sign`,
+    /// `promote`, or `close`, which fails where one of the jobs in POLYARCH_JOBS has not ended as planned
     #[arg(value_name = "JOB", value_parser = Task::parse)]
     task: Task,
     /// The folder with a folder for each job: those before this one are read, its own is written
@@ -75,6 +82,8 @@ enum Task {
     Build(Vec<JobId>),
     Rehearse,
     Publish,
+    Sign,
+    Promote,
     Close,
 }
 
@@ -84,6 +93,8 @@ impl Task {
             "plan" => Ok(Self::Plan),
             "rehearse" => Ok(Self::Rehearse),
             "publish" => Ok(Self::Publish),
+            "sign" => Ok(Self::Sign),
+            "promote" => Ok(Self::Promote),
             "close" => Ok(Self::Close),
             // Nothing else that a job is called has a platform.
             _ => {
@@ -100,6 +111,8 @@ impl Task {
             Self::Build(jobs) => jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             Self::Rehearse => "rehearse the publication".to_owned(),
             Self::Publish => "publish".to_owned(),
+            Self::Sign => "sign what was built".to_owned(),
+            Self::Promote => "promote".to_owned(),
             Self::Close => "all jobs".to_owned(),
         }
     }
@@ -124,6 +137,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 /// What the command works in, as what began the run wants it: a proposal has its own scope, whatever else is said.
 fn begun(context: &Context, beginning: Option<&Beginning>) -> Result<Context> {
     let mut common: Common = context.common.clone();
+    // What a service has nothing for is empty there.
+    common
+        .store
+        .take_if(|place| matches!(place, StorePlace::Folder(folder) if folder.as_os_str().is_empty()));
     if let Some(Beginning { event: Event::Proposed(scope), .. }) = beginning
         && common.scope.is_trusted()
         && stands(Defence::ProposedScope)
@@ -164,6 +181,8 @@ async fn carry_out(context: &Context, options: &Options, beginning: Option<&Begi
         Task::Plan => settle(context, &files()?, beginning).await,
         Task::Build(jobs) => some(context, &files()?, jobs).await,
         Task::Rehearse => together(context, &files()?, options, Towards::Nowhere).await,
+        Task::Sign => sign_records(context, &files()?).await,
+        Task::Promote => promote_merged(context, options, beginning).await,
         Task::Publish => {
             context.refuse_untrusted("publishing")?;
             refuse_other_tags(context, beginning)?;
@@ -243,6 +262,8 @@ fn platforms(context: &Context, beginning: Option<&Beginning>, images: &[String]
 /// Build and test images upon what the jobs before left, and leave what each has added: before its tests, so that it
 /// can be looked at where they fail or never end.
 async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended> {
+    // Where it may not write the store at a registry, a job that has no login builds all the same.
+    let context = &Context { common: Common { hands_on: true, ..context.common.clone() }, ..context.clone() };
     let settled = files.plan(context)?;
     let workspace = Workspace::read(context, &Default::default())?;
     let ids = ci::ids(&workspace.family);
@@ -264,13 +285,8 @@ async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended>
     let jobs: Vec<JobId> = jobs.into_iter().cloned().collect();
     let file = settled.map(|(file, _)| file);
     take_in(context, files).await?;
-    // At a registry the others find it themselves.
-    let to = Some(to).filter(|_| !workshop::is_at_registry(context, &workspace));
-    let built = build::run(context, &build::Options::of_jobs(&jobs, file.clone(), to.clone())).await;
-    let left = match to {
-        Some(to) => leave(context, &jobs, file, &to).await,
-        None => Ok(()),
-    };
+    let built = build::run(context, &build::Options::of_jobs(&jobs, file.clone(), Some(to.clone()))).await;
+    let left = leave(context, &jobs, file, &to).await;
     match (built, left) {
         (Ok(ended), left) => left.map(|()| ended),
         (Err(failed), Ok(())) => Err(failed),
@@ -292,17 +308,19 @@ async fn leave(context: &Context, jobs: &[JobId], plan: Option<PathBuf>, to: &Pa
     Ok(())
 }
 
-async fn take_in(context: &Context, files: &Files) -> Result<()> {
+/// Take in what jobs before this one left. Why it is in the folder alone, where the registry of the store does not let it be
+/// written.
+async fn take_in(context: &Context, files: &Files) -> Result<Option<String>> {
     let deltas = files.deltas()?;
     if deltas.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let number = deltas.len();
     let workspace = Workspace::read(context, &Default::default())?;
     let shelf = workshop::Shelf::open(context, &workspace)?;
     let arrived = import::take_in(context, &shelf, deltas).await?;
     context.ui.note(&format!("{} came in {}", count(arrived.len(), "image"), count(number, "file")));
-    Ok(())
+    Ok(shelf.records().refused())
 }
 
 /// Where a publication goes.
@@ -316,12 +334,14 @@ enum Towards {
 
 /// Join what all jobs left, and publish it or rehearse that.
 async fn together(context: &Context, files: &Files, options: &Options, towards: Towards) -> Result<Ended> {
+    // What a service has nothing for is empty there.
+    let to = options.to.clone().filter(|to| !to.is_empty());
+    let context = &match towards {
+        Towards::Nowhere => context.clone(),
+        Towards::Target { .. } => logged_in_at_target(context, to.as_deref())?,
+    };
     take_in(context, files).await?;
-    let settled = files.plan(context)?.map(|(_, plan)| plan);
-    let images = settled.iter().flat_map(|plan| &plan.selected).map(ToString::to_string).collect();
-    let what = What { images, ..What::default() };
-    let anew = Anew::default().carrying_out(settled);
-    let planning = context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await?;
+    let planning = as_settled(context, files).await?;
     let passed = standing(&planning.plan);
     match towards {
         Towards::Nowhere => {
@@ -332,19 +352,14 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
             rehearsal::rehearse(context, &planning, passed, folder.path()).await
         }
         Towards::Target { nightly } => {
-            // What a service has nothing for is empty there.
-            let to = options.to.clone().filter(|to| !to.is_empty());
-            let registry = to.clone().or_else(|| planning.workspace.family.registry.clone());
-            let context = logged_in(context, registry, planning.workspace.ci.login.as_ref());
             let wanted =
                 Wanted { to, dry_run: false, allow_rollback: false, sign_key: None, rehearsal: false };
             // Each of these goes by itself, whatever becomes of the rest.
             let moved = match nightly {
-                true => nightly::publish(&context, &planning, &passed, wanted.to.as_deref()).await?,
+                true => nightly::publish(context, &planning, &passed, wanted.to.as_deref()).await?,
                 false => Vec::new(),
             };
-            let published =
-                publish(&context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await;
+            let published = publish(context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await;
             match (Problems::check(moved), published) {
                 (Ok(()), published) => published,
                 (Err(unmoved), Ok(_)) => Err(unmoved),
@@ -352,6 +367,80 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
             }
         }
     }
+}
+
+/// The plan as it was settled.
+async fn as_settled(context: &Context, files: &Files) -> Result<Planning> {
+    let settled = files.plan(context)?.map(|(_, plan)| plan);
+    let images = settled.iter().flat_map(|plan| &plan.selected).map(ToString::to_string).collect();
+    let what = What { images, ..What::default() };
+    let anew = Anew::default().carrying_out(settled);
+    context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await
+}
+
+/// Sign what a proposal has built, and bring it to the store with that.
+async fn sign_records(context: &Context, files: &Files) -> Result<Ended> {
+    let signer = sign::signer_of_job(context)?;
+    let workspace = Workspace::read(context, &Default::default())?;
+    let at = workshop::registry(context, &workspace).map(str::to_owned);
+    let context = logged_in(context, at, workspace.ci.login.as_ref());
+    if let Some(why) = take_in(&context, files).await? {
+        return Err(Diagnostic::surroundings("bring what was built to the store, to sign it there")
+            .because(why)
+            .hint("give the environment of this job a login that may write the scopes of proposals")
+            .into());
+    }
+    let planning = as_settled(&context, files).await?;
+    context.signals.unless_stopped(sign::sign(&context, &planning, Some(&signer))).await
+}
+
+/// Publish what a proposal has built that was merged by the commit that was pushed; what does not count is left to the jobs
+/// after this one.
+async fn promote_merged(
+    context: &Context,
+    options: &Options,
+    beginning: Option<&Beginning>,
+) -> Result<Ended> {
+    let Some(from) = merged(context, beginning)? else {
+        context.ui.note("no proposal was merged by what began this run: nothing is promoted");
+        return Ok(Ended::Well);
+    };
+    if is_foreign(context, beginning)? {
+        return Ok(Ended::Well);
+    }
+    context.ui.note(&format!("promoting what the scope `{from}` has"));
+    let to = options.to.clone().filter(|to| !to.is_empty());
+    let context = logged_in_at_target(context, to.as_deref())?;
+    match promote::run(&context, &promote::Options::of(from, to)).await? {
+        // What is left is built by the jobs after this one.
+        Ended::Well | Ended::With(1) => Ok(Ended::Well),
+        ended @ Ended::With(_) => Ok(ended),
+    }
+}
+
+/// The scope of the proposal that a push to the branch that is published has brought in.
+fn merged(context: &Context, beginning: Option<&Beginning>) -> Result<Option<ScopeName>> {
+    let is_own = |beginning: &Beginning| beginning.event == Event::Own && beginning.release.is_none();
+    if !context.common.scope.is_trusted() || !beginning.is_some_and(is_own) {
+        return Ok(None);
+    }
+    let Some(file) = context.environment.value(EVENT) else { return Ok(None) };
+    let failed =
+        |error: &dyn std::error::Error| Diagnostic::surroundings("read what began this run").caused_by(error);
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|error| failed(&error))?;
+    opened.take(EVENT_BYTES_LIMIT).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    let event: serde_json::Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    let message = event.pointer("/head_commit/message").and_then(serde_json::Value::as_str);
+    let scope = message.and_then(ci::merged).map(|scope| scope.parse::<ScopeName>());
+    Ok(scope.transpose().map_err(|error| failed(&error))?)
+}
+
+/// The same with the login for where the family is published.
+fn logged_in_at_target(context: &Context, to: Option<&str>) -> Result<Context> {
+    let workspace = Workspace::read_quietly(context, &Default::default())?;
+    let registry = to.map(str::to_owned).or(workspace.family.registry);
+    Ok(logged_in(context, registry, workspace.ci.login.as_ref()))
 }
 
 /// The same with the login that the environment has for the registry, and for no other: in our variables, or in those that

@@ -25,7 +25,7 @@ use super::{for_cosign, key_in};
 pub(super) const KEY: &str = "POLYARCH_SIGN_KEY";
 
 /// Sign the records of a scope for `polyarch promote`; nothing is built
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
   polyarch sign --scope pr-12 --dry-run        what would be signed, and the digest of the tree
   polyarch sign --scope pr-12 --sign-key sign.key
@@ -55,31 +55,54 @@ pub(in crate::cli) async fn run(context: &Context, options: &Options) -> Result<
     };
     own_store(context)?;
     let planning = Planning::make(context, &options.what).await?;
+    approved(options.tree.as_ref(), &planning.tree())?;
+    sign(context, &planning, signer.as_ref()).await
+}
+
+/// Who signs in a job of a pipeline, where the store is one that the tree has not named: before anything is asked of it.
+///
+/// # Errors
+/// Where there is no key, or only the tree says where the records are.
+pub(in crate::cli) fn signer_of_job(context: &Context) -> Result<RecordSigner> {
+    own_store(context)?;
+    signer(context, &Options::default())
+}
+
+/// Sign what stands of a plan; only say what would be signed where nobody does.
+///
+/// # Errors
+/// Where the store fails, or what signs.
+pub(in crate::cli) async fn sign(
+    context: &Context,
+    planning: &Planning,
+    signer: Option<&RecordSigner>,
+) -> Result<Ended> {
     let tree = planning.tree();
-    approved(options.tree.as_ref(), &tree)?;
-    let whole = whole(context, &planning).await?;
+    let whole = whole(context, planning).await?;
     let records = planning.shelf.records();
-    let mut signed = 0;
-    let mut lines = format!("tree {tree}\n");
-    for Own { job, kind, key, kept } in own_records(&planning, &whole).await? {
-        let Some(signer) = &signer else {
-            lines.push_str(&format!("sign {job} {}\n", kept.digest()));
+    // One may stand in the folder and at the registry, and is signed in both.
+    let mut signed = BTreeSet::new();
+    let mut would = Vec::new();
+    for Own { job, kind, key, kept } in own_records(planning, &whole).await? {
+        let Some(signer) = signer else {
+            would.push(format!("sign {job} {}\n", kept.digest()));
             continue;
         };
         let before = signer.own().signatures(&kept).await.map_err(|error| failed(&error))?;
         if !before.iter().any(Signature::is_known) {
             let signature = signer.sign(&kept, &tree, recorder::now() / 1_000).await?;
             records.keep_signed(kind, &key, &kept, signature).await.map_err(|error| failed(&error))?;
-            signed += 1;
+            signed.insert(key);
         }
     }
     let incomplete = whole.len() < planning.plan.jobs.len();
     let passed = standing(&planning.plan);
-    if signed > 0 && !incomplete && passed.len() == planning.workspace.family.jobs().count() {
+    if !signed.is_empty() && !incomplete && passed.len() == planning.workspace.family.jobs().count() {
         records.keep_signed_roll(&passed).await.map_err(|error| failed(&error))?;
     }
-    match signed {
-        _ if options.dry_run => context.ui.data(&lines),
+    would.dedup();
+    match signed.len() {
+        _ if signer.is_none() => context.ui.data(&format!("tree {tree}\n{}", would.concat())),
         0 => context.ui.note("signed already"),
         several => context.ui.note(&format!("signed: {}", count(several, "record"))),
     }

@@ -74,7 +74,7 @@ impl Pulled {
 }
 
 /// Two pairs of keys beside the family.
-fn pairs_of_keys(place: &Place) {
+pub(super) fn pairs_of_keys(place: &Place) {
     for name in ["own", "other"] {
         let file = |end: &str| place.folder().join(format!("{name}.{end}")).display().to_string();
         let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];

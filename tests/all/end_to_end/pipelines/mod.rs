@@ -1,5 +1,6 @@
 //! Generated pipelines, carried out: the jobs share nothing but what the service brings from one to the next.
 
+mod promoted;
 mod read;
 mod runner;
 

@@ -21,6 +21,9 @@ pub(super) fn github(text: &str) -> Vec<Job> {
                 Some("github.event_name != 'pull_request' && needs.plan.outputs.publishes == 'true'") => {
                     Runs::IfPublishing
                 }
+                Some(
+                    "github.event_name == 'pull_request' && github.event.pull_request.head.repo.full_name == github.repository",
+                ) => Runs::IfOfSameRepository,
                 Some(other) => panic!("{other} is not known"),
             };
             let environment = environment.clone().into_iter().chain(texts(get(Some(job), "env"))).collect();

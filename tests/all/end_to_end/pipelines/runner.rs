@@ -47,6 +47,7 @@ pub(super) enum Runs {
     IfAllDone,
     IfPublishing,
     IfRehearsing,
+    IfOfSameRepository,
     Always,
 }
 
@@ -180,7 +181,21 @@ impl<'a> Pipeline<'a> {
             Runs::IfAllDone => all_done,
             Runs::IfPublishing => all_done && publishes,
             Runs::IfRehearsing => all_done && !publishes,
+            Runs::IfOfSameRepository => all_done && self.is_proposed() && self.is_of_same_repository(),
         }
+    }
+
+    fn is_pushed(&self) -> bool {
+        self.event.get("GITHUB_EVENT_NAME").is_some_and(|name| name == "push")
+    }
+
+    fn is_proposed(&self) -> bool {
+        self.event.get("GITHUB_EVENT_NAME").is_some_and(|name| name == "pull_request")
+    }
+
+    fn is_of_same_repository(&self) -> bool {
+        let said = |name: &str| self.values.get(name);
+        said("github.event.pull_request.head.repo.full_name") == said("github.repository")
     }
 
     fn step(&mut self, running: &mut Running<'_>, step: &Step) -> Ending {
@@ -270,6 +285,16 @@ impl<'a> Pipeline<'a> {
         while let Some((before, behind)) = rest.split_once("${{ ") {
             let (expression, after) = behind.split_once(" }}").expect("an end of the expression");
             out.push_str(before);
+            // What a job has after a push alone.
+            let only_pushed = expression.strip_prefix("github.event_name == 'push' && ");
+            let expression = match only_pushed.and_then(|rest| rest.strip_suffix(" || ''")) {
+                Some(_) if !self.is_pushed() => {
+                    rest = after;
+                    continue;
+                }
+                Some(value) => value,
+                None => expression,
+            };
             out.push_str(&match expression {
                 "runner.temp" => running.temporary.display().to_string(),
                 "toJSON(needs)" => self.needs(running.job),

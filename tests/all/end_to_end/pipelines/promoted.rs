@@ -1,0 +1,138 @@
+//! What a pull request has built is published once it is merged, and nothing is built again.
+
+use super::*;
+use crate::end_to_end::promotion::pairs_of_keys;
+use crate::end_to_end::shared_store;
+
+/// A pull request of the same repository.
+const PROPOSED: [(&str, &str); 4] =
+    [PUSHED[0], ("GITHUB_EVENT_NAME", "pull_request"), ("GITHUB_REF", "refs/pull/12/merge"), PUSHED[3]];
+
+/// The family with a store that everyone may read, at the registry that it is published at.
+fn ground_with_store(test: &str) -> Option<(Place, shared_store::Registry)> {
+    let (place, _) = super::ground(test)?;
+    pairs_of_keys(&place);
+    let registry = shared_store::Registry::start(&place);
+    let sign = "[ci.github]\nsign = { key = \"SIGN_KEY\", trust = \"TRUST_KEYS\" }\n";
+    place.write("polyarch.toml", &format!("store = \"{}\"\n{CONFIGURATION}{sign}", registry.store));
+    let _ = place.run(&["ci", "github"]).well();
+    Some((place, registry))
+}
+
+/// What the project has in its settings; of the environments, all jobs that name secrets have them.
+fn workflow<'a>(
+    place: &'a Place,
+    registry: &shared_store::Registry,
+    event: &[(&'static str, &str)],
+) -> Pipeline<'a> {
+    let key = |name: &str| std::fs::read_to_string(place.folder().join(name)).expect("a key");
+    let host = registry.store.split('/').next().expect("a host");
+    let mut pipeline =
+        Pipeline::new(place, read::github(&file(place, ".github/workflows/polyarch.yml")), event);
+    for (name, value) in [
+        ("vars.POLYARCH_REGISTRY", host),
+        ("vars.POLYARCH_STORE", &registry.store),
+        ("vars.TRUST_KEYS", &key("own.pub")),
+        ("secrets.SIGN_KEY", &key("own.key")),
+        ("secrets.REGISTRY_USER", "trusted"),
+        ("secrets.REGISTRY_TOKEN", "secret"),
+        ("github.repository", "somebody/images"),
+        ("github.event.pull_request.head.repo.full_name", "somebody/images"),
+    ] {
+        pipeline.values.insert(name.to_owned(), value.to_owned());
+    }
+    pipeline
+}
+
+#[test]
+fn law_4_what_a_pull_request_built_is_published_after_its_merge_and_not_built_again() {
+    let test = "pipelines::promoted::law_4";
+    let Some((place, registry)) = ground_with_store(test) else { return };
+    let mut proposed = workflow(&place, &registry, &PROPOSED);
+    proposed.run();
+    for (job, told) in [
+        ("promote", "no proposal was merged by what began this run"),
+        ("leaf-386", "1 built, 0 checked, 2 reused"),
+        ("rehearse", "rehearsed in the scope `pr-12`"),
+        ("sign", "signed: 12 records"),
+        ("done", "ended as planned"),
+    ] {
+        let log = proposed.log(job);
+        assert!(proposed.ending(job) == Ending::Success && log.contains(told), "{job}: {log}");
+    }
+    assert_eq!(proposed.ending("publish"), Ending::Skipped);
+
+    let merged = place.folder().join("event.json");
+    std::fs::write(&merged, r#"{"head_commit": {"message": "Say more (#12)\n\nmuch more"}}"#)
+        .expect("an event");
+    let merged = merged.display().to_string();
+    let mut pushed = workflow(&place, &registry, &[&PUSHED[..], &[("GITHUB_EVENT_PATH", &merged)]].concat());
+    pushed.without_engine = BUILDS.iter().map(|job| (*job).to_owned()).collect();
+    pushed.run();
+    for (job, told) in [
+        ("promote", "promoting what the scope `pr-12` has"),
+        ("plan", "0 to build, 0 to check, 6 reused"),
+        ("leaf-386", "0 built, 0 checked, 3 reused"),
+        ("publish", "published"),
+        ("done", "ended as planned"),
+    ] {
+        let log = pushed.log(job);
+        assert!(pushed.ending(job) == Ending::Success && log.contains(told), "{job}: {log}");
+    }
+    assert_eq!((pushed.ending("sign"), pushed.ending("rehearse")), (Ending::Skipped, Ending::Skipped));
+    let host = registry.store.split('/').next().expect("a host");
+    for image in ["base", "middle", "leaf"] {
+        let _ = place.run(&["inspect", &format!("{host}/chain/{image}:latest")]).well();
+    }
+}
+
+#[test]
+fn f_u1_what_a_fork_proposes_is_signed_by_no_job_and_built_again_after_its_merge() {
+    let test = "pipelines::promoted::f_u1";
+    let Some((place, registry)) = ground_with_store(test) else { return };
+    let mut proposed = workflow(&place, &registry, &PROPOSED);
+    let repository = "github.event.pull_request.head.repo.full_name".to_owned();
+    proposed.values.insert(repository, "stranger/images".to_owned());
+    proposed.run();
+    assert_eq!(proposed.ending("sign"), Ending::Skipped);
+    assert_eq!(proposed.ending("done"), Ending::Success, "{}", proposed.log("done"));
+
+    let merged = place.folder().join("event.json");
+    std::fs::write(&merged, r#"{"head_commit": {"message": "Merge pull request #12 from stranger/x"}}"#)
+        .expect("an event");
+    let merged = merged.display().to_string();
+    let mut pushed = workflow(&place, &registry, &[&PUSHED[..], &[("GITHUB_EVENT_PATH", &merged)]].concat());
+    pushed.run();
+    let promote = pushed.log("promote");
+    assert!(promote.contains("base@linux/amd64 is not promoted: "), "{promote}");
+    assert!(pushed.log("leaf-386").contains("1 built, 0 checked, 2 reused"), "{}", pushed.log("leaf-386"));
+    assert_eq!(pushed.ending("publish"), Ending::Success, "{}", pushed.log("publish"));
+
+    // What the jobs without a login have built is in the store: the last one has brought it there.
+    let mut again = workflow(&place, &registry, &PUSHED);
+    again.without_engine = BUILDS.iter().map(|job| (*job).to_owned()).collect();
+    again.run();
+    let plan = again.log("plan");
+    assert!(plan.contains("0 to build, 0 to check, 6 reused"), "{plan}");
+    assert_eq!(again.ending("done"), Ending::Success, "{}", again.log("done"));
+}
+
+#[test]
+fn f_u12_a_job_signs_nothing_in_a_store_that_only_the_proposal_names() {
+    let test = "pipelines::promoted::f_u12";
+    let Some((place, registry)) = ground_with_store(test) else { return };
+    let mut proposed = workflow(&place, &registry, &PROPOSED);
+    proposed.values.remove("vars.POLYARCH_STORE");
+    proposed.run();
+    let log = proposed.log("sign");
+    let told = "sign the records: only the tree that is to be signed says where they are";
+    assert!(proposed.ending("sign") == Ending::Failure && log.contains(told), "{log}");
+    assert!(!log.contains("came in"), "nothing goes there before: {log}");
+
+    // A login that may not write there.
+    proposed.values.insert("vars.POLYARCH_STORE".to_owned(), registry.store.clone());
+    proposed.values.insert("secrets.REGISTRY_TOKEN".to_owned(), "wrong".to_owned());
+    proposed.run();
+    let log = proposed.log("sign");
+    assert!(proposed.ending("sign") == Ending::Failure && log.contains("hint: "), "{log}");
+}
