@@ -33,6 +33,7 @@ const REDIRECTS: usize = 10;
 /// The slowest connection on which a body still arrives, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 64 << 10;
 
+/// How long a connection may take, to all addresses of a name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many different warnings of one registry are told.
@@ -107,11 +108,13 @@ impl Connection {
         for pem in &options.authorities {
             authorities.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
         }
+        // An address that says nothing leaves time for the next one, and for the answer.
+        let connecting = CONNECT_TIMEOUT.min(options.idle * 2 / 3);
         let build = |client: reqwest::ClientBuilder| {
             let client = client
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
-                .connect_timeout(CONNECT_TIMEOUT)
+                .connect_timeout(connecting)
                 .user_agent(&options.user_agent)
                 .referer(false)
                 .tls_certs_merge(authorities.clone())

@@ -23,6 +23,7 @@ mod layer_cache;
 mod legacy;
 mod lossy;
 mod mirrored;
+mod names;
 mod orphans;
 mod own_engine;
 mod own_ssh;
