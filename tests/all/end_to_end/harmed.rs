@@ -61,6 +61,44 @@ fn f_g3_an_engine_that_is_killed_in_a_build_gets_the_job_again_when_it_is_back()
     assert!(place.events().iter().any(|event| event["event"] == "builder-returned"), "{}", answer.stderr);
 }
 
+#[test]
+fn f_g19_an_engine_whose_own_records_are_spoilt_is_told_and_reset_it_builds_the_same() {
+    let test = "harmed::f_g19_an_engine_whose_own_records_are_spoilt_is_told_and_reset_it_builds_the_same";
+    let Some((place, mut engine)) = family(test, 400) else { return };
+    let tested = "tests = [{ run = \"cat /leaf\", stdout = \"leaf\" }]\n";
+    place.write("polyarch.toml", &format!("{FAMILY}[image.leaf]\n{tested}"));
+    place.write("leaf/Dockerfile", "FROM root\nRUN echo leaf > /leaf\n");
+    let build = || {
+        let answer = place.run(&["build", "--no-reuse"]).well();
+        assert_eq!(ended(&place, "built"), jobs("root@linux/amd64 leaf@linux/amd64"), "{}", answer.stderr);
+        let log = place.newest_run().expect("a run").join("logs/root.linux-amd64.log");
+        std::fs::read_to_string(log).expect("the log of the root").contains("CACHED")
+    };
+    build();
+    assert!(build(), "what it has built is in its cache");
+    engine.kill();
+    let records = engine.data().join("buildkit");
+    let files = std::fs::read_dir(&records).expect("its records").flatten().map(|entry| entry.path());
+    let files: Vec<_> = files.filter(|file| file.extension().is_some_and(|kind| kind == "db")).collect();
+    assert!(files.iter().any(|file| file.ends_with("cache.db")), "{files:?}");
+    for file in files {
+        std::fs::write(file, "no records").expect("a spoilt file");
+    }
+    engine.start();
+    engine.ended();
+    let answer = place.run(&["build", "--no-reuse"]).ended(3);
+    for text in ["no Docker Engine answers", "hint: start it", "polyarch doctor"] {
+        assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+    }
+    assert!(builders(&place).is_empty());
+
+    // As a newer BuildKit does of itself.
+    std::fs::rename(&records, records.with_extension("bak")).expect("a reset");
+    engine.start();
+    engine.wait();
+    assert!(!build(), "its cache is cold");
+}
+
 /// The same family with the engine of its own, and another engine beside it.
 fn with_another(test: &str, megabytes: u32) -> Option<(Place, OwnEngine)> {
     if !Engine::Classic.equip(test, &mut Place::new()) {

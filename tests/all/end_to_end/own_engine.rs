@@ -137,6 +137,13 @@ impl OwnEngine {
         self.process = begin(&self.folder);
     }
 
+    /// Wait until it has ended by itself.
+    pub(super) fn ended(&mut self) {
+        wait_for("the end of the engine", Duration::from_secs(60), || {
+            !matches!(self.process.try_wait(), Ok(None))
+        });
+    }
+
     /// Wait until it answers.
     pub(super) fn wait(&self) {
         let host = self.host();
