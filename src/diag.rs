@@ -3,8 +3,12 @@
 //! A message is a lowercase sentence fragment. A hint is an imperative that works when pasted. Independent
 //! problems travel together, in a [`Problems`], and are shown together. Nothing here prints.
 
+mod mistake;
+
 use std::fmt;
 use std::path::PathBuf;
+
+pub(crate) use mistake::{keep_panics, mistake, outliving};
 
 /// Whether something stops the command or is only worth knowing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

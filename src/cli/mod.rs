@@ -68,7 +68,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{LimitSetting, StorePlace, Version};
 use crate::defence::{Defence, stands};
-use crate::diag::{Diagnostic, Kind, Problems, Result};
+use crate::diag::{self, Diagnostic, Kind, Problems, Result};
 use crate::oci::{Fixed, Gates, Traffic};
 use crate::record::ScopeName;
 use crate::ui::Ui;
@@ -247,7 +247,8 @@ pub(crate) fn main() -> ExitCode {
         Color::Never => false,
     };
     let ui = std::sync::Arc::new(environment.ui(colour, arguments.common.quiet));
-    let ended = runtime().and_then(|runtime| {
+    diag::keep_panics(environment.text("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0"));
+    let command = |runtime: tokio::runtime::Runtime| {
         let ended = runtime.block_on(async {
             let signals = Signals::listen()?;
             let (common, ui) = (arguments.common, ui.clone());
@@ -266,7 +267,8 @@ pub(crate) fn main() -> ExitCode {
         // What is under way is dropped, which ends the programs that were started: it must have happened before we go.
         runtime.shutdown_timeout(LEAVING);
         ended
-    });
+    };
+    let ended = diag::outliving(|| runtime().and_then(command));
     match ended.and_then(|ended| ui.finish().map(|()| ended)) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::With(code)) => ExitCode::from(code),

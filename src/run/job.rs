@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::defence::{Defence, stands};
-use crate::diag::{Diagnostic, Kind, size};
+use crate::diag::{Diagnostic, Kind, mistake, size};
 use crate::dockerfile::{BuildPlatform, Remote, Replacements, Request};
 use crate::engine::{
     self, BuildOrder, Built, CacheOrder, Delivery, LEAST_ROOM, Room, SecretFile, private_folder,
@@ -106,10 +106,7 @@ impl Work<'_> {
 
     /// What to say of a panic.
     fn mistake(&self, panic: &(dyn Any + Send)) -> Diagnostic {
-        let said = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-        let problem = Diagnostic::new(Kind::Bug, format!("{} met a mistake in polyarch", self.job));
-        let problem = said.into_iter().fold(problem, Diagnostic::because);
+        let problem = mistake(&self.job, panic);
         problem.hint("tell of it, with the log of the run: the other jobs have gone on")
     }
 

@@ -603,3 +603,30 @@ fn a_registry_that_fails_doctor_is_told_with_what_mends_it() {
         );
     }
 }
+
+#[test]
+fn i_x3_i_x4_every_run_leaves_a_report_with_the_exit_code_that_it_ends_with() {
+    let failing = "printf '#5 [1/1] RUN false\\n#5 0.1 a last word\\n#5 ERROR: exit code: 1\\n' >&2; exit 1";
+    let table: [(&str, Fake<'_>, &str, &[&str], i32); 5] = [
+        ("a step fails", Fake::well(), failing, &[], 1),
+        ("nothing is pushed", Fake::well(), "exit 0", &[], 3),
+        ("no engine answers", Fake::complains("Cannot connect to the Docker daemon"), "exit 1", &[], 3),
+        ("it is too old", Fake { version: "19.03.8", complaint: "" }, "exit 1", &[], 3),
+        ("no context is called so", Fake::well(), "exit 1", &["--builder", "context:nowhere"], 2),
+    ];
+    for (what, fake, script, arguments, code) in table {
+        let mut place = one_image("FROM scratch\nRUN false\n");
+        fake.install(&mut place);
+        build_by(&place, script);
+        let answer = place.run(&[&["build"], arguments].concat()).ended(code);
+        let run = place.newest_run().unwrap_or_else(|| panic!("{what}: {}", answer.stderr));
+        let report = std::fs::read(run.join("report.json")).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(report["exit_code"], code, "{what}: {report}");
+        let last = place.events().pop().unwrap();
+        assert_eq!((&last["event"], &last["exit_code"]), (&"run-ended".into(), &code.into()), "{what}");
+        // What is wrong, and what to do about it; of a mistake of ours nothing.
+        says(&answer, &["error: ", "hint: ", "report.json"]);
+        assert!(!answer.stderr.contains("panicked"), "{what}: {}", answer.stderr);
+    }
+}
