@@ -92,7 +92,7 @@ fn f_c2_empty_bom_and_carriage_returns_are_read_and_nul_is_told() {
 }
 
 #[test]
-fn f_c4_depth_and_size_have_limits() {
+fn f_c4_tm25_depth_and_size_have_limits() {
     for text in ["a = ".to_owned() + &"[".repeat(10_000), "a = ".to_owned() + &"{a=".repeat(10_000)] {
         let problems = parse(&text).expect_err("too deep");
         assert!(problems.to_string().contains("more than 64 deep"), "{problems}");

@@ -261,3 +261,23 @@ fn the_map_names_only_what_exists() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map");
     none(names_of_nothing(&map, |path| root().join(path).exists()));
 }
+
+/// What `cargo deny` refuses as unsound is not there, whether or not that is run.
+#[test]
+fn tm24_what_is_locked_comes_from_one_place_and_has_no_crate_that_is_unsound() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let (policy, locked) = (read("deny.toml"), read("Cargo.lock"));
+    let values = |text: &str, name: &str| -> Vec<String> {
+        let after = |line: &str| Some(line.trim().strip_prefix(name)?.split('"').nth(1)?.to_owned());
+        text.lines().filter_map(after).collect()
+    };
+    let (refused, crates) = (values(&policy, "{ crate"), values(&locked, "name ="));
+    assert!(crates.len() > 50, "{crates:?}");
+    for one in ["async-tar", "bincode", "serde_yaml", "serde_yml", "tokio-tar"] {
+        assert!(refused.iter().any(|refused| refused.split(':').next() == Some(one)), "{one} is not refused");
+        assert!(!crates.iter().any(|name| name == one), "{one} is used");
+    }
+    let sources = values(&locked, "source =");
+    assert!(sources.iter().all(|source| source == "registry+https://github.com/rust-lang/crates.io-index"));
+    assert!(read("Cargo.toml").contains("unsafe_code = \"forbid\""));
+}

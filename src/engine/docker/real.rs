@@ -415,7 +415,7 @@ async fn tm6_a_poisoned_name_is_not_used(engine: &str) {
 }
 
 #[tokio::test]
-async fn classic_builds() {
+async fn tm26_classic_builds() {
     a_parent_and_a_child_are_built_tested_and_cleared_away("CLASSIC", ImageStore::Classic).await;
 }
 
@@ -435,7 +435,7 @@ async fn tm6_classic() {
 }
 
 #[tokio::test]
-async fn containerd_builds() {
+async fn tm26_containerd_builds() {
     a_parent_and_a_child_are_built_tested_and_cleared_away("CONTAINERD", ImageStore::Containerd).await;
 }
 

@@ -168,7 +168,7 @@ async fn f_g13_a_job_that_never_fits_fails_and_says_which_disk_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f_g10_what_a_lost_builder_says_later_is_not_used_and_told_of() {
+async fn f_g10_i_b7_what_a_lost_builder_says_later_is_not_used_and_told_of() {
     let site = Site::new(None, &files(&[("a", "FROM scratch\n")]), &[amd64()]).await;
     let gone = Absence { from: Duration::from_secs(1), until: None, is_silent: true };
     let slow = Script { builds: Arc::new(|_, _| Act::Build(60)), ..Script::healthy() };

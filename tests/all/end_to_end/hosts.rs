@@ -478,8 +478,8 @@ fn f_n2_an_engine_over_tcp_that_is_not_heard_loses_its_job_to_the_other() {
 }
 
 #[test]
-fn f_g10_a_host_that_comes_back_while_another_has_its_job_gives_no_second_result() {
-    let test = "f_g10_a_host_that_comes_back_while_another_has_its_job_gives_no_second_result";
+fn f_g10_i_b7_a_host_that_comes_back_while_another_has_its_job_gives_no_second_result() {
+    let test = "f_g10_i_b7_a_host_that_comes_back_while_another_has_its_job_gives_no_second_result";
     let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
     let word = format!("{test}-{}", std::process::id());
     // Longer than it takes to see the loss, and the return.
