@@ -22,6 +22,7 @@
 
 mod bases;
 mod caches;
+mod fetches;
 mod git;
 mod ignore;
 mod instruction;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::bases::{Base, ResolvedFrom};
+use super::fetches::{self, Fetch};
 use super::git;
 use super::instruction::{Action, Copy, Instruction, Mount, Word};
 use super::pattern::PathPattern;
@@ -21,6 +22,8 @@ pub(crate) struct Needs {
     pub(crate) base: BaseOfTarget,
     /// What is read from the context or from afar.
     pub(crate) sources: Vec<Source>,
+    /// What steps fetch by themselves, and do not check.
+    pub(crate) fetches: Vec<Fetch>,
     /// The `ONBUILD` triggers that the target leaves to images built upon it.
     pub(crate) onbuild: Vec<String>,
     /// The arguments that the reached stages declare or use, given or not.
@@ -331,6 +334,7 @@ struct Reader<'a> {
     scopes: Scopes,
     references: Vec<ImageUse>,
     sources: Vec<Source>,
+    fetches: Vec<Fetch>,
     onbuild: Vec<String>,
     uses_args: BTreeSet<String>,
     secrets: BTreeSet<String>,
@@ -354,6 +358,7 @@ impl<'a> Reader<'a> {
             scopes: Scopes::default(),
             references: Vec::new(),
             sources: Vec::new(),
+            fetches: Vec::new(),
             onbuild: Vec::new(),
             uses_args: BTreeSet::new(),
             secrets: BTreeSet::new(),
@@ -368,6 +373,7 @@ impl<'a> Reader<'a> {
             references: self.references,
             base,
             sources: self.sources,
+            fetches: self.fetches,
             onbuild: self.onbuild,
             uses_args: self.uses_args,
             secrets: self.secrets,
@@ -423,7 +429,12 @@ impl<'a> Reader<'a> {
                 }
             }
             Action::Copy(copy) if copy.from.is_none() => self.copy(stage, copy, range)?,
-            Action::Run(mounts) => mounts.iter().try_for_each(|mount| self.mount(stage, mount, range))?,
+            Action::Run(mounts) => {
+                let fetched = fetches::unchecked(&self.file.text.as_str()[range.clone()]);
+                let place = || self.file.text.place(range.clone());
+                self.fetches.extend(fetched.map(|location| Fetch { location, place: place() }));
+                mounts.iter().try_for_each(|mount| self.mount(stage, mount, range))?;
+            }
             _ => {}
         }
         Ok(())

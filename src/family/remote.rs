@@ -1,10 +1,12 @@
-//! Point at what an `ADD` fetches from an address that may give something else tomorrow: law 2.
+//! Point at what an `ADD` or a `RUN` fetches from an address that may give something else tomorrow: law 2.
 
 use std::collections::BTreeMap;
 
 use super::{Recipe, Unit};
 use crate::diag::{Diagnostic, Place};
 use crate::dockerfile::{ImageUse, Remote, RemoteKind, Source};
+
+const CHANGING: &str = "what stands there can change, and the image that was built is reused all the same";
 
 /// One warning for each `ADD` of a file without `--checksum`, or of a repository whose name only the build knows: what
 /// other names point at is looked up.
@@ -19,6 +21,22 @@ pub(super) fn unpinned(recipes: &BTreeMap<Unit, Recipe>) -> Vec<Diagnostic> {
                 found.entry((&remote.place, &remote.location)).or_insert_with(|| told(remote, &recipe.unit));
             }
         }
+    }
+    found.into_values().collect()
+}
+
+/// One warning for each `RUN` that fetches what nothing checks, in images that do not get too old by themselves.
+pub(super) fn unchecked(recipes: &BTreeMap<Unit, Recipe>) -> Vec<Diagnostic> {
+    let ageless = recipes.values().filter(|recipe| recipe.fresh_for_seconds.is_none());
+    let mut found = BTreeMap::<&Place, Diagnostic>::new();
+    for fetch in ageless.flat_map(|recipe| recipe.platforms.values()).flat_map(|build| &build.needs.fetches) {
+        found.entry(&fetch.place).or_insert_with(|| {
+            let problem = format!("`RUN` fetches {}, and nothing checks it", fetch.location);
+            let problem = Diagnostic::warning(problem).at(fetch.place.clone());
+            problem.because(CHANGING).hint("check it in the same step: `sha256sum --check`").hint(
+                "or have the image built anew once it is older, in polyarch.toml: `fresh-for = \"48h\"`",
+            )
+        });
     }
     found.into_values().collect()
 }
@@ -60,7 +78,7 @@ fn advice(remote: &Remote) -> (&'static str, String) {
 
 fn changing(problem: Diagnostic, pin: String, unit: &Unit) -> Diagnostic {
     problem
-        .because("what stands there can change, and the image that was built is reused all the same")
+        .because(CHANGING)
         .hint(pin)
         .hint(format!("or build it anew when that changed: polyarch build --no-reuse {unit}"))
 }

@@ -83,6 +83,7 @@ impl Family {
         Problems::check(unique(problems))?;
         warnings.extend(unused::unused(&recipes, &mirrors, sources, &tags));
         warnings.extend(remote::unpinned(&recipes));
+        warnings.extend(remote::unchecked(&recipes));
         let platform_assumed = recipes.keys().any(|unit| assumed(&drafts[unit], file));
         Ok(Self {
             name: family_name(sources),

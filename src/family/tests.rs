@@ -463,6 +463,24 @@ fn only_files_named_dockerfile_in_folders_that_show_are_images() {
 }
 
 #[test]
+fn f_d14_a_run_that_fetches_what_nothing_checks_is_pointed_at_where_nothing_makes_it_anew() {
+    let fetches = "FROM debian:13\nRUN curl -fsSL https://x.example/a | sh\n";
+    let checked = "FROM debian:13\nRUN wget https://x.example/b && sha256sum -c sums\n";
+    let files = [("a/Dockerfile", fetches), ("b/Dockerfile", checked)];
+    let warnings = |more: &str| {
+        let config = format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\ntests = [\"true\"]\n{more}");
+        told(Family::resolve(&sources(Some(&config), &files)).expect("a family").warnings.iter())
+    };
+    expect![[r#"
+        a/Dockerfile:2:1: `RUN` fetches https://x.example/a, and nothing checks it: what stands there can change, and the image that was built is reused all the same
+          hint: check it in the same step: `sha256sum --check`
+          hint: or have the image built anew once it is older, in polyarch.toml: `fresh-for = "48h"`
+    "#]]
+    .assert_eq(&warnings(""));
+    assert_eq!(warnings("fresh-for = \"48h\"\n"), "");
+}
+
+#[test]
 fn law_2_an_add_that_can_fetch_something_else_tomorrow_is_pointed_at() {
     let sum = "0".repeat(64);
     let text = format!(

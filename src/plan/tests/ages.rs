@@ -61,7 +61,7 @@ fn f_s13_a_record_from_the_future_is_not_fresh_and_is_warned_of() {
 }
 
 #[test]
-fn a_refresh_takes_the_next_epoch_and_makes_what_stands_on_it_new() {
+fn f_d14_a_refresh_takes_the_next_epoch_and_makes_what_stands_on_it_new() {
     let family = trio("");
     let mut facts = Facts::default();
     facts.epochs.insert(job("a@linux/amd64"), 4);

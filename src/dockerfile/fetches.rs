@@ -1,0 +1,74 @@
+//! What a `RUN` fetches and nothing checks (F-D14), as far as its own text tells: scripts of the context, and what package
+//! managers install, are not looked into.
+
+use super::git;
+use crate::diag::Place;
+
+/// The programs that fetch.
+const FETCHERS: [&str; 2] = ["curl", "wget"];
+/// The programs that check what was fetched: a step that runs one of them is believed.
+const CHECKERS: [&str; 11] = [
+    "sha1sum",
+    "sha256sum",
+    "sha384sum",
+    "sha512sum",
+    "shasum",
+    "b2sum",
+    "md5sum",
+    "gpg",
+    "gpgv",
+    "cosign",
+    "minisign",
+];
+
+/// What one `RUN` fetches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    /// The address, without a password.
+    pub(crate) location: String,
+    /// The instruction.
+    pub(crate) place: Place,
+}
+
+/// The first address that the text of a `RUN` fetches from, where nothing in it checks what comes.
+pub(super) fn unchecked(text: &str) -> Option<String> {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let ends = |c: char| c.is_whitespace() || "'\"`();|&<>\\,[]".contains(c);
+    let words: Vec<&str> = lines.flat_map(|line| line.split(ends)).filter(|word| !word.is_empty()).collect();
+    let runs = |programs: &[&str]| {
+        words.iter().any(|word| programs.contains(&word.rsplit('/').next().unwrap_or_default()))
+    };
+    if !runs(&FETCHERS) || runs(&CHECKERS) {
+        return None;
+    }
+    let address = |word: &&str| {
+        let begins = ["https://", "http://"].into_iter().filter_map(|scheme| word.find(scheme)).min()?;
+        Some(git::without_password(&word[begins..]))
+    };
+    words.iter().find_map(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unchecked;
+
+    #[test]
+    fn f_d14_what_is_fetched_and_not_checked_is_seen() {
+        for (text, location) in [
+            ("RUN curl -fsSL https://x.example/a | sh", Some("https://x.example/a")),
+            ("RUN [\"/usr/bin/wget\", \"-q\", \"http://x.example/a\"]", Some("http://x.example/a")),
+            (
+                "RUN a && \\\n  # https://x.example/no\n  curl --url=https://x.example/$V/a",
+                Some("https://x.example/$V/a"),
+            ),
+            ("RUN curl https://me:word@x.example/a", Some("https://x.example/a")),
+            ("RUN curl https://x.example/a -o a && sha256sum --check sums", None),
+            ("RUN wget https://x.example/a && gpg --verify a.asc", None),
+            ("RUN apt-get install -y curl wget", None),
+            ("RUN echo https://x.example/a > /word", None),
+            ("RUN curl \"$URL\"", None),
+        ] {
+            assert_eq!(unchecked(text).as_deref(), location, "{text}");
+        }
+    }
+}
