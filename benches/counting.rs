@@ -73,8 +73,11 @@ async fn head(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<String> {
             return String::from_utf8(std::mem::replace(held, rest)).ok();
         }
         stream.read_buf(held).await.ok().filter(|count| *count > 0)?;
-        // skopeo tries TLS first, and would wait ten seconds for an answer to its greeting.
-        held.first().filter(|first| first.is_ascii_uppercase())?;
+        // Some try TLS first, and take the other way where the answer to their greeting is HTTP.
+        if !held.first()?.is_ascii_uppercase() {
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+            return None;
+        }
     }
 }
 

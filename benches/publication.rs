@@ -6,7 +6,7 @@
 //! A proxy counts, and adds 0 or 40 ms to each request. Requests and bytes do not depend on the machine; seconds do.
 //! The families that are published are built first, by the engine of `POLYARCH_TEST_CLASSIC` or the usual one.
 //! `POLYARCH_BENCH_SMALL=1` leaves out what moves 686 MB; `cargo bench --bench publication -- signed` is one part alone, of
-//! `join`, `many`, `signed` and `family`.
+//! `join`, `many`, `signed`, `idle` and `family`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -58,6 +58,9 @@ fn main() {
         }
         if is_wanted("signed") {
             signed(folder.path()).await;
+        }
+        if is_wanted("idle") {
+            idle(folder.path()).await;
         }
         if is_wanted("family") && std::env::var_os("POLYARCH_BENCH_SMALL").is_none() {
             whole_family(folder.path()).await;
@@ -364,6 +367,63 @@ async fn signed(folder: &Path) {
             watched.tell("nothing to do, empty folder", run_each(vec![idle]).await);
         }
     }
+}
+
+/// 12 images of 2 platforms of which nothing has changed: built and pushed again, and by bake on an engine that has every
+/// step in its cache.
+async fn idle(folder: &Path) {
+    let place = Place::stacked(folder, "idle");
+    place.configure(&tags("t", 1));
+    for delay in [0, 40] {
+        for kind in KINDS {
+            let Some(registry) = Registry::start(folder, kind) else { continue };
+            let machine = format!("{}-{delay}", kind.name());
+            let build = |address: &str| place.over(address, &machine, &["build"]);
+            if let Err(why) = run_each(vec![build(&registry.address)]).await {
+                return println!("nothing is built: {why}");
+            }
+            let watched = Watched::start(&registry, kind, delay).await;
+            watched.tell("nothing to do: polyarch", run_each(vec![build(&watched.proxy.address)]).await);
+            let Some(first) = bake(&place, &registry.address) else {
+                println!("bake: POLYARCH_TEST_CONTAINERD_BIN says of no engine");
+                continue;
+            };
+            if let Err(why) = run_each(vec![first]).await {
+                println!("nothing is baked: {why}");
+                continue;
+            }
+            let watched = Watched::start(&registry, kind, delay).await;
+            let again = bake(&place, &watched.proxy.address).into_iter().collect();
+            watched.tell("nothing to do: bake", run_each(again).await);
+        }
+    }
+}
+
+/// The same family by bake, without attestations, pushed to a registry, on the test engine with the store of containerd.
+fn bake(place: &Place, registry: &str) -> Option<Command> {
+    let of_engine = |name: &str| std::env::var_os(format!("POLYARCH_TEST_CONTAINERD{name}"));
+    let target = |(image, parent, _): &(&str, Option<&str>, usize)| {
+        let parents = parent.map(|parent| format!("\"{parent}\": \"target:{parent}\""));
+        let (context, parents) = (place.0.join("family").join(image), parents.unwrap_or_default());
+        format!(
+            "\"{image}\": {{\"context\": {context:?}, \"contexts\": {{{parents}}}, \
+             \"platforms\": [\"linux/amd64\", \"linux/arm64\"], \
+             \"tags\": [\"{registry}/bake/{image}:t0\"], \"output\": [\"type=image,push=true,registry.insecure=true\"]}}"
+        )
+    };
+    let names: Vec<&str> = IMAGES.iter().map(|(image, ..)| *image).collect();
+    let targets: Vec<String> = IMAGES.iter().map(target).collect();
+    let text = format!(
+        "{{\"group\": {{\"default\": {{\"targets\": {names:?}}}}}, \"target\": {{{}}}}}",
+        targets.join(",")
+    );
+    let file = place.0.join("bake.json");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(Path::new(&of_engine("_BIN")?).join("docker"));
+    command.env("DOCKER_HOST", of_engine("")?).env("DOCKER_CONFIG", of_engine("_CONFIG")?);
+    command.args(["buildx", "bake", "--allow=fs.read=*", "--provenance=false", "--progress=plain", "--file"]);
+    command.arg(file);
+    Some(command)
 }
 
 /// The family that clients are compared with, promoted and copied.
