@@ -229,7 +229,8 @@ impl Place {
         command
             .args(arguments)
             .current_dir(self.0.join("family"))
-            .env("POLYARCH_STORE", self.0.join("store"));
+            .env("POLYARCH_STORE", self.0.join("store"))
+            .env("POLYARCH_EPHEMERAL", "docker");
         if let Some(engine) = std::env::var_os("POLYARCH_TEST_CLASSIC").filter(|engine| !engine.is_empty()) {
             command.env("DOCKER_HOST", engine);
         }

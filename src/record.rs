@@ -277,7 +277,28 @@ impl Records {
     /// Whether an image stands at the registry, as a record there says, which holds what its records are of, or as this run has
     /// brought it there.
     pub(crate) fn stands_far(&self, image: &Digest) -> bool {
-        self.far.as_ref().is_some_and(|far| far.has_image(image))
+        self.place_of(image).is_some()
+    }
+
+    /// The scope at the registry that has an image, as a record there says.
+    pub(crate) fn place_of(&self, image: &Digest) -> Option<Repository> {
+        self.far.as_ref()?.place_of(image)
+    }
+
+    /// Remember the manifest of an image at the registry: its bytes are asked for no more, whether it is there is.
+    pub(crate) fn has_read_manifest(&self, manifest: &Document) {
+        if let Some(far) = &self.far {
+            far.has_read_manifest(manifest);
+        }
+    }
+
+    /// The store, which reads such manifests from memory.
+    pub(crate) fn content(&self) -> Arc<dyn Store> {
+        let manifests = self.far.as_ref().map(|far| far.manifests()).unwrap_or_default();
+        match manifests.is_empty() {
+            true => self.store.clone(),
+            false => Arc::new(Beside::new(self.store.clone()).knowing(manifests)),
+        }
     }
 
     /// Why the results of this run are in the folder alone, where the registry does not let it write.

@@ -180,7 +180,7 @@ impl Shelf {
 
     /// The store with all that those stand for in the repository of its scope.
     pub(super) fn content(&self) -> Arc<dyn Store> {
-        self.records().store
+        self.records().content()
     }
 
     /// The store as engines are fed from it that do not reach it.

@@ -1,7 +1,7 @@
 //! A store that has some content elsewhere: what it does not hold of it is read from there, by digest alone, and
 //! nothing is kept but what a document that is written refers to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub struct Beside {
     elsewhere: Vec<Elsewhere>,
     /// Repositories whose names begin so are of that store.
     below: Option<(Repository, Arc<dyn Store>)>,
+    /// Documents whose bytes are at hand.
+    known: BTreeMap<Digest, Document>,
 }
 
 struct Elsewhere {
@@ -47,7 +49,7 @@ impl Elsewhere {
 impl Beside {
     /// A store with nothing beside it.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, elsewhere: Vec::new(), below: None }
+        Self { inner, elsewhere: Vec::new(), below: None, known: BTreeMap::new() }
     }
 
     /// The same with one more tree, to be read from a repository of another store. Nothing else of that is shown.
@@ -71,6 +73,13 @@ impl Beside {
     #[must_use]
     pub fn below(self, name: &Repository, store: Arc<dyn Store>) -> Self {
         Self { below: Some((name.clone(), store)), ..self }
+    }
+
+    /// The same with documents whose bytes are at hand: who reads one by its digest asks no store. That it can be read
+    /// says nothing of where it is.
+    #[must_use]
+    pub fn knowing(self, documents: BTreeMap<Digest, Document>) -> Self {
+        Self { known: documents, ..self }
     }
 
     /// The store that a repository is of.
@@ -165,6 +174,11 @@ impl Store for Beside {
     }
 
     async fn read_document(&self, repository: &Repository, pointer: &Pointer) -> Result<Document, Error> {
+        if let Pointer::Digest(digest) = pointer
+            && let Some(document) = self.known.get(digest)
+        {
+            return Ok(document.clone());
+        }
         let mut read = self.home(repository).read_document(repository, pointer).await;
         let Pointer::Digest(digest) = pointer else { return read };
         for place in self.places(repository, digest) {

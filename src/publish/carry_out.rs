@@ -195,8 +195,19 @@ impl Publication {
             let blobs = blobs_of(document).unwrap_or_default();
             blobs.iter().any(|blob| new.contains(&(repository, &blob.digest)))
         };
-        every(&self.manifests, |step| bring_document(step, source, target, &is_new)).await?;
-        every(&self.indexes, |step| bring_document(step, source, target, &|_, _| false)).await?;
+        let written = every(&self.manifests, |step| bring_document(step, source, target, &is_new)).await?;
+        // Nor is an index that names such a manifest.
+        let new: BTreeSet<_> = { self.manifests.iter().zip(written) }
+            .filter_map(|(step, written)| match step {
+                Step::Document { repository, document } if written => Some((repository, document.digest())),
+                Step::Blob { .. } | Step::Document { .. } | Step::Tag { .. } => None,
+            })
+            .collect();
+        let is_new = |repository: &Repository, document: &Document| {
+            let entries = document.index().map(|index| index.manifests).unwrap_or_default();
+            entries.iter().any(|entry| new.contains(&(repository, &entry.digest)))
+        };
+        every(&self.indexes, |step| bring_document(step, source, target, &is_new)).await?;
         every(&self.manifests, |step| confirm_document(step, target)).await?;
         every(&self.indexes, |step| confirm_document(step, target)).await?;
         self.bring_about(source, target, listener).await?;
@@ -253,27 +264,29 @@ async fn unbrought(
     }
 }
 
+/// Writes a document unless it is there; whether it was written. What is new is not looked for.
 pub(super) async fn bring_document(
     step: &Step,
     source: &Source<'_>,
     target: Target<'_>,
     is_new: &(dyn Fn(&Repository, &Document) -> bool + Send + Sync),
-) -> Result<(), Diagnostic> {
-    let Step::Document { repository, document } = step else { return Ok(()) };
+) -> Result<bool, Diagnostic> {
+    let Step::Document { repository, document } = step else { return Ok(false) };
     let failed = |error| problem(&format!("bring {} to {repository}", document.digest()), target, error);
     if !is_new(repository, document)
         && has_document(target.store, repository, document).await.map_err(failed)?
     {
-        return Ok(());
+        return Ok(false);
     }
     match target.store.write_document(repository, document, &[]).await {
         // It had said that all content is there, or has lost it since.
         Err(error) if error.kind() == ErrorKind::MissingContent && !document.is_index() => {
             let origin = Origin { store: source.store, repository: source.repository };
-            copy_image(&origin, document, target.store, repository, None).await.map(drop).map_err(failed)
+            copy_image(&origin, document, target.store, repository, None).await.map_err(failed)?;
         }
-        written => written.map_err(failed),
+        written => written.map_err(failed)?,
     }
+    Ok(true)
 }
 
 /// What was written is there, by its own digest and size.

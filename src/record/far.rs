@@ -37,8 +37,10 @@ struct Known {
     tags: BTreeSet<Tag>,
     /// Images of the own scope that are there.
     own: BTreeSet<Digest>,
-    /// Images that are there in one of the scopes, as a record of it says.
-    images: BTreeSet<Digest>,
+    /// Images that are there in one of the scopes, as a record of it says, and the first such scope.
+    images: BTreeMap<Digest, Repository>,
+    /// Manifests of images that were read.
+    manifests: BTreeMap<Digest, Document>,
     /// Why nothing can be written.
     refused: Option<String>,
     /// Also a run of the trusted scope may do without the right to write: others write what it has made.
@@ -131,17 +133,30 @@ impl Far {
     pub(super) fn found(&self, there: &Repository, tag: &Tag, index: &ImageIndex) {
         let mut known = self.known();
         let images = index.manifests.iter().map(|entry| entry.digest.clone());
-        known.images.extend(images.clone());
+        for image in images.clone() {
+            known.images.entry(image).or_insert_with(|| there.clone());
+        }
         if *there == self.own {
             known.tags.insert(tag.clone());
             known.own.extend(images);
         }
     }
 
-    /// Whether an image is there, by what was read and given so far.
-    pub(super) fn has_image(&self, image: &Digest) -> bool {
+    /// The scope that an image is in, by what was read and given so far.
+    pub(super) fn place_of(&self, image: &Digest) -> Option<Repository> {
         let known = self.known();
-        known.images.contains(image) || known.refused.is_none() && known.own.contains(image)
+        let given = || (known.refused.is_none() && known.own.contains(image)).then(|| self.own.clone());
+        known.images.get(image).cloned().or_else(given)
+    }
+
+    /// Remember the manifest of an image. Its bytes are asked for no more; whether it is there is.
+    pub(super) fn has_read_manifest(&self, manifest: &Document) {
+        self.known().manifests.insert(manifest.digest().clone(), manifest.clone());
+    }
+
+    /// The manifests that were read.
+    pub(super) fn manifests(&self) -> BTreeMap<Digest, Document> {
+        self.known().manifests.clone()
     }
 
     /// Whether a tag stands in the own scope there.
@@ -222,7 +237,11 @@ impl Far {
         let entries = if document.is_index() { document.index()?.manifests } else { Vec::new() };
         for image in entries.into_iter().map(|entry| entry.digest) {
             if !self.known().own.contains(&image) {
-                let document = origin.store.read_document(origin.repository, &image.clone().into()).await?;
+                let read = self.known().manifests.get(&image).cloned();
+                let document = match read {
+                    Some(document) => document,
+                    None => origin.store.read_document(origin.repository, &image.clone().into()).await?,
+                };
                 copy_image(origin, &document, &*self.store, &self.own, from).await?;
                 self.known().own.insert(image);
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::oci::{Descriptor, Digest, Error, ErrorKind, Repository, Store, blob_stands};
+use crate::oci::{Descriptor, Digest, Document, Error, ErrorKind, Repository, Store, blob_stands};
 use crate::record::Records;
 
 /// How many files or answers of a store are waited for at once.
@@ -20,11 +20,14 @@ pub(crate) async fn missing(
     images: BTreeSet<Digest>,
 ) -> Result<BTreeMap<Digest, Digest>, Error> {
     // Whoever asks a registry for a record relies on it for what the record is of.
-    let here = images.into_iter().filter(|image| !records.stands_far(image)).collect();
-    lacking(&**records.local(), &records.scope, here).await
+    let here = images.into_iter().filter(|image| !records.stands_far(image));
+    let here = here.map(|image| (image, records.scope.clone())).collect();
+    let scope = Scope { store: &**records.local(), repository: &records.scope };
+    scope.lacking(here, |_| {}).await
 }
 
-/// The same of images that a registry's records are of: whether it still has all that it was given.
+/// The same of images that a registry's records are of: whether it still has all that it was given. Their manifests are
+/// remembered.
 ///
 /// # Errors
 /// Where the registry fails.
@@ -32,57 +35,87 @@ pub(crate) async fn lost(
     records: &Records,
     images: BTreeSet<Digest>,
 ) -> Result<BTreeMap<Digest, Digest>, Error> {
-    let there = images.into_iter().filter(|image| records.stands_far(image)).collect();
-    lacking(&*records.store, &records.scope, there).await
+    let there = images.into_iter().filter_map(|image| records.place_of(&image).map(|place| (image, place)));
+    let scope = Scope { store: &*records.store, repository: &records.scope };
+    scope.lacking(there.collect(), |manifest| records.has_read_manifest(manifest)).await
 }
 
-async fn lacking(
-    store: &dyn Store,
-    scope: &Repository,
-    images: BTreeSet<Digest>,
-) -> Result<BTreeMap<Digest, Digest>, Error> {
-    let looks = images.into_iter().map(async |image| {
-        let blobs = blobs(store, scope, &image).await?;
-        Ok::<_, Error>((image, blobs))
-    });
-    let named: Vec<_> =
-        stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS_AT_ONCE).try_collect().await?;
-    // Two images may disagree about the size of one blob, and then one of them is not whole.
-    let every = named.iter().flat_map(|(_, blobs)| blobs.iter().flatten());
-    let every: BTreeMap<(&Digest, u64), &Descriptor> =
-        every.map(|blob| ((&blob.digest, blob.size), blob)).collect();
-    let looks = every.into_values().map(async |blob| {
-        let stands = blob_stands(store, scope, blob).await?;
-        Ok::<_, Error>((!stands).then_some((&blob.digest, blob.size)))
-    });
-    let gone: BTreeSet<(&Digest, u64)> = { stream::iter(looks.collect::<Vec<_>>()) }
-        .buffer_unordered(LOOKS_AT_ONCE)
-        .try_filter_map(async |gone| Ok(gone))
-        .try_collect()
-        .await?;
-    let of_image = |(image, blobs): &(Digest, Option<Vec<Descriptor>>)| {
-        let first = match blobs {
-            None => image,
-            Some(blobs) => &blobs.iter().find(|blob| gone.contains(&(&blob.digest, blob.size)))?.digest,
+/// Where content is looked for.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    store: &'a dyn Store,
+    repository: &'a Repository,
+}
+
+impl Scope<'_> {
+    /// Of images, each with the repository that it is looked for in first, what is not there.
+    async fn lacking(
+        self,
+        images: BTreeMap<Digest, Repository>,
+        read: impl Fn(&Document),
+    ) -> Result<BTreeMap<Digest, Digest>, Error> {
+        let looks = images.into_iter().map(async |(image, place)| {
+            let manifest = self.manifest(&image, &place).await?;
+            Ok::<_, Error>((image, place, manifest))
+        });
+        let found: Vec<_> =
+            stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(LOOKS_AT_ONCE).try_collect().await?;
+        let mut named = Vec::new();
+        for (image, place, manifest) in found {
+            manifest.iter().for_each(&read);
+            named.push((image, place, manifest.and_then(|manifest| manifest.blobs().ok())));
+        }
+        // Two images may disagree about the size of one blob, and then one of them is not whole.
+        let mut every: BTreeMap<(&Digest, u64), (&Repository, &Descriptor)> = BTreeMap::new();
+        for (_, place, blobs) in &named {
+            let blobs = blobs.iter().flatten();
+            every.extend(blobs.map(|blob| ((&blob.digest, blob.size), (place, blob))));
+        }
+        let looks = every.into_values().map(async |(place, blob)| {
+            let stands = self.stands(blob, place).await?;
+            Ok::<_, Error>((!stands).then_some((&blob.digest, blob.size)))
+        });
+        let gone: BTreeSet<(&Digest, u64)> = { stream::iter(looks.collect::<Vec<_>>()) }
+            .buffer_unordered(LOOKS_AT_ONCE)
+            .try_filter_map(async |gone| Ok(gone))
+            .try_collect()
+            .await?;
+        let of_image = |(image, _, blobs): &(Digest, Repository, Option<Vec<Descriptor>>)| {
+            let first = match blobs {
+                None => image,
+                Some(blobs) => &blobs.iter().find(|blob| gone.contains(&(&blob.digest, blob.size)))?.digest,
+            };
+            Some((image.clone(), first.clone()))
         };
-        Some((image.clone(), first.clone()))
-    };
-    Ok(named.iter().filter_map(of_image).collect())
-}
+        Ok(named.iter().filter_map(of_image).collect())
+    }
 
-/// What the manifest of an image names; `None` where that is not there, or is none.
-async fn blobs(
-    store: &dyn Store,
-    scope: &Repository,
-    image: &Digest,
-) -> Result<Option<Vec<Descriptor>>, Error> {
-    let document = match store.read_document(scope, &image.clone().into()).await {
-        Ok(document) => document,
-        // What was found broken is as good as absent.
-        Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok(document.blobs().ok())
+    /// The manifest of an image; `None` where that is nowhere.
+    async fn manifest(self, image: &Digest, place: &Repository) -> Result<Option<Document>, Error> {
+        for place in self.from(place) {
+            match self.store.read_document(place, &image.clone().into()).await {
+                Ok(document) => return Ok(Some(document)),
+                // What was found broken is as good as absent.
+                Err(error) if error.is_not_found() || error.kind() == ErrorKind::Mismatch => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn stands(self, blob: &Descriptor, place: &Repository) -> Result<bool, Error> {
+        for place in self.from(place) {
+            if blob_stands(self.store, place, blob).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A place, and the scope after it.
+    fn from<'b>(&'b self, place: &'b Repository) -> impl Iterator<Item = &'b Repository> {
+        std::iter::once(place).chain((place != self.repository).then_some(self.repository))
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +124,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::oci::{Document, Layout, Manifest, MediaType, Memory, Store, fixture, image_stands};
+    use crate::oci::watched::Watched;
+    use crate::oci::{Layout, Manifest, MediaType, Memory, Store, fixture, image_stands};
+    use crate::record::{ImageRecord, RECORD_VERSION, ScopeName};
 
     /// Put an image of these layers into a store.
     async fn image(records: &Records, layers: &[&str]) -> Document {
@@ -175,5 +210,52 @@ mod tests {
                 image_stands(&*records.store, &records.scope, image.digest()).await.expect("an answer");
             assert_eq!(said, stands);
         }
+    }
+
+    /// Whoever promotes looks at a registry that everything is there, and asks for each part of it once.
+    #[tokio::test]
+    async fn law_3_what_a_registry_has_is_looked_for_once_where_its_record_stands() {
+        let (shared, pull) = (Memory::new(), "pr-1".parse().expect("a scope"));
+        let at = |store: Arc<dyn Store>, scope: &ScopeName| {
+            let folder = Records::of_scope(Arc::new(Memory::new()), scope);
+            folder.at_registry(store, &"cache".parse().expect("a name")).expect("records")
+        };
+        let wrote = at(Arc::new(shared.clone()), &pull);
+        let made = image(&wrote, &["one", "two"]).await;
+        let record = ImageRecord {
+            version: RECORD_VERSION,
+            job: "base@linux/amd64".to_owned(),
+            key: Digest::of(b"key"),
+            inputs: BTreeMap::new(),
+            platform: "linux/amd64".parse().expect("a platform"),
+            image: made.digest().clone(),
+            size: made.bytes().len() as u64,
+            config: made.manifest().expect("a manifest").config.digest,
+            bytes: 6,
+            parents: BTreeMap::new(),
+            builder: "local".to_owned(),
+            emulated: false,
+            cached: false,
+            built_at_seconds: 1,
+            milliseconds: 2,
+        };
+        wrote.keep_image(&record).await.expect("kept");
+
+        let watched = Arc::new(Watched::new(shared.clone()));
+        let records = at(watched.clone(), &ScopeName::trusted()).before(&pull);
+        assert!(records.image(&record.key).await.expect("read").record.is_some());
+        let (before, images) = (watched.calls(), BTreeSet::from([made.digest().clone()]));
+        assert_eq!(lost(&records, images.clone()).await.expect("an answer"), BTreeMap::new());
+        assert_eq!(watched.calls() - before, 4, "a manifest and three blobs");
+
+        let (before, pointer) = (watched.calls(), made.digest().clone().into());
+        let read = records.content().read_document(&records.scope, &pointer).await;
+        assert_eq!(read.expect("at hand"), made);
+        assert_eq!(watched.calls() - before, 0, "its bytes are known");
+
+        let there = "cache/scopes/pr-1".parse().expect("a name");
+        shared.remove_document(&there, made.digest()).await.expect("removed");
+        let gone = BTreeMap::from([(made.digest().clone(), made.digest().clone())]);
+        assert_eq!(lost(&records, images).await.expect("an answer"), gone, "known, and not there");
     }
 }
