@@ -32,8 +32,8 @@ use crate::defence::{Defence, stands};
 use crate::diag::Diagnostic;
 use crate::family::JobId;
 use crate::oci::{
-    Beside, Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Origin, Platform, Pointer,
-    Repository, Store, Tag, Terms, copy_image, image_stands,
+    Beside, Condition, Descriptor, Digest, Document, Error, ErrorKind, ImageIndex, MediaType, Origin,
+    Platform, Pointer, Repository, Store, Tag, Terms, copy_image, image_stands,
 };
 use crate::trust::Doubt;
 
@@ -54,6 +54,8 @@ pub(crate) const RECORD_VERSION: u32 = 1;
 const ANNOTATION: &str = "dev.polyarch.record";
 /// The annotation that holds what was signed of a record: a JSON list of Sigstore bundles, each as a string.
 const SIGNATURES: &str = "dev.polyarch.signatures";
+/// How often a tag is looked at that others move at the same time.
+const TRIES: usize = 20;
 /// What kind of artifact a record is.
 const ARTIFACT: &str = "application/vnd.polyarch.record.v1+json";
 
@@ -421,6 +423,51 @@ impl Records {
             None => Ok(()),
             Some(far) => far.give(&self.origin(), document, tags, &Terms::default()).await,
         }
+    }
+
+    /// Keep a document under a tag in the scope, and before that at the registry, each unless what stands there may not be
+    /// replaced: a store that keeps conditions looks at that again as it moves the tag. Whether it stands there now, at the
+    /// registry where there is one.
+    async fn keep_over(
+        &self,
+        document: &Document,
+        tag: &Tag,
+        may_replace: impl AsyncFn(&Document) -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
+        let far = self.far.as_ref().filter(|far| far.refused().is_none());
+        let tags = std::slice::from_ref(tag);
+        for scope in [far.map(|far| far.own()), Some(&self.scope)].into_iter().flatten() {
+            let far = far.filter(|far| far.is_there(scope));
+            let mut tries = 0;
+            loop {
+                let standing = match far {
+                    // A list of tags is from before others wrote.
+                    Some(far) => far.read(scope, tag).await?,
+                    None => self.document(scope, tag).await?,
+                };
+                if let Some(standing) = &standing
+                    && !may_replace(standing).await?
+                {
+                    return Ok(false);
+                }
+                let tags_at = match standing {
+                    _ if far.is_some_and(|far| !far.store.keeps_conditions()) => Condition::Any,
+                    None => Condition::Missing,
+                    Some(standing) => Condition::OneOf(vec![standing.digest().clone()]),
+                };
+                let terms = Terms { tags: tags_at, ..Terms::default() };
+                let written = match far {
+                    Some(far) => far.give(&self.origin(), document, tags, &terms).await,
+                    None => self.store.write_document_on(scope, document, tags, &terms).await,
+                };
+                tries += 1;
+                match written {
+                    Err(error) if error.kind() == ErrorKind::Moved && tries < TRIES => {}
+                    written => break written?,
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Where all that records stand for is read.

@@ -76,8 +76,9 @@ impl Records {
         Ok(None)
     }
 
-    /// Keep it in the run's own scope, where all that it is of is already, with the time in seconds since 1970-01-01 UTC,
-    /// by which it ends at a registry.
+    /// Keep it in the run's own scope, where all that it is of is already, with the time at which the run began, in seconds
+    /// since 1970-01-01 UTC, by which it ends at a registry. What a run that began later has kept stays: this one comes late.
+    /// Whether it is kept.
     ///
     /// # Errors
     /// Where the store fails.
@@ -85,9 +86,11 @@ impl Records {
         &self,
         name: &CacheName,
         document: &Document,
-        now_seconds: u64,
-    ) -> Result<(), Error> {
-        self.keep(&kept_at(document, now_seconds)?, std::slice::from_ref(&name.own)).await
+        began_seconds: u64,
+    ) -> Result<bool, Error> {
+        let document = kept_at(document, began_seconds)?;
+        let is_older = |standing: &Document| kept_seconds(standing) <= Some(began_seconds);
+        self.keep_over(&document, &name.own, async |standing| Ok(is_older(standing))).await
     }
 
     /// Let the caches of all other trees in the run's own scope end, in the folder and at the registry; how many there were.
@@ -142,7 +145,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::oci::{Descriptor, ImageIndex, Manifest, MediaType, Memory};
+    use crate::oci::{Descriptor, ImageIndex, Manifest, MediaType, Memory, Store};
+    use crate::record::ScopeName;
 
     #[tokio::test]
     async fn f_u12_caches_are_of_one_tree_and_end_with_the_next() {
@@ -181,5 +185,36 @@ mod tests {
         );
         assert!(records.cache(&second).await.unwrap().is_some());
         assert_eq!(records.end_caches_of_other_trees(&one, 8).await.unwrap(), 1, "one that began after it");
+    }
+
+    /// Two runs that end in another order than they began put nothing older over what is newer, in a folder and at a registry.
+    #[tokio::test]
+    async fn s3_25_what_a_run_has_kept_that_began_later_stays() {
+        let made = |word: &str| {
+            let config = Descriptor::of(MediaType::EMPTY, b"{}");
+            let mut manifest = Manifest::new(config, Vec::new());
+            manifest.annotations.insert("word".to_owned(), word.to_owned());
+            Document::of_manifest(&manifest)
+        };
+        let name = CacheName::new("mount", "uv", None);
+        let shared: Arc<dyn Store> = Arc::new(Memory::new());
+        let folder = || Records::of_scope(Arc::new(Memory::new()), &ScopeName::trusted());
+        let far = || folder().at_registry(shared.clone(), &"cache".parse().unwrap()).unwrap();
+        let here = folder();
+        for [early, late, next] in [[far(), far(), far()], [here.clone(), here.clone(), here]] {
+            for records in [&early, &late, &next] {
+                records.store.write_blob(&records.scope, bytes::Bytes::from_static(b"{}")).await.unwrap();
+            }
+            assert!(late.keep_cache(&name, &made("late"), 8).await.unwrap());
+            assert!(
+                !early.keep_cache(&name, &made("early"), 7).await.unwrap(),
+                "it began before, and ends after"
+            );
+            assert_eq!(next.cache(&name).await.unwrap(), Some(kept_at(&made("late"), 8).unwrap()));
+            assert!(next.keep_cache(&name, &made("same"), 8).await.unwrap(), "another job of one run");
+            assert!(next.keep_cache(&name, &made("next"), 9).await.unwrap());
+            let last = late.anew().cache(&name).await.unwrap();
+            assert_eq!(last, Some(kept_at(&made("next"), 9).unwrap()));
+        }
     }
 }

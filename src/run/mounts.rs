@@ -161,10 +161,9 @@ impl Moving<'_> {
             Said::Done => {
                 let kept = self.kept().await?;
                 let manifest = kept.manifest().map_err(|error| not_kept().caused_by(&error))?;
-                let now_seconds = (session.clock)() / 1000;
-                let keeping = session.records.keep_cache(&self.name(), &kept, now_seconds).await;
-                keeping.map_err(|error| not_kept().caused_by(&error))?;
-                Ok(Some(Told { kept: true, bytes: manifest.layer_bytes(), since }))
+                let keeping = session.records.keep_cache(&self.name(), &kept, session.began_seconds).await;
+                let is_kept = keeping.map_err(|error| not_kept().caused_by(&error))?;
+                Ok(is_kept.then(|| Told { kept: true, bytes: manifest.layer_bytes(), since }))
             }
             Said::Large { kibibytes } => Err(not_kept().because(format!(
                 "it has {}, and `cache-mounts` allows {}; `cache-prune` may remove what is not worth keeping",
