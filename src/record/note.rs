@@ -81,12 +81,20 @@ impl Records {
         self.write_note_under(&note.tag(), document).await
     }
 
+    /// See that what every small document is of is in the scope.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(super) async fn bring_empty(&self) -> Result<(), Error> {
+        self.store.write_blob(&self.scope, EMPTY.into()).await.map(drop)
+    }
+
     /// Put a small document in the place of whatever stands under a tag.
     ///
     /// # Errors
     /// Where the store fails.
     pub(super) async fn write_note_under(&self, tag: &Tag, document: &Document) -> Result<(), Error> {
-        self.store.write_blob(&self.scope, EMPTY.into()).await?;
+        self.bring_empty().await?;
         let tags = [tag.clone()];
         let Some(far) = &self.far else {
             return self.store.write_document(&self.scope, document, &tags).await;

@@ -1,7 +1,7 @@
 //! Records that others of the same inputs have replaced: whoever carries out a plan that was settled before has the very
 //! images that stood then, and those that runs of the same plan have made or taken since.
 
-use crate::oci::{Digest, Error, Origin, Tag, Terms, image_stands};
+use crate::oci::{Digest, Document, Error, Origin, Tag, Terms, image_stands};
 
 use super::caches::kept_at;
 use super::note::Note;
@@ -18,7 +18,7 @@ impl Records {
     }
 
     /// Have every later run of the plan that is carried out use this very image, with the time in seconds since
-    /// 1970-01-01 UTC.
+    /// 1970-01-01 UTC. Where another one has noted its own meanwhile, that is the image of the plan, unless it is lost.
     ///
     /// # Errors
     /// Where the store fails.
@@ -28,7 +28,23 @@ impl Records {
             return Ok(());
         }
         let document = kept_at(&OF_A_PLAN.document(image.image.to_string()), now_seconds)?;
-        self.write_note_under(&tag, &document).await
+        self.bring_empty().await?;
+        let is_lost = async |standing: &Document| {
+            let noted = OF_A_PLAN.read(standing).and_then(|text| text.parse::<Digest>().ok());
+            match noted {
+                Some(noted) => Ok(!self.anew().can_be_had(&image.key, &noted).await?),
+                None => Ok(true),
+            }
+        };
+        self.keep_over(&document, &tag, is_lost).await.map(drop)
+    }
+
+    /// Whether a record under an image key of this very image counts, and all of it is there.
+    async fn can_be_had(&self, key: &Digest, image: &Digest) -> Result<bool, Error> {
+        let found = self.image(key).await?;
+        let found = self.as_settled(found, key, Some(image)).await?;
+        let is_it = found.record.is_some_and(|record| record.image == *image);
+        Ok(is_it && image_stands(&*self.store, &self.scope, image).await?)
     }
 
     /// What was found under an image key, or what stood there when the plan was settled that is carried out, or what its

@@ -263,3 +263,70 @@ async fn f_s14_what_is_built_again_replaces_what_a_roll_says() {
     let next = machine(&Arc::new(Memory::new()), shared.clone(), &elsewhere, "trusted", "1");
     assert_eq!(run(&next).await, (3, 2), "what stands on the parent stands on the new one");
 }
+
+/// The image that a run finds for the first job, or else builds in so many seconds.
+async fn first_image(site: &Site, seconds: u64, no_reuse: bool) -> (Digest, bool) {
+    let (facts, plan) = site.plan().await;
+    let request = Request { selected: [plan.order[0].clone()].into(), no_reuse, ..Request::default() };
+    let plan = Plan::new(&site.family, &facts, &request);
+    let builder = site.scripted(1, Arc::new(move |_, _| Act::Build(seconds)), Arc::new(|_, _| Look::Pass));
+    let (ran, steps) = site.run(&(facts, plan), &[builder], PLAIN, std::future::pending()).await;
+    let passed = ran.unwrap().passed.into_values().next().unwrap();
+    (passed.image.image, builds(&steps) > 0)
+}
+
+/// A machine that has nothing of its own, in a run of a plan where one is named.
+fn machine_of(shared: &Memory, elsewhere: &Arc<Memory>, scope: &str, plan: Option<&str>) -> Site {
+    let mut site = machine(&Arc::new(Memory::new()), Arc::new(shared.clone()), elsewhere, scope, "1");
+    site.records = site.records.carrying_out(plan.map(|plan| Digest::of(plan.as_bytes())));
+    site
+}
+
+#[tokio::test(start_paused = true)]
+async fn s3_24_of_two_jobs_of_a_plan_that_start_together_the_first_note_stands() {
+    for scope in ["trusted", "pr-1"] {
+        let (shared, elsewhere) = (Memory::new(), elsewhere().await);
+        let of = |plan| machine_of(&shared, &elsewhere, scope, plan);
+        let (one, two) = (of(Some("plan")), of(Some("plan")));
+        let ((first, _), (last, is_built)) =
+            tokio::join!(first_image(&one, 1, false), first_image(&two, 9, false));
+        assert!(first != last && is_built, "neither knew of the other");
+        assert_eq!(first_image(&of(Some("plan")), 5, false).await, (first, false), "{scope}");
+        assert_eq!(first_image(&of(None), 5, false).await, (last, false), "whoever has no plan");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s3_24_a_note_of_what_is_lost_gives_way() {
+    let (shared, elsewhere) = (Memory::new(), elsewhere().await);
+    let of = |plan| machine_of(&shared, &elsewhere, "trusted", plan);
+    let (first, _) = first_image(&of(Some("plan")), 1, false).await;
+    let (other, _) = first_image(&of(Some("plan")), 2, true).await;
+    assert_eq!(first_image(&of(Some("plan")), 5, false).await, (first.clone(), false));
+    shared.remove_document(&"owner/cache/scopes/trusted".parse().unwrap(), &first).await.unwrap();
+    let (new, is_built) = first_image(&of(Some("plan")), 3, true).await;
+    assert!(is_built && new != first && new != other);
+    assert_eq!(first_image(&of(Some("plan")), 5, false).await, (new, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s3_24_a_retry_of_an_untrusted_run_has_what_its_first_try_took_from_the_trusted_scope() {
+    let (shared, elsewhere) = (Memory::new(), elsewhere().await);
+    let of = |scope, plan| machine_of(&shared, &elsewhere, scope, plan);
+    let (first, _) = first_image(&of("trusted", None), 1, false).await;
+    let pull = of("pr-1", Some("plan"));
+    let (_, plan) = pull.plan().await;
+    let Decision::Reuse(passed) = &plan.jobs[&plan.order[0]].decision else { panic!("it stands") };
+    pull.records.hold_to(&passed.image, 1).await.unwrap();
+    let (newest, _) = first_image(&of("trusted", None), 2, true).await;
+    assert_ne!(first, newest);
+    assert_eq!(first_image(&of("pr-1", Some("plan")), 5, false).await, (first, false));
+    for plan in [None, Some("other")] {
+        assert_eq!(first_image(&of("pr-1", plan), 5, false).await, (newest.clone(), false), "{plan:?}");
+    }
+    assert_eq!(
+        first_image(&of("trusted", Some("plan")), 5, false).await,
+        (newest, false),
+        "its note is its own"
+    );
+}
