@@ -46,6 +46,7 @@ fn jobs(shape: &Shape) -> Vec<Job> {
     };
     let jobs = shape.jobs.iter().enumerate().map(|(at, job)| Job {
         parents: job.parents.clone(),
+        beside: Vec::new(),
         image: job.unit,
         product: at,
         needs: Some(needs(job.platform)),

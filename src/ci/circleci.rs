@@ -121,7 +121,7 @@ fn ordered(pipeline: &Pipeline<'_>, kind: &str, is_filtered: bool) -> Vec<Yaml> 
         |name: &str| if kind.is_empty() { Map::default() } else { Map::default().with("name", name) };
     let mut jobs = vec![named(&format!("plan{kind}"), filtered(called("plan"), None))];
     for build in &pipeline.builds {
-        let requires: Vec<String> = std::iter::once("plan".to_owned()).chain(build.parents.clone()).collect();
+        let requires: Vec<String> = build.waits_for().collect();
         jobs.push(named(&build.id, filtered(Map::default().with("requires", requires), None)));
     }
     let branch = vec![pipeline.branch()];

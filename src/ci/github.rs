@@ -135,7 +135,7 @@ fn plan(pipeline: &Pipeline<'_>) -> Map {
 }
 
 fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
-    let needs: Vec<String> = std::iter::once("plan".to_owned()).chain(build.parents.clone()).collect();
+    let needs: Vec<String> = build.waits_for().collect();
     let secrets = build.secrets.iter().fold(Map::default(), |all, name| {
         let name = name.as_str();
         all.with(name, format!("${{{{ {TRUSTED} && secrets.{name} || '' }}}}"))

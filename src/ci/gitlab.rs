@@ -84,9 +84,13 @@ fn plan(pipeline: &Pipeline<'_>) -> Map {
         .with("artifacts", artifacts("plan", pipeline.keep_plan_days()))
 }
 
-/// Its needs are all that it stands on, whose files it takes in: they order nothing that its parents do not.
+/// Its needs are all that it stands on, whose files it takes in: they order nothing that its parents do not. It takes in no
+/// file of what else it waits for.
 fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
-    let needs: Vec<String> = std::iter::once("plan".to_owned()).chain(build.ancestors.clone()).collect();
+    let taken = std::iter::once("plan").chain(build.ancestors.iter().map(String::as_str)).map(Yaml::from);
+    let only_waited_for =
+        |id: &String| Map::default().with("job", id.as_str()).with("artifacts", false).into();
+    let needs: Vec<Yaml> = taken.chain(build.beside.iter().map(only_waited_for)).collect();
     let stage = if build.downstream { "publish" } else { "build" };
     let job = job(stage, &build.runner, build.minutes);
     let job = if build.downstream { job.with("allow_failure", true) } else { job };

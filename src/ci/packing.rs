@@ -15,7 +15,8 @@ pub(super) fn packed(builds: &[BuildJob], size: usize) -> Vec<BuildJob> {
     let mut heights = BTreeMap::<&str, usize>::new();
     let mut alike = BTreeMap::<_, Vec<&BuildJob>>::new();
     for build in builds {
-        let below = build.parents.iter().filter_map(|parent| heights.get(parent.as_str()));
+        let below =
+            build.parents.iter().chain(&build.beside).filter_map(|parent| heights.get(parent.as_str()));
         let height = below.max().map_or(0, |height| height + 1);
         heights.insert(&build.id, height);
         let platforms: BTreeSet<_> = build.jobs.iter().map(|job| &job.platform).collect();
@@ -49,6 +50,7 @@ fn one(group: &[&BuildJob], ids: &BTreeMap<&str, String>) -> BuildJob {
         id: ids[first.id.as_str()].clone(),
         jobs: group.iter().flat_map(|build| build.jobs.clone()).collect(),
         parents: those(|build| &build.parents),
+        beside: those(|build| &build.beside),
         ancestors: those(|build| &build.ancestors),
         minutes: group.iter().map(|build| build.minutes).sum::<u64>().min(LONGEST_MINUTES),
         ..first.clone()

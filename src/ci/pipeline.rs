@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{CiSettings, EventPlatforms, ServiceSetting, Variable};
 use crate::diag::{Diagnostic, Problems, Result};
-use crate::family::{Emulation, Family, JobId, Recipe, SecretSource, Unit};
+use crate::family::{Barrier, Emulation, Family, JobId, Recipe, SecretSource, Unit};
 use crate::oci::{Digest, Platform};
 
 use super::packing::packed;
@@ -61,7 +61,9 @@ pub(super) struct BuildJob {
     pub(super) jobs: Vec<JobId>,
     /// The ids of the jobs whose images it uses.
     pub(super) parents: Vec<String>,
-    /// The ids of those and of all that they stand on.
+    /// The ids of the jobs that it waits for although it uses nothing of them.
+    pub(super) beside: Vec<String>,
+    /// The ids of its parents and of all that they stand on.
     pub(super) ancestors: Vec<String>,
     /// Where it runs.
     pub(super) runner: String,
@@ -74,6 +76,18 @@ pub(super) struct BuildJob {
 }
 
 impl BuildJob {
+    /// The ids of all jobs that it waits for, whatever it takes in of them.
+    pub(super) fn waits_for(&self) -> impl Iterator<Item = String> {
+        std::iter::once("plan")
+            .chain([&self.parents, &self.beside].into_iter().flatten().map(String::as_str))
+            .map(str::to_owned)
+    }
+
+    /// How many jobs but the first it names where it names all whose files it takes in.
+    fn needs_number(&self) -> usize {
+        self.ancestors.len() + self.beside.len()
+    }
+
     /// What people read of it.
     pub(super) fn title(&self) -> String {
         if let [job] = self.jobs.as_slice() { job.to_string() } else { self.id.clone() }
@@ -115,6 +129,7 @@ impl<'a> Pipeline<'a> {
                     Some(runner) => builds.push(BuildJob {
                         id: ids[&job].clone(),
                         parents: named(&parents, &ids),
+                        beside: named(&family.beside(&job, Barrier::Said), &ids),
                         ancestors: named(&above, &ids),
                         runner,
                         minutes: minutes(terms.time_limit_seconds),
@@ -145,7 +160,7 @@ impl<'a> Pipeline<'a> {
     pub(super) fn check(&self, ground: &Ground) -> Result<()> {
         let number = self.builds.len() + OTHERS;
         let many = (number > ground.jobs_limit).then(|| too_many(number, ground.jobs_limit));
-        let wide = self.builds.iter().filter(|build| build.ancestors.len() >= ground.needs_limit);
+        let wide = self.builds.iter().filter(|build| build.needs_number() >= ground.needs_limit);
         Problems::check(
             many.into_iter().chain(wide.map(|build| too_deep(build, ground.needs_limit))).collect(),
         )
@@ -257,9 +272,10 @@ fn no_runner(job: &JobId) -> Diagnostic {
 }
 
 fn too_deep(build: &BuildJob, limit: usize) -> Diagnostic {
-    let number = build.ancestors.len();
+    let number = build.needs_number();
+    let stands = if build.beside.is_empty() { "stands on" } else { "stands on or waits for" };
     Diagnostic::request(format!(
-        "{} stands on {number} jobs, and the service lets a job need {limit}",
+        "{} {stands} {number} jobs, and the service lets a job need {limit}",
         build.title()
     ))
     .hint("see the images between: polyarch plan --format mermaid")

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::FamilyFile;
 use crate::dice::Dice;
 use crate::family::{Found, JobId, Sources};
+use crate::oci::Platform;
 
 /// How many families are made up.
 const FAMILIES: u64 = 200;
@@ -43,6 +44,9 @@ impl Case {
                 "[tags]\nnames = { \"linux/amd64\" = \"x86_64\", \"linux/arm64\" = \"aarch64\" }\n",
             );
         }
+        if dice.percent(30) {
+            configuration = format!("barrier = true\n{configuration}");
+        }
         configuration.push_str(&ci(&mut dice));
         let mut dockerfiles = Vec::new();
         for (at, name) in names.iter().enumerate() {
@@ -55,6 +59,9 @@ impl Case {
             configuration.push_str(&format!("[image.\"{name}\"]\n"));
             if secret {
                 configuration.push_str("secrets = { token = { env = \"TOKEN\" } }\n");
+            }
+            if dice.percent(15) {
+                configuration.push_str(&format!("barrier = {}\n", dice.percent(50)));
             }
             if dice.percent(25) {
                 let variant = VARIANTS[dice.below(VARIANTS.len())];
@@ -127,7 +134,12 @@ fn field<'y>(of: &'y Yaml<'y>, path: &[&str]) -> Option<&'y Yaml<'y>> {
 
 fn texts(of: Option<&Yaml<'_>>) -> BTreeSet<String> {
     let all = of.and_then(Yaml::as_vec).into_iter().flatten();
-    all.map(|one| one.as_str().expect("a text").to_owned()).collect()
+    all.map(|one| text_of(one).to_owned()).collect()
+}
+
+/// A text, or the job that a need of GitLab's names.
+fn text_of<'y>(one: &'y Yaml<'y>) -> &'y str {
+    one.as_str().or_else(|| field(one, &["job"])?.as_str()).expect("a text")
 }
 
 /// All plain values, with the last name on the way to each.
@@ -151,8 +163,12 @@ fn check(service: Service, family: &Family, settings: &CiSettings, text: &str) {
     let wanted = |job: &JobId| -> BTreeSet<String> {
         let build =
             family.recipe(&job.unit).and_then(|recipe| recipe.platforms.get(&job.platform)).expect("a build");
-        let parents = build.parents().map(|unit| ids[&unit.on(&job.platform)].clone());
-        parents.chain(["plan".to_owned()]).collect()
+        let parents = build.parents().map(|unit| family.recipe(unit).expect("a parent"));
+        let waited_for = parents.flat_map(|parent| {
+            let is_meant = |platform: &&Platform| parent.barrier || **platform == job.platform;
+            parent.platforms.keys().filter(is_meant).map(|platform| parent.unit.on(platform))
+        });
+        waited_for.map(|job| ids[&job].clone()).chain(["plan".to_owned()]).collect()
     };
     for (job, id) in &ids {
         let all = match service {
@@ -422,9 +438,11 @@ fn i_y4_images_that_share_a_job_wait_for_all_that_they_stand_on() {
             for build in &alone.builds {
                 let at = home[&build.jobs[0]];
                 let job = &packed.builds[at];
-                for (before, waited_for) in
-                    [(&build.parents, &job.parents), (&build.ancestors, &job.ancestors)]
-                {
+                for (before, waited_for) in [
+                    (&build.parents, &job.parents),
+                    (&build.beside, &job.beside),
+                    (&build.ancestors, &job.ancestors),
+                ] {
                     for id in before {
                         let other = home[by_id[id.as_str()]];
                         assert!(other < at && waited_for.contains(&packed.builds[other].id), "{seed}: {id}");
@@ -454,6 +472,107 @@ fn f_y2_an_image_upon_more_than_a_job_may_need_is_told() {
         format!("{:?}", written(&family, &settings, Service::Gitlab).expect_err("50 ancestors and the plan"));
     assert!(told.contains("stands on 50 jobs, and the service lets a job need 50"), "{told}");
     assert!(written(&family, &settings, Service::Circleci).is_ok());
+}
+
+/// What two of the jobs of two images on two platforms wait for at each service.
+#[test]
+fn s2_3_where_there_is_a_barrier_a_job_waits_for_all_platforms_of_what_it_stands_on() {
+    let free = [&["plan", "a-amd64"][..], &["plan", "a-amd64", "b-amd64"]];
+    let whole = [&["plan", "a-amd64", "a-arm64"][..], &["plan", "a-amd64", "a-arm64", "b-amd64", "b-arm64"]];
+    let above_a = [&["plan", "a-amd64", "a-arm64"][..], &["plan", "a-amd64", "a-arm64", "b-amd64"]];
+    let above_b = [&["plan", "a-amd64"][..], &["plan", "a-amd64", "b-amd64", "b-arm64"]];
+    for (barrier, wanted) in [
+        ("", free),
+        ("barrier = true", whole),
+        ("[image.a]\nbarrier = true", above_a),
+        ("[image.b]\nbarrier = true", above_b),
+        ("barrier = true\n[image.b]\nbarrier = false", above_a),
+        ("[image.c]\nbarrier = true", free),
+    ] {
+        let platforms = "platforms = [\"linux/amd64\", \"linux/arm64\"]";
+        let dockerfile = |name: &str, text: &str| (format!("{name}/Dockerfile"), text.to_owned());
+        let both = "FROM b\nCOPY --from=a /x /x\n";
+        let dockerfiles =
+            vec![dockerfile("a", "FROM scratch\n"), dockerfile("b", "FROM a\n"), dockerfile("c", both)];
+        let configuration = format!("{platforms}\n{barrier}\n");
+        let (family, settings) = Case { configuration, dockerfiles }.read().expect("a family");
+        for service in SERVICES {
+            let text = written(&family, &settings, service).expect("a pipeline").text;
+            let document = Yaml::load_from_str(&text).expect("YAML").remove(0);
+            for (id, wanted) in ["b-amd64", "c-amd64"].into_iter().zip(wanted) {
+                let waits = match service {
+                    Service::Github => field(&document, &["jobs", id, "needs"]),
+                    Service::Gitlab => field(&document, &[id, "needs"]),
+                    Service::Circleci => { field(&document, &["workflows", "images", "jobs"]) }
+                        .and_then(Yaml::as_vec)
+                        .into_iter()
+                        .flatten()
+                        .find_map(|one| field(one, &[id, "requires"])),
+                };
+                let wanted = wanted.iter().map(|id| (*id).to_owned()).collect();
+                assert_eq!(texts(waits), wanted, "{service:?} {barrier:?} {id}");
+                let takes = |other: &str| match service {
+                    Service::Github => {
+                        let mut values = Vec::new();
+                        leaves(field(&document, &["jobs", id]).expect("a job"), "", &mut values);
+                        let patterns = values.iter().filter(|(name, _)| name == "pattern");
+                        patterns.filter_map(|(_, value)| value.as_str()).any(|one| one.contains(other))
+                    }
+                    Service::Gitlab => { waits.and_then(Yaml::as_vec).into_iter().flatten() }
+                        .any(|one| one.as_str() == Some(other)),
+                    // A workspace has all that was handed on before.
+                    Service::Circleci => other == "a-amd64",
+                };
+                assert!(takes("a-amd64") && !takes("a-arm64"), "{service:?} {barrier:?} {id}: {text}");
+            }
+        }
+    }
+}
+
+/// I-Y4 with barriers: also where the platforms of an image stand on different ones, in jobs of several images.
+#[test]
+fn s2_3_a_barrier_keeps_the_limits_of_needs_and_makes_no_circle() {
+    let on_arm = |name: &str| format!("FROM scratch AS amd64\nFROM {name} AS arm64\nFROM $TARGETARCH\n");
+    let dockerfile = |at: usize| {
+        let text = match at {
+            0 => "FROM scratch\n".to_owned(),
+            at if at % 2 == 0 => format!("FROM a{}\n", at - 1),
+            at => on_arm(&format!("a{}", at - 1)),
+        };
+        (format!("a{at}/Dockerfile"), text)
+    };
+    let family = |number: usize, barrier: bool| {
+        let platforms = "platforms = [\"linux/amd64\", \"linux/arm64\"]";
+        let configuration = format!("barrier = {barrier}\n{platforms}\n");
+        Case { configuration, dockerfiles: (0..number).map(dockerfile).collect() }.read().expect("a family")
+    };
+    let (one, settings) = family(12, true);
+    let (setting, ground) = Service::Gitlab.terms(&settings);
+    let pipeline = Pipeline::new(&one, &settings, setting, ground).expect("a pipeline");
+    for size in [1, 2, 5, 100] {
+        let packed = pipeline.packed(size);
+        let places: BTreeMap<&str, usize> =
+            packed.builds.iter().enumerate().map(|(at, build)| (build.id.as_str(), at)).collect();
+        for (at, build) in packed.builds.iter().enumerate() {
+            let before = build.waits_for().skip(1);
+            before.for_each(|id| assert!(places[id.as_str()] < at, "{size}: {} after {id}", build.id));
+        }
+    }
+    let told = |barrier| {
+        let (family, settings) = many_on_two(50, barrier);
+        written(&family, &settings, Service::Gitlab).map(|_| ()).map_err(|told| format!("{told:?}"))
+    };
+    assert_eq!(told(false), Ok(()));
+    let told = told(true).expect_err("49 ancestors, what stands beside the last of them, and the plan");
+    assert!(told.contains("stands on or waits for 50 jobs, and the service lets a job need 50"), "{told}");
+}
+
+/// A chain of so many images on two platforms.
+fn many_on_two(number: usize, barrier: bool) -> (Family, CiSettings) {
+    let from = |at: usize| if at > 0 { format!("a{}", at - 1) } else { "scratch".to_owned() };
+    let dockerfile = |at| (format!("a{at}/Dockerfile"), format!("FROM {}\n", from(at)));
+    let configuration = format!("barrier = {barrier}\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n");
+    Case { configuration, dockerfiles: (0..number).map(dockerfile).collect() }.read().expect("a family")
 }
 
 #[test]

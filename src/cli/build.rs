@@ -12,7 +12,7 @@ use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Problems, Result, count};
 use crate::engine::{Redactor, RunId};
 use crate::event::{EVENT_VERSION, EventKind};
-use crate::family::{JobId, Unit};
+use crate::family::{Barrier, JobId, Unit};
 use crate::oci::{Digest, Error, Reference};
 use crate::plan::{Decision, Unfit, refused_untrusted};
 use crate::record::Records;
@@ -67,7 +67,7 @@ pub(super) struct Options {
     /// Do not use the engine's build cache
     #[arg(long)]
     no_cache: bool,
-    /// What stands on an image waits for all platforms of it, as where each level is joined before the next begins
+    /// What stands on an image waits for all platforms of it, as `barrier = true` in polyarch.toml has it
     #[arg(long)]
     barrier: bool,
     /// After a failure begin nothing new
@@ -91,6 +91,11 @@ impl Options {
     /// To build jobs, as a plan has settled them, and write the file of each as soon as its image stands.
     pub(super) fn of_jobs(jobs: &[JobId], plan: Option<PathBuf>, files: Option<PathBuf>) -> Self {
         Self { what: What::of_jobs(jobs), plan, files, ..Self::default() }
+    }
+
+    /// Where what stands on an image waits for all platforms of it.
+    fn barrier(&self) -> Barrier {
+        if self.barrier { Barrier::Everywhere } else { Barrier::Said }
     }
 
     /// How to publish.
@@ -471,7 +476,7 @@ fn session<'a>(
         unfit,
         options: run::Options {
             fail_fast: options.fail_fast,
-            barrier: options.barrier,
+            barrier: options.barrier(),
             no_cache: options.no_cache,
         },
         clock: Arc::new(recorder::now),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::diag::{Diagnostic, Problems, Result, Severity};
-use crate::family::{Emulation, JobId, Mirror};
+use crate::family::{Barrier, Emulation, JobId, Mirror};
 use crate::oci::{Digest, Lease, Platform};
 use crate::plan::{
     Base, Decision, Estimate, Estimates, Facts, Plan, Request, Unfit, check_key, from_the_future,
@@ -432,6 +432,7 @@ pub(super) fn view(planning: &Planning) -> PlanView {
                 (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
             }
         };
+        let beside = planning.workspace.family.beside(job, Barrier::Said);
         let is_done = !matches!(planned.decision, Decision::Reuse(_));
         let terms = is_done.then_some(&planned.terms);
         JobView {
@@ -441,6 +442,10 @@ pub(super) fn view(planning: &Planning) -> PlanView {
             decision,
             reasons,
             parents: planned.parents.iter().map(ToString::to_string).collect(),
+            beside: { beside.iter() }
+                .filter(|other| planning.plan.jobs.contains_key(other))
+                .map(ToString::to_string)
+                .collect(),
             bases: bases(planning, job),
             key: planned.key.to_string(),
             emulation: terms.and_then(|terms| emulation(terms.emulation)),

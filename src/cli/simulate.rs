@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::diag::{Diagnostic, Place, Result, did_you_mean};
-use crate::family::JobId;
+use crate::family::{Barrier, JobId};
 use crate::oci::Platform;
 use crate::plan::{Estimate, Estimates, Plan};
 use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
@@ -47,7 +47,7 @@ pub(super) struct Options {
     /// A file of times: `[known]`, `[assumed]` and `[emulated]` with lines such as `"image:variant@platform" = "90s"`
     #[arg(long, value_name = "FILE")]
     durations: Option<PathBuf>,
-    /// What stands on an image waits for all platforms of it
+    /// What stands on an image waits for all platforms of it, as `barrier = true` in polyarch.toml has it
     #[arg(long)]
     barrier: bool,
     /// Compare fleets of 1 to so many of each builder
@@ -73,9 +73,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let named = builders(context, options, &planning)?;
     let kinds: Vec<Kind> = named.iter().map(|named| named.kind.clone()).collect();
     let order: Vec<JobId> = plan.order.clone();
-    let jobs = scheduled(&order, plan, &estimates, |_| None);
+    let barrier = if options.barrier { Barrier::Everywhere } else { Barrier::Said };
+    let jobs = scheduled(&order, (&planning.workspace.family, barrier), plan, &estimates, |_| None);
     fitting::check(&order, &jobs, &kinds)?;
-    let rules = Rules { barrier: options.barrier, ..Rules::default() };
+    let rules = Rules::default();
     let outlook = foresee(&jobs, &kinds, &rules);
     let fleets = fleets(&jobs, &kinds, usize::from(options.fleets), &rules);
     let smallest = smallest(&jobs, &kinds, &fleets, &rules);

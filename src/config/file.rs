@@ -61,6 +61,7 @@ impl FamilyFile {
         self.publish = publish_settings(reading, whole);
         self.replace = replacements(reading, whole);
         self.emulate = reading.choice(whole, "emulate", &Emulate::WORDS);
+        self.barrier = reading.truth(whole, "barrier");
         self.layer_cache = reading.truth(whole, "layer-cache");
         self.cache_budget = whole.parsed("cache-budget");
         self.cache_mounts = whole.parsed("cache-mounts");

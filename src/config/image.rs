@@ -108,6 +108,7 @@ impl Reading {
             fresh_for: section.parsed("fresh-for"),
             downstream: self.truth(&mut section, "downstream"),
             fail_fast: self.truth(&mut section, "fail-fast"),
+            barrier: self.truth(&mut section, "barrier"),
             retry_without_cache: self.truth(&mut section, "retry-without-cache"),
             repository: section.parsed("repository"),
             variants: BTreeMap::new(),

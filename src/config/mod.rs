@@ -101,6 +101,8 @@ pub(crate) struct FamilyFile {
     pub(crate) replace: BTreeMap<Reference, Written<Reference>>,
     /// Whether a platform may be built by emulation where no builder has it natively.
     pub(crate) emulate: Option<Emulate>,
+    /// Whether what stands on an image waits for all platforms of it.
+    pub(crate) barrier: Option<Written<bool>>,
     /// Whether what engines have in their caches of layers is kept in the store, for other machines.
     pub(crate) layer_cache: Option<Written<bool>>,
     /// How long a build may take that finds such a cache, before it counts as failed.
@@ -231,6 +233,8 @@ pub(crate) struct ImageSetting {
     pub(crate) downstream: Option<Written<bool>>,
     /// After a failure on one platform nothing of it begins on another.
     pub(crate) fail_fast: Option<Written<bool>>,
+    /// What stands on it waits for all platforms of it, whatever the family says.
+    pub(crate) barrier: Option<Written<bool>>,
     /// A build of it that fails by itself is tried once more without the engine's cache.
     pub(crate) retry_without_cache: Option<Written<bool>>,
     /// The repository that it is published in, without the registry.

@@ -61,6 +61,12 @@ impl Draft<'_> {
         self.said(|setting| setting.fail_fast.as_ref()).is_some_and(|said| said.value)
     }
 
+    /// Whether what stands on it waits for all platforms of it.
+    pub(super) fn has_barrier(&self, file: Option<&FamilyFile>) -> bool {
+        let own = self.said(|setting| setting.barrier.as_ref());
+        own.or(file.and_then(|file| file.barrier.as_ref())).is_some_and(|said| said.value)
+    }
+
     /// How long a build of it may take that finds a cache, in seconds.
     pub(super) fn cache_budget_seconds(&self, file: Option<&FamilyFile>) -> Option<u64> {
         let own = self.said(|setting| setting.cache_budget.as_ref());

@@ -125,6 +125,19 @@ impl Family {
         self.recipe(unit).is_some_and(|recipe| recipe.downstream)
     }
 
+    /// The jobs that a job waits for although it uses nothing of them: all other platforms of those images that it uses
+    /// and that have a barrier.
+    pub(crate) fn beside(&self, job: &JobId, barrier: Barrier) -> BTreeSet<JobId> {
+        let build = self.recipe(&job.unit).and_then(|recipe| recipe.platforms.get(&job.platform));
+        let parents = build.into_iter().flat_map(Build::parents).filter_map(|parent| self.recipe(parent));
+        let held = parents.filter(|parent| parent.barrier || barrier == Barrier::Everywhere);
+        let others = |parent: &Recipe| {
+            let platforms = parent.platforms.keys().filter(|platform| **platform != job.platform);
+            platforms.map(|platform| parent.unit.on(platform)).collect::<Vec<_>>()
+        };
+        held.flat_map(others).collect()
+    }
+
     /// A unit and all that stand on it, parents before children.
     pub(crate) fn with_descendants(&self, unit: &Unit) -> Vec<&Unit> {
         let mut found = BTreeSet::from([unit]);
@@ -151,6 +164,16 @@ impl Family {
         }
         family
     }
+}
+
+/// Where what stands on an image waits for all platforms of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// At the images of which the configuration says so.
+    #[default]
+    Said,
+    /// At every image.
+    Everywhere,
 }
 
 /// How one image variant is built, checked, tagged and named.
@@ -188,6 +211,8 @@ pub(crate) struct Recipe {
     pub(crate) downstream: bool,
     /// After a failure on one platform nothing of it begins on another.
     pub(crate) fail_fast: bool,
+    /// What stands on it waits for all platforms of it.
+    pub(crate) barrier: bool,
     /// A build of it that fails by itself is tried once more without the engine's cache.
     pub(crate) retry_without_cache: bool,
     /// What a build takes of its builder, on each platform.

@@ -428,6 +428,7 @@ fn recipes(
             common_tags: common.iter().map(|tag| checks::with_names(tag, unit, problems)).collect(),
             downstream: draft.downstream().is_some(),
             fail_fast: draft.fails_fast(),
+            barrier: draft.has_barrier(file),
             cache_budget_seconds: draft.cache_budget_seconds(file),
             fresh_for_seconds: draft.fresh_for_seconds(file),
             retry_without_cache: draft.retries_without_cache(),

@@ -250,6 +250,7 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         common_tags: vec!["latest".to_owned()],
         downstream: false,
         fail_fast: false,
+        barrier: false,
         retry_without_cache: false,
         terms: BTreeMap::new(),
         cache_budget_seconds: None,

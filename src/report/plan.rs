@@ -83,8 +83,11 @@ pub(crate) struct JobView {
     pub(crate) decision: DecisionView,
     /// Why, the weightiest reason first.
     pub(crate) reasons: Vec<String>,
-    /// The jobs that it waits for.
+    /// The jobs that it uses, and waits for.
     pub(crate) parents: Vec<String>,
+    /// The jobs that it waits for although it uses nothing of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside: Vec<String>,
     /// The images from outside that it uses.
     pub(crate) bases: Vec<String>,
     /// The image key.
@@ -181,9 +184,12 @@ fn stands_on(jobs: &[&JobView]) -> String {
     let parents = jobs.iter().flat_map(|job| &job.parents).map(unit);
     let bases = jobs.iter().flat_map(|job| &job.bases).cloned();
     let all: BTreeSet<String> = parents.chain(bases).collect();
-    match all.is_empty() {
-        true => String::new(),
-        false => format!("  (on {})", all.into_iter().collect::<Vec<_>>().join(", ")),
+    let held: BTreeSet<String> = jobs.iter().flat_map(|job| &job.beside).map(unit).collect();
+    let listed = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    match (all.is_empty(), held.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) => format!("  (on {})", listed(all)),
+        (false, false) => format!("  (on {}; waits for all platforms of {})", listed(all), listed(held)),
     }
 }
 
@@ -276,7 +282,10 @@ impl PlanView {
             let label = format!("{}\nmirror", mirror.unit);
             text.push_str(&format!("    mirror{at}[\"{}\"]:::reuse\n", mermaid_text(&label)));
         }
-        self.for_each_edge(|parent, child| text.push_str(&format!("    {parent} --> {child}\n")));
+        self.for_each_edge(|parent, child, edge| {
+            let arrow = if edge == Edge::Uses { "-->" } else { "-.->" };
+            text.push_str(&format!("    {parent} {arrow} {child}\n"));
+        });
         text.push_str("    classDef build fill:#ffe8cc,stroke:#d9480f\n");
         text.push_str("    classDef check fill:#fff3bf,stroke:#e67700\n");
         text.push_str("    classDef reuse fill:#e9ecef,stroke:#868e96\n");
@@ -299,27 +308,39 @@ impl PlanView {
             let label = format!("{}\\nmirror", dot_text(&mirror.unit));
             text.push_str(&format!("    mirror{at} [label=\"{label}\", style=dotted];\n"));
         }
-        self.for_each_edge(|parent, child| text.push_str(&format!("    {parent} -> {child};\n")));
+        self.for_each_edge(|parent, child, edge| {
+            let style = if edge == Edge::Uses { "" } else { " [style=dashed]" };
+            text.push_str(&format!("    {parent} -> {child}{style};\n"));
+        });
         text.push_str("}\n");
         text
     }
 
-    /// From a job, or a mirror, to each job that uses it, by their names in the pictures.
-    fn for_each_edge(&self, mut edge: impl FnMut(&str, &str)) {
+    /// From a job, or a mirror, to each job that uses it or waits for it, by their names in the pictures.
+    fn for_each_edge(&self, mut edge: impl FnMut(&str, &str, Edge)) {
         let places: BTreeMap<&str, usize> =
             self.jobs.iter().enumerate().map(|(at, job)| (job.job.as_str(), at)).collect();
         for (child, job) in self.jobs.iter().enumerate() {
             let child = format!("job{child}");
-            for parent in job.parents.iter().filter_map(|parent| places.get(parent.as_str())) {
-                edge(&format!("job{parent}"), &child);
+            for (others, kind) in [(&job.parents, Edge::Uses), (&job.beside, Edge::WaitsFor)] {
+                for other in others.iter().filter_map(|other| places.get(other.as_str())) {
+                    edge(&format!("job{other}"), &child, kind);
+                }
             }
             for (at, mirror) in self.mirrors.iter().enumerate() {
                 if job.bases.contains(&mirror.source) {
-                    edge(&format!("mirror{at}"), &child);
+                    edge(&format!("mirror{at}"), &child, Edge::Uses);
                 }
             }
         }
     }
+}
+
+/// What a job has to do with another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Uses,
+    WaitsFor,
 }
 
 /// A text between quotation marks in Mermaid: everything but plain characters by its number.

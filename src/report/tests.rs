@@ -159,6 +159,7 @@ fn plan() -> PlanView {
         decision,
         reasons: vec![reason.to_owned()],
         parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
+        beside: Vec::new(),
         bases: Vec::new(),
         key: "sha256:aa".into(),
         emulation: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::event::EmulationCost;
-use crate::family::{Emulation, Family, JobId, Recipe, Terms, Unit};
+use crate::family::{Barrier, Emulation, Family, JobId, Recipe, Terms, Unit};
 use crate::oci::Platform;
 use crate::plan::{Decision, Estimates, Plan, speed};
 use crate::schedule::{self, Fallen, Machine, Needs, Problem, Rules, Scheduler, Start, Ticket};
@@ -65,7 +65,7 @@ impl<'a> Dispatch<'a> {
             ..machine(builder, family)
         };
         let mut machines: Vec<Machine> = builders.iter().map(machine).collect();
-        let mut scheduled = scheduled(&jobs, plan, &estimates, |name| {
+        let mut scheduled = scheduled(&jobs, (family, options.barrier), plan, &estimates, |name| {
             builders.iter().position(|builder| builder.name == name)
         });
         for (job, one) in jobs.iter().zip(&mut scheduled) {
@@ -92,7 +92,6 @@ impl<'a> Dispatch<'a> {
                 .collect()
         };
         let rules = Rules {
-            barrier: options.barrier,
             fail_fast: options.fail_fast,
             harmless: images(|recipe| recipe.downstream),
             fail_fast_images: images(|recipe| recipe.fail_fast),
@@ -272,6 +271,7 @@ fn needs(job: &JobId, terms: &Terms, image: usize) -> Needs {
 /// The jobs by their places in the list.
 pub(crate) fn scheduled(
     jobs: &[JobId],
+    (family, barrier): (&Family, Barrier),
     plan: &Plan,
     estimates: &Estimates,
     place: impl Fn(&str) -> Option<usize>,
@@ -283,8 +283,11 @@ pub(crate) fn scheduled(
         let planned = &plan.jobs[job];
         let reused = matches!(planned.decision, Decision::Reuse(_));
         let image = *images.entry(&job.unit).or_insert(at);
+        let beside = family.beside(job, barrier);
+        let beside = beside.iter().filter_map(|other| places.get(other).copied()).collect();
         schedule::Job {
             parents: planned.parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),
+            beside,
             image,
             // What a record stands for makes nothing.
             product: if reused { at } else { *products.entry(&planned.key).or_insert(at) },

@@ -17,7 +17,7 @@ use crate::engine::{
     Redactor, Room, RunId, StoreAddress,
 };
 use crate::event::EventKind;
-use crate::family::{Emulation, Family, Found, JobId, Sources};
+use crate::family::{Barrier, Emulation, Family, Found, JobId, Sources};
 use crate::oci::{
     self, Descriptor, Digest, Document, Error, ErrorKind, Layout, Memory, Platform, Repository, Secret,
     Store, Tag,
@@ -635,7 +635,7 @@ impl Site {
 }
 
 /// Everything goes on, the cache is used, nothing is emulated.
-pub(super) const PLAIN: Options = Options { fail_fast: false, barrier: false, no_cache: false };
+pub(super) const PLAIN: Options = Options { fail_fast: false, barrier: Barrier::Said, no_cache: false };
 
 /// A family of a configuration and Dockerfiles.
 pub(super) fn family(config: Option<&str>, dockerfiles: &[(String, String)]) -> Family {

@@ -48,7 +48,7 @@ use tokio::time::Instant;
 use crate::diag::{Diagnostic, Kind, Problems};
 use crate::engine::{Delivery, Redactor, RunId};
 use crate::event::{EventKind, Outcome};
-use crate::family::{Family, JobId, Unit};
+use crate::family::{Barrier, Family, JobId, Unit};
 use crate::oci::{Digest, Layout};
 use crate::plan::{Decision, Facts, Plan, Planned};
 use crate::record::{ImageRecord, Passed, Records, Taken};
@@ -88,8 +88,8 @@ pub(crate) struct RunFolder {
 pub(crate) struct Options {
     /// After a failure nothing new begins.
     pub(crate) fail_fast: bool,
-    /// What stands on an image waits for all platforms of it.
-    pub(crate) barrier: bool,
+    /// Where what stands on an image waits for all platforms of it.
+    pub(crate) barrier: Barrier,
     /// The engine's cache is not used.
     pub(crate) no_cache: bool,
 }

@@ -20,6 +20,7 @@ use super::fixture::{Act, BASE, Look, PLAIN, Script, Site, Step, base_image};
 use super::{Options, Ran};
 use crate::engine::Room;
 use crate::event::{EventKind, Outcome};
+use crate::family::Barrier;
 use crate::oci::watched::Watched;
 use crate::oci::{Digest, Document, Memory, Platform, Store, Tag};
 use crate::plan::{Decision, Estimate, Estimates, Plan, Request, speed};
@@ -394,7 +395,7 @@ async fn s4_28_what_is_downstream_fails_alone_even_where_the_run_is_to_fail_fast
 async fn s3_15_fail_fast_and_s2_3_the_barrier_are_by_image_and_by_run() {
     let table = [("a", "FROM scratch\nRUN a\n"), ("b", "FROM a\n"), ("c", "FROM scratch\nRUN c\n")];
     let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
-    let run = |config: &'static str, barrier| {
+    let run = |config: &'static str, barrier: Barrier| {
         let both = both.clone();
         async move {
             let config = format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\n{config}");
@@ -411,13 +412,27 @@ async fn s3_15_fail_fast_and_s2_3_the_barrier_are_by_image_and_by_run() {
             [ran.passed.len(), ran.failed.len(), ran.skipped.len(), ran.cancelled.len()]
         }
     };
-    assert_eq!(run("", false).await, [4, 1, 1, 0]);
+    assert_eq!(run("", Barrier::Said).await, [4, 1, 1, 0]);
     assert_eq!(
-        run("[image.a]\nfail-fast = true\n", false).await,
+        run("[image.a]\nfail-fast = true\n", Barrier::Said).await,
         [2, 1, 1, 2],
         "a and b on arm64 never begin"
     );
-    assert_eq!(run("", true).await, [3, 1, 2, 0], "b stands on all platforms of a");
+    let whole = [3, 1, 2, 0];
+    for (config, barrier, wanted) in [
+        ("", Barrier::Everywhere, whole),
+        ("barrier = true\n", Barrier::Said, whole),
+        ("[image.a]\nbarrier = true\n", Barrier::Said, whole),
+        ("barrier = true\n[image.a]\nbarrier = false\n", Barrier::Said, [4, 1, 1, 0]),
+        ("barrier = true\n[image.a]\nbarrier = false\n", Barrier::Everywhere, whole),
+        ("[image.b]\nbarrier = true\n[image.c]\nbarrier = true\n", Barrier::Said, [4, 1, 1, 0]),
+    ] {
+        assert_eq!(
+            run(config, barrier).await,
+            wanted,
+            "{config:?} {barrier:?}: b stands on all platforms of a"
+        );
+    }
 }
 
 #[test]

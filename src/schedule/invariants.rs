@@ -305,6 +305,7 @@ mod planted {
     /// `b` on `a`, and `c` alone, on one machine of two slots and one that is of another platform.
     fn problem() -> Arc<Problem> {
         let job = |at: usize, parents: &[usize]| Job {
+            beside: Vec::new(),
             parents: parents.to_vec(),
             image: at,
             product: at,

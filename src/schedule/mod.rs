@@ -32,8 +32,10 @@ pub(crate) use search::priorities;
 /// One thing to be done.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    /// The jobs that it waits for, all of which stand before it in the list.
+    /// The jobs that it uses, and waits for: all of them stand before it in the list.
     pub(crate) parents: Vec<usize>,
+    /// The jobs that it waits for although it uses nothing of them; these stand before it too.
+    pub(crate) beside: Vec<usize>,
     /// The image that it is a part of: the same number for each of its platforms.
     pub(crate) image: usize,
     /// What it makes: of two jobs of the same number one waits while the other is at work.
@@ -83,8 +85,6 @@ pub(crate) struct Machine {
 /// What a person asked of the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// What stands on an image waits for all platforms of it.
-    pub(crate) barrier: bool,
     /// After a failure nothing new begins.
     pub(crate) fail_fast: bool,
     /// Images whose failures stop nothing but what stands on them.

@@ -11,7 +11,7 @@ pub(crate) struct Problem {
     pub(super) jobs: Vec<Job>,
     pub(super) machines: Vec<Machine>,
     pub(super) rules: Rules,
-    /// The jobs that each job waits for, with those that only the barrier makes it wait for.
+    /// The jobs that each job waits for, whether it uses them or not.
     pub(super) parents: Vec<Vec<usize>>,
     /// The jobs that wait for each job.
     pub(super) children: Vec<Vec<usize>>,
@@ -27,7 +27,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// A problem of jobs, parents before children, and of machines.
     pub(crate) fn new(jobs: Vec<Job>, machines: Vec<Machine>, rules: Rules) -> Arc<Self> {
-        let parents = parents(&jobs, rules.barrier);
+        let parents: Vec<Vec<usize>> = jobs.iter().enumerate().map(waited_for).collect();
         let mut children = vec![Vec::new(); jobs.len()];
         for (job, parents) in parents.iter().enumerate() {
             parents.iter().for_each(|parent| children[*parent].push(job));
@@ -129,22 +129,11 @@ impl Problem {
     }
 }
 
-/// What each job waits for. The barrier adds every platform of the images that it waits for anyway.
-fn parents(jobs: &[Job], barrier: bool) -> Vec<Vec<usize>> {
-    let mut of_image = BTreeMap::<usize, Vec<usize>>::new();
-    for (at, job) in jobs.iter().enumerate() {
-        of_image.entry(job.image).or_default().push(at);
-    }
-    let with_siblings = |parent: usize| match barrier {
-        true => of_image[&jobs[parent].image].clone(),
-        false => vec![parent],
-    };
-    let of_job = |(at, job): (usize, &Job)| {
-        let all: BTreeSet<usize> = job.parents.iter().flat_map(|parent| with_siblings(*parent)).collect();
-        debug_assert!(all.iter().all(|parent| *parent < at), "parents stand before children");
-        all.into_iter().filter(|parent| *parent < at).collect()
-    };
-    jobs.iter().enumerate().map(of_job).collect()
+/// What each job waits for.
+fn waited_for((at, job): (usize, &Job)) -> Vec<usize> {
+    let all: BTreeSet<usize> = job.parents.iter().chain(&job.beside).copied().collect();
+    debug_assert!(all.iter().all(|other| *other < at), "what is waited for stands before");
+    all.into_iter().collect()
 }
 
 /// For each of some numbers the places of its equals.

@@ -21,6 +21,7 @@ const LABELS: [&str; 2] = ["gpu", "large"];
 
 fn jobs(dice: &mut Dice) -> Vec<Job> {
     let platforms = 1 + dice.below(3);
+    let barrier = dice.percent(30);
     let count = 1 + dice.below(14);
     let mut jobs: Vec<Job> = Vec::new();
     for image in 0..count {
@@ -37,6 +38,10 @@ fn jobs(dice: &mut Dice) -> Vec<Job> {
             let needs = Needs { platform, labels, disk, may_emulate: true, together: None };
             jobs.push(Job {
                 parents: parents.iter().map(|parent| parent * platforms + at).collect(),
+                beside: { parents.iter() }
+                    .filter(|parent| barrier && *parent % 3 > 0)
+                    .flat_map(|parent| (0..platforms).map(move |other| parent * platforms + other))
+                    .collect(),
                 image,
                 product,
                 needs: (!dice.percent(5)).then_some(needs),
@@ -105,7 +110,6 @@ impl World {
         let jobs = jobs(&mut dice);
         let images: Vec<usize> = jobs.iter().map(|job| job.image).collect();
         let rules = Rules {
-            barrier: dice.percent(30),
             fail_fast: dice.percent(10),
             harmless: dice.some(&images, 10).into_iter().collect(),
             fail_fast_images: if dice.percent(20) {

@@ -15,6 +15,7 @@ fn job(image: usize, on: &str, parents: &[usize], native: u64) -> Job {
     let needs = Needs { platform, labels, disk: 0, may_emulate: true, together: None };
     Job {
         parents: parents.to_vec(),
+        beside: Vec::new(),
         image,
         product: usize::MAX - image * 2 - usize::from(on == "arm64"),
         needs: Some(needs),
@@ -199,28 +200,31 @@ fn f_g14_a_job_that_waits_for_a_stalled_machine_goes_to_the_slow_one_in_the_end(
 }
 
 #[test]
-fn the_barrier_makes_children_wait_for_all_platforms() {
-    let jobs = || {
+fn a_job_waits_for_what_stands_beside_its_parents_and_follows_the_layers_of_its_parents_alone() {
+    let jobs = |beside: &[usize]| {
+        let child = job(1, "amd64", &[0], 1);
         vec![
             job(0, "amd64", &[], 1),
             job(0, "arm64", &[], 9),
-            job(1, "amd64", &[0], 1),
+            Job { beside: beside.to_vec(), ..child },
             job(1, "arm64", &[1], 1),
         ]
     };
-    let machines = || vec![machine(&["amd64"], &[], 2), machine(&["arm64"], &[], 2)];
-    let after_amd64 = |rules: Rules| {
-        let mut scheduler = ruled(jobs(), machines(), rules);
+    let machines = || vec![machine(&["amd64", "arm64"], &[], 2), machine(&["amd64"], &[], 2)];
+    let after_amd64 = |beside: &[usize]| {
+        let mut scheduler = scheduler(jobs(beside), machines());
         let first = starts(&mut scheduler, 0);
-        let amd64 = first.iter().find(|start| start.job == 0).unwrap();
-        assert!(scheduler.passed(amd64.ticket));
+        let of = |job: usize| first.iter().find(|start| start.job == job).unwrap();
+        assert_eq!((of(0).machine, of(1).machine), (1, 0), "one on each");
+        assert!(scheduler.passed(of(0).ticket));
         let then = pairs(&mut scheduler, 1);
-        let arm64 = first.iter().find(|start| start.job == 1).unwrap();
-        (then, scheduler.failed(arm64.ticket).unwrap().skipped)
+        let mut failing = scheduler.clone();
+        let skipped = failing.failed(of(1).ticket).unwrap().skipped;
+        assert!(scheduler.passed(of(1).ticket));
+        (then, skipped, pairs(&mut scheduler, 2))
     };
-    assert_eq!(after_amd64(Rules::default()), (vec![(2, 0)], vec![3]));
-    let barrier = Rules { barrier: true, ..Rules::default() };
-    assert_eq!(after_amd64(barrier), (vec![], vec![2, 3]), "nothing is joined, so that nothing stands on it");
+    assert_eq!(after_amd64(&[]), (vec![(2, 1)], vec![3], vec![(3, 0)]));
+    assert_eq!(after_amd64(&[1]), (vec![], vec![2, 3], vec![(2, 1), (3, 0)]), "nothing is joined before");
 }
 
 #[test]

@@ -416,6 +416,21 @@ fn plan_json() {
 }
 
 #[test]
+fn s2_3_plan_barrier() {
+    case("plan-barrier");
+}
+
+#[test]
+fn s2_3_plan_barrier_json() {
+    case("plan-barrier-json");
+}
+
+#[test]
+fn s2_3_plan_barrier_mermaid() {
+    case("plan-barrier-mermaid");
+}
+
+#[test]
 fn plan_mermaid() {
     case("plan-mermaid");
 }

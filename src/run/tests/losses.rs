@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{amd64, files};
 use crate::engine::ImageStore;
 use crate::event::EventKind;
+use crate::family::Barrier;
 use crate::oci::Platform;
 use crate::run::builder::free_some;
 use crate::run::fixture::{Absence, Act, PLAIN, SEEN_GONE, Script, Site, Step, push};
@@ -26,7 +27,7 @@ async fn f_g9_a_job_that_gets_ready_after_its_only_builder_was_lost_fails_and_is
         [site.builder("amd", &[&both[0]], &[], 1, slow), site.builder("arm", &[&both[1]], &[], 1, arm)];
     let plan = site.plan().await;
     // `b` waits for `a` on amd64, and its builder is lost meanwhile.
-    let options = Options { barrier: true, ..PLAIN };
+    let options = Options { barrier: Barrier::Everywhere, ..PLAIN };
     let (ran, _) = site.run(&plan, &builders, options, std::future::pending()).await;
     let ran = ran.unwrap();
     assert_eq!((ran.passed.len(), ran.cancelled.len()), (3, 0));
