@@ -37,7 +37,7 @@ pub(super) struct Options {
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let mut found = Findings::default();
     let read = Workspace::read(context, &BTreeMap::new());
-    let builders = builders(context, options, read.as_ref().ok(), &mut found).await;
+    let builders = builders(context, options, read.as_deref().ok(), &mut found).await;
     match read {
         Ok(workspace) => {
             let images = crate::diag::count(workspace.family.recipes().count(), "image");

@@ -140,7 +140,7 @@ async fn shrunk(context: &Context, shelf: &Shelf, limit: u64, grace: Duration) -
 fn folder(context: &Context) -> Result<PathBuf> {
     match &context.common.store {
         Some(StorePlace::Folder(folder)) => Ok(folder.clone()),
-        _ => Shelf::folder(context, &Workspace::read(context, &std::collections::BTreeMap::new())?),
+        _ => Shelf::folder(context, &*Workspace::read(context, &std::collections::BTreeMap::new())?),
     }
 }
 

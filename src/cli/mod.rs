@@ -194,6 +194,8 @@ struct Context {
     traffic: std::sync::Arc<Traffic>,
     /// What holds all clients of a registry to its limits.
     gates: std::sync::Arc<Gates>,
+    /// The families that were read, each of them once.
+    known: std::sync::Arc<workspace::Known>,
     /// A login for one registry, before those of the user's files.
     login: Option<std::sync::Arc<Fixed>>,
 }
@@ -260,6 +262,7 @@ pub(crate) fn main() -> ExitCode {
                 signals: signals_too,
                 traffic: Default::default(),
                 gates: Default::default(),
+                known: Default::default(),
                 login: None,
             };
             signals.unless_ended(dispatch(&context, arguments.command)).await

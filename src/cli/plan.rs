@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
@@ -160,7 +161,7 @@ enum Format {
 
 /// A family with the facts and the plan upon them.
 pub(super) struct Planning {
-    pub(super) workspace: Workspace,
+    pub(super) workspace: Arc<Workspace>,
     pub(super) shelf: Shelf,
     pub(super) facts: Facts,
     pub(super) plan: Plan,

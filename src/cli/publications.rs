@@ -1,6 +1,7 @@
 //! `polyarch publications` and `polyarch rollback`: what was published, and taking it back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -144,7 +145,7 @@ fn staying(tags: &[String], target: &str) -> Diagnostic {
     tags.iter().fold(warning, |warning, tag| warning.because(tag))
 }
 
-fn place(context: &Context, to: Option<&str>) -> Result<(Workspace, Target)> {
+fn place(context: &Context, to: Option<&str>) -> Result<(Arc<Workspace>, Target)> {
     let workspace = Workspace::read_quietly(context, &BTreeMap::new())?;
     let shelf = Shelf::open(context, &workspace)?;
     let target = target(context, &workspace, &shelf, to)?;

@@ -74,7 +74,7 @@ impl Shelf {
     pub(super) fn meant(context: &Context) -> Result<Self> {
         match &context.common.store {
             Some(StorePlace::Folder(folder)) => Self::open_at(context, folder),
-            _ => Self::open(context, &Workspace::read(context, &BTreeMap::new())?),
+            _ => Self::open(context, &*Workspace::read(context, &BTreeMap::new())?),
         }
     }
 

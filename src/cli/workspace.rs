@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use walkdir::WalkDir;
 
@@ -38,15 +40,27 @@ pub(super) struct Workspace {
     pub(super) ci: CiSettings,
     /// The files that the family was read from, relative to the folder, and what stood in them.
     read: BTreeMap<PathBuf, Digest>,
+    /// Its warnings were told.
+    told: AtomicBool,
 }
+
+/// What a family is read for: a release, and build arguments.
+type For = (Option<String>, BTreeMap<String, String>);
+
+/// The families that a command has read: what one part of the command has read counts for all others.
+#[derive(Default)]
+pub(super) struct Known(Mutex<BTreeMap<For, Arc<Workspace>>>);
 
 impl Workspace {
     /// Read the family of the folder that the command line names.
     ///
     /// # Errors
     /// Where a file cannot be read or the family does not hold together; independent problems together.
-    pub(super) fn read(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
+    pub(super) fn read(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Arc<Self>> {
         let workspace = Self::read_quietly(context, arguments)?;
+        if workspace.told.swap(true, Ordering::Relaxed) {
+            return Ok(workspace);
+        }
         let wanted = |one: &&Diagnostic| !context.common.quiet || one.severity != Severity::Advice;
         for warning in workspace.family.warnings.iter().filter(wanted) {
             context.ui.warning(warning);
@@ -58,7 +72,19 @@ impl Workspace {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(super) fn read_quietly(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
+    pub(super) fn read_quietly(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Arc<Self>> {
+        let key: For = (context.common.release.as_ref().map(ToString::to_string), arguments.clone());
+        // Whoever held it has only put something in.
+        let mut known = context.known.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(workspace) = known.get(&key) {
+            return Ok(workspace.clone());
+        }
+        let workspace = Arc::new(Self::read_anew(context, arguments)?);
+        known.insert(key, workspace.clone());
+        Ok(workspace)
+    }
+
+    fn read_anew(context: &Context, arguments: &BTreeMap<String, String>) -> Result<Self> {
         let root = root(&context.common.directory)?;
         let file = configuration(context, &root)?;
         let dockerfiles = dockerfiles(&root, file.as_ref())?;
@@ -78,7 +104,7 @@ impl Workspace {
         let family = Family::resolve(&sources)?;
         let (builders, sign, ci) =
             sources.file.map(|file| (file.builder, file.sign, file.ci)).unwrap_or_default();
-        Ok(Self { root, family, store, builders, sign, ci, read })
+        Ok(Self { root, family, store, builders, sign, ci, read, told: AtomicBool::new(false) })
     }
 
     /// The files that the family was read from, and what stood in them.

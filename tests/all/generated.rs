@@ -153,7 +153,10 @@ fn law_11_what_is_proposed_publishes_nothing_whatever_it_is_called_with() {
     place.set("GITHUB_EVENT_NAME", "push");
     place.set("GITHUB_REF", "refs/heads/main");
     place.set("POLYARCH_BRANCH", "main");
+    place.set("GITHUB_OUTPUT", place.folder().join("said"));
     let whole = place.run(&["job", "plan"]).well();
+    let told = whole.stderr.matches("has no test").count();
+    assert_eq!(told, 1, "what is read once is told once: {}", whole.stderr);
     assert!(!whole.stderr.contains("the title asks for"), "{}", whole.stderr);
     let unknown = place.run(&["job", "b@linux/amd64"]).ended(2);
     assert!(unknown.stderr.contains("there is no b@linux/amd64 here"), "{}", unknown.stderr);

@@ -250,7 +250,7 @@ fn platforms(context: &Context, beginning: Option<&Beginning>, images: &[String]
     let Some(beginning) = beginning.filter(|_| !images.iter().any(|image| image.contains('@'))) else {
         return Ok(Vec::new());
     };
-    let said = Workspace::read_quietly(context, &Default::default())?.ci.platforms;
+    let said = Workspace::read_quietly(context, &Default::default())?.ci.platforms.clone();
     let platforms = beginning.platforms(&said, recorder::now() / DAY_MILLISECONDS);
     if !platforms.is_empty() {
         let names = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
@@ -439,7 +439,7 @@ fn merged(context: &Context, beginning: Option<&Beginning>) -> Result<Option<Sco
 /// The same with the login for where the family is published.
 fn logged_in_at_target(context: &Context, to: Option<&str>) -> Result<Context> {
     let workspace = Workspace::read_quietly(context, &Default::default())?;
-    let registry = to.map(str::to_owned).or(workspace.family.registry);
+    let registry = to.map(str::to_owned).or_else(|| workspace.family.registry.clone());
     Ok(logged_in(context, registry, workspace.ci.login.as_ref()))
 }
 
