@@ -73,6 +73,9 @@ fn written(url: &Url) -> Option<Reach> {
     }
 }
 
+/// How many addresses of a family are tried.
+const TRIED_ADDRESSES: usize = 2;
+
 /// How near the registry is, and therefore how near what it names may be. It resolves names for the connections that
 /// lead elsewhere, so that what is judged is what is connected to.
 #[derive(Clone, Default)]
@@ -118,9 +121,33 @@ impl Resolve for Limit {
             if found.iter().any(near) {
                 return Err(format!("{} {REFUSED}", name.as_str()).into());
             }
-            Ok(Box::new(found.into_iter()) as Addrs)
+            Ok(few(found))
         })
     }
+}
+
+/// Resolves names for connections to the registry itself, to as few addresses as [`few`] says.
+#[derive(Clone, Copy, Default)]
+pub(super) struct FewAddresses;
+
+impl Resolve for FewAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(few(found))
+        })
+    }
+}
+
+/// The first addresses of each family: a client parts the time that it has to connect among all that it is given.
+fn few(mut found: Vec<SocketAddr>) -> Addrs {
+    let (mut of_4, mut of_6) = (0, 0);
+    found.retain(|address| {
+        let number = if address.is_ipv4() { &mut of_4 } else { &mut of_6 };
+        *number += 1;
+        *number <= TRIED_ADDRESSES
+    });
+    Box::new(found.into_iter())
 }
 
 /// How near a registry is. One whose name cannot be looked up is behind a proxy, and counts as far.

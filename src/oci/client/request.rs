@@ -22,7 +22,7 @@ use super::known::Known;
 use super::notice::Notice;
 use super::options::ClientOptions;
 use super::part::{Part, Pulse, within};
-use super::reach::{self, Limit};
+use super::reach::{self, FewAddresses, Limit};
 use super::tries::{Again, Tries, Trouble};
 use crate::oci::store::CONDITIONAL_TAGS;
 use crate::oci::{Error, ErrorKind, Repository};
@@ -123,7 +123,7 @@ impl Connection {
                 options.proxies.of_library().into_iter().fold(client, reqwest::ClientBuilder::proxy);
             proxied.build().map_err(failed)
         };
-        let home = build(reqwest::Client::builder())?;
+        let home = build(reqwest::Client::builder().dns_resolver(FewAddresses))?;
         let elsewhere = build(reqwest::Client::builder().dns_resolver(limit.clone()))?;
         Ok(Self {
             registry: registry.to_owned(),
