@@ -6,8 +6,8 @@ use crate::diag::Place;
 
 /// The programs that fetch.
 const FETCHERS: [&str; 2] = ["curl", "wget"];
-/// The programs that check what was fetched: a step that runs one of them is believed.
-const CHECKERS: [&str; 11] = [
+/// The programs that check what was fetched: a step that runs one of them is believed, and `gpg` where it is to verify.
+const CHECKERS: [&str; 10] = [
     "sha1sum",
     "sha256sum",
     "sha384sum",
@@ -15,11 +15,13 @@ const CHECKERS: [&str; 11] = [
     "shasum",
     "b2sum",
     "md5sum",
-    "gpg",
     "gpgv",
     "cosign",
     "minisign",
 ];
+
+/// What a step fetches from the machine that it runs on is its own.
+const HERE: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// What one `RUN` fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +37,18 @@ pub(super) fn unchecked(text: &str) -> Option<String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let ends = |c: char| c.is_whitespace() || "'\"`();|&<>\\,[]".contains(c);
     let words: Vec<&str> = lines.flat_map(|line| line.split(ends)).filter(|word| !word.is_empty()).collect();
-    let runs = |programs: &[&str]| {
-        words.iter().any(|word| programs.contains(&word.rsplit('/').next().unwrap_or_default()))
-    };
-    if !runs(&FETCHERS) || runs(&CHECKERS) {
+    let programs = words.iter().filter(|word| !word.contains("://"));
+    let programs: Vec<&str> = programs.filter_map(|word| word.rsplit('/').next()).collect();
+    let runs = |wanted: &[&str]| programs.iter().any(|program| wanted.contains(program));
+    let verifies = runs(&CHECKERS) || runs(&["gpg"]) && words.contains(&"--verify");
+    if !runs(&FETCHERS) || verifies {
         return None;
     }
     let address = |word: &&str| {
         let begins = ["https://", "http://"].into_iter().filter_map(|scheme| word.find(scheme)).min()?;
-        Some(git::without_password(&word[begins..]))
+        let found = git::without_password(&word[begins..]);
+        let is_here = HERE.iter().any(|host| found.contains(&format!("://{host}")));
+        (!is_here).then_some(found)
     };
     words.iter().find_map(address)
 }
@@ -64,6 +69,13 @@ mod tests {
             ("RUN curl https://me:word@x.example/a", Some("https://x.example/a")),
             ("RUN curl https://x.example/a -o a && sha256sum --check sums", None),
             ("RUN wget https://x.example/a && gpg --verify a.asc", None),
+            (
+                "RUN curl https://x.example/gpg -o k && curl https://y.example/a | sh",
+                Some("https://x.example/gpg"),
+            ),
+            ("RUN curl https://x.example/a | gpg --dearmor > k", Some("https://x.example/a")),
+            ("RUN wget https://x.example/sha256sum", Some("https://x.example/sha256sum")),
+            ("RUN curl --fail http://localhost:8080/health", None),
             ("RUN apt-get install -y curl wget", None),
             ("RUN echo https://x.example/a > /word", None),
             ("RUN curl \"$URL\"", None),
