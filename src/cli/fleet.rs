@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::config::{BuilderSetting, EngineAddress, NoEngine, SLOTS_LIMIT};
 use crate::diag::{Diagnostic, Kind, Problems, Result, Severity, count};
-use crate::engine::{Delivery, EngineFacts, Room, RunId, Stock, StoreAddress, check_sessions};
+use crate::engine::{Delivery, EngineFacts, Room, RunId, Stock, StoreAddress, check_sessions, labels_below};
 use crate::oci::Platform;
 use crate::oci::server::Knocks;
 use crate::run::{Builder, check_builders};
@@ -247,7 +247,8 @@ async fn builder(
     keep_to(setting, name, &mut facts)?;
     let own = setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok());
     let slots = slots.or(own).unwrap_or(facts.slots).max(1);
-    let stated = setting.labels.iter().map(|label| label.value.clone());
+    let stated = setting.labels.iter().map(|label| &label.value);
+    let stated = stated.flat_map(|label| labels_below(label).chain([label.clone()]));
     let labels = stated.chain(facts.labels.iter().cloned()).collect();
     let seen = engine.room().await;
     if let Some(room) = seen.as_ref().filter(|room| room.read_only) {

@@ -211,7 +211,10 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
             None => "$DOCKER_CERT_PATH".to_owned(),
         };
         let problem = Diagnostic::surroundings(format!("the certificates for {address} do not hold"));
-        let problem = if has("certificate is valid for ") {
+        let problem = if has("certificate is valid for ")
+            || has("certificate is not valid for any names")
+            || has("doesn't contain any IP SANs")
+        {
             problem.hint("call the engine by a name that its certificate is for, or give it one for this name (subjectAltName)")
         } else if has("certificate has expired or is not yet valid") || has("expired certificate") {
             problem.hint(
