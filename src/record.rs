@@ -276,8 +276,12 @@ impl Records {
         &self.local
     }
 
-    /// Whether an image stands at the registry, as a record there says, which holds what its records are of, or as this run has
-    /// brought it there.
+    /// Whether a record stands at the registry, where others find it, by what was read and given so far.
+    pub(crate) fn stands_there(&self, kind: RecordKind, key: &Digest) -> bool {
+        self.far.as_ref().is_some_and(|far| far.has_record(&self.read, &tag(kind.word(), key)))
+    }
+
+    /// Whether an image stands at the registry, as a record there says, which holds what its records are of.
     pub(crate) fn stands_far(&self, image: &Digest) -> bool {
         self.place_of(image).is_some()
     }

@@ -173,9 +173,19 @@ fn of_branch(said: Variables<'_>, is_tag: bool, branch: Option<&str>, other: &st
     }
 }
 
-/// The scope of the proposal that a commit on the branch has brought in, by what the service has written into its message:
-/// `Merge pull request #12 from …`, or `… (#12)` where it was squashed.
-pub(crate) fn merged(message: &str) -> Option<String> {
+/// The scope of the proposal that a push has brought in, by what the service says of it in JSON.
+///
+/// # Errors
+/// Where it is no JSON.
+pub(crate) fn merged(event: &str) -> serde_json::Result<Option<String>> {
+    let event: serde_json::Value = serde_json::from_str(event)?;
+    let message = event.pointer("/head_commit/message").and_then(serde_json::Value::as_str);
+    Ok(message.and_then(merged_by))
+}
+
+/// The same by what the service has written into the message of the commit: `Merge pull request #12 from …`, or `… (#12)`
+/// where it was squashed.
+fn merged_by(message: &str) -> Option<String> {
     let first = message.lines().next()?.trim_end();
     let merged = || first.strip_prefix("Merge pull request #")?.split(' ').next();
     let squashed = || first.strip_suffix(')')?.rsplit_once("(#").map(|(_, number)| number);
@@ -238,7 +248,9 @@ mod tests {
             ("x (#1234567890123456789)", None),
             ("", None),
         ] {
-            assert_eq!(merged(message).as_deref(), wanted, "{message:?}");
+            assert_eq!(merged_by(message).as_deref(), wanted, "{message:?}");
+            let event = serde_json::json!({ "head_commit": { "message": message } }).to_string();
+            assert_eq!(merged(&event).expect("JSON").as_deref(), wanted, "{event}");
         }
     }
 

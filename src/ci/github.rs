@@ -45,8 +45,8 @@ const TRUSTED: &str = "needs.plan.outputs.trusted == 'true'";
 
 /// Whether what is proposed is of the same repository: no fork's run can begin a job with such a condition.
 const SAME_REPOSITORY: &str = "github.event_name == 'pull_request' && github.event.pull_request.head.repo.full_name == github.repository";
-/// Whether the branch that is published has moved, or a tag.
-const PUSHED: &str = "github.event_name == 'push'";
+/// Whether the branch that is published has moved.
+const PUSHED: &str = "github.event_name == 'push' && github.ref_type == 'branch'";
 /// The environment with the key that signs.
 const SIGNING: &str = "sign";
 
@@ -182,11 +182,10 @@ fn sign(pipeline: &Pipeline<'_>, setting: &PromotionSetting) -> Map {
         .with("steps", steps.list)
 }
 
-/// Publishes what a proposal has built that the pushed commit brings in. It is never skipped, which would skip all behind it.
+/// Takes over what a proposal has built that the pushed commit brings in. It is never skipped, which would skip all behind it.
 fn promote(pipeline: &Pipeline<'_>, setting: &PromotionSetting) -> Map {
     let secret = |name: &str| format!("${{{{ {PUSHED} && secrets.{name} || '' }}}}");
     let env = Map::default()
-        .with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}")
         .with("POLYARCH_TRUST_KEYS", format!("${{{{ vars.{} }}}}", setting.trust.as_str()))
         .and(login(pipeline, &secret));
     let steps = Steps::new(pipeline).check_out(true).install().run("Promote", "polyarch job promote", env);
@@ -205,12 +204,18 @@ fn login(pipeline: &Pipeline<'_>, secret: &dyn Fn(&str) -> String) -> Map {
 
 fn publish(pipeline: &Pipeline<'_>) -> Map {
     let to = Map::default().with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}");
-    let login = login(pipeline, &|name| format!("${{{{ secrets.{name} }}}}"));
-    let steps = Steps::new(pipeline).check_out(true).install().take_all().run(
-        "Publish",
-        "polyarch job publish",
-        to.and(login),
-    );
+    let secret = |name: &str| format!("${{{{ secrets.{name} }}}}");
+    let login = login(pipeline, &secret);
+    let steps = Steps::new(pipeline).check_out(true).install().take_all();
+    let steps = steps.run("Publish", "polyarch job publish", to.and(login.clone()));
+    // What proposals build upon has to be signed as well.
+    let steps = match &pipeline.service.sign {
+        Some(setting) => {
+            let key = Map::default().with("POLYARCH_SIGN_KEY", secret(setting.key.as_str()));
+            steps.run("Sign", "polyarch job sign", key.and(login))
+        }
+        None => steps,
+    };
     let permissions = Map::default().with_note("contents", "read", "to check out").with_note(
         "id-token",
         "write",
@@ -237,7 +242,8 @@ fn done(pipeline: &Pipeline<'_>) -> Map {
     let mut needs = pipeline.all_published();
     needs.extend(["rehearse".to_owned(), "publish".to_owned()]);
     if pipeline.service.sign.is_some() {
-        needs.extend(["promote".to_owned(), "sign".to_owned()]);
+        // Not `sign`, which waits for a person.
+        needs.push("promote".to_owned());
     }
     let steps = Steps::new(pipeline).install().run(
         "See that all jobs ended as planned",

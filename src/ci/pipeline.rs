@@ -83,9 +83,9 @@ impl BuildJob {
             .map(str::to_owned)
     }
 
-    /// How many jobs but the first it names where it names all whose files it takes in.
+    /// How many jobs it names where it names all whose files it takes in, that of the plan among them.
     fn needs_number(&self) -> usize {
-        self.ancestors.len() + self.beside.len()
+        1 + self.ancestors.len() + self.beside.len()
     }
 
     /// What people read of it.
@@ -160,7 +160,7 @@ impl<'a> Pipeline<'a> {
     pub(super) fn check(&self, ground: &Ground) -> Result<()> {
         let number = self.builds.len() + OTHERS;
         let many = (number > ground.jobs_limit).then(|| too_many(number, ground.jobs_limit));
-        let wide = self.builds.iter().filter(|build| build.needs_number() >= ground.needs_limit);
+        let wide = self.builds.iter().filter(|build| build.needs_number() > ground.needs_limit);
         Problems::check(
             many.into_iter().chain(wide.map(|build| too_deep(build, ground.needs_limit))).collect(),
         )
@@ -273,12 +273,17 @@ fn no_runner(job: &JobId) -> Diagnostic {
 
 fn too_deep(build: &BuildJob, limit: usize) -> Diagnostic {
     let number = build.needs_number();
-    let stands = if build.beside.is_empty() { "stands on" } else { "stands on or waits for" };
-    Diagnostic::request(format!(
-        "{} {stands} {number} jobs, and the service lets a job need {limit}",
+    let problem = Diagnostic::request(format!(
+        "{} needs {number} jobs, that of the plan among them, and the service lets a job need {limit}",
         build.title()
-    ))
-    .hint("see the images between: polyarch plan --format mermaid")
+    ));
+    let problem = problem.hint("see the images between: polyarch plan --format mermaid");
+    match build.beside.is_empty() {
+        true => problem,
+        false => {
+            problem.hint("or let what stands on an image not wait for all its platforms: barrier = false")
+        }
+    }
 }
 
 fn too_many(number: usize, limit: usize) -> Diagnostic {

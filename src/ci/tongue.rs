@@ -32,6 +32,11 @@ impl Service {
         (self == Self::Github).then_some("GITHUB_OUTPUT")
     }
 
+    /// The variable that names the file with what began the run, as JSON.
+    pub(crate) fn event(self) -> Option<&'static str> {
+        (self == Self::Github).then_some("GITHUB_EVENT_PATH")
+    }
+
     /// The variable that names the file of a step's summary.
     pub(crate) fn summary(self) -> Option<&'static str> {
         (self == Self::Github).then_some("GITHUB_STEP_SUMMARY")

@@ -13,8 +13,9 @@ use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::{Barrier, JobId, Unit};
 use crate::oci::{Error, Reference};
 use crate::plan::{Decision, Unfit, refused_untrusted};
+use crate::record::Passed;
 use crate::report::Report;
-use crate::run::{self, Ran};
+use crate::run;
 
 use super::plan::{Anew, Planning, What};
 use super::recorder::{self, Recorder};
@@ -124,7 +125,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let planning = context.signals.unless_stopped(planning).await?;
     options.fleet.check(&planning.workspace.builders)?;
     if options.dry_run {
-        context.ui.data(&super::plan::view(&planning).to_text());
+        context.ui.data(&super::plan::view(&planning, options.barrier()).to_text());
         return match options.publish {
             true => dry_publication(context, options, &planning).await,
             false => Ok(Ended::Well),
@@ -255,7 +256,7 @@ async fn build_and_publish(
     {
         return Err(failures.err().into_iter().fold(stopped.into(), Problems::and));
     }
-    if let Err(unshared) = share(context, planning, &ran).await {
+    if let Err(unshared) = share(context, planning, &ran.passed).await {
         return Err(match failures {
             Err(failures) => failures.and(unshared),
             Ok(()) => unshared,
@@ -282,10 +283,14 @@ async fn build_and_publish(
 }
 
 /// See that the registry of the store has all that has passed, whenever it was built.
-async fn share(context: &Context, planning: &Planning, ran: &Ran) -> Result<()> {
+pub(super) async fn share(
+    context: &Context,
+    planning: &Planning,
+    all: &BTreeMap<JobId, Passed>,
+) -> Result<()> {
     let records = planning.shelf.records();
     let sharing = async {
-        for (job, passed) in &ran.passed {
+        for (job, passed) in all {
             records.share(passed).await?;
             // A run before this one may have been killed before it said that its refresh is over.
             let planned = &planning.plan.jobs[job];
@@ -293,8 +298,8 @@ async fn share(context: &Context, planning: &Planning, ran: &Ran) -> Result<()> 
                 records.keep_epoch(job, epoch).await?;
             }
         }
-        let is_whole = ran.passed.len() == planning.workspace.family.jobs().count();
-        if is_whole { records.keep_roll(&ran.passed).await } else { Ok(()) }
+        let is_whole = all.len() == planning.workspace.family.jobs().count();
+        if is_whole { records.keep_roll(all).await } else { Ok(()) }
     };
     let shared = async {
         let failed =

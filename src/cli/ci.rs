@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::ci::{self, Written};
+use crate::config::StorePlace;
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Result};
 
+use super::job::no_store_at_registry;
 use super::workspace::Workspace;
 use super::{Context, Ended, recorder};
 
@@ -62,6 +64,12 @@ impl Service {
 pub(super) fn run(context: &Context, options: &Options) -> Result<Ended> {
     let workspace = Workspace::read(context, &BTreeMap::new())?;
     let service = options.service.meant();
+    if service == ci::Service::Github
+        && workspace.ci.github.sign.is_some()
+        && !matches!(workspace.store, Some(StorePlace::Registry { .. }))
+    {
+        return Err(no_store_at_registry().into());
+    }
     let written = ci::written(&workspace.family, &workspace.ci, service)?;
     if let Some(warning) = ci::aged(service, recorder::now() / MILLISECONDS_OF_DAY) {
         context.ui.warning(&warning);

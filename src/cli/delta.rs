@@ -13,7 +13,7 @@ use crate::export::{Blobs, Folder, Progress, pack};
 use crate::family::{JobId, TagPolicy};
 use crate::oci::{Digest, Error};
 use crate::plan::Decision;
-use crate::record::{ImageRecord, Records};
+use crate::record::{ImageRecord, RecordKind, Records};
 use crate::report::size;
 use crate::run::Taker;
 use crate::transfer::Delta;
@@ -88,7 +88,7 @@ impl<'a> Early<'a> {
     }
 
     async fn write(&self, image: &ImageRecord) -> Result<()> {
-        if self.records.stands_far(&image.image) {
+        if self.records.stands_there(RecordKind::Image, &image.key) {
             return Ok(());
         }
         let job: JobId = image.job.parse().map_err(|error: Error| unread(&image.job)(error))?;
@@ -110,14 +110,13 @@ impl Taker for Early<'_> {
 }
 
 /// Write what stands of a job into a folder where [`Early`] may have written its image: then only what its checks have
-/// added since. Nothing is written of what stands at a registry.
+/// added since. Nothing is written of a job whose records stand at a registry, where the others find them.
 ///
 /// # Errors
 /// Where it is not built, cannot be read or cannot be written.
 pub(super) async fn complete(context: &Context, planning: &Planning, job: &JobId, to: &Path) -> Result<()> {
     let policy = &planning.workspace.family.tags;
-    let image = planning.plan.jobs[job].decision.image().map(|image| &image.image);
-    if image.is_some_and(|image| planning.shelf.records().stands_far(image)) {
+    if stands_there(planning, job) {
         return Ok(());
     }
     let deltas = read(context, planning, &[job]).await?;
@@ -132,6 +131,15 @@ pub(super) async fn complete(context: &Context, planning: &Planning, job: &JobId
     let written = write(context, &records, &folder, wanted.collect()).await;
     tell(context, &folder, &written.inspect_err(|_| folder.leave())?);
     Ok(())
+}
+
+/// Whether all that stands of a job stands at a registry.
+fn stands_there(planning: &Planning, job: &JobId) -> bool {
+    let records = planning.shelf.records();
+    standing(planning, job).is_some_and(|(image, checks)| {
+        records.stands_there(RecordKind::Image, &image.key)
+            && checks.is_none_or(|checks| records.stands_there(RecordKind::Checks, checks))
+    })
 }
 
 fn name(template: &str, job: &JobId, policy: &TagPolicy) -> Result<String> {

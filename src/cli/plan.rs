@@ -380,7 +380,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     if let Some(file) = &options.out {
         SettledPlan::of(&planning).write(file)?;
     }
-    let mut view = view(&planning);
+    let mut view = view(&planning, Barrier::Said);
     let lacking = match options.whole_fleet || options.fleet.is_said() {
         true => {
             let (builders, lacking) = capable::looked_at(context, &planning, &options.fleet).await?;
@@ -419,7 +419,7 @@ fn emulation(emulation: Emulation) -> Option<EmulationView> {
 }
 
 /// A plan as the reports show it.
-pub(super) fn view(planning: &Planning) -> PlanView {
+pub(super) fn view(planning: &Planning, barrier: Barrier) -> PlanView {
     let estimates = Estimates::new(&planning.plan, &planning.facts.durations);
     let jobs = planning.plan.order.iter().map(|job| {
         let planned = &planning.plan.jobs[job];
@@ -433,7 +433,7 @@ pub(super) fn view(planning: &Planning) -> PlanView {
                 (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
             }
         };
-        let beside = planning.workspace.family.beside(job, Barrier::Said);
+        let beside = planning.workspace.family.beside(job, barrier);
         let is_done = !matches!(planned.decision, Decision::Reuse(_));
         let terms = is_done.then_some(&planned.terms);
         JobView {

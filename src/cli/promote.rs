@@ -36,16 +36,27 @@ pub(super) struct Options {
     aim: publish::Aim,
 }
 
-impl Options {
-    /// All of a scope, to a registry if another is meant than the family says.
-    pub(super) fn of(from: ScopeName, to: Option<String>) -> Self {
-        Self { what: What::default(), from, aim: publish::Aim::to(to) }
-    }
+pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+    let (planning, left) = adopted(context, options.what.clone(), &options.from, options.aim.dry_run).await?;
+    let passed = publish::standing(&planning.plan);
+    let wanted = options.aim.wanted();
+    let ended = publish::publish(context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await?;
+    Ok(if left { Ended::With(1) } else { ended })
 }
 
-pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
+/// Take what counts of a scope into the trusted one, where everybody finds it, unless it is only said what would be. What
+/// does not count is told of; whether there is such.
+///
+/// # Errors
+/// Where nobody is named whose word counts, or a store fails.
+pub(super) async fn adopted(
+    context: &Context,
+    what: What,
+    from: &ScopeName,
+    dry_run: bool,
+) -> Result<(Planning, bool)> {
     context.refuse_untrusted("promote")?;
-    let what = What { from: Some(options.from.clone()), ..options.what.clone() };
+    let what = What { from: Some(from.clone()), ..what };
     let mut planning = context.signals.unless_stopped(Planning::make_now(context, &what)).await?;
     if planning.shelf.witness.is_none() {
         return Err(Diagnostic::request("promote: nobody is named whose word counts")
@@ -53,18 +64,15 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             .into());
     }
     context.signals.unless_stopped(miss_what_is_lost(&mut planning)).await?;
-    if !options.aim.dry_run {
+    if !dry_run {
         planning.shelf.writable()?;
         context.signals.unless_stopped(doubt_what_is_broken(&mut planning)).await?;
     }
     let left = tell(context, &planning);
-    if !options.aim.dry_run {
+    if !dry_run {
         context.signals.unless_stopped(adopt(&planning)).await?;
     }
-    let passed = publish::standing(&planning.plan);
-    let wanted = options.aim.wanted();
-    let ended = publish::publish(context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await?;
-    Ok(if left { Ended::With(1) } else { ended })
+    Ok((planning, left))
 }
 
 /// Says of each job that no record counts for why not; whether there is one.

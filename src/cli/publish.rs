@@ -55,11 +55,6 @@ pub(super) struct Aim {
 }
 
 impl Aim {
-    /// At this registry, or where the family says.
-    pub(super) fn to(to: Option<String>) -> Self {
-        Self { to, dry_run: false, allow_rollback: false, sign_key: None }
-    }
-
     /// As a publication wants it.
     pub(super) fn wanted(&self) -> Wanted {
         Wanted {

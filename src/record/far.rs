@@ -124,6 +124,13 @@ impl Far {
         self.known().records.get(&(there.clone(), tag.clone())).cloned()
     }
 
+    /// Whether a record stands there under a tag, in one of these scopes or the own one, by what was read and given so far.
+    pub(super) fn has_record(&self, scopes: &[Repository], tag: &Tag) -> bool {
+        let known = self.known();
+        let is_read = |scope: &Repository| known.records.contains_key(&(scope.clone(), tag.clone()));
+        known.tags.contains(tag) || scopes.iter().any(is_read)
+    }
+
     /// Remember a record that was read.
     pub(super) fn has_read(&self, there: &Repository, tag: &Tag, document: &Document) {
         self.known().records.insert((there.clone(), tag.clone()), document.clone());
@@ -142,11 +149,10 @@ impl Far {
         }
     }
 
-    /// The scope that an image is in, by what was read and given so far.
+    /// The scope that an image is in, by what was read so far.
     pub(super) fn place_of(&self, image: &Digest) -> Option<Repository> {
         let known = self.known();
-        let given = || (known.refused.is_none() && known.own.contains(image)).then(|| self.own.clone());
-        known.images.get(image).cloned().or_else(given)
+        known.images.get(image).cloned()
     }
 
     /// Remember the manifest of an image. Its bytes are asked for no more; whether it is there is.

@@ -10,8 +10,9 @@
 
 mod close;
 mod files;
+mod promoting;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +24,6 @@ use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::family::JobId;
 use crate::oci::{Fixed, Login, Platform, Secret};
-use crate::record::ScopeName;
 
 use super::delta;
 use super::plan::{Anew, Planning, What};
@@ -31,20 +31,17 @@ use super::publish::{Wanted, publish, standing};
 use super::settled::SettledPlan;
 use super::workspace::Workspace;
 use super::{
-    Common, Context, Ended, build, import, nightly, plan, promote, recorder, registries, rehearsal, sign,
-    workshop,
+    Common, Context, Ended, build, import, nightly, plan, recorder, registries, rehearsal, workshop,
 };
 
 use files::Files;
+pub(super) use promoting::no_store_at_registry;
 
 /// The images that were chosen by hand, with white space between them.
 const IMAGES: &str = "POLYARCH_IMAGES";
 /// Whether all that was chosen by hand is built with what is new outside: `true`, or `false`.
 const REFRESH: &str = "POLYARCH_REFRESH";
 const DAY_MILLISECONDS: u64 = 24 * 60 * 60 * 1_000;
-/// The file with what began a run at GitHub, as JSON, and how long it may be, in bytes.
-const EVENT: &str = "GITHUB_EVENT_PATH";
-const EVENT_BYTES_LIMIT: u64 = 32 << 20;
 /// Who publishes.
 const USER: &str = "POLYARCH_USER";
 const PASSWORD: &str = "POLYARCH_PASSWORD";
@@ -61,7 +58,7 @@ const PASSWORD: &str = "POLYARCH_PASSWORD";
   polyarch job rehearse --work /tmp/work           publish it all into a registry that is thrown away
   polyarch job publish --work /tmp/work            publish it
   polyarch job sign --work /tmp/work               sign what a proposal has built, in the store
-  polyarch job promote                             publish what a proposal has built that was merged")]
+  polyarch job promote                             take over what a proposal has built that was merged")]
 pub(super) struct Options {
     /// `plan`, an image as `image:variant@platform`, or several with spaces between them, `rehearse`, `publish`, `sign`,
     /// `promote`, or `close`, which fails where one of the jobs in POLYARCH_JOBS has not ended as planned
@@ -181,8 +178,8 @@ async fn carry_out(context: &Context, options: &Options, beginning: Option<&Begi
         Task::Plan => settle(context, &files()?, beginning).await,
         Task::Build(jobs) => some(context, &files()?, jobs).await,
         Task::Rehearse => together(context, &files()?, options, Towards::Nowhere).await,
-        Task::Sign => sign_records(context, &files()?).await,
-        Task::Promote => promote_merged(context, options, beginning).await,
+        Task::Sign => promoting::sign(context, &files()?).await,
+        Task::Promote => promoting::promote(context, beginning).await,
         Task::Publish => {
             context.refuse_untrusted("publishing")?;
             refuse_other_tags(context, beginning)?;
@@ -263,7 +260,7 @@ fn platforms(context: &Context, beginning: Option<&Beginning>, images: &[String]
 /// can be looked at where they fail or never end.
 async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended> {
     // Where it may not write the store at a registry, a job that has no login builds all the same.
-    let context = &Context { common: Common { hands_on: true, ..context.common.clone() }, ..context.clone() };
+    let context = &handing_on(context);
     let settled = files.plan(context)?;
     let workspace = Workspace::read(context, &Default::default())?;
     let ids = ci::ids(&workspace.family);
@@ -292,6 +289,11 @@ async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended>
         (Err(failed), Ok(())) => Err(failed),
         (Err(failed), Err(more)) => Err(failed.and(more)),
     }
+}
+
+/// The same for what does without the right to write the store at a registry.
+fn handing_on(context: &Context) -> Context {
+    Context { common: Common { hands_on: true, ..context.common.clone() }, ..context.clone() }
 }
 
 /// Write what is not written yet of the files of jobs, where their images stand.
@@ -337,12 +339,21 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
     // What a service has nothing for is empty there.
     let to = options.to.clone().filter(|to| !to.is_empty());
     let context = &match towards {
-        Towards::Nowhere => context.clone(),
+        Towards::Nowhere => handing_on(context),
         Towards::Target { .. } => logged_in_at_target(context, to.as_deref())?,
     };
-    take_in(context, files).await?;
+    if let Some(why) = take_in(context, files).await?.filter(|_| matches!(towards, Towards::Target { .. })) {
+        let warning =
+            Diagnostic::warning("what came in is published, and not kept in the store").because(why);
+        context
+            .ui
+            .warning(&warning.hint("keep the store at the registry that is published to, for one login"));
+    }
     let planning = as_settled(context, files).await?;
     let passed = standing(&planning.plan);
+    if matches!(towards, Towards::Target { .. }) {
+        build::share(context, &planning, &passed).await?;
+    }
     match towards {
         Towards::Nowhere => {
             let failed = |error: std::io::Error| {
@@ -378,69 +389,16 @@ async fn as_settled(context: &Context, files: &Files) -> Result<Planning> {
     context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await
 }
 
-/// Sign what a proposal has built, and bring it to the store with that.
-async fn sign_records(context: &Context, files: &Files) -> Result<Ended> {
-    let signer = sign::signer_of_job(context)?;
-    let workspace = Workspace::read(context, &Default::default())?;
-    let at = workshop::registry(context, &workspace).map(str::to_owned);
-    let context = logged_in(context, at, workspace.ci.login.as_ref());
-    if let Some(why) = take_in(&context, files).await? {
-        return Err(Diagnostic::surroundings("bring what was built to the store, to sign it there")
-            .because(why)
-            .hint("give the environment of this job a login that may write the scopes of proposals")
-            .into());
-    }
-    let planning = as_settled(&context, files).await?;
-    context.signals.unless_stopped(sign::sign(&context, &planning, Some(&signer))).await
-}
-
-/// Publish what a proposal has built that was merged by the commit that was pushed; what does not count is left to the jobs
-/// after this one.
-async fn promote_merged(
-    context: &Context,
-    options: &Options,
-    beginning: Option<&Beginning>,
-) -> Result<Ended> {
-    let Some(from) = merged(context, beginning)? else {
-        context.ui.note("no proposal was merged by what began this run: nothing is promoted");
-        return Ok(Ended::Well);
-    };
-    if is_foreign(context, beginning)? {
-        return Ok(Ended::Well);
-    }
-    context.ui.note(&format!("promoting what the scope `{from}` has"));
-    let to = options.to.clone().filter(|to| !to.is_empty());
-    let context = logged_in_at_target(context, to.as_deref())?;
-    match promote::run(&context, &promote::Options::of(from, to)).await? {
-        // What is left is built by the jobs after this one.
-        Ended::Well | Ended::With(1) => Ok(Ended::Well),
-        ended @ Ended::With(_) => Ok(ended),
-    }
-}
-
-/// The scope of the proposal that a push to the branch that is published has brought in.
-fn merged(context: &Context, beginning: Option<&Beginning>) -> Result<Option<ScopeName>> {
-    let is_own = |beginning: &Beginning| beginning.event == Event::Own && beginning.release.is_none();
-    if !context.common.scope.is_trusted() || !beginning.is_some_and(is_own) {
-        return Ok(None);
-    }
-    let Some(file) = context.environment.value(EVENT) else { return Ok(None) };
-    let failed =
-        |error: &dyn std::error::Error| Diagnostic::surroundings("read what began this run").caused_by(error);
-    let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(|error| failed(&error))?;
-    opened.take(EVENT_BYTES_LIMIT).read_to_string(&mut text).map_err(|error| failed(&error))?;
-    let event: serde_json::Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
-    let message = event.pointer("/head_commit/message").and_then(serde_json::Value::as_str);
-    let scope = message.and_then(ci::merged).map(|scope| scope.parse::<ScopeName>());
-    Ok(scope.transpose().map_err(|error| failed(&error))?)
-}
-
-/// The same with the login for where the family is published.
+/// The same with the login for where the family is published. A store at another registry is written if the user's files
+/// have a login for that.
 fn logged_in_at_target(context: &Context, to: Option<&str>) -> Result<Context> {
     let workspace = Workspace::read_quietly(context, &Default::default())?;
     let registry = to.map(str::to_owned).or_else(|| workspace.family.registry.clone());
-    Ok(logged_in(context, registry, workspace.ci.login.as_ref()))
+    let context = match workshop::registry(context, &workspace) == registry.as_deref() {
+        true => context.clone(),
+        false => handing_on(context),
+    };
+    Ok(logged_in(&context, registry, workspace.ci.login.as_ref()))
 }
 
 /// The same with the login that the environment has for the registry, and for no other: in our variables, or in those that

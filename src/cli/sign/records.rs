@@ -60,12 +60,16 @@ pub(in crate::cli) async fn run(context: &Context, options: &Options) -> Result<
 }
 
 /// Who signs in a job of a pipeline, where the store is one that the tree has not named: before anything is asked of it.
+/// `None` where the job was given no key.
 ///
 /// # Errors
-/// Where there is no key, or only the tree says where the records are.
-pub(in crate::cli) fn signer_of_job(context: &Context) -> Result<RecordSigner> {
+/// Where it is none, or only the tree says where the records are.
+pub(in crate::cli) fn signer_of_job(context: &Context) -> Result<Option<RecordSigner>> {
     own_store(context)?;
-    signer(context, &Options::default())
+    match context.environment.value(KEY).is_some_and(|key| !key.is_empty()) {
+        true => signer(context, &Options::default()).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Sign what stands of a plan; only say what would be signed where nobody does.
@@ -95,7 +99,8 @@ pub(in crate::cli) async fn sign(
             signed.insert(key);
         }
     }
-    let incomplete = whole.len() < planning.plan.jobs.len();
+    let is_published = |job: &&JobId| !planning.workspace.family.is_downstream(&job.unit);
+    let incomplete = planning.plan.jobs.keys().filter(is_published).any(|job| !whole.contains(job));
     let passed = standing(&planning.plan);
     if !signed.is_empty() && !incomplete && passed.len() == planning.workspace.family.jobs().count() {
         records.keep_signed_roll(&passed).await.map_err(|error| failed(&error))?;

@@ -70,7 +70,7 @@ fn law_4_what_a_pull_request_built_is_published_after_its_merge_and_not_built_ag
     pushed.without_engine = BUILDS.iter().map(|job| (*job).to_owned()).collect();
     pushed.run();
     for (job, told) in [
-        ("promote", "promoting what the scope `pr-12` has"),
+        ("promote", "6 images of `pr-12` and before stand, and are not built again"),
         ("plan", "0 to build, 0 to check, 6 reused"),
         ("leaf-386", "0 built, 0 checked, 3 reused"),
         ("publish", "published"),
@@ -108,13 +108,57 @@ fn f_u1_what_a_fork_proposes_is_signed_by_no_job_and_built_again_after_its_merge
     assert!(pushed.log("leaf-386").contains("1 built, 0 checked, 2 reused"), "{}", pushed.log("leaf-386"));
     assert_eq!(pushed.ending("publish"), Ending::Success, "{}", pushed.log("publish"));
 
-    // What the jobs without a login have built is in the store: the last one has brought it there.
+    // What the jobs without a login have built is in the store: the last one has brought it there, and has signed it.
+    assert!(pushed.log("publish").contains("signed: 12 records"), "{}", pushed.log("publish"));
     let mut again = workflow(&place, &registry, &PUSHED);
     again.without_engine = BUILDS.iter().map(|job| (*job).to_owned()).collect();
     again.run();
     let plan = again.log("plan");
     assert!(plan.contains("0 to build, 0 to check, 6 reused"), "{plan}");
     assert_eq!(again.ending("done"), Ending::Success, "{}", again.log("done"));
+
+    // So what stands on it is promoted too. Of the leaf only the tests are other ones, and nobody has a login for those.
+    place.write(
+        "polyarch.toml",
+        &file(&place, "polyarch.toml").replace("[tags]", "[image.leaf]\ntests = [\"test -e /leaf\"]\n[tags]"),
+    );
+    let mut proposed = workflow(&place, &registry, &PROPOSED);
+    proposed.run();
+    for (job, told) in
+        [("leaf-386", "0 built, 1 checked, 2 reused"), ("sign", "signed: "), ("rehearse", "rehearsed")]
+    {
+        let log = proposed.log(job);
+        assert!(proposed.ending(job) == Ending::Success && log.contains(told), "{job}: {log}");
+    }
+    let mut merged = workflow(&place, &registry, &[&PUSHED[..], &[("GITHUB_EVENT_PATH", &merged)]].concat());
+    merged.without_engine = BUILDS.iter().map(|job| (*job).to_owned()).collect();
+    merged.run();
+    let promote = merged.log("promote");
+    assert!(promote.contains("6 images of `pr-12` and before stand"), "{promote}");
+    assert_eq!(merged.ending("done"), Ending::Success, "{}", merged.log("done"));
+}
+
+#[test]
+fn s1_1_a_refresh_by_jobs_without_a_login_is_what_the_next_push_finds() {
+    let test = "pipelines::promoted::s1_1";
+    let Some((place, registry)) = ground_with_store(test) else { return };
+    let mut first = workflow(&place, &registry, &PUSHED);
+    first.run();
+    assert_eq!(first.ending("done"), Ending::Success, "{}", first.log("done"));
+    let due = ("GITHUB_EVENT_NAME", "schedule");
+    let mut nightly = workflow(&place, &registry, &[PUSHED[0], due, PUSHED[2], PUSHED[3]]);
+    nightly.run();
+    assert_eq!(nightly.ending("done"), Ending::Success, "{}", nightly.log("publish"));
+    let host = registry.store.split('/').next().expect("a host");
+    let leaf = || place.run(&["inspect", &format!("{host}/chain/leaf:latest")]).well().stdout;
+    let refreshed = leaf();
+    let mut pushed = workflow(&place, &registry, &PUSHED);
+    pushed.without_engine = BUILDS.iter().map(|job| (*job).to_owned()).collect();
+    pushed.run();
+    let plan = pushed.log("plan");
+    assert!(plan.contains("0 to build, 0 to check, 6 reused"), "{plan}");
+    assert_eq!(pushed.ending("done"), Ending::Success, "{}", pushed.log("done"));
+    assert_eq!(leaf(), refreshed, "what the night has built stands");
 }
 
 #[test]

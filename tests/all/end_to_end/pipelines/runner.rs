@@ -186,7 +186,8 @@ impl<'a> Pipeline<'a> {
     }
 
     fn is_pushed(&self) -> bool {
-        self.event.get("GITHUB_EVENT_NAME").is_some_and(|name| name == "push")
+        let says = |name: &str, start: &str| self.event.get(name).is_some_and(|said| said.starts_with(start));
+        says("GITHUB_EVENT_NAME", "push") && says("GITHUB_REF", "refs/heads/")
     }
 
     fn is_proposed(&self) -> bool {
@@ -285,8 +286,9 @@ impl<'a> Pipeline<'a> {
         while let Some((before, behind)) = rest.split_once("${{ ") {
             let (expression, after) = behind.split_once(" }}").expect("an end of the expression");
             out.push_str(before);
-            // What a job has after a push alone.
-            let only_pushed = expression.strip_prefix("github.event_name == 'push' && ");
+            // What a job has after a push of a branch alone.
+            let only_pushed =
+                expression.strip_prefix("github.event_name == 'push' && github.ref_type == 'branch' && ");
             let expression = match only_pushed.and_then(|rest| rest.strip_suffix(" || ''")) {
                 Some(_) if !self.is_pushed() => {
                     rest = after;
