@@ -3,12 +3,14 @@
 mod building;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use futures_util::FutureExt as _;
 
-use crate::diag::{Diagnostic, Problems, Result};
+use crate::diag::{Diagnostic, Problems, Result, mistake};
 use crate::event::{EVENT_VERSION, EventKind};
 use crate::family::{Barrier, JobId, Unit};
 use crate::oci::{Error, Reference};
@@ -155,7 +157,10 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         reused: planning.plan.reused(),
     });
     let work = build_and_publish(context, options, &planning, unfit, &recorder);
-    let ended = room::keeping(context, &planning.shelf.store, work).await;
+    let work = room::keeping(context, &planning.shelf.store, work);
+    // Law 13 and I-X3: what is left behind is cleared away, and a report written, also after a mistake of our own.
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    let ended = ended.unwrap_or_else(|panic| Err(mistake("this run", &*panic).into()));
     recorder.clean();
     lines::close(&recorder.run);
     let code = match &ended {
