@@ -1,6 +1,6 @@
 //! A signed statement as a file: a Sigstore bundle, version 0.3, with a DSSE envelope and no entry in a transparency log.
 //!
-//! DSSE 1.0 (github.com/secure-systems-lab/dsse) and `sigstore_bundle.proto`. `cosign` 2.6 and newer read them.
+//! DSSE 1.0 (github.com/secure-systems-lab/dsse) and `sigstore_bundle.proto`. `cosign` 3 reads and writes them, 2.6 with `--new-bundle-format`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

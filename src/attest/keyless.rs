@@ -23,6 +23,9 @@ use super::statement::Kind;
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// How much of its answer is kept, in bytes.
 const ANSWER_BYTES: usize = 64 << 10;
+/// The first whose bundles are read here without being asked for.
+const NEW_ENOUGH: &str = "see whether cosign is new enough, 3 or newer: cosign version";
+const INSTALL: &str = "install cosign, 3 or newer: https://github.com/sigstore/cosign/releases";
 /// Variables by which a CI service says that it gives tokens of an identity.
 const TOKENS: [&str; 2] = ["SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"];
 
@@ -51,7 +54,7 @@ impl Cosign {
         }
         let path = find_all("cosign", search_path).into_iter().next().ok_or_else(|| {
             Diagnostic::surroundings("sign without a key: there is no `cosign` on the search path")
-                .hint("install it: sudo apt-get install cosign")
+                .hint(INSTALL)
                 .hint("or sign with a key: polyarch publish --sign-key sign.key")
         })?;
         Ok(Self { path, environment })
@@ -121,7 +124,7 @@ impl Cosign {
     ) -> Result<Self, Diagnostic> {
         let path = find_all("cosign", search_path).into_iter().next().ok_or_else(|| {
             Diagnostic::surroundings("prove identities: there is no `cosign` on the search path")
-                .hint("install it: sudo apt-get install cosign")
+                .hint(INSTALL)
                 .hint("or trust a key: --trust-key sign.pub")
         })?;
         Ok(Self { path, environment })
@@ -186,7 +189,12 @@ fn complained(problem: Diagnostic, output: &Output) -> Diagnostic {
     let problem = problem.because(output.ended);
     let complaint = output.complaint();
     let last = complaint.lines().last().unwrap_or_default().to_owned();
-    problem.because(last).hint("see whether cosign is new enough, 2.6 or newer: cosign version")
+    problem.because(last).hint(NEW_ENOUGH)
+}
+
+/// What to say where a statement that cosign made is not one that is read here.
+pub(super) fn unreadable(why: &'static str) -> Diagnostic {
+    Diagnostic::surroundings("read what cosign signed").because(why).hint(NEW_ENOUGH)
 }
 
 #[cfg(test)]

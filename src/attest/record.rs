@@ -18,7 +18,7 @@ use crate::trust::{Doubt, Signature, Term, judge};
 
 use super::bundle;
 use super::key::{PrivateKey, PublicKey};
-use super::keyless::{Cosign, Identity};
+use super::keyless::{Cosign, Identity, unreadable};
 use super::statement::{Kind, Statement};
 use super::time;
 use super::trusted::TrustedKey;
@@ -45,7 +45,7 @@ impl RecordSigner {
     /// A signed statement on a record: a Sigstore bundle.
     ///
     /// # Errors
-    /// Where there are no random bytes, or cosign fails.
+    /// Where there are no random bytes, or cosign fails or writes what is not read here.
     pub(crate) async fn sign(
         &self,
         record: &Kept,
@@ -57,7 +57,11 @@ impl RecordSigner {
         let bundle = match self {
             Self::Key(key) => bundle::sign(key, &Statement::new(Kind::Record, &record.digest(), said))?,
             Self::Identity(cosign) => {
-                cosign.say_of_text(&record.text, Kind::Record.predicate_type(), &said.to_string()).await?
+                let kind = Kind::Record.predicate_type();
+                let bundle = cosign.say_of_text(&record.text, kind, &said.to_string()).await?;
+                // An older one writes another form: what no promotion could read is not kept as a signature.
+                bundle::claimed(&bundle, Kind::Record, &record.digest()).map_err(unreadable)?;
+                bundle
             }
         };
         String::from_utf8(bundle)
@@ -265,6 +269,16 @@ mod tests {
         assert_eq!(judged(&record, true, NOW - 900).await, Err(Doubt::Early), "signed in the future");
         let other = judged(&kept(r#"{"image":"other"}"#, &[good]), true, NOW).await;
         assert_eq!(other, Err(Doubt::Foreign("it is about something else")));
+    }
+
+    /// A cosign before 3 ends well and writes what nobody reads here.
+    #[tokio::test]
+    async fn s_4_20_what_cosign_made_is_read_before_it_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let signer = RecordSigner::Identity(answering(folder.path(), true));
+        let refused = signer.sign(&kept("{}", &[]), &Digest::of(b"tree"), NOW).await.expect_err("no bundle");
+        assert!(refused.to_string().contains("it is no Sigstore bundle"), "{refused}");
+        assert!(refused.hints.iter().any(|hint| hint.contains("3 or newer")), "{:?}", refused.hints);
     }
 
     /// What a job left in the scope of a pull request at a registry.

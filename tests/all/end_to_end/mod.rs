@@ -18,6 +18,7 @@ mod harmed;
 mod hosts;
 mod ignored;
 mod interrupted;
+mod keyless;
 mod killed;
 mod layer_cache;
 mod legacy;

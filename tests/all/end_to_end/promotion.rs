@@ -14,14 +14,14 @@ const CONFIGURATION: &str = "name = \"two\"\nplatforms = [\"linux/386\", \"linux
     [tags]\ncommon = [\"latest\"]\n[image.child]\ntests = [{ run = \"test -s /words\" }]\n";
 
 /// A family in a place whose scope `pr-1` has its records, and keys beside the family.
-struct Pulled {
-    place: Place,
+pub(super) struct Pulled {
+    pub(super) place: Place,
     own: &'static str,
 }
 
 impl Pulled {
     /// Built in the scope of a pull request, and not signed; the engine is out of reach from then on.
-    fn built(test: &str) -> Option<Self> {
+    pub(super) fn built(test: &str) -> Option<Self> {
         let mut place = Place::with(&[
             ("polyarch.toml", CONFIGURATION),
             ("parent/Dockerfile", FOUNDATION),
@@ -39,7 +39,7 @@ impl Pulled {
         Some(Self { place, own: "../own.pub" })
     }
 
-    fn sign(&self, more: &[&str]) -> Answer {
+    pub(super) fn sign(&self, more: &[&str]) -> Answer {
         self.place.run(&[&["sign", "--scope", "pr-1"], more].concat())
     }
 
@@ -56,7 +56,7 @@ impl Pulled {
     }
 
     /// The images that have tags in the store.
-    fn published(&self) -> BTreeSet<&'static str> {
+    pub(super) fn published(&self) -> BTreeSet<&'static str> {
         let there = |name: &&str| {
             let reference = format!("two/{name}:latest");
             let store = self.place.store().display().to_string();

@@ -34,15 +34,22 @@ const STRANGER: &str = "-----BEGIN PUBLIC KEY-----\n\
     ONPsL4YRVNI0z+Pu3ekOAvYe3t60yekRGWA6NHC/KkGFoJgjhXK6rIoBLQ==\n\
     -----END PUBLIC KEY-----\n";
 
+/// Where a client is: among those that were fetched, else on the search path.
+pub(super) fn program_of(client: &str) -> String {
+    let fetched = variable("POLYARCH_TEST_CLIENTS").map(|folder| PathBuf::from(folder).join(client));
+    let path = fetched.filter(|file| file.exists()).unwrap_or_else(|| PathBuf::from(client));
+    path.display().to_string()
+}
+
 /// A family in a place of its own, and a registry beside it that lives as long as this.
-struct Signed {
-    place: Place,
+pub(super) struct Signed {
+    pub(super) place: Place,
     server: Child,
-    registry: String,
+    pub(super) registry: String,
 }
 
 impl Signed {
-    fn start(test: &str) -> Option<Self> {
+    pub(super) fn start(test: &str) -> Option<Self> {
         let mut place = Place::with(&[
             ("polyarch.toml", CONFIGURATION),
             ("sign.pub", PUBLIC),
@@ -68,9 +75,7 @@ impl Signed {
 
     /// What a client prints that has to end well; `None`, having said why, where it is not there.
     fn ask(&self, test: &str, client: &str, arguments: &[&str]) -> Option<String> {
-        let fetched = variable("POLYARCH_TEST_CLIENTS").map(|folder| PathBuf::from(folder).join(client));
-        let path = fetched.filter(|file| file.exists()).unwrap_or_else(|| PathBuf::from(client));
-        match self.place.program(&path.display().to_string()).args(arguments).output() {
+        match self.place.program(&program_of(client)).args(arguments).output() {
             Ok(output) => Some(Answer::from(output).well().stdout),
             Err(error) => {
                 skip(test, &format!("no {client}: {error}"));
