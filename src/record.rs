@@ -38,7 +38,7 @@ use crate::oci::{
 };
 use crate::trust::Doubt;
 
-pub(crate) use caches::CacheName;
+pub(crate) use caches::{CacheName, RunTime};
 pub(crate) use carried::Carried;
 pub(crate) use durations::{Durations, Taken};
 pub(crate) use ending::{Ending, Fit};

@@ -8,8 +8,8 @@ use std::fmt;
 
 use crate::defence::{Defence, stands};
 
-/// How far ahead of ours a signer's clock may be, in seconds.
-const CLOCK_SECONDS: u64 = 300;
+/// How far the clocks of two machines may lie apart, in seconds: what is ahead by no more is of now.
+pub(crate) const CLOCKS_APART_SECONDS: u64 = 5 * 60;
 
 /// From when until when a signer is believed, in seconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn doubt(signature: &Signature, now: u64) -> Option<Doubt> {
     if term.is_over(at) || term.is_over(now) {
         return Some(Doubt::Expired);
     }
-    let early = !term.has_begun(at) || !term.has_begun(now) || at > now.saturating_add(CLOCK_SECONDS);
+    let early = !term.has_begun(at) || !term.has_begun(now) || at > now.saturating_add(CLOCKS_APART_SECONDS);
     early.then_some(Doubt::Early)
 }
 
@@ -139,8 +139,8 @@ mod tests {
             (vec![by(None, Some(NOW + 1), false, NOW + 5)], Err(Doubt::Expired)),
             (vec![by(Some(NOW + 1), None, false, NOW + 5)], Err(Doubt::Early)),
             (vec![by(Some(NOW - 1), None, false, NOW - 5)], Err(Doubt::Early)),
-            (vec![by(None, None, false, NOW + CLOCK_SECONDS)], Ok(())),
-            (vec![by(None, None, false, NOW + CLOCK_SECONDS + 1)], Err(Doubt::Early)),
+            (vec![by(None, None, false, NOW + CLOCKS_APART_SECONDS)], Ok(())),
+            (vec![by(None, None, false, NOW + CLOCKS_APART_SECONDS + 1)], Err(Doubt::Early)),
             (vec![by(None, None, true, NOW - 5)], Err(Doubt::Revoked)),
             (vec![foreign.clone(), by(None, None, true, NOW - 5)], Err(Doubt::Revoked)),
         ] {

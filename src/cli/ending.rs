@@ -35,6 +35,8 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn end(context: &Context, shelf: &Shelf, wanted: &Wanted<'_>) -> Result<Vec<Ending>> {
     let records = shelf.records();
     let mut endings = Vec::new();
+    let now = recorder::now() / 1_000;
+    let before = |age: Duration| now.saturating_sub(age.as_secs());
     for scope in wanted.scopes {
         if scope.is_trusted() {
             return Err(Diagnostic::new(Kind::Policy, "the trusted scope does not end")
@@ -48,7 +50,8 @@ pub(super) async fn end(context: &Context, shelf: &Shelf, wanted: &Wanted<'_>) -
     }
     if let Some(age) = wanted.idle_for {
         context.refuse_untrusted("ending the scopes of others")?;
-        let idle = records.idle(before(age.max(wanted.grace))).await.map_err(|error| unlisted(&error))?;
+        let idle =
+            records.idle(before(age.max(wanted.grace)), now).await.map_err(|error| unlisted(&error))?;
         for scope in &idle.ageless {
             context.ui.warning(
                 &Diagnostic::warning(format!("the scope `{scope}` stays"))
@@ -63,10 +66,10 @@ pub(super) async fn end(context: &Context, shelf: &Shelf, wanted: &Wanted<'_>) -
     }
     if let Some(age) = wanted.older_than {
         let before = before(age.max(wanted.grace));
-        endings.extend(records.outdated(before).await.map_err(|error| failed(&error))?);
+        endings.extend(records.outdated(before, now).await.map_err(|error| failed(&error))?);
     }
     if let Some(limit) = wanted.at_most {
-        let fitting = records.fitting(limit, before(wanted.grace)).await;
+        let fitting = records.fitting(limit, before(wanted.grace), now).await;
         match fitting.map_err(|error| failed(&error))? {
             None | Some(Fit::AsItIs) => {}
             Some(Fit::Ends(ending)) => endings.push(ending),
@@ -88,11 +91,6 @@ pub(super) fn too_much(stay: u64, limit: u64, place: &str) -> Diagnostic {
     Diagnostic::warning(format!("{} stay {place}, and {} are asked for", size(stay), size(limit)))
         .because("tags lead to the rest, or it was used within the grace time")
         .hint("shorten that: --grace 1h")
-}
-
-/// So long ago, in seconds since 1970-01-01 UTC.
-fn before(age: Duration) -> u64 {
-    (recorder::now() / 1_000).saturating_sub(age.as_secs())
 }
 
 /// The scopes are not to be had.

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use crate::diag::Diagnostic;
 use crate::family::{Family, JobId};
 use crate::record::Epochs;
+use crate::trust::CLOCKS_APART_SECONDS;
 
 use super::{Decision, Facts, Keyed, Plan, Reason, Request};
-
-/// How far the clocks of two machines may lie apart, in seconds: a record that is ahead by no more is of now.
-const CLOCKS_APART_SECONDS: u64 = 5 * 60;
 
 /// The jobs that are refreshed, and why: a person asked for it, or what stands under their `keys` is not fresh.
 pub(super) fn refreshed(

@@ -2,6 +2,8 @@
 
 use crate::oci::{Digest, Document, Error, ErrorKind, Repository, Tag};
 
+use crate::trust::CLOCKS_APART_SECONDS;
+
 use super::ending::is_no_way;
 use super::{Records, is_of_kind, tag};
 
@@ -33,6 +35,30 @@ impl CacheName {
 /// What tags of a tree begin with: enough to know the others by. The digest that follows has all of it.
 fn of_tree(kind: &str, tree: &Digest) -> String {
     format!("{kind}-of-{}", tree.short())
+}
+
+/// When a run began, and what time it is, in seconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunTime {
+    pub(crate) began_seconds: u64,
+    pub(crate) now_seconds: u64,
+}
+
+impl RunTime {
+    /// Whether something was kept since the run began. A time from the future is of a wrong clock, and says nothing (F-S13).
+    fn is_since(self, kept_seconds: u64) -> bool {
+        kept_seconds >= self.began_seconds && is_believed(kept_seconds, self.now_seconds)
+    }
+
+    /// Whether something was kept by a run that began later.
+    fn is_before(self, kept_seconds: u64) -> bool {
+        kept_seconds > self.began_seconds && self.is_since(kept_seconds)
+    }
+}
+
+/// Whether a time is no later than now, by clocks as they are.
+pub(super) fn is_believed(kept_seconds: u64, now_seconds: u64) -> bool {
+    kept_seconds <= now_seconds.saturating_add(CLOCKS_APART_SECONDS)
 }
 
 /// The word that the tags of caches begin with.
@@ -76,9 +102,8 @@ impl Records {
         Ok(None)
     }
 
-    /// Keep it in the run's own scope, where all that it is of is already, with the time at which the run began, in seconds
-    /// since 1970-01-01 UTC, by which it ends at a registry. What a run that began later has kept stays: this one comes late.
-    /// Whether it is kept.
+    /// Keep it in the run's own scope, where all that it is of is already, with the time at which the run began, by which it
+    /// ends at a registry. What a run that began later has kept stays: this one comes late. Whether it is kept.
     ///
     /// # Errors
     /// Where the store fails.
@@ -86,22 +111,22 @@ impl Records {
         &self,
         name: &CacheName,
         document: &Document,
-        began_seconds: u64,
+        time: RunTime,
     ) -> Result<bool, Error> {
-        let document = kept_at(document, began_seconds)?;
-        let is_older = |standing: &Document| kept_seconds(standing) <= Some(began_seconds);
-        self.keep_over(&document, &name.own, async |standing| Ok(is_older(standing))).await
+        let document = kept_at(document, time.began_seconds)?;
+        let is_newer = |standing: &Document| kept_seconds(standing).is_some_and(|kept| time.is_before(kept));
+        self.keep_over(&document, &name.own, async |standing| Ok(!is_newer(standing))).await
     }
 
     /// Let the caches of all other trees in the run's own scope end, in the folder and at the registry; how many there were.
-    /// What was kept since a time, in seconds since 1970-01-01 UTC, is of a newer run than one that began then.
+    /// What was kept since the run began is of a newer one.
     ///
     /// # Errors
     /// Where the store fails, or removes no tags.
     pub(crate) async fn end_caches_of_other_trees(
         &self,
         tree: &Digest,
-        since_seconds: u64,
+        time: RunTime,
     ) -> Result<usize, Error> {
         let mut ended = 0;
         let there = self.far.as_ref().map(|far| far.own().clone());
@@ -109,9 +134,7 @@ impl Records {
             for kind in OF_A_TREE {
                 let own = of_tree(kind.trim_end_matches("-of-"), tree);
                 for tag in self.tags_from(&scope, kind).await? {
-                    if !tag.as_str().starts_with(&own)
-                        && !self.is_kept_since(&scope, &tag, since_seconds).await?
-                    {
+                    if !tag.as_str().starts_with(&own) && !self.is_newer(&scope, &tag, time).await? {
                         ended += usize::from(self.ended(&scope, &tag).await?);
                     }
                 }
@@ -120,10 +143,10 @@ impl Records {
         Ok(ended)
     }
 
-    /// Whether it says that it was kept since then.
-    async fn is_kept_since(&self, scope: &Repository, tag: &Tag, seconds: u64) -> Result<bool, Error> {
+    /// Whether it says that it was kept since the run began.
+    async fn is_newer(&self, scope: &Repository, tag: &Tag, time: RunTime) -> Result<bool, Error> {
         match self.store.read_document(scope, &tag.clone().into()).await {
-            Ok(document) => Ok(kept_seconds(&document).is_some_and(|kept| kept >= seconds)),
+            Ok(document) => Ok(kept_seconds(&document).is_some_and(|kept| time.is_since(kept))),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
@@ -148,6 +171,10 @@ mod tests {
     use crate::oci::{Descriptor, ImageIndex, Manifest, MediaType, Memory, Store};
     use crate::record::ScopeName;
 
+    fn at(began_seconds: u64) -> RunTime {
+        RunTime { began_seconds, now_seconds: 1_000 }
+    }
+
     #[tokio::test]
     async fn f_u12_caches_are_of_one_tree_and_end_with_the_next() {
         let records = Records::new(Arc::new(Memory::new()), "scopes/pr-1".parse().unwrap());
@@ -168,10 +195,10 @@ mod tests {
         let brought: Tag = format!("shared-{layers}").parse().unwrap();
         let tags = [&others[..], &[first.own.clone(), layers, brought]].concat();
         records.store.write_document(&records.scope, &index, &tags).await.unwrap();
-        records.keep_cache(&second, &made, 7).await.unwrap();
+        records.keep_cache(&second, &made, at(7)).await.unwrap();
         assert_eq!(records.cache(&first).await.unwrap(), Some(index.clone()), "a rerun finds its own");
 
-        assert_eq!(records.end_caches_of_other_trees(&two, 7).await.unwrap(), 3);
+        assert_eq!(records.end_caches_of_other_trees(&two, at(7)).await.unwrap(), 3);
         assert_eq!(records.cache(&first).await.unwrap(), None);
         assert!(records.cache(&second).await.unwrap().is_some());
         let left = records.store.tags(&records.scope, None, 10).await.unwrap();
@@ -179,12 +206,16 @@ mod tests {
         kept.sort();
         assert_eq!(left, kept);
         assert_eq!(
-            records.end_caches_of_other_trees(&one, 7).await.unwrap(),
+            records.end_caches_of_other_trees(&one, at(7)).await.unwrap(),
             0,
             "a run that began before it"
         );
         assert!(records.cache(&second).await.unwrap().is_some());
-        assert_eq!(records.end_caches_of_other_trees(&one, 8).await.unwrap(), 1, "one that began after it");
+        assert_eq!(
+            records.end_caches_of_other_trees(&one, at(8)).await.unwrap(),
+            1,
+            "one that began after it"
+        );
     }
 
     /// Two runs that end in another order than they began put nothing older over what is newer, in a folder and at a registry.
@@ -205,16 +236,36 @@ mod tests {
             for records in [&early, &late, &next] {
                 records.store.write_blob(&records.scope, bytes::Bytes::from_static(b"{}")).await.unwrap();
             }
-            assert!(late.keep_cache(&name, &made("late"), 8).await.unwrap());
+            assert!(late.keep_cache(&name, &made("late"), at(8)).await.unwrap());
             assert!(
-                !early.keep_cache(&name, &made("early"), 7).await.unwrap(),
+                !early.keep_cache(&name, &made("early"), at(7)).await.unwrap(),
                 "it began before, and ends after"
             );
             assert_eq!(next.cache(&name).await.unwrap(), Some(kept_at(&made("late"), 8).unwrap()));
-            assert!(next.keep_cache(&name, &made("same"), 8).await.unwrap(), "another job of one run");
-            assert!(next.keep_cache(&name, &made("next"), 9).await.unwrap());
+            assert!(next.keep_cache(&name, &made("same"), at(8)).await.unwrap(), "another job of one run");
+            assert!(next.keep_cache(&name, &made("next"), at(9)).await.unwrap());
             let last = late.anew().cache(&name).await.unwrap();
             assert_eq!(last, Some(kept_at(&made("next"), 9).unwrap()));
+        }
+    }
+
+    /// A machine whose clock is years ahead keeps nothing for all those years; one that is some minutes ahead is believed.
+    #[tokio::test]
+    async fn f_s13_what_was_kept_in_the_future_is_replaced_and_ends() {
+        let records = Records::new(Arc::new(Memory::new()), "scopes/pr-1".parse().unwrap());
+        records.store.write_blob(&records.scope, bytes::Bytes::from_static(b"{}")).await.unwrap();
+        let made = Document::of_manifest(&Manifest::new(Descriptor::of(MediaType::EMPTY, b"{}"), Vec::new()));
+        let [one, two] = ["one", "two"].map(|tree| Digest::of(tree.as_bytes()));
+        let name = CacheName::new("mount", "uv", Some(&one));
+        let late = 1_000 + CLOCKS_APART_SECONDS;
+        for (kept, is_believed) in [(late, true), (late + 1, false), (u64::MAX, false)] {
+            let ahead = kept_at(&made, kept).unwrap();
+            let tags = std::slice::from_ref(&name.own);
+            records.store.write_document(&records.scope, &ahead, tags).await.unwrap();
+            let ended = records.end_caches_of_other_trees(&two, at(7)).await.unwrap();
+            assert_eq!(ended == 0, is_believed, "{kept}");
+            records.store.write_document(&records.scope, &ahead, tags).await.unwrap();
+            assert_eq!(records.keep_cache(&name, &made, at(7)).await.unwrap(), !is_believed, "{kept}");
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::oci::{Digest, Document, Error, ErrorKind, Repository, Tag};
 
-use super::caches::{is_mount, kept_seconds};
+use super::caches::{is_believed, is_mount, kept_seconds};
 use super::replaced::is_of_a_plan;
 use super::{CacheKind, CheckRecord, ImageRecord, Records, ScopeName, parse};
 
@@ -60,6 +60,8 @@ pub(crate) struct Idle {
 struct Held {
     repository: Repository,
     documents: BTreeMap<Tag, (Document, What)>,
+    /// When it was read, in seconds since 1970-01-01 UTC: what says that it was kept later says nothing.
+    now_seconds: u64,
 }
 
 /// What documents are made of: the digest and the size of each part.
@@ -141,7 +143,7 @@ impl Held {
         self.documents.values().filter_map(|(document, what)| match what {
             What::Image(record) => Some(record.built_at_seconds),
             What::Kept(at_seconds) => Some(*at_seconds),
-            What::Other => kept_seconds(document),
+            What::Other => believed(document, self.now_seconds),
             What::Checks(_) | What::Roll(_) => None,
         })
     }
@@ -149,7 +151,7 @@ impl Held {
     /// All of it ends.
     fn whole(self) -> Ending {
         let images = self.records().map(|record| (record.image.clone(), record.bytes)).collect();
-        let Self { repository, documents } = self;
+        let Self { repository, documents, .. } = self;
         let tags = documents.into_iter().map(|(tag, (document, _))| (tag, document.digest().clone()));
         Ending { repository, tags: tags.collect(), images }
     }
@@ -174,7 +176,7 @@ impl Records {
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn all_of(&self, scope: &ScopeName) -> Result<Vec<Ending>, Error> {
-        Ok(self.held(scope).await?.into_iter().map(Held::whole).collect())
+        Ok(self.held(scope, u64::MAX).await?.into_iter().map(Held::whole).collect())
     }
 
     /// All of the scopes, other than the trusted one, in which nothing that is there was made since a time, in seconds
@@ -182,10 +184,10 @@ impl Records {
     ///
     /// # Errors
     /// Where the store fails, and where the registry lists no repositories.
-    pub(crate) async fn idle(&self, before_seconds: u64) -> Result<Idle, Error> {
+    pub(crate) async fn idle(&self, before_seconds: u64, now_seconds: u64) -> Result<Idle, Error> {
         let mut idle = Idle::default();
         for scope in self.other_scopes().await? {
-            let held = self.held(&scope).await?;
+            let held = self.held(&scope, now_seconds).await?;
             match held.iter().filter_map(Held::newest).max() {
                 None if held.is_empty() => {}
                 None => idle.ageless.push(scope),
@@ -199,11 +201,11 @@ impl Records {
     }
 
     /// What the folder and the registry have of a scope.
-    async fn held(&self, scope: &ScopeName) -> Result<Vec<Held>, Error> {
+    async fn held(&self, scope: &ScopeName, now_seconds: u64) -> Result<Vec<Held>, Error> {
         let mut found = Vec::new();
         let there = self.far.as_ref().map(|far| far.repository(&scope.repository())).transpose()?;
         for repository in [Some(scope.repository()), there].into_iter().flatten() {
-            found.push(self.every(repository).await?);
+            found.push(self.every(repository, now_seconds).await?);
         }
         found.retain(|held| !held.documents.is_empty());
         Ok(found)
@@ -214,9 +216,13 @@ impl Records {
     ///
     /// # Errors
     /// Where the registry fails.
-    pub(crate) async fn outdated(&self, before_seconds: u64) -> Result<Option<Ending>, Error> {
+    pub(crate) async fn outdated(
+        &self,
+        before_seconds: u64,
+        now_seconds: u64,
+    ) -> Result<Option<Ending>, Error> {
         let Some(far) = &self.far else { return Ok(None) };
-        Ok(self.every(far.own().clone()).await?.ending(before_seconds))
+        Ok(self.every(far.own().clone(), now_seconds).await?.ending(before_seconds))
     }
 
     /// What ends so that the run's own scope at the registry has at most so many bytes: what was built the longest time
@@ -224,9 +230,14 @@ impl Records {
     ///
     /// # Errors
     /// Where the registry fails.
-    pub(crate) async fn fitting(&self, limit: u64, since_seconds: u64) -> Result<Option<Fit>, Error> {
+    pub(crate) async fn fitting(
+        &self,
+        limit: u64,
+        since_seconds: u64,
+        now_seconds: u64,
+    ) -> Result<Option<Fit>, Error> {
         let Some(far) = &self.far else { return Ok(None) };
-        let held = self.every(far.own().clone()).await?;
+        let held = self.every(far.own().clone(), now_seconds).await?;
         let of_images = self.parts_of_images(&held).await?;
         if held.bytes_without(None, &of_images) <= limit {
             return Ok(Some(Fit::AsItIs));
@@ -309,12 +320,12 @@ impl Records {
     }
 
     /// What stands under every tag of a repository.
-    async fn every(&self, repository: Repository) -> Result<Held, Error> {
+    async fn every(&self, repository: Repository, now_seconds: u64) -> Result<Held, Error> {
         let tags = self.tags_from(&repository, "").await?;
         let reads = tags.into_iter().map(async |tag| {
             match self.store.read_document(&repository, &tag.clone().into()).await {
                 Ok(document) => {
-                    let what = what(&tag, &document);
+                    let what = what(&tag, &document, now_seconds);
                     Ok(Some((tag, (document, what))))
                 }
                 Err(error) if error.is_not_found() => Ok(None),
@@ -323,7 +334,7 @@ impl Records {
         });
         let read = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(READS_AT_ONCE);
         let documents = read.try_filter_map(async |read| Ok(read)).try_collect().await?;
-        Ok(Held { repository, documents })
+        Ok(Held { repository, documents, now_seconds })
     }
 }
 
@@ -331,9 +342,14 @@ pub(super) fn is_no_way(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unsupported | ErrorKind::Invalid | ErrorKind::Mismatch)
 }
 
-fn what(tag: &Tag, document: &Document) -> What {
+/// When something was kept, where it says so, and no clock was wrong.
+fn believed(document: &Document, now_seconds: u64) -> Option<u64> {
+    kept_seconds(document).filter(|kept| is_believed(*kept, now_seconds))
+}
+
+fn what(tag: &Tag, document: &Document, now_seconds: u64) -> What {
     if is_mount(tag) || is_of_a_plan(tag) {
-        return What::Kept(kept_seconds(document).unwrap_or_default());
+        return What::Kept(believed(document, now_seconds).unwrap_or_default());
     }
     if let Ok(record) = parse::<ImageRecord>(document, None) {
         return What::Image(Box::new(record));

@@ -8,7 +8,7 @@ use crate::oci::{
     Condition, Digest, Document, Error, ErrorKind, Origin, Pointer, Repository, Tag, Terms, copy_document,
 };
 
-use super::caches::{kept_at, kept_seconds};
+use super::caches::{RunTime, is_believed, kept_at, kept_seconds};
 use super::{CacheName, Records, ScopeName, newest_tag};
 
 /// Where an engine keeps its cache of an image's layers.
@@ -99,7 +99,7 @@ impl Records {
         &self,
         job: &str,
         tree: Option<&Digest>,
-        began_seconds: u64,
+        time: RunTime,
     ) -> Result<(), Error> {
         let tag = CacheKind::Apart.name(job, tree).own;
         let pointer = Pointer::Tag(tag.clone());
@@ -110,11 +110,12 @@ impl Records {
         // One that says so was left by an earlier build, and this one has left none.
         let document = match kept_seconds(&left) {
             Some(_) => left,
-            None => self.dated(&left, &tag, began_seconds).await?,
+            None => self.dated(&left, &tag, time.began_seconds).await?,
         };
         let Some(far) = &self.far else { return Ok(()) };
         let there = far.read(far.own(), &tag).await?;
-        if there.and_then(|there| kept_seconds(&there)) > kept_seconds(&document) {
+        let there = there.and_then(|there| kept_seconds(&there));
+        if there.filter(|kept| is_believed(*kept, time.now_seconds)) > kept_seconds(&document) {
             return Ok(());
         }
         let origin = Origin { store: &*self.local, repository: &self.scope };
@@ -162,6 +163,10 @@ mod tests {
         document.manifest().unwrap().layers.remove(0).digest
     }
 
+    fn at(began_seconds: u64) -> RunTime {
+        RunTime { began_seconds, now_seconds: 1_000 }
+    }
+
     #[tokio::test]
     async fn a_run_that_began_earlier_and_comes_late_leaves_the_cache_of_a_newer_one() {
         let (older, newer, registry) = (Memory::new(), Memory::new(), Memory::new());
@@ -173,10 +178,10 @@ mod tests {
             (&older, "next", 300, "next"),
         ] {
             left(folder, content, None).await;
-            records(folder, &registry).share_layer_cache(JOB, None, began).await.unwrap();
+            records(folder, &registry).share_layer_cache(JOB, None, at(began)).await.unwrap();
             assert_eq!(shared(&registry, None).await, Digest::of(expected.as_bytes()), "{content}");
         }
-        records(&newer, &registry).share_layer_cache(JOB, None, 400).await.unwrap();
+        records(&newer, &registry).share_layer_cache(JOB, None, at(400)).await.unwrap();
         let stays = shared(&registry, None).await;
         assert_eq!(stays, Digest::of(b"next"), "a build that has left none makes an old one no younger");
     }
@@ -187,9 +192,9 @@ mod tests {
         let records = records(&folder, &registry);
         let [old, new] = ["old", "new"].map(|tree| Digest::of(tree.as_bytes()));
         left(&folder, "new", Some(&new)).await;
-        records.share_layer_cache(JOB, Some(&new), 200).await.unwrap();
-        assert_eq!(records.end_caches_of_other_trees(&old, 100).await.unwrap(), 0, "it came late");
+        records.share_layer_cache(JOB, Some(&new), at(200)).await.unwrap();
+        assert_eq!(records.end_caches_of_other_trees(&old, at(100)).await.unwrap(), 0, "it came late");
         assert_eq!(shared(&registry, Some(&new)).await, Digest::of(b"new"));
-        assert_eq!(records.end_caches_of_other_trees(&old, 201).await.unwrap(), 2, "here and there");
+        assert_eq!(records.end_caches_of_other_trees(&old, at(201)).await.unwrap(), 2, "here and there");
     }
 }

@@ -29,8 +29,8 @@ pub(super) async fn order(session: &Session<'_>, job: &JobId, builder: &Builder,
 pub(super) async fn share(session: &Session<'_>, job: &JobId, builder: &Builder) {
     if kind(session, builder) == Some(CacheKind::Apart) {
         let job = job.to_string();
-        let (tree, began_seconds) = (session.own_tree.as_ref(), session.began_seconds);
-        if let Err(error) = session.records.share_layer_cache(&job, tree, began_seconds).await {
+        let (tree, time) = (session.own_tree.as_ref(), session.time());
+        if let Err(error) = session.records.share_layer_cache(&job, tree, time).await {
             tell(session, &job, "share", &error);
         }
     }

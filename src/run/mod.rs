@@ -51,7 +51,7 @@ use crate::event::{EventKind, Outcome};
 use crate::family::{Barrier, Family, JobId, Unit};
 use crate::oci::{Digest, Layout};
 use crate::plan::{Decision, Facts, Plan, Planned};
-use crate::record::{ImageRecord, Passed, Records, Taken};
+use crate::record::{ImageRecord, Passed, Records, RunTime, Taken};
 use crate::schedule::Ticket;
 use crate::survey::Registries;
 
@@ -149,6 +149,10 @@ pub(crate) trait Taker: Send + Sync {
 }
 
 impl Session<'_> {
+    fn time(&self) -> RunTime {
+        RunTime { began_seconds: self.began_seconds, now_seconds: (self.clock)() / 1_000 }
+    }
+
     /// What a plan asks of builders.
     fn asks<'a>(&'a self, plan: &'a Plan) -> Asked<'a> {
         let is_untrusted = self.records.is_untrusted();

@@ -161,7 +161,7 @@ impl Moving<'_> {
             Said::Done => {
                 let kept = self.kept().await?;
                 let manifest = kept.manifest().map_err(|error| not_kept().caused_by(&error))?;
-                let keeping = session.records.keep_cache(&self.name(), &kept, session.began_seconds).await;
+                let keeping = session.records.keep_cache(&self.name(), &kept, session.time()).await;
                 let is_kept = keeping.map_err(|error| not_kept().caused_by(&error))?;
                 Ok(is_kept.then(|| Told { kept: true, bytes: manifest.layer_bytes(), since }))
             }

@@ -16,7 +16,7 @@ use crate::diag::{Diagnostic, Result, count};
 use crate::engine::{Redactor, RunId};
 use crate::family::JobId;
 use crate::oci::{Digest, Error};
-use crate::record::Records;
+use crate::record::{Records, RunTime};
 use crate::run::{self, Builder, HostTests, Ran, Session, Taker};
 
 use super::Options;
@@ -91,7 +91,8 @@ async fn end_old_caches(context: &Context, planning: &Planning, records: &Record
     if !records.is_untrusted() || !family.layer_cache && family.cache_mounts.is_none() {
         return Ok(());
     }
-    if let Err(error) = records.end_caches_of_other_trees(&planning.tree(), began_seconds(planning)).await {
+    let time = RunTime { began_seconds: began_seconds(planning), now_seconds: recorder::now() / 1_000 };
+    if let Err(error) = records.end_caches_of_other_trees(&planning.tree(), time).await {
         let kept = Diagnostic::warning("caches of earlier pushes stay in this scope").because(error);
         let hint = format!("they go with it: polyarch gc --end {}", planning.shelf.scope);
         context.ui.warning(&kept.hint(hint));

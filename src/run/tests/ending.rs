@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::far::{elsewhere, machine, run, whole};
 use crate::oci::{Document, ImageIndex, Memory, Store as _};
-use crate::record::{CacheName, Fit};
+use crate::record::{CacheName, Fit, RunTime};
 
 #[tokio::test(start_paused = true)]
 async fn a_scope_ends_as_a_whole_and_the_trusted_one_by_age_alone() {
@@ -27,8 +27,8 @@ async fn a_scope_ends_as_a_whole_and_the_trusted_one_by_age_alone() {
     assert!(whole(&own, "scopes/pr-1").await.is_empty());
     assert_eq!(whole(&shared, "owner/cache/scopes/trusted").await, before);
 
-    assert_eq!(trusted.records.outdated(0).await.unwrap(), None, "nothing is that old");
-    let all = trusted.records.outdated(u64::MAX).await.unwrap().expect("all is older");
+    assert_eq!(trusted.records.outdated(0, u64::MAX).await.unwrap(), None, "nothing is that old");
+    let all = trusted.records.outdated(u64::MAX, u64::MAX).await.unwrap().expect("all is older");
     assert_eq!(all.images.len(), 3);
     trusted.records.end(&all, false).await.unwrap();
     let left = whole(&shared, "owner/cache/scopes/trusted").await;
@@ -64,9 +64,9 @@ async fn f_s14_scopes_that_were_left_end_by_age_and_the_trusted_one_never() {
     }
     let young = all_of("pr-2").await;
 
-    let idle = trusted.records.idle(0).await.unwrap();
+    let idle = trusted.records.idle(0, u64::MAX).await.unwrap();
     assert_eq!(idle.endings, [], "nothing is that old");
-    let idle = trusted.records.idle(1 << 39).await.unwrap();
+    let idle = trusted.records.idle(1 << 39, u64::MAX).await.unwrap();
     assert_eq!(idle.ageless, ["pr-3".parse().unwrap()]);
     let ended: Vec<_> = idle.endings.iter().map(|ending| ending.repository.as_str()).collect();
     assert_eq!(ended, ["scopes/pr-1", "owner/cache/scopes/pr-1"]);
@@ -75,7 +75,11 @@ async fn f_s14_scopes_that_were_left_end_by_age_and_the_trusted_one_never() {
     }
     assert_eq!(all_of("pr-1").await, Default::default());
     assert_eq!((all_of("pr-2").await, all_of("trusted").await), (young, before));
-    assert_eq!(trusted.records.idle(u64::MAX).await.unwrap().endings.len(), 2, "pr-2, whenever it was built");
+    assert_eq!(
+        trusted.records.idle(u64::MAX, u64::MAX).await.unwrap().endings.len(),
+        2,
+        "pr-2, whenever it was built"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,8 +117,9 @@ async fn what_does_not_fit_ends_from_the_oldest_and_never_between_a_parent_and_i
     let (parent, leaf) = (newest("a@linux/amd64").await, newest("b@linux/amd64").await);
     let later = crate::record::ImageRecord { built_at_seconds: 1 << 40, ..leaf.clone() };
     trusted.records.keep_image(&later).await.unwrap();
-    let fitting =
-        async |limit, since| trusted.records.fitting(limit, since).await.unwrap().expect("a registry");
+    let fitting = async |limit, since| {
+        trusted.records.fitting(limit, since, u64::MAX).await.unwrap().expect("a registry")
+    };
 
     assert_eq!(fitting(u64::MAX, u64::MAX).await, Fit::AsItIs);
     assert!(matches!(fitting(1, 0).await, Fit::TooMuch(None, _)), "nothing is older than the grace time");
@@ -145,12 +150,16 @@ async fn what_is_kept_of_mounts_ends_by_age_too() {
     let cache = store.read_document(scope, &image.into()).await.unwrap();
     let named = |name: &str| CacheName::new("mount", name, None);
     for (name, at_seconds) in [("old", 1 << 40), ("young", 1 << 42)] {
-        trusted.records.keep_cache(&named(name), &cache, at_seconds).await.unwrap();
+        let time = RunTime { began_seconds: at_seconds, now_seconds: at_seconds };
+        trusted.records.keep_cache(&named(name), &cache, time).await.unwrap();
     }
-    let ending = trusted.records.outdated(1 << 41).await.unwrap().expect("one is older");
+    let ending = trusted.records.outdated(1 << 41, u64::MAX).await.unwrap().expect("one is older");
     assert!(ending.tags.contains_key(&named("old").own) && !ending.tags.contains_key(&named("young").own));
     trusted.records.end(&ending, false).await.unwrap();
     assert!(trusted.records.cache(&named("young")).await.unwrap().is_some());
+    let wrong =
+        trusted.records.outdated(1 << 39, 1 << 41).await.unwrap().expect("it is not of that time yet");
+    assert!(wrong.tags.contains_key(&named("young").own), "F-S13: a clock was ahead");
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +177,7 @@ async fn what_something_younger_stands_on_does_not_end() {
     let leaf = record("b@linux/amd64").await;
     let later = crate::record::ImageRecord { built_at_seconds: 1 << 40, ..leaf.clone() };
     trusted.records.keep_image(&later).await.unwrap();
-    let ending = trusted.records.outdated(1 << 39).await.unwrap().expect("the other leaf is older");
+    let ending = trusted.records.outdated(1 << 39, u64::MAX).await.unwrap().expect("the other leaf is older");
     assert!(!ending.images.contains_key(&leaf.image) && !ending.images.contains_key(&parent.image));
     assert_eq!(ending.images.len(), 1);
     trusted.records.end(&ending, false).await.unwrap();
