@@ -173,24 +173,39 @@ fn of_branch(said: Variables<'_>, is_tag: bool, branch: Option<&str>, other: &st
     }
 }
 
-/// The scope of the proposal that a push has brought in, by what the service says of it in JSON.
+/// The message of the commit that was pushed, by what a service says of that in JSON.
 ///
 /// # Errors
 /// Where it is no JSON.
-pub(crate) fn merged(event: &str) -> serde_json::Result<Option<String>> {
+pub(crate) fn message(event: &str) -> serde_json::Result<Option<String>> {
     let event: serde_json::Value = serde_json::from_str(event)?;
-    let message = event.pointer("/head_commit/message").and_then(serde_json::Value::as_str);
-    Ok(message.and_then(merged_by))
+    Ok(event.pointer("/head_commit/message").and_then(serde_json::Value::as_str).map(str::to_owned))
 }
 
-/// The same by what the service has written into the message of the commit: `Merge pull request #12 from …`, or `… (#12)`
-/// where it was squashed.
-fn merged_by(message: &str) -> Option<String> {
+/// The scope of the proposal that a push has brought in, by what the service has written into the message of the commit.
+/// Whoever writes a message may name another: it says where to look, and what counts there is signed for the tree that
+/// was pushed.
+pub(crate) fn merged(service: Service, message: &str) -> Option<String> {
+    let number = match service {
+        Service::Github => merged_at_github(message),
+        Service::Gitlab => merged_at_gitlab(message),
+        Service::Circleci => None,
+    };
+    numbered(number?)
+}
+
+/// `Merge pull request #12 from …`, or `… (#12)` where it was squashed.
+fn merged_at_github(message: &str) -> Option<&str> {
     let first = message.lines().next()?.trim_end();
     let merged = || first.strip_prefix("Merge pull request #")?.split(' ').next();
     let squashed = || first.strip_suffix(')')?.rsplit_once("(#").map(|(_, number)| number);
-    let number = merged().or_else(squashed)?;
-    numbered(number)
+    merged().or_else(squashed)
+}
+
+/// `See merge request group/project!12` at the end.
+fn merged_at_gitlab(message: &str) -> Option<&str> {
+    let last = message.lines().rev().find_map(|line| line.strip_prefix("See merge request "))?;
+    last.trim_end().rsplit_once('!').map(|(_, number)| number)
 }
 
 /// The scope of the proposal with that number.
@@ -248,10 +263,29 @@ mod tests {
             ("x (#1234567890123456789)", None),
             ("", None),
         ] {
-            assert_eq!(merged_by(message).as_deref(), wanted, "{message:?}");
+            assert_eq!(merged(Service::Github, message).as_deref(), wanted, "{message:?}");
             let event = serde_json::json!({ "head_commit": { "message": message } }).to_string();
-            assert_eq!(merged(&event).expect("JSON").as_deref(), wanted, "{event}");
+            assert_eq!(super::message(&event).expect("JSON").as_deref(), Some(message), "{event}");
         }
+        for (message, wanted) in [
+            (
+                "Merge branch 'x' into 'main'\n\nFix it\n\nSee merge request group/sub/images!12",
+                Some("pr-12"),
+            ),
+            ("Fix it\n\nSee merge request images!7\r\n\nSigned-off-by: x", Some("pr-7")),
+            ("See merge request a/b!1\n\nSee merge request a/b!2", Some("pr-2")),
+            ("Fix it (#7)", None),
+            ("Merge pull request #7 from a/b", None),
+            ("See merge request a/b!../../x", None),
+            ("See merge request a/b", None),
+            ("So: See merge request a/b!1", None),
+            ("", None),
+        ] {
+            assert_eq!(merged(Service::Gitlab, message).as_deref(), wanted, "{message:?}");
+            assert_eq!(merged(Service::Circleci, message), None, "{message:?}");
+        }
+        assert!(super::message("{").is_err());
+        assert_eq!(super::message("{\"head_commit\": null}").expect("JSON"), None);
     }
 
     #[test]

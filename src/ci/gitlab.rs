@@ -6,7 +6,7 @@ use super::Written;
 use super::install;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
-use crate::config::release_expression;
+use crate::config::{PromotionSetting, Variable, release_expression};
 
 /// Tags of the service's own runners, and how many jobs a pipeline may have.
 pub(super) const GROUND: Ground = Ground {
@@ -26,6 +26,14 @@ const PATH: &str = ".gitlab-ci.yml";
 const WORK: &str = ".polyarch";
 const IS_PROPOSED: &str = "$CI_PIPELINE_SOURCE == \"merge_request_event\"";
 const IS_PUBLISHED: &str = "$CI_COMMIT_BRANCH == $POLYARCH_BRANCH";
+/// Whether what is proposed is of the same project: neither a fork's pipeline nor one that a member begins for a fork.
+const OF_SAME_PROJECT: &str =
+    "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID && $CI_MERGE_REQUEST_PROJECT_ID == $CI_PROJECT_ID";
+/// Whether something was pushed, and nobody has begun the pipeline otherwise.
+const IS_PUSHED: &str = "$CI_PIPELINE_SOURCE == \"push\"";
+/// The environment with the key that signs.
+const SIGNING: &str = "sign";
+const SIGN: &str = "polyarch job sign";
 
 /// The file of a pipeline.
 pub(super) fn gitlab(pipeline: &Pipeline<'_>) -> Written {
@@ -34,18 +42,21 @@ pub(super) fn gitlab(pipeline: &Pipeline<'_>) -> Written {
         .with("POLYARCH_WORK", format!("$CI_PROJECT_DIR/{WORK}"));
     let variables =
         pipeline.settings.install.iter().fold(variables, |all, one| all.and(install::variables(one)));
+    let sign = pipeline.service.sign.as_ref();
+    let stages = ["plan", "build", "publish"];
     let top = Map::default()
-        .with("stages", vec!["plan", "build", "publish"])
+        .with("stages", sign.map(|_| "promote").into_iter().chain(stages).collect::<Vec<_>>())
         .with("workflow", workflow(pipeline))
         .with("variables", variables)
         .with_some("default", default(pipeline))
+        .with_some("promote", sign.map(|setting| promote(pipeline, setting)))
         .with("plan", plan(pipeline));
     let top = pipeline.builds.iter().fold(top, |top, build| top.with(&build.id, build_job(pipeline, build)));
-    Written::new(
-        "gitlab",
-        PATH,
-        &document(&top.with("rehearse", rehearse(pipeline)).with("publish", publish(pipeline))),
-    )
+    let top = top
+        .with("rehearse", rehearse(pipeline))
+        .with_some("sign", sign.map(|setting| self::sign(pipeline, setting)))
+        .with("publish", publish(pipeline));
+    Written::new("gitlab", PATH, &document(&top))
 }
 
 /// Merge requests, the branch that is published, by schedule too, and release tags. A newer push to a merge request ends
@@ -110,7 +121,43 @@ fn rehearse(pipeline: &Pipeline<'_>) -> Map {
         .with("script", vec!["polyarch job rehearse"])
 }
 
+/// Signs what a proposal of the same project has built, in the store, once somebody who may has begun it: it builds nothing,
+/// and alone has the key.
+fn sign(pipeline: &Pipeline<'_>, setting: &PromotionSetting) -> Map {
+    let by_hand = Map::default()
+        .with("if", format!("{IS_PROPOSED} && {OF_SAME_PROJECT}"))
+        .with("when", "manual")
+        .with("allow_failure", true);
+    job("publish", pipeline.near_runner(), PUBLISH_MINUTES)
+        .with("interruptible", true)
+        .with("environment", SIGNING)
+        .with("rules", vec![by_hand])
+        .with("variables", history().and(known_as("POLYARCH_SIGN_KEY", &setting.key)))
+        .with("script", vec![SIGN])
+}
+
+/// Takes over what a proposal has built that the pushed commit brings in, in a stage of its own before all others.
+fn promote(pipeline: &Pipeline<'_>, setting: &PromotionSetting) -> Map {
+    job("promote", pipeline.near_runner(), PUBLISH_MINUTES)
+        .with("interruptible", false)
+        .with("rules", vec![Map::default().with("if", format!("{IS_PUSHED} && {IS_PUBLISHED}"))])
+        .with("variables", history().and(known_as("POLYARCH_TRUST_KEYS", &setting.trust)))
+        .with("script", vec!["polyarch job promote"])
+}
+
+/// A variable of the project by the name that polyarch knows.
+fn known_as(ours: &str, name: &Variable) -> Map {
+    match name.as_str() == ours {
+        true => Map::default(),
+        false => Map::default().with(ours, format!("${}", name.as_str())),
+    }
+}
+
 fn publish(pipeline: &Pipeline<'_>) -> Map {
+    let sign = pipeline.service.sign.as_ref();
+    let key = sign.map_or_else(Map::default, |setting| known_as("POLYARCH_SIGN_KEY", &setting.key));
+    // What proposals build upon has to be signed as well.
+    let script = std::iter::once("polyarch job publish").chain(sign.map(|_| SIGN));
     let never = Map::default().with("if", IS_PROPOSED).with("when", "never");
     let token = Map::default().with("SIGSTORE_ID_TOKEN", Map::default().with("aud", "sigstore"));
     job("publish", pipeline.near_runner(), PUBLISH_MINUTES)
@@ -119,8 +166,8 @@ fn publish(pipeline: &Pipeline<'_>) -> Map {
         .with("environment", pipeline.environment())
         .with_note("id_tokens", token, "to sign by the identity of this run")
         .with("rules", vec![never, Map::default().with("when", "on_success")])
-        .with("variables", history())
-        .with("script", vec!["polyarch job publish"])
+        .with("variables", history().and(key))
+        .with("script", script.collect::<Vec<_>>())
 }
 
 fn job(stage: &str, runner: &str, minutes: u64) -> Map {

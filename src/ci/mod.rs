@@ -24,9 +24,9 @@ use crate::oci::Digest;
 
 use pipeline::{Ground, Pipeline};
 
-pub(crate) use event::{Beginning, Event, beginning, is_thrown_away, merged};
+pub(crate) use event::{Beginning, Event, beginning, is_thrown_away, merged, message};
 pub(crate) use pipeline::{id_of, ids};
-pub(crate) use tongue::{harmless, summary};
+pub(crate) use tongue::{Pushed, harmless, summary};
 
 /// A CI service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,11 @@ fn fitting(pipeline: &Pipeline<'_>, service: Service, ground: &Ground) -> Result
 }
 
 impl Service {
+    /// What is said for it.
+    pub(crate) fn setting(self, settings: &CiSettings) -> &ServiceSetting {
+        self.terms(settings).0
+    }
+
     /// What is said for it, and what it has by itself.
     fn terms(self, settings: &CiSettings) -> (&ServiceSetting, &'static Ground) {
         match self {

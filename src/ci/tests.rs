@@ -113,6 +113,9 @@ fn ci(dice: &mut Dice) -> String {
         text.push_str("[ci.github]\nephemeral = true\nrunners = { \"linux/arm/v7\" = \"self-hosted\" }\n");
     }
     if dice.percent(30) {
+        text.push_str("[ci.gitlab.sign]\nkey = \"SIGN_KEY\"\ntrust = \"POLYARCH_TRUST_KEYS\"\n");
+    }
+    if dice.percent(30) {
         text.push_str(
             "[ci.gitlab]\nimage = \"docker:29.1-cli\"\nrunners = { \"linux/amd64\" = \"my.runner\" }\n",
         );
@@ -213,6 +216,7 @@ fn check(service: Service, family: &Family, settings: &CiSettings, text: &str) {
         Service::Gitlab => {
             let interruptible = field(document, &["publish", "interruptible"]);
             assert_eq!(interruptible.and_then(Yaml::as_bool), Some(false), "F-Y7");
+            the_key_is_in_its_environments(document, settings.gitlab.sign.is_some());
         }
         Service::Circleci => {}
     }
@@ -269,6 +273,33 @@ fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
                 "github.event_name == 'push' && github.ref_type == 'branch' && secrets._TOKEN || ''",
             ];
             assert!(known.contains(&expression), "{expression}");
+        }
+    }
+}
+
+/// TM2, TM22 at GitLab: the key is named by jobs of environments alone, which build nothing; and a person begins the one that
+/// signs what is proposed, which no pipeline of a fork has.
+fn the_key_is_in_its_environments(document: &Yaml<'_>, signs: bool) {
+    for (id, job) in fields_of(Some(document)) {
+        let mut own = Vec::new();
+        leaves(job, "", &mut own);
+        let said =
+            |what: &str| own.iter().any(|(_, value)| value.as_str().is_some_and(|text| text.contains(what)));
+        let environment = field(job, &["environment"]).and_then(Yaml::as_str);
+        let has_key = signs && ["publish", "sign"].contains(&id);
+        assert_eq!(said("$SIGN_KEY"), has_key, "{id}");
+        assert!(!has_key || environment.is_some() && !said("polyarch job \"$JOB\""), "{id}");
+        if id == "sign" && environment.is_some() {
+            let rules = field(job, &["rules"]).and_then(Yaml::as_vec).expect("rules");
+            let [rule] = rules.as_slice() else { panic!("one rule: {rules:?}") };
+            assert_eq!(field(rule, &["when"]).and_then(Yaml::as_str), Some("manual"));
+            let condition = field(rule, &["if"]).and_then(Yaml::as_str).expect("a condition");
+            for same in [
+                "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID",
+                "$CI_MERGE_REQUEST_PROJECT_ID == $CI_PROJECT_ID",
+            ] {
+                assert!(condition.contains(same), "{condition}");
+            }
         }
     }
 }
@@ -364,7 +395,8 @@ fn f_y1_what_could_be_more_than_a_name_is_refused() {
         "github = { sign = { key = \"A }} \", trust = \"B\" } }",
         "github = { sign = { key = \"A\", trust = \"' || 'B\" } }",
         "github = { sign = { key = \"A\" } }",
-        "gitlab = { sign = { key = \"A\", trust = \"B\" } }",
+        "gitlab = { sign = { key = \"A\", trust = \"$(id)\" } }",
+        "circleci = { sign = { key = \"A\", trust = \"B\" } }",
         "github = { runners = { \"linux/amd64\" = \"a\\nb: c\" } }",
         "gitlab = { image = \"x y\" }",
     ] {

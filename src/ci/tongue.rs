@@ -5,6 +5,15 @@ use super::Service;
 /// How much of a summary is written, in bytes: services take one of a mebibyte for each step.
 const SUMMARY_BYTES: usize = 256 << 10;
 
+/// The variable by which a service says what commit was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It names the file with what began the run, as JSON.
+    Event(&'static str),
+    /// It is the message of the commit.
+    Message(&'static str),
+}
+
 impl Service {
     /// The line that begins a group of lines, at a time in seconds since 1970-01-01 UTC.
     pub(crate) fn group(self, title: &str, at_seconds: u64) -> Option<String> {
@@ -32,9 +41,13 @@ impl Service {
         (self == Self::Github).then_some("GITHUB_OUTPUT")
     }
 
-    /// The variable that names the file with what began the run, as JSON.
-    pub(crate) fn event(self) -> Option<&'static str> {
-        (self == Self::Github).then_some("GITHUB_EVENT_PATH")
+    /// Where it says what commit was pushed.
+    pub(crate) fn pushed(self) -> Option<Pushed> {
+        match self {
+            Self::Github => Some(Pushed::Event("GITHUB_EVENT_PATH")),
+            Self::Gitlab => Some(Pushed::Message("CI_COMMIT_MESSAGE")),
+            Self::Circleci => None,
+        }
     }
 
     /// The variable that names the file of a step's summary.

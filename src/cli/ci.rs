@@ -64,8 +64,7 @@ impl Service {
 pub(super) fn run(context: &Context, options: &Options) -> Result<Ended> {
     let workspace = Workspace::read(context, &BTreeMap::new())?;
     let service = options.service.meant();
-    if service == ci::Service::Github
-        && workspace.ci.github.sign.is_some()
+    if service.setting(&workspace.ci).sign.is_some()
         && !matches!(workspace.store, Some(StorePlace::Registry { .. }))
     {
         return Err(no_store_at_registry().into());

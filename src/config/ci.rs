@@ -187,7 +187,7 @@ pub(crate) struct ServiceSetting {
     pub(crate) image: Option<Written<Word>>,
     /// Each job has a machine that is thrown away after it, also on runners that are not the service's own.
     pub(crate) ephemeral: bool,
-    /// What proposals have built is signed, and promoted once they are merged; at GitHub alone.
+    /// What proposals have built is signed, and promoted once they are merged; not at CircleCI.
     pub(crate) sign: Option<PromotionSetting>,
 }
 
@@ -332,15 +332,23 @@ impl Reading {
         }
     }
 
-    fn promotion(&self, value: &Spanned<DeValue<'_>>) -> Option<PromotionSetting> {
-        let mut section = self.section("ci.github.sign", value)?;
+    fn promotion(&self, service: &str, value: &Spanned<DeValue<'_>>) -> Option<PromotionSetting> {
+        if service == "circleci" {
+            let problem =
+                Diagnostic::request("`ci.circleci.sign`: nothing is signed and promoted at CircleCI")
+                    .because("it tells no run which pull request the commit that was pushed has brought in");
+            self.wrong(&value.span(), problem.hint("remove it here; GitHub and GitLab have it"));
+            return None;
+        }
+        let name = format!("ci.{service}.sign");
+        let mut section = self.section(&name, value)?;
         let (key, trust) = (section.parsed::<Variable>("key"), section.parsed::<Variable>("trust"));
         section.finish();
         match (key, trust) {
             (Some(key), Some(trust)) => Some(PromotionSetting { key: key.value, trust: trust.value }),
             _ => {
                 let problem =
-                    Diagnostic::request("`ci.github.sign` wants the names of a secret and of a variable");
+                    Diagnostic::request(format!("`{name}` wants the names of a secret and of a variable"));
                 let hint = "write `sign = { key = \"SIGN_KEY\", trust = \"TRUST_KEYS\" }`";
                 self.wrong(&value.span(), problem.hint(hint));
                 None
@@ -353,9 +361,8 @@ impl Reading {
         else {
             return ServiceSetting::default();
         };
-        let sign = if name == "github" { section.value("sign") } else { None };
         let mut setting = ServiceSetting {
-            sign: sign.and_then(|value| self.promotion(value)),
+            sign: section.value("sign").and_then(|value| self.promotion(name, value)),
             image: section.parsed("image"),
             ephemeral: self.truth(&mut section, "ephemeral").is_some_and(|said| said.value),
             ..Default::default()

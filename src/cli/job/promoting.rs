@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use crate::ci::{self, Beginning, Event};
+use crate::ci::{self, Beginning, Event, Pushed};
 use crate::cli::plan::What;
 use crate::cli::publish::standing;
 use crate::cli::workspace::Workspace;
@@ -67,8 +67,9 @@ fn logged_in_at_store(context: &Context) -> Result<Context> {
     let Some(registry) = workshop::registry(context, &workspace) else {
         return Err(no_store_at_registry().into());
     };
-    // What the tree calls a password might be another secret of this job.
-    Ok(logged_in(context, Some(registry.to_owned()), None))
+    // What a proposal calls a password might be another secret of this job.
+    let names = workspace.ci.login.as_ref().filter(|_| context.common.scope.is_trusted());
+    Ok(logged_in(context, Some(registry.to_owned()), names))
 }
 
 /// What is wrong where results are to be signed and promoted, and no registry keeps them.
@@ -81,13 +82,22 @@ pub(in crate::cli) fn no_store_at_registry() -> Diagnostic {
 fn merged(context: &Context, beginning: Option<&Beginning>) -> Result<Option<ScopeName>> {
     let is_own = |beginning: &&Beginning| beginning.event == Event::Own && beginning.release.is_none();
     let beginning = beginning.filter(is_own).filter(|_| context.common.scope.is_trusted());
-    let file = beginning.and_then(|beginning| context.environment.value(beginning.service.event()?));
-    let Some(file) = file else { return Ok(None) };
+    let Some(service) = beginning.map(|beginning| beginning.service) else { return Ok(None) };
     let failed =
         |error: &dyn std::error::Error| Diagnostic::surroundings("read what began this run").caused_by(error);
-    let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(|error| failed(&error))?;
-    opened.take(EVENT_BYTES_LIMIT).read_to_string(&mut text).map_err(|error| failed(&error))?;
-    let scope = ci::merged(&text).map_err(|error| failed(&error))?.map(|scope| scope.parse::<ScopeName>());
-    Ok(scope.transpose().map_err(|error| failed(&error))?)
+    let message = match service.pushed() {
+        Some(Pushed::Message(name)) => context.environment.text(name),
+        Some(Pushed::Event(name)) => match context.environment.value(name) {
+            Some(file) => {
+                let mut text = String::new();
+                let opened = std::fs::File::open(file).map_err(|error| failed(&error))?;
+                opened.take(EVENT_BYTES_LIMIT).read_to_string(&mut text).map_err(|error| failed(&error))?;
+                ci::message(&text).map_err(|error| failed(&error))?
+            }
+            None => None,
+        },
+        None => None,
+    };
+    let scope = message.and_then(|message| ci::merged(service, &message));
+    Ok(scope.map(|scope| scope.parse::<ScopeName>()).transpose().map_err(|error| failed(&error))?)
 }

@@ -153,7 +153,7 @@ fn law_4_the_jobs_of_gitlab_build_test_and_publish_a_family() {
         ("CI_COMMIT_BRANCH", "main"),
         ("CI_PROJECT_NAMESPACE", "somebody"),
     ];
-    let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), true);
+    let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), &said);
     let mut pipeline = Pipeline::new(&place, jobs, &[&said[..], &of_project(&registry)].concat());
     pipeline.without_engine.insert("leaf-386".to_owned());
     pipeline.run();
@@ -208,7 +208,7 @@ fn f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services() {
     for (jobs, event) in [
         (read::github(&read(".github/workflows/polyarch.yml")), &github[..]),
         (read::circleci(&read(".circleci/config.yml"), For::Proposal), &circleci[..]),
-        (read::gitlab(&read(".gitlab-ci.yml"), false), &gitlab[..]),
+        (read::gitlab(&read(".gitlab-ci.yml"), &gitlab), &gitlab[..]),
     ] {
         let mut pipeline = Pipeline::new(&place, jobs, event);
         pipeline.run();
@@ -284,7 +284,7 @@ fn a_tag_of_git_is_published_under_its_version_on_three_services() {
     ];
     for (jobs, event) in [
         (read::circleci(&file(&place, ".circleci/config.yml"), For::Tag), &circleci[..]),
-        (read::gitlab(&file(&place, ".gitlab-ci.yml"), true), &gitlab[..]),
+        (read::gitlab(&file(&place, ".gitlab-ci.yml"), &gitlab), &gitlab[..]),
     ] {
         let mut pipeline = Pipeline::new(&place, jobs, &[event, &of_project(&registry)].concat());
         pipeline.run();
@@ -316,7 +316,7 @@ fn s1_1_when_the_time_has_come_all_is_refreshed_and_nightly_tags_move_on_three_s
     ];
     let jobs = read::circleci(&file(&place, ".circleci/config.yml"), For::Time);
     let circleci = Pipeline::new(&place, jobs, &[&circleci[..], &of_project(&registry)].concat());
-    let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), true);
+    let jobs = read::gitlab(&file(&place, ".gitlab-ci.yml"), &gitlab);
     let gitlab = Pipeline::new(&place, jobs, &[&gitlab[..], &of_project(&registry)].concat());
     log_in(&place, &format!(r#"{{"auths":{{"{}":{{"auth":"{RIGHT}"}}}}}}"#, registry.address));
     let mut before = BTreeSet::new();

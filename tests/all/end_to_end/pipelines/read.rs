@@ -28,7 +28,7 @@ pub(super) fn github(text: &str) -> Vec<Job> {
             };
             let environment = environment.clone().into_iter().chain(texts(get(Some(job), "env"))).collect();
             let steps = items(get(Some(job), "steps")).into_iter().map(github_step).collect();
-            Job { id, needs: list(get(Some(job), "needs")), runs, environment, steps }
+            Job { id, needs: list(get(Some(job), "needs")), runs, environment, scope: None, steps }
         })
         .collect()
     })
@@ -101,7 +101,14 @@ pub(super) fn circleci(text: &str, begun: For) -> Vec<Job> {
             let id = text_of(get(of, "name")).map_or(id, str::to_owned);
             let environment = texts(get(job, "environment"));
             let steps = items(get(job, "steps")).into_iter().flat_map(circleci_step).collect();
-            Job { id, needs: list(get(of, "requires")), runs: Runs::IfAllDone, environment, steps }
+            Job {
+                id,
+                needs: list(get(of, "requires")),
+                runs: Runs::IfAllDone,
+                environment,
+                scope: None,
+                steps,
+            }
         });
         jobs.collect()
     })
@@ -142,8 +149,8 @@ fn circleci_step(step: &Yaml<'_>) -> Vec<Step> {
     }
 }
 
-/// The jobs of GitLab, of a merge request or of the branch that is published.
-pub(super) fn gitlab(text: &str, is_published: bool) -> Vec<Job> {
+/// The jobs of GitLab that a pipeline has of which the service says this; somebody begins those that wait for a person.
+pub(super) fn gitlab(text: &str, event: &[(&'static str, &str)]) -> Vec<Job> {
     const OTHER: [&str; 4] = ["stages", "workflow", "variables", "default"];
     with_document(text, |document| {
         let stages = list(get(Some(document), "stages"));
@@ -154,18 +161,21 @@ pub(super) fn gitlab(text: &str, is_published: bool) -> Vec<Job> {
             let own = text_of(get(Some(job), "stage")).expect("a stage");
             stages.iter().position(|stage| stage == own).expect("a stage that is declared")
         };
-        let before = |job: &Yaml<'_>| -> Vec<String> {
-            jobs.iter().filter(|(_, other)| stage(other) < stage(job)).map(|(id, _)| id.clone()).collect()
+        let said: BTreeMap<&str, &str> = common
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain(event.iter().copied())
+            .collect();
+        let runs = |job: &Yaml<'_>| {
+            let rules = items(get(Some(job), "rules"));
+            let holds =
+                |rule: &&Yaml<'_>| text_of(get(Some(rule), "if")).is_none_or(|text| holds(text, &said));
+            let first = rules.iter().copied().find(holds);
+            rules.is_empty() || first.is_some_and(|rule| text_of(get(Some(rule), "when")) != Some("never"))
         };
-        let runs = |job: &Yaml<'_>| match items(get(Some(job), "rules")).first() {
-            None => true,
-            Some(first) => {
-                assert_eq!(
-                    text_of(get(Some(first), "if")),
-                    Some("$CI_PIPELINE_SOURCE == \"merge_request_event\"")
-                );
-                (text_of(get(Some(first), "when")) == Some("never")) == is_published
-            }
+        let before = |job: &Yaml<'_>| -> Vec<String> {
+            let others = jobs.iter().filter(|(_, other)| stage(other) < stage(job) && runs(other));
+            others.map(|(id, _)| id.clone()).collect()
         };
         let read = |(id, job): &(String, &Yaml<'_>)| {
             let needs = get(Some(job), "needs").map_or_else(|| before(job), |needs| list(Some(needs)));
@@ -184,9 +194,22 @@ pub(super) fn gitlab(text: &str, is_published: bool) -> Vec<Job> {
                 script.map(|script| Step::Shell { script, environment: BTreeMap::new(), when: When::Well });
             let steps = std::iter::once(Step::CheckOut).chain(take).chain(script).chain(hand_on).collect();
             let environment = common.clone().into_iter().chain(texts(get(Some(job), "variables"))).collect();
-            Job { id: id.clone(), needs, runs: Runs::IfAllDone, environment, steps }
+            let scope = text_of(get(Some(job), "environment")).map(str::to_owned);
+            Job { id: id.clone(), needs, runs: Runs::IfAllDone, environment, scope, steps }
         };
         jobs.iter().filter(|(_, job)| runs(job)).map(read).collect()
+    })
+}
+
+/// Whether comparisons of variables and texts hold, of which none is there that is not said.
+fn holds(condition: &str, said: &BTreeMap<&str, &str>) -> bool {
+    let value = |text: &str| match text.strip_prefix('$') {
+        Some(name) => said.get(name).map(|value| (*value).to_owned()),
+        None => Some(text.trim_matches('"').to_owned()),
+    };
+    condition.split(" && ").all(|one| {
+        let (left, right) = one.split_once(" == ").unwrap_or_else(|| panic!("{one} is not known"));
+        value(left) == value(right)
     })
 }
 

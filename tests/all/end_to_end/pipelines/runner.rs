@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub(super) needs: Vec<String>,
     pub(super) runs: Runs,
     pub(super) environment: BTreeMap<String, String>,
+    /// The environment of GitLab's that it works in.
+    pub(super) scope: Option<String>,
     pub(super) steps: Vec<Step>,
 }
 
@@ -78,6 +80,8 @@ pub(super) struct Pipeline<'a> {
     pub(super) event: BTreeMap<&'static str, String>,
     /// `secrets.NAME`, `vars.NAME` and `inputs.NAME`, by those texts.
     pub(super) values: BTreeMap<String, String>,
+    /// What the project has for the jobs of an environment of GitLab's: the name of that, and variables.
+    pub(super) scoped: Vec<(&'static str, BTreeMap<&'static str, String>)>,
     /// Jobs whose engine is not there, this time.
     pub(super) without_engine: BTreeSet<String>,
     /// The job that is being run when somebody cancels the run.
@@ -105,6 +109,7 @@ impl<'a> Pipeline<'a> {
             jobs,
             event: event.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
             values: BTreeMap::new(),
+            scoped: Vec::new(),
             without_engine: BTreeSet::new(),
             cancelled_in: None,
             folder: tempfile::tempdir().expect("a folder"),
@@ -239,10 +244,21 @@ impl<'a> Pipeline<'a> {
         if self.without_engine.contains(&running.job.id) {
             command.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
         }
+        let is_in = |scope: &str| running.job.scope.as_deref() == Some(scope);
+        let of_scope = self.scoped.iter().filter(|(scope, _)| is_in(scope)).flat_map(|(_, of)| of);
+        let project: BTreeMap<&str, &String> =
+            of_scope.chain(&self.event).map(|(name, value)| (*name, value)).collect();
         for (name, value) in running.job.environment.iter().chain(own) {
-            command.env(name, self.filled(running, value));
+            let is_plain =
+                |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            let other = value.strip_prefix('$').filter(is_plain);
+            let value = other.map_or_else(
+                || self.filled(running, value),
+                |other| project.get(other).map_or_else(String::new, |value| (*value).clone()),
+            );
+            command.env(name, value);
         }
-        command.envs(&self.event).env("GITHUB_RUN_ATTEMPT", self.attempt.to_string());
+        command.envs(&project).env("GITHUB_RUN_ATTEMPT", self.attempt.to_string());
         command.env("RUNNER_TEMP", &running.temporary).env("GITHUB_OUTPUT", &said);
         command.env("GITHUB_STEP_SUMMARY", self.folder.path().join(format!("summary-{}", running.job.id)));
         let file = std::fs::File::create(&log).expect("a log");
