@@ -194,12 +194,12 @@ pub(crate) fn merged(service: Service, message: &str) -> Option<String> {
     numbered(number?)
 }
 
-/// `Merge pull request #12 from …`, or `… (#12)` where it was squashed.
+/// `… (#12)` where it was squashed, whatever its title begins with; or `Merge pull request #12 from owner/branch`, which ends
+/// so for no branch, as their names hold no spaces.
 fn merged_at_github(message: &str) -> Option<&str> {
     let first = message.lines().next()?.trim_end();
-    let merged = || first.strip_prefix("Merge pull request #")?.split(' ').next();
-    let squashed = || first.strip_suffix(')')?.rsplit_once("(#").map(|(_, number)| number);
-    merged().or_else(squashed)
+    let squashed = first.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (#")).map(|(_, number)| number);
+    squashed.or_else(|| first.strip_prefix("Merge pull request #")?.split(' ').next())
 }
 
 /// `See merge request group/project!12` at the end.
@@ -255,6 +255,9 @@ mod tests {
             ("Merge pull request #12 from owner/branch\n\nFix (#7)", Some("pr-12")),
             ("Fix the locale (#7)\n\nMore (#8)", Some("pr-7")),
             ("Revert \"Fix (#7)\" (#9)\r\n", Some("pr-9")),
+            ("Merge pull request #99 from a/b (#12)", Some("pr-12")),
+            ("Merge pull request #12 from owner/fix(#7)", Some("pr-12")),
+            ("Fix(#7)", None),
             ("Fix #7", None),
             ("Fix (#7) again", None),
             ("Merge pull request #../../x from y", None),

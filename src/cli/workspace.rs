@@ -155,6 +155,9 @@ pub(super) fn limits(context: &Context) -> Result<BTreeMap<String, LimitSetting>
     Ok(limits)
 }
 
+/// How many jobs are named to somebody who has chosen none.
+const OTHERS_TOLD: usize = 4;
+
 fn select(family: &Family, names: &[String], platforms: &[Platform]) -> Result<BTreeSet<JobId>> {
     let mut problems = Vec::new();
     let known = family.platforms();
@@ -178,9 +181,13 @@ fn select(family: &Family, names: &[String], platforms: &[Platform]) -> Result<B
     // No job at all would mean every one.
     if !names.is_empty() && jobs.is_empty() && problems.is_empty() {
         let of = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        let meant: BTreeSet<JobId> =
+            names.iter().filter_map(|name| named(family, name).ok()).flatten().collect();
+        let others: Vec<String> = meant.iter().take(OTHERS_TOLD).map(ToString::to_string).collect();
         problems.push(
-            Diagnostic::request(format!("nothing is chosen: {} is not for {of}", names.join(" ")))
-                .hint("see what there is: polyarch plan"),
+            Diagnostic::request(format!("nothing is chosen: {} is not for {of}", names.join(" "))).hint(
+                format!("name it with a platform that it is for, and choose no other: {}", others.join(" ")),
+            ),
         );
     }
     crate::diag::Problems::check(problems)?;
