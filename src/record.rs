@@ -355,10 +355,10 @@ impl Records {
         tag: &Tag,
         may_replace: impl AsyncFn(&Document) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        let far = self.far.as_ref().filter(|far| far.refused().is_none());
+        let writable = self.far.as_ref().filter(|far| far.refused().is_none());
         let tags = std::slice::from_ref(tag);
-        for scope in [far.map(|far| far.own()), Some(&self.scope)].into_iter().flatten() {
-            let far = far.filter(|far| far.is_there(scope));
+        for scope in [writable.map(|far| far.own()), Some(&self.scope)].into_iter().flatten() {
+            let far = writable.filter(|far| far.is_there(scope));
             let mut tries = 0;
             loop {
                 let standing = match far {

@@ -163,7 +163,7 @@ impl SettledPlan {
         for (job, planned) in &planning.plan.jobs {
             let stood = self.written.jobs.get(&job.to_string()).is_some_and(|job| job.image.is_some());
             let Some(image) = planned.decision.image().filter(|_| !stood) else { continue };
-            records.hold_to(image, recorder::now() / 1_000).await.map_err(|error| {
+            records.note_for_plan(image, recorder::now() / 1_000).await.map_err(|error| {
                 Diagnostic::surroundings(format!("keep which image of {job} this plan has")).caused_by(&error)
             })?;
         }

@@ -17,12 +17,13 @@ impl Records {
         Self { plan, ..self }
     }
 
-    /// Have every later run of the plan that is carried out use this very image, with the time in seconds since
-    /// 1970-01-01 UTC. Where another one has noted its own meanwhile, that is the image of the plan, unless it is lost.
+    /// Note this very image for every later run of the plan that is carried out, with the time in seconds since
+    /// 1970-01-01 UTC. Where another one has noted its own meanwhile, that is the image of the plan, unless it is lost. Whoever
+    /// comes second goes on with its own, which has passed as well; no run after it uses that one.
     ///
     /// # Errors
     /// Where the store fails.
-    pub(crate) async fn hold_to(&self, image: &ImageRecord, now_seconds: u64) -> Result<(), Error> {
+    pub(crate) async fn note_for_plan(&self, image: &ImageRecord, now_seconds: u64) -> Result<(), Error> {
         let Some(tag) = self.tag_of_plan(&image.key) else { return Ok(()) };
         if self.image_of_plan(&image.key).await?.as_ref() == Some(&image.image) {
             return Ok(());

@@ -162,8 +162,8 @@ impl Work<'_> {
             }
         };
         self.begin_epoch().await.map_err(|problem| failed(problem, None))?;
-        let held = self.session.records.hold_to(&image, (self.session.clock)() / 1000).await;
-        held.map_err(|error| failed(kept(&self.job)(error), None))?;
+        let noted = self.session.records.note_for_plan(&image, (self.session.clock)() / 1000).await;
+        noted.map_err(|error| failed(kept(&self.job)(error), None))?;
         Ok(Passed { image, checks })
     }
 

@@ -317,7 +317,7 @@ async fn s3_24_a_retry_of_an_untrusted_run_has_what_its_first_try_took_from_the_
     let pull = of("pr-1", Some("plan"));
     let (_, plan) = pull.plan().await;
     let Decision::Reuse(passed) = &plan.jobs[&plan.order[0]].decision else { panic!("it stands") };
-    pull.records.hold_to(&passed.image, 1).await.unwrap();
+    pull.records.note_for_plan(&passed.image, 1).await.unwrap();
     let (newest, _) = first_image(&of("trusted", None), 2, true).await;
     assert_ne!(first, newest);
     assert_eq!(first_image(&of("pr-1", Some("plan")), 5, false).await, (first, false));
@@ -329,4 +329,39 @@ async fn s3_24_a_retry_of_an_untrusted_run_has_what_its_first_try_took_from_the_
         (newest, false),
         "its note is its own"
     );
+}
+
+/// Where the registry lets a run write nothing, its note goes no further than its folder.
+#[tokio::test(start_paused = true)]
+async fn s3_24_where_nothing_may_be_written_a_retry_elsewhere_uses_what_stands_then() {
+    let (shared, elsewhere, own) = (Memory::new(), elsewhere().await, Arc::new(Memory::new()));
+    let of_plan = |own: &Arc<Memory>, store: Arc<dyn Store>| {
+        let mut site = machine(own, store, &elsewhere, "pr-1", "1");
+        site.records = site.records.carrying_out(Some(Digest::of(b"plan")));
+        site
+    };
+    let trusted = || machine_of(&shared, &elsewhere, "trusted", None);
+    let (first, _) = first_image(&trusted(), 1, false).await;
+    let calls = {
+        let watched = Arc::new(Watched::new(shared.clone()));
+        of_plan(&own, watched.clone()).plan().await;
+        watched.calls()
+    };
+    // What the note is of is looked for there, then the note, and then it is written.
+    let denying = Arc::new(Watched::failing_at(shared.clone(), calls + 2..calls + 4, Failure::Denied));
+    let pull = of_plan(&own, denying);
+    let (_, plan) = pull.plan().await;
+    let Decision::Reuse(passed) = &plan.jobs[&plan.order[0]].decision else { panic!("it stands") };
+    pull.records.note_for_plan(&passed.image, 1).await.unwrap();
+    assert!(pull.records.refused().is_some(), "it was tried");
+    let (newest, _) = first_image(&trusted(), 2, true).await;
+    assert_ne!(first, newest);
+
+    for (folder, image, is_noted) in [(own, first, true), (Arc::new(Memory::new()), newest, false)] {
+        let mut retry = of_plan(&folder, Arc::new(shared.clone()));
+        retry.records = retry.records.keeping_here();
+        assert_eq!(first_image(&retry, 5, false).await, (image, false), "noted: {is_noted}");
+    }
+    let there = "owner/cache/scopes/pr-1".parse().unwrap();
+    assert!(shared.tags(&there, None, 9).await.unwrap_or_default().is_empty(), "nothing was written");
 }
