@@ -63,9 +63,11 @@ pub(super) async fn adopted(
             .hint("name the key of the run that signed: polyarch promote --trust-key ../sign.pub")
             .into());
     }
-    context.signals.unless_stopped(miss_what_is_lost(&mut planning)).await?;
     if !dry_run {
         planning.shelf.writable()?;
+    }
+    context.signals.unless_stopped(miss_what_is_lost(&mut planning, !dry_run)).await?;
+    if !dry_run {
         context.signals.unless_stopped(doubt_what_is_broken(&mut planning)).await?;
     }
     let left = tell(context, &planning);
@@ -102,10 +104,10 @@ fn is_lost(plan: &Plan, job: &JobId) -> bool {
 }
 
 /// Looks whether the registry has all that would be promoted: what it has lost something of counts no more, and what
-/// stands on it.
-async fn miss_what_is_lost(planning: &mut Planning) -> Result<()> {
+/// stands on it. Where it is promoted, its blobs come into the trusted scope with that.
+async fn miss_what_is_lost(planning: &mut Planning, brings: bool) -> Result<()> {
     let images = publish::standing(&planning.plan).into_values().map(|passed| passed.image.image).collect();
-    let lost = lost(&planning.shelf.records(), images).await.map_err(|error| {
+    let lost = lost(&planning.shelf.records(), images, brings).await.map_err(|error| {
         Diagnostic::surroundings("look whether the registry has what is promoted").caused_by(&error)
     })?;
     if !lost.is_empty() {

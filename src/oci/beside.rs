@@ -220,6 +220,15 @@ impl Store for Beside {
         self.home(repository).mount_blob(repository, digest, from).await
     }
 
+    async fn mount_whole(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<bool, Error> {
+        self.home(repository).mount_whole(repository, blob, from).await
+    }
+
     async fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, Error> {
         self.inner.holders(digest).await
     }

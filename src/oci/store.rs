@@ -113,6 +113,17 @@ pub trait Store: Send + Sync {
         from: &Repository,
     ) -> Result<bool, Error>;
 
+    /// The same, and whether the blob is there in its full size, by what the store says to that. `false` says nothing.
+    async fn mount_whole(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<bool, Error> {
+        Ok(self.mount_blob(repository, &blob.digest, from).await?
+            && self.blob_size(repository, &blob.digest).await? == Some(blob.size))
+    }
+
     /// Repositories that hold a blob, in order. None where this store cannot tell.
     async fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, Error> {
         let _ = digest;

@@ -137,6 +137,16 @@ impl<S: Store> Store for Watched<S> {
         self.watch.call(note, self.inner.mount_blob(repository, digest, from)).await
     }
 
+    async fn mount_whole(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<bool, Error> {
+        let note = Some(format!("mount {repository}"));
+        self.watch.call(note, self.inner.mount_whole(repository, blob, from)).await
+    }
+
     async fn resolve(&self, repository: &Repository, pointer: &Pointer) -> Result<Option<Descriptor>, Error> {
         self.watch.call(None, self.inner.resolve(repository, pointer)).await
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Passed, RecordKind, Records, tag};
-use crate::oci::{Beside, Digest, Document, Error, Repository, Store, Terms, copy_image, image_stands};
+use crate::oci::{
+    Beside, Descriptor, Digest, Document, Error, Repository, Store, Terms, copy_image, image_stands,
+};
 
 impl Records {
     /// The same that keep nothing at the registry.
@@ -36,6 +38,18 @@ impl Records {
     /// The scope at the registry that has an image, as a record there says.
     pub(crate) fn place_of(&self, image: &Digest) -> Option<Repository> {
         self.far.as_ref()?.place_of(image)
+    }
+
+    /// Whether a blob of a scope at the registry is whole, by having it in the run's own scope there too: nothing stands on it
+    /// yet. `false` says nothing.
+    ///
+    /// # Errors
+    /// Where the registry fails.
+    pub(crate) async fn brings_whole(&self, blob: &Descriptor, from: &Repository) -> Result<bool, Error> {
+        match self.far.as_ref().filter(|far| far.refused().is_none()) {
+            Some(far) if from != far.own() => far.store.mount_whole(far.own(), blob, from).await,
+            _ => Ok(false),
+        }
     }
 
     /// Remember the manifest of an image at the registry: its bytes are asked for no more, whether it is there is.

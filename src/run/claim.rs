@@ -136,7 +136,7 @@ impl Work<'_> {
         let Some(image) = found.record.filter(|image| look.takes(image)) else { return Ok(None) };
         let images = || [image.image.clone()].into();
         let missing = survey::missing(&records, images()).await?;
-        if !missing.is_empty() || !survey::lost(&records, images()).await?.is_empty() {
+        if !missing.is_empty() || !survey::lost(&records, images(), false).await?.is_empty() {
             return Ok(None);
         }
         let checks = self.checked_meanwhile(&records, &image).await?;

@@ -22,21 +22,23 @@ pub(crate) async fn missing(
     // Whoever asks a registry for a record relies on it for what the record is of.
     let here = images.into_iter().filter(|image| !records.stands_far(image));
     let here = here.map(|image| (image, records.scope.clone())).collect();
-    let scope = Scope { store: &**records.local(), repository: &records.scope };
+    let scope = Scope { store: &**records.local(), repository: &records.scope, brings: None };
     scope.lacking(here, |_| {}).await
 }
 
 /// The same of images that a registry's records are of: whether it still has all that it was given. Their manifests are
-/// remembered.
+/// remembered. Blobs that are to be brought into the run's own scope there come with the look, where that tells as much.
 ///
 /// # Errors
 /// Where the registry fails.
 pub(crate) async fn lost(
     records: &Records,
     images: BTreeSet<Digest>,
+    brings: bool,
 ) -> Result<BTreeMap<Digest, Digest>, Error> {
     let there = images.into_iter().filter_map(|image| records.place_of(&image).map(|place| (image, place)));
-    let scope = Scope { store: &*records.store, repository: &records.scope };
+    let brings = brings.then_some(records);
+    let scope = Scope { store: &*records.store, repository: &records.scope, brings };
     scope.lacking(there.collect(), |manifest| records.has_read_manifest(manifest)).await
 }
 
@@ -45,6 +47,8 @@ pub(crate) async fn lost(
 struct Scope<'a> {
     store: &'a dyn Store,
     repository: &'a Repository,
+    /// Whose own scope gets what is looked for.
+    brings: Option<&'a Records>,
 }
 
 impl Scope<'_> {
@@ -104,6 +108,11 @@ impl Scope<'_> {
     }
 
     async fn stands(self, blob: &Descriptor, place: &Repository) -> Result<bool, Error> {
+        if let Some(records) = self.brings
+            && records.brings_whole(blob, place).await?
+        {
+            return Ok(true);
+        }
         for place in self.from(place) {
             if blob_stands(self.store, place, blob).await? {
                 return Ok(true);
@@ -245,7 +254,7 @@ mod tests {
         let records = at(watched.clone(), &ScopeName::trusted()).before(&pull);
         assert!(records.image(&record.key).await.expect("read").record.is_some());
         let (before, images) = (watched.calls(), BTreeSet::from([made.digest().clone()]));
-        assert_eq!(lost(&records, images.clone()).await.expect("an answer"), BTreeMap::new());
+        assert_eq!(lost(&records, images.clone(), false).await.expect("an answer"), BTreeMap::new());
         assert_eq!(watched.calls() - before, 4, "a manifest and three blobs");
 
         let (before, pointer) = (watched.calls(), made.digest().clone().into());
@@ -253,9 +262,20 @@ mod tests {
         assert_eq!(read.expect("at hand"), made);
         assert_eq!(watched.calls() - before, 0, "its bytes are known");
 
+        let before = watched.calls();
+        assert_eq!(lost(&records, images.clone(), true).await.expect("an answer"), BTreeMap::new());
+        assert_eq!(watched.calls() - before, 4, "the same, and the blobs are where they are to be");
+        let own = "cache/scopes/trusted".parse().expect("a name");
+        for blob in made.blobs().expect("blobs") {
+            assert_eq!(shared.blob_size(&own, &blob.digest).await.expect("a look"), Some(blob.size));
+        }
+
         let there = "cache/scopes/pr-1".parse().expect("a name");
         shared.remove_document(&there, made.digest()).await.expect("removed");
         let gone = BTreeMap::from([(made.digest().clone(), made.digest().clone())]);
-        assert_eq!(lost(&records, images).await.expect("an answer"), gone, "known, and not there");
+        for brings in [false, true] {
+            let answer = lost(&records, images.clone(), brings).await.expect("an answer");
+            assert_eq!(answer, gone, "known, and not there");
+        }
     }
 }

@@ -167,6 +167,26 @@ impl Store for Client {
         }
     }
 
+    async fn mount_whole(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: &Repository,
+    ) -> Result<bool, Error> {
+        // Others tell no size with a mount: a request for nothing.
+        if !self.keeps_conditions() {
+            return Ok(false);
+        }
+        match Session::mount(&self.connection, repository, &blob.digest, from).await? {
+            Mount::There(Some(size)) if size == blob.size => {
+                let holders = self.connection.known.holders(&blob.digest);
+                holders.lock().await.insert(repository.clone());
+                Ok(true)
+            }
+            Mount::There(_) | Mount::Begun(_) | Mount::Refused => Ok(false),
+        }
+    }
+
     async fn take_blob(
         &self,
         repository: &Repository,
