@@ -433,7 +433,7 @@ pub(super) fn view(planning: &Planning, barrier: Barrier) -> PlanView {
                 (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
             }
         };
-        let beside = planning.workspace.family.beside(job, barrier);
+        let beside = planning.plan.beside(&planning.workspace.family, job, barrier);
         let is_done = !matches!(planned.decision, Decision::Reuse(_));
         let terms = is_done.then_some(&planned.terms);
         JobView {
@@ -443,10 +443,7 @@ pub(super) fn view(planning: &Planning, barrier: Barrier) -> PlanView {
             decision,
             reasons,
             parents: planned.parents.iter().map(ToString::to_string).collect(),
-            beside: { beside.iter() }
-                .filter(|other| planning.plan.jobs.contains_key(other))
-                .map(ToString::to_string)
-                .collect(),
+            beside: beside.iter().map(ToString::to_string).collect(),
             bases: bases(planning, job),
             key: planned.key.to_string(),
             emulation: terms.and_then(|terms| emulation(terms.emulation)),

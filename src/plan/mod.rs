@@ -16,7 +16,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{Remote, Written};
-use crate::family::{Build, Emulation, Family, JobId, Recipe, Terms, Unit, Use};
+use crate::family::{Barrier, Build, Emulation, Family, JobId, Recipe, Terms, Unit, Use};
 use crate::oci::{Digest, Platform, Reference};
 use crate::record::{CheckRecord, Durations, Epochs, ImageRecord, Passed};
 use crate::trust::Doubt;
@@ -278,6 +278,18 @@ impl Plan {
             );
         }
         Self { order, jobs }
+    }
+
+    /// The jobs of the plan that a job waits for although it uses nothing of them; none where it is reused, which takes
+    /// nothing to wait with.
+    pub(crate) fn beside(&self, family: &Family, job: &JobId, barrier: Barrier) -> BTreeSet<JobId> {
+        match self.jobs[job].decision {
+            Decision::Reuse(_) => BTreeSet::new(),
+            Decision::Check(_) | Decision::Build(_) => {
+                let beside = family.beside(job, barrier).into_iter();
+                beside.filter(|other| self.jobs.contains_key(other)).collect()
+            }
+        }
     }
 
     /// The jobs that are built because their records were made by emulation.

@@ -283,7 +283,7 @@ pub(crate) fn scheduled(
         let planned = &plan.jobs[job];
         let reused = matches!(planned.decision, Decision::Reuse(_));
         let image = *images.entry(&job.unit).or_insert(at);
-        let beside = family.beside(job, barrier);
+        let beside = plan.beside(family, job, barrier);
         let beside = beside.iter().filter_map(|other| places.get(other).copied()).collect();
         schedule::Job {
             parents: planned.parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),

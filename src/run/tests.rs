@@ -435,6 +435,28 @@ async fn s3_15_fail_fast_and_s2_3_the_barrier_are_by_image_and_by_run() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn s2_3_what_is_reused_waits_at_no_barrier() {
+    let both: [Platform; 2] = [amd64(), "linux/arm64".parse().unwrap()];
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let site = Site::new(Some(config), &files(&[("a", "FROM scratch\n"), ("b", "FROM a\n")]), &both).await;
+    let act = |job: &str, _: usize| match job {
+        "a@linux/amd64" => Act::FailStep,
+        _ => Act::Build(1),
+    };
+    for barrier in [Barrier::Said, Barrier::Everywhere] {
+        let builder = site.scripted(1, Arc::new(act), Arc::new(|_, _| Look::Pass));
+        let plan = site.plan().await;
+        let held = site.family.jobs().map(|job| plan.1.beside(&site.family, &job, barrier).len());
+        let held: usize = held.sum();
+        assert_eq!(held, usize::from(barrier == Barrier::Everywhere), "b@linux/amd64 alone is left to wait");
+        let options = Options { barrier, ..PLAIN };
+        let (ran, _) = site.run(&plan, &[builder], options, std::future::pending()).await;
+        let ran = ran.unwrap();
+        assert_eq!([ran.passed.len(), ran.failed.len(), ran.skipped.len()], [2, 1, 1], "{barrier:?}");
+    }
+}
+
 #[test]
 fn f_g14_how_fast_a_builder_is_shows_by_what_others_took_for_the_same_jobs() {
     let mut durations = Durations::default();
