@@ -7,7 +7,7 @@ use super::fixture::Step;
 use super::{Options, Ran};
 use crate::diag::Diagnostic;
 use crate::event::{EventKind, Outcome};
-use crate::family::JobId;
+use crate::family::{Barrier, Family, JobId};
 use crate::plan::{Decision, Plan};
 
 /// How often one job may begin on one builder: as often as it may lose it, and each time that there is room again.
@@ -15,6 +15,7 @@ pub(super) const MOST_BEGINNINGS: usize = 8;
 
 /// One run, as it can be seen from outside.
 pub(super) struct Seen<'a> {
+    pub(super) family: &'a Family,
     pub(super) plan: &'a Plan,
     pub(super) builders: &'a [Builder],
     pub(super) options: Options,
@@ -96,7 +97,20 @@ impl Seen<'_> {
         found
     }
 
-    /// I-B2: nothing starts before all that it stands on has passed, nor is an image used that is not there.
+    /// What a job waits for: all that it stands on, on every platform where a barrier holds it.
+    fn waited_for(&self, job: &JobId) -> BTreeSet<&JobId> {
+        let Some(planned) = self.plan.jobs.get(job) else { return BTreeSet::new() };
+        let is_reused = matches!(planned.decision, Decision::Reuse(_));
+        let holds = |parent: &JobId| {
+            let own = self.family.recipe(&parent.unit).is_some_and(|recipe| recipe.barrier);
+            !is_reused && (own || self.options.barrier == Barrier::Everywhere)
+        };
+        let (held, free): (Vec<_>, Vec<_>) = planned.parents.iter().partition(|parent| holds(parent));
+        let is_held = |other: &&JobId| held.iter().any(|parent| parent.unit == other.unit);
+        self.plan.order.iter().filter(is_held).chain(free).collect()
+    }
+
+    /// I-B2: nothing starts before all that it waits for has passed, nor is an image used that is not there.
     pub(super) fn parents_first(&self) -> Vec<String> {
         let mut passed = BTreeSet::new();
         let mut found = Vec::new();
@@ -111,8 +125,8 @@ impl Seen<'_> {
                     }
                 }
                 Step::Event(EventKind::JobStarted { job, .. }) => {
-                    let parents = self.plan.jobs.get(&self.job(job)).map(|planned| &planned.parents);
-                    let missing = parents.into_iter().flatten().filter(|parent| !passed.contains(parent));
+                    let parents = self.waited_for(&self.job(job));
+                    let missing = parents.into_iter().filter(|parent| !passed.contains(*parent));
                     found.extend(missing.map(|parent| format!("{job} started before {parent} had passed")));
                 }
                 Step::BuildBegins { job, images_stand: false, .. } => {
@@ -287,7 +301,7 @@ impl Seen<'_> {
         let mut found = Vec::new();
         for job in &self.plan.order {
             let mut above = BTreeSet::new();
-            for parent in &self.plan.jobs[job].parents {
+            for parent in self.waited_for(job) {
                 above.extend(failed_above.get(parent).into_iter().flatten());
                 above.extend(Some(parent).filter(|parent| failed(parent)));
             }

@@ -9,7 +9,7 @@ use super::invariants::{MOST_BEGINNINGS, Seen, agrees, records_of_failures, unli
 use super::{Builder, Options, Ran};
 use crate::dice::{Dice, seeds};
 use crate::event::{EventKind, Outcome};
-use crate::family::Emulation;
+use crate::family::{Barrier, Emulation};
 use crate::oci::{Digest, Platform};
 use crate::plan::{Decision, Plan};
 
@@ -51,7 +51,13 @@ fn dockerfiles(dice: &mut Dice) -> Vec<(String, String)> {
 fn configuration(dice: &mut Dice, platforms: &[Platform]) -> String {
     let names: Vec<String> = platforms.iter().map(|platform| format!("{:?}", platform.to_string())).collect();
     let tests = if dice.percent(70) { "tests = [{ run = \"id\" }, { run = \"ls\" }]\n" } else { "" };
-    format!("platforms = [{}]\n{tests}", names.join(", "))
+    let barrier = if dice.percent(15) { "barrier = true\n" } else { "" };
+    let own = if dice.percent(15) {
+        format!("[image.u0]\nbarrier = {}\n", barrier.is_empty())
+    } else {
+        String::new()
+    };
+    format!("platforms = [{}]\n{tests}{barrier}{own}", names.join(", "))
 }
 
 /// What an engine does with a build, settled by the seed, the job and the try alone.
@@ -161,7 +167,8 @@ async fn watched(
         return None;
     };
     assert!(!lacks, "seed {seed}, {name} run: F-G15, a platform has no builder");
-    let seen = Seen { plan: &plan.1, builders, options, stopped: stop.is_some(), steps: &steps };
+    let (family, plan) = (&site.family, &plan.1);
+    let seen = Seen { family, plan, builders, options, stopped: stop.is_some(), steps: &steps };
     assert_none(seed, name, &seen.violations());
     assert_none(seed, name, &agrees(&ran, &seen));
     assert_none(seed, name, &unlike_surroundings(&ran));
@@ -193,7 +200,8 @@ async fn simulate(seed: u64) -> [usize; 8] {
     let site = Site::new(Some(&config), &files, &platforms).await;
     let builders = builders(&mut dice, &site, &platforms, seed);
     let emulation = if dice.percent(50) { Emulation::Allowed } else { Emulation::Refused };
-    let options = Options { fail_fast: dice.percent(15), ..PLAIN };
+    let barrier = if dice.percent(15) { Barrier::Everywhere } else { Barrier::Said };
+    let options = Options { fail_fast: dice.percent(15), barrier, ..PLAIN };
     let stop = dice.percent(25).then(|| Duration::from_millis(dice.next() % 300_000));
 
     let plan = site.plan_where(emulation).await;
@@ -333,8 +341,8 @@ mod planted {
             let native = site.builder("one", &[&amd64], &[], 1, Script::healthy());
             let emulating = site.builder("two", &[], &[&amd64], 1, Script::healthy());
             let builders = [native, emulating];
-            let options = PLAIN;
-            let seen = Seen { plan: &plan, builders: &builders, options, stopped: false, steps };
+            let (options, family) = (PLAIN, &site.family);
+            let seen = Seen { family, plan: &plan, builders: &builders, options, stopped: false, steps };
             let found = seen.violations();
             assert_eq!(found.first().map_or("", String::as_str), expected, "{found:#?}");
         });
@@ -401,6 +409,53 @@ mod planted {
         let mut for_ever = vec![started("c", "one"); MOST_BEGINNINGS + 1];
         for_ever.extend([passed("a"), passed("b"), passed("c")]);
         check(&for_ever, "c@linux/amd64 begins 9 times on one");
+    }
+
+    #[test]
+    fn i_b2_a_child_that_starts_before_all_platforms_of_a_joined_parent_is_seen() {
+        let platforms = ["linux/amd64", "linux/arm64"].map(|name| name.parse::<Platform>().unwrap());
+        let files = [("a", "FROM scratch\n"), ("b", "FROM a\n")];
+        let files = files.map(|(name, text)| (format!("{name}/Dockerfile"), text.to_owned()));
+        let event = |step: Step, platform: &str| match step {
+            Step::Event(EventKind::JobStarted { job, builder, emulated, checks_only, cost }) => {
+                let job = job.replace("linux/amd64", platform);
+                Step::Event(EventKind::JobStarted { job, builder, emulated, checks_only, cost })
+            }
+            Step::Event(EventKind::JobEnded { job, outcome, milliseconds, engine_milliseconds }) => {
+                let job = job.replace("linux/amd64", platform);
+                Step::Event(EventKind::JobEnded { job, outcome, milliseconds, engine_milliseconds })
+            }
+            other => other,
+        };
+        let arm64 = |step| event(step, "linux/arm64");
+        let steps = [
+            [started("a", "one"), passed("a"), started("b", "one"), passed("b")],
+            [started("a", "one"), passed("a"), started("b", "one"), passed("b")].map(arm64),
+        ]
+        .concat();
+        in_virtual_time(async {
+            for (config, barrier, expected) in [
+                ("", Barrier::Said, None),
+                ("", Barrier::Everywhere, Some("b@linux/amd64 started before a@linux/arm64 had passed")),
+                (
+                    "barrier = true\n",
+                    Barrier::Said,
+                    Some("b@linux/amd64 started before a@linux/arm64 had passed"),
+                ),
+                ("[image.b]\nbarrier = true\n", Barrier::Said, None),
+            ] {
+                let config = format!("platforms = [\"linux/amd64\", \"linux/arm64\"]\n{config}");
+                let site = Site::new(Some(&config), &files, &platforms).await;
+                let (_, plan) = site.plan_where(Emulation::Allowed).await;
+                let builders =
+                    [site.builder("one", &[&platforms[0], &platforms[1]], &[], 1, Script::healthy())];
+                let (options, family) = (Options { barrier, ..PLAIN }, &site.family);
+                let seen =
+                    Seen { family, plan: &plan, builders: &builders, options, stopped: false, steps: &steps };
+                let found = seen.violations();
+                assert_eq!(found.first().map(String::as_str), expected, "{config}: {found:#?}");
+            }
+        });
     }
 
     #[test]

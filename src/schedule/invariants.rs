@@ -166,9 +166,15 @@ impl Model<'_> {
         self.expect(before.is_none(), || format!("I-B7: job {job} ended as {before:?} and as {end:?}"));
     }
 
-    /// I-B2: it stands on what has passed.
+    /// All that a job waits for, as the jobs say it: what it uses, and what a barrier holds it for.
+    fn waited_for(&self, job: usize) -> BTreeSet<usize> {
+        let job = &self.problem.jobs[job];
+        job.parents.iter().chain(&job.beside).copied().collect()
+    }
+
+    /// I-B2: it stands on what has passed, and so has what it waits for beside that.
     fn may_start(&mut self, job: usize) {
-        for parent in self.problem.parents[job].clone() {
+        for parent in self.waited_for(job) {
             let passed = self.ends.get(&parent) == Some(&End::Passed);
             self.expect(passed, || format!("I-B2: job {job} starts before {parent} has passed"));
         }
@@ -256,7 +262,7 @@ impl Model<'_> {
     fn open_below(&self, jobs: &[usize]) -> Vec<usize> {
         let mut below: BTreeSet<usize> = jobs.iter().copied().collect();
         for job in 0..self.problem.len() {
-            if self.problem.parents[job].iter().any(|parent| below.contains(parent)) {
+            if !self.waited_for(job).is_disjoint(&below) {
                 below.insert(job);
             }
         }
@@ -272,8 +278,8 @@ impl Model<'_> {
         }
         let busy: BTreeSet<usize> = self.running.values().map(|start| start.job).collect();
         for job in 0..self.problem.len() {
-            let ready = { self.problem.parents[job].iter() }
-                .all(|parent| self.ends.get(parent) == Some(&End::Passed));
+            let has_passed = |parent: usize| self.ends.get(&parent) == Some(&End::Passed);
+            let ready = self.waited_for(job).into_iter().all(has_passed);
             let held = busy.contains(&job) || self.problem.twins[job].iter().any(|twin| busy.contains(twin));
             let (true, false, false) = (ready, held, self.ends.contains_key(&job)) else { continue };
             let Some(needs) = self.problem.needs(job) else {
