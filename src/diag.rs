@@ -158,6 +158,14 @@ impl Diagnostic {
         Self::new(Kind::Surroundings, message)
     }
 
+    /// What the store, a folder or a registry, did not do: what it has by then stays there.
+    pub(crate) fn of_store(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self::surroundings(what)
+            .caused_by(error)
+            .hint("see that the store can be reached and has room: the folder or the registry that --store names")
+            .hint("then run the same command again: what the store has by now is not built again")
+    }
+
     /// Something to know that stops nothing.
     pub(crate) fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(Kind::Request, message) }

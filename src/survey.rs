@@ -70,7 +70,7 @@ pub(crate) async fn survey(
     facts.looked_up.extend(lookup::pinned(&facts.frontends));
     let passed_over = read_records(family, records, &mut facts, settled)
         .await
-        .map_err(|error| Diagnostic::surroundings("read the records in the store").caused_by(&error))?;
+        .map_err(|error| Diagnostic::of_store("read the records in the store", &error))?;
     warnings.extend(passed_over);
     Ok((facts, warnings))
 }

@@ -307,8 +307,7 @@ pub(super) async fn share(
         if is_whole { records.keep_roll(all).await } else { Ok(()) }
     };
     let shared = async {
-        let failed =
-            |error: Error| Diagnostic::surroundings("keep results at the registry").caused_by(&error);
+        let failed = |error: Error| Diagnostic::of_store("keep results at the registry", &error);
         Ok(sharing.await.map_err(failed)?)
     };
     context.signals.unless_stopped(shared).await?;

@@ -257,7 +257,7 @@ async fn unbrought(
     error: Error,
 ) -> Diagnostic {
     match blob_stands(source.store, source.repository, blob).await {
-        Ok(true) => problem(&format!("bring {} to {repository}", blob.digest), target, error),
+        Ok(true) => cut_off(&format!("bring {} to {repository}", blob.digest), target, error),
         Ok(false) | Err(_) => Diagnostic::surroundings(format!("cannot read {} from the store", blob.digest))
             .caused_by(&error)
             .hint("build it again: polyarch build"),
@@ -272,7 +272,7 @@ pub(super) async fn bring_document(
     is_new: &(dyn Fn(&Repository, &Document) -> bool + Send + Sync),
 ) -> Result<bool, Diagnostic> {
     let Step::Document { repository, document } = step else { return Ok(false) };
-    let failed = |error| problem(&format!("bring {} to {repository}", document.digest()), target, error);
+    let failed = |error| cut_off(&format!("bring {} to {repository}", document.digest()), target, error);
     if !is_new(repository, document)
         && has_document(target.store, repository, document).await.map_err(failed)?
     {
@@ -297,7 +297,7 @@ async fn confirm_document(step: &Step, target: Target<'_>) -> Result<(), Diagnos
         Ok(true) => Ok(()),
         Ok(false) => Err(Diagnostic::surroundings(format!("cannot {doing} at {}", target.registry))
             .because("the registry took it and does not have it")),
-        Err(error) => Err(problem(&doing, target, error)),
+        Err(error) => Err(cut_off(&doing, target, error)),
     }
 }
 
@@ -315,6 +315,13 @@ pub(super) async fn has_document(
 /// A failure at the target, with what to do about it.
 pub(super) fn problem(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
     problem_of(doing, target, &error)
+}
+
+/// The same while content is brought: what has come by then stays there, and does not come again.
+fn cut_off(doing: &str, target: Target<'_>, error: Error) -> Diagnostic {
+    let may_pass = error.kind() == ErrorKind::Passing;
+    let found = problem(doing, target, error);
+    if may_pass { found.again() } else { found }
 }
 
 /// The same of an error that is still wanted.

@@ -547,7 +547,7 @@ fn failed(problem: Diagnostic, image: Option<&ImageRecord>) -> Failure {
 
 fn kept(job: &JobId) -> impl Fn(Error) -> Diagnostic {
     let job = job.clone();
-    move |error| Diagnostic::surroundings(format!("keep what was built of {job}")).caused_by(&error)
+    move |error| Diagnostic::of_store(format!("keep what was built of {job}"), &error)
 }
 
 /// There is nothing to take away, or the registry lets nobody: `gc` comes later.

@@ -135,7 +135,7 @@ async fn i_t7_what_is_promoted_within_a_registry_passes_through_no_machine() {
 #[tokio::test(start_paused = true)]
 async fn i_b5_a_registry_that_fails_at_any_call_has_no_record_of_what_is_not_there() {
     let elsewhere = elsewhere().await;
-    let mut fails_from = 0;
+    let (mut fails_from, mut failed) = (0, 0);
     loop {
         let (shared, own) = (Memory::new(), Arc::new(Memory::new()));
         let failing = Arc::new(Watched::failing(shared.clone(), fails_from, Failure::Before));
@@ -154,6 +154,13 @@ async fn i_b5_a_registry_that_fails_at_any_call_has_no_record_of_what_is_not_the
             let builder = site.scripted(2, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
             let (ran, _) = site.run(&(facts, plan), &[builder], PLAIN, std::future::pending()).await;
             let ran = ran.unwrap();
+            for problem in ran.failed.values() {
+                let told = problem.hints.concat();
+                assert_eq!(problem.kind.exit_code(), 3, "{problem}");
+                assert!(told.contains("see that the store can be reached"), "{problem}: {told}");
+                assert!(told.contains("run the same command again"), "{problem}: {told}");
+                failed += 1;
+            }
             for passed in ran.passed.values() {
                 // It fails, as the command does.
                 let _ = site.records.share(passed).await;
@@ -175,6 +182,7 @@ async fn i_b5_a_registry_that_fails_at_any_call_has_no_record_of_what_is_not_the
         fails_from += 1;
     }
     assert!(fails_from > 30, "{fails_from} calls");
+    assert!(failed > 10, "{failed} jobs whose results could not be kept");
 }
 
 #[tokio::test(start_paused = true)]
