@@ -1,14 +1,15 @@
 //! Say what is wrong, where, and what to do: diagnostics are values with hints.
 //!
 //! A message is a lowercase sentence fragment. A hint is an imperative that works when pasted. Independent
-//! problems travel together, in a [`Problems`], and are shown together. Nothing here prints.
+//! problems travel together, in a [`Problems`], and are shown together. Nothing here prints, but for
+//! what Rust itself says of a panic where RUST_BACKTRACE asks for that.
 
 mod mistake;
 
 use std::fmt;
 use std::path::PathBuf;
 
-pub(crate) use mistake::{keep_panics, mistake, outliving};
+pub(crate) use mistake::{keep_panics, mistake, mistake_in_task, outliving, place_in_task};
 
 /// Whether something stops the command or is only worth knowing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

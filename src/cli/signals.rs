@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::diag::{Diagnostic, Kind, Result};
+use crate::diag::{Diagnostic, Kind, Result, mistake_in_task};
 
 /// How long clearing away may take once a signal has come. What is left then the next run removes.
 const AFTERWARDS: Duration = Duration::from_secs(6);
@@ -136,9 +136,7 @@ impl Signals {
         tokio::select! {
             done = &mut work => match done {
                 Ok(done) => done,
-                Err(error) => {
-                    Err(Diagnostic::new(Kind::Bug, "work on a thread beside this one").caused_by(&error).into())
-                }
+                Err(error) => Err(mistake_in_task("this command", error).into()),
             },
             stopped = self.stop() => {
                 stop();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diag::{Diagnostic, Kind, Place};
+use crate::diag::{Diagnostic, Kind, Place, mistake_in_task};
 use crate::family::{JobId, Recipe};
 use crate::survey;
 
@@ -20,7 +20,7 @@ pub(super) async fn stands(session: &Session<'_>, recipe: &Recipe, job: &JobId) 
     let triggered = session.facts.triggered(recipe);
     // Reading takes time, and the loop of the run must go on meanwhile.
     let read = tokio::task::spawn_blocking(move || survey::files(&root, &of, &on, &triggered)).await;
-    let read = read.map_err(|error| Diagnostic::new(Kind::Bug, "read a context again").caused_by(&error))?;
+    let read = read.map_err(|error| mistake_in_task(format!("reading the context of {job} again"), error))?;
     let now = read.map_err(|problems| {
         problems.iter().fold(changed(job, "it cannot be read again"), Diagnostic::because)
     })?;
@@ -51,8 +51,8 @@ pub(super) async fn checks_stand(
     };
     let (root, of) = (session.root.clone(), recipe.clone());
     let read = tokio::task::spawn_blocking(move || survey::files_of_checks(&root, &of)).await;
-    let read =
-        read.map_err(|error| Diagnostic::new(Kind::Bug, "read files of tests again").caused_by(&error))?;
+    let read = read
+        .map_err(|error| mistake_in_task(format!("reading the files of the tests of {job} again"), error))?;
     let now = read
         .map_err(|problems| problems.iter().fold(failed("they cannot be read again"), Diagnostic::because))?;
     match difference(before, &now) {

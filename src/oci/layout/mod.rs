@@ -57,6 +57,7 @@ use super::{
     BlobReader, Descriptor, Digest, Document, Error, ErrorKind, Pointer, Repository, Store, Tag, Terms,
     Upload, UploadName, rules,
 };
+use crate::diag::mistake_in_task;
 
 /// `index.json` is written once for all the tags that move within this time.
 const INDEX_DELAY: Duration = Duration::from_secs(5);
@@ -250,8 +251,7 @@ impl Drop for Shared {
 /// The result of a thread of ours, whose panic is a failure like others.
 fn joined<T>(result: Result<Result<T, Error>, JoinError>) -> Result<T, Error> {
     result.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Failed, "work in the store folder: the thread did not end well")
-            .because(error))
+        Err(Error::new(ErrorKind::Failed, mistake_in_task("work in the store folder", error).to_string()))
     })
 }
 

@@ -35,6 +35,7 @@ use self::answer::{Answer, Code, Refusal};
 use self::request::{Head, Request};
 use self::route::Route;
 use self::session::Uploads;
+use crate::diag::place_in_task;
 use crate::oci::store::CONDITIONAL_TAGS;
 use crate::oci::{Completeness, Store};
 
@@ -88,8 +89,9 @@ async fn handle(State(registry): State<Arc<Registry>>, request: axum::extract::R
         }
         answer
     });
-    let mut answer = task.await.unwrap_or_else(|_| {
-        let words = "polyarch has a bug: this request ended in a panic";
+    let mut answer = task.await.unwrap_or_else(|error| {
+        let place = place_in_task(error).map_or_else(String::new, |place| format!(" at {place}"));
+        let words = format!("polyarch has a bug: this request ended in a panic{place}");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Code::StoreFailed, words).answer()
     });
     let version = HeaderName::from_static("docker-distribution-api-version");
