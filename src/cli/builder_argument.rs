@@ -75,7 +75,7 @@ impl BuilderArgument {
             "disk" => said.disk = Some(said_here(value.parse().map_err(|error| format!("{error}"))?)),
             "speed" => said.speed = Some(said_here(number(word, value, SPEED_LIMIT)?)),
             "price" => said.price = Some(said_here(price(value)?)),
-            "certificates" => said.certificates = Some(said_here(value.to_owned())),
+            "certificates" => said.certificates = Some(said_here(from_here(value)?)),
             "count" => self.count = Some(number(word, value, COUNT_LIMIT)?),
             "emulates" => self.emulates = list().collect(),
             other => {
@@ -129,10 +129,9 @@ impl BuilderArgument {
             Some(setting) if name == self.first => self.over(setting),
             _ => self.over(&given(name, engine, configured)?),
         };
-        if let (Some(engine), Some(_)) = (&setting.engine, &self.said.certificates)
-            && !engine.value.takes_certificates()
-        {
-            return Err(engine.value.takes_none().because(format!("--builder {:?}", self.text)));
+        let engine = setting.engine.as_ref().map(|engine| engine.value.clone()).unwrap_or_default();
+        if self.said.certificates.is_some() && !engine.takes_certificates() {
+            return Err(engine.takes_none().because(format!("--builder {:?}", self.text)));
         }
         Ok((name.to_owned(), setting))
     }
@@ -167,6 +166,12 @@ fn given(
 /// A value that stands in no file.
 fn said_here<T>(value: T) -> Written<T> {
     Written::new(value, 0..0)
+}
+
+/// A path of the command line begins where the command was started, unlike one of a file.
+fn from_here(path: &str) -> Result<String, String> {
+    let found = std::path::absolute(path).map_err(|error| format!("`{path}`: {error}"))?;
+    found.into_os_string().into_string().map_err(|found| format!("{} is no text", found.display()))
 }
 
 fn platforms(value: &str) -> Result<Vec<Written<Platform>>, String> {
@@ -241,7 +246,9 @@ mod tests {
             "tcp://arm-2:2376,certificates=/etc/arm-2",
             "tcp://arm-2:2376 tcp://arm-2:2376 [] 0  0 0 /etc/arm-2",
         );
-        check("x=tcp://arm-2:2376,certificates=a,,b,slots=2", "x tcp://arm-2:2376 [] 2  0 0 a,b");
+        let here = std::env::current_dir().expect("a folder");
+        let certificates = format!("x tcp://arm-2:2376 [] 2  0 0 {}/a,b", here.display());
+        check("x=tcp://arm-2:2376,certificates=a,,b,slots=2", &certificates);
         check("x=unix:///run/a,,b.sock,slots=2", "x unix:///run/a,b.sock [] 2  0 0");
         check("x=unix:///run/a,,,slots=2", "x unix:///run/a, [] 2  0 0");
         check("x=unix:///run/a,,,,b", "x unix:///run/a,,b [] 0  0 0");
@@ -260,6 +267,7 @@ mod tests {
             ),
             ("x=docker,certificates=/etc/x", "docker uses no certificates"),
             ("x=ssh://arm-2,certificates=/etc/x", "ssh://arm-2 uses no certificates"),
+            ("arm-1,certificates=/etc/x", "docker uses no certificates"),
             ("docker,label=gpu", "did you mean `labels`?"),
             ("docker,colour=red", "`colour` is not known: platforms, slots"),
             ("docker,labels=", "`labels` says nothing"),

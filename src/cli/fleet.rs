@@ -26,6 +26,7 @@ const SKEW_SECONDS: i64 = 5 * 60;
 pub(super) struct Wanted {
     /// Use this instead: a builder of polyarch.toml by its name, or an engine as in `arm=ssh://build@arm-1`; what
     /// `[builder.NAME]` says of one may follow, as in `arm=docker,platforms=linux/arm64+linux/arm/v7,slots=2,labels=gpu,disk=30GB`
+    /// or `x=tcp://arm-2:2376,certificates=FOLDER`; `,,` stands for a comma that is meant itself
     #[arg(long = "builder", value_name = "BUILDER")]
     builders: Vec<BuilderArgument>,
     /// How many jobs each builder runs at once; one a processor where it is not given
