@@ -166,6 +166,14 @@ async fn pulse_by(docker: &Docker, line: &Ssh) -> Result<(), Missed> {
     }
 }
 
+/// That its user may not speak to the engine, in the words of the client on the engine's machine, where that is another: the
+/// one here hears only that nobody answers.
+pub(super) async fn forbidden_there(docker: &Docker) -> Option<String> {
+    let asked = tokio::time::timeout(PATIENCE, docker.line.as_ref()?.ask(ASKING)).await;
+    let complaint = asked.ok()?.ok().filter(|output| !output.ended.success())?.complaint();
+    complaint.contains("permission denied").then_some(complaint)
+}
+
 /// What the engine's machine emulates, where that can be seen.
 pub(super) async fn emulated(docker: &Docker) -> Result<Option<Emulated>, Diagnostic> {
     match &docker.line {

@@ -84,7 +84,11 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     let info: Option<Info> = serde_json::from_slice(&output.stdout).ok();
     let info = match info {
         Some(info) if output.ended.success() && !info.server_version.is_empty() => info,
-        other => return Err(no_answer(docker, other.and_then(|info| info.server_errors), &output)),
+        other => {
+            let errors = other.and_then(|info| info.server_errors);
+            let there = life::forbidden_there(docker).await;
+            return Err(no_answer(docker, there.map(|there| vec![there]).or(errors), &output));
+        }
     };
     let mut facts = facts(&info, client.buildx.clone());
     facts.notes.extend(client.notes.iter().cloned());
@@ -192,8 +196,16 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
     let address = docker.address();
     let has = |text: &str| complaint.contains(text);
     let problem = if has("permission denied") && has("connect") && !has("ssh") {
-        Diagnostic::surroundings(format!("this user may not speak to the Docker Engine at {address}"))
-            .hint("join the group that may, then log in again: sudo usermod -aG docker $USER")
+        let problem =
+            Diagnostic::surroundings(format!("this user may not speak to the Docker Engine at {address}"));
+        match docker.line.is_some() {
+            true => problem.hint(format!(
+                "have the user there join the group that may: ssh -t {address} 'sudo usermod -aG docker $USER'"
+            )),
+            false => {
+                problem.hint("join the group that may, then log in again: sudo usermod -aG docker $USER")
+            }
+        }
     } else if has("is too new. Maximum supported API version") {
         Diagnostic::surroundings(format!(
             "the Docker Engine at {address} is older than its client can speak to"

@@ -142,3 +142,23 @@ fn f_g1_certificates_of_a_builder_of_buildx_that_do_not_hold_are_told_before_any
         let _ = is_refused(&place, &["--builder", &builder], &[&told, hint]);
     }
 }
+
+#[test]
+fn f_g1_a_user_of_another_machine_that_may_not_speak_to_its_engine_is_told_what_lets_it() {
+    let test = "f_g1_a_user_of_another_machine_that_may_not_speak_to_its_engine_is_told_what_lets_it";
+    let Some((mut place, _hosts)) = family(test) else { return };
+    // As a server does whose user may not open the socket: the forwarded one takes nothing, and its client says why.
+    let words = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock";
+    let ssh = place.ask("sh", &["-c", "command -v ssh"]);
+    let script = format!(
+        "#!/bin/bash\ncase \"$*\" in\n*\"docker version\"* | *dial-stdio*) echo '{words}' >&2; exit 1 ;;\n\
+         *\"-O forward -L\"*) set -- \"${{@/docker.sock/none.sock}}\" ;;\nesac\nexec {} \"$@\"\n",
+        ssh.trim()
+    );
+    place.put_before("ssh", &script);
+    let told = [
+        "this user may not speak to the Docker Engine at ssh://west",
+        "ssh -t ssh://west 'sudo usermod -aG docker $USER'",
+    ];
+    let _ = is_refused(&place, &["--builder", "ssh://west"], &told);
+}
