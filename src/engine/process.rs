@@ -150,7 +150,6 @@ impl Program {
     }
 
     /// What it reads from standard input.
-    #[cfg(test)]
     #[must_use]
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();

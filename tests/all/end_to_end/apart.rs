@@ -462,7 +462,7 @@ fn f_g9_a_builder_of_buildx_that_is_cut_off_gets_its_job_again_when_it_is_back()
 #[test]
 fn f_g4_a_node_of_buildx_that_builds_for_another_platform_than_it_is_said_to_is_found_out() {
     let test = "f_g4_a_node_of_buildx_that_builds_for_another_platform_than_it_is_said_to_is_found_out";
-    let configuration = "name = \"apart\"\nplatforms = [\"linux/riscv64\"]\n";
+    let configuration = "name = \"apart\"\nplatforms = [\"linux/riscv64\"]\nemulate = \"allow\"\n";
     let Some((mut place, hosts)) = family(test, configuration) else { return };
     let said = ["--platform", "linux/riscv64"];
     let Some(()) = buildx_with(test, &mut place, &hosts, &said) else { return };
@@ -482,4 +482,27 @@ fn f_g4_a_node_of_buildx_that_builds_for_another_platform_than_it_is_said_to_is_
     assert_eq!((ended(&place, "built"), ended(&place, "failed")), (jobs(""), jobs("root@linux/riscv64")));
     let plan = place.run(&["plan", "--builder", "north=buildx:north"]).well();
     assert!(plan.stdout.contains("2 to build"), "no record is kept: {}", plan.stdout);
+}
+
+#[test]
+fn f_g7_a_node_of_buildx_whose_machine_is_another_than_it_is_said_to_be_emulates() {
+    let test = "f_g7_a_node_of_buildx_whose_machine_is_another_than_it_is_said_to_be_emulates";
+    let configuration = "name = \"apart\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let Some((mut place, hosts)) = family(test, configuration) else { return };
+    let said = ["--platform", "linux/amd64,linux/arm64"];
+    let Some(()) = buildx_with(test, &mut place, &hosts, &said) else { return };
+    let answer = place.run(&["build", "--builder", "buildx:north"]).ended(3);
+    for told in [
+        "no builder runs linux/arm64, which 2 jobs of the plan need",
+        "allow emulation: polyarch build --emulate=allow",
+        "builder north of buildx runs linux/arm64 by emulation, if at all",
+        "its node for linux/arm64 is a linux/amd64 machine, whatever `--platform` said of it",
+    ] {
+        assert!(answer.stderr.contains(told), "{told}: {}", answer.stderr);
+    }
+    assert_eq!(ended(&place, "built"), jobs(""), "it is told before anything is built");
+    let doctor = place.run(&["doctor", "--builder", "buildx:north"]).well();
+    for told in ["native: linux/386, linux/amd64", "emulated, 10 to 50 times slower: linux/arm64"] {
+        assert!(doctor.stdout.contains(told), "{told}: {}", doctor.stdout);
+    }
 }

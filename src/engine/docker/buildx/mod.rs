@@ -3,6 +3,7 @@
 //! It builds, and nothing else: content goes through the session of each build, and a command runs as a step of one.
 
 mod command;
+mod machine;
 mod nodes;
 
 use std::collections::BTreeSet;
@@ -101,21 +102,22 @@ impl Buildx {
         if running == 0 {
             return Err(self.no_answer("none of its nodes runs"));
         }
+        let (mistaken, told) = machine::mistaken(self, &nodes).await?;
         let (native, emulated) = nodes.platforms();
         Ok(EngineFacts {
             version: nodes.version().to_owned(),
             image_store: ImageStore::Containerd,
             buildx: Some(buildx),
             buildkit: Some(nodes.oldest_version().to_owned()).filter(|version| !version.is_empty()),
-            native,
-            emulated,
+            native: native.difference(&mistaken).cloned().collect(),
+            emulated: emulated.union(&mistaken).cloned().collect(),
             clock: None,
             processors: None,
             slots: running,
             labels: BTreeSet::new(),
             ids: nodes.ids(),
             root: None,
-            notes: client.notes.clone(),
+            notes: client.notes.iter().cloned().chain(told).collect(),
             holes: floor::holes(&[(Part::BuildKit, nodes.oldest_version())]),
         })
     }

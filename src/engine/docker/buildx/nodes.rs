@@ -88,10 +88,17 @@ impl Nodes {
         known.min().map_or("", |(_, version)| version)
     }
 
+    /// The platforms that people have written its nodes are for.
+    pub(super) fn written(&self) -> BTreeSet<Platform> {
+        let running = self.nodes.iter().filter(|node| node.is_running());
+        let written = running.flat_map(|node| &node.platforms).filter(|(_, is_written)| *is_written);
+        written.map(|(platform, _)| platform.clone()).collect()
+    }
+
     /// What its nodes run themselves, and what they emulate.
     ///
     /// BuildKit names its machine's own platform first, and tells nothing of the others. Where people have written which
-    /// platforms a node is for, it is for those.
+    /// platforms a node is for, it is for those: whether its machine is one of them is asked apart.
     pub(super) fn platforms(&self) -> (BTreeSet<Platform>, BTreeSet<Platform>) {
         let (mut native, mut all) = (BTreeSet::new(), BTreeSet::new());
         for node in self.nodes.iter().filter(|node| node.is_running()) {
