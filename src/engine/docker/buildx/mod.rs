@@ -30,6 +30,9 @@ pub(super) use nodes::Nodes;
 /// How long its nodes may take to start: their program may have to be fetched first.
 const START: Duration = Duration::from_secs(10 * 60);
 
+/// When its nodes are asked what keeps them.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A builder that `docker buildx ls` shows.
 pub(crate) struct Buildx {
     /// The client; the engine behind it counts for nothing.
@@ -93,7 +96,10 @@ impl Buildx {
             return Err(Diagnostic::surroundings(format!("{} has no buildx", client.path.display()))
                 .hint("install it: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
         };
-        let nodes = self.inspect(Some("--bootstrap"), START).await?;
+        let nodes = tokio::select! {
+            nodes = self.inspect(Some("--bootstrap"), START) => nodes?,
+            refused = self.refused() => return Err(refused),
+        };
         if nodes.driver == "docker" {
             return Err(Diagnostic::request(format!("builder {} of buildx is a Docker Engine", self.name))
                 .hint("name that: engine = \"docker\", or \"context:NAME\" where it is another machine's"));
@@ -120,6 +126,42 @@ impl Buildx {
             notes: client.notes.iter().cloned().chain(told).collect(),
             holes: floor::holes(&[(Part::BuildKit, nodes.oldest_version())]),
         })
+    }
+
+    /// That its certificates do not hold, once that is seen: buildx goes on trying for 20 seconds, and then says only that
+    /// they are over. What each BuildKit keeps is asked for without such patience.
+    async fn refused(&self) -> Diagnostic {
+        tokio::time::sleep(SOON).await;
+        match self.complaint().await {
+            Ok(Some(complaint)) => self.no_certificates(&complaint),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// What TLS has against all of its nodes, where they are at addresses of their own.
+    async fn complaint(&self) -> Result<Option<String>, Missed> {
+        let nodes = self.inspect(None, life::PATIENCE).await?;
+        if nodes.driver != "remote" || nodes.running() > 0 {
+            return Ok(None);
+        }
+        let config = self.docker.config(None).await?;
+        let asking = self.docker.program(&self.docker.client().await?.path, &config, life::PATIENCE);
+        let asking = asking.arguments(["buildx", "du", "--builder", &self.name]).without_grace();
+        let output = asking.capture(ANSWER_BYTES).await?;
+        let complaint = output.complaint();
+        let is_of_tls = complaint.contains("tls: ") || complaint.contains("x509: ");
+        Ok((!output.ended.success() && is_of_tls).then_some(complaint))
+    }
+
+    fn no_certificates(&self, complaint: &str) -> Diagnostic {
+        let problem = format!("the certificates for builder {} of buildx do not hold", self.name);
+        complaint
+            .lines()
+            .take(3)
+            .map(|line| line.trim_start_matches("ERROR: "))
+            .fold(Diagnostic::surroundings(problem), Diagnostic::because)
+            .hint(format!("see where they are: docker buildx inspect {}", self.name))
+            .hint("make it again with those of its BuildKit: docker buildx create --driver remote --driver-opt cacert=…,cert=…,key=…")
     }
 
     async fn pulse(&self) -> Result<(), Missed> {
