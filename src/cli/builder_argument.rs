@@ -246,8 +246,8 @@ mod tests {
             "tcp://arm-2:2376,certificates=/etc/arm-2",
             "tcp://arm-2:2376 tcp://arm-2:2376 [] 0  0 0 /etc/arm-2",
         );
-        let here = std::env::current_dir().expect("a folder");
-        let certificates = format!("x tcp://arm-2:2376 [] 2  0 0 {}/a,b", here.display());
+        let here = std::path::absolute("a,b").expect("a path");
+        let certificates = format!("x tcp://arm-2:2376 [] 2  0 0 {}", here.display());
         check("x=tcp://arm-2:2376,certificates=a,,b,slots=2", &certificates);
         check("x=unix:///run/a,,b.sock,slots=2", "x unix:///run/a,b.sock [] 2  0 0");
         check("x=unix:///run/a,,,slots=2", "x unix:///run/a, [] 2  0 0");

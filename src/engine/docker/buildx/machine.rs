@@ -53,7 +53,7 @@ async fn of_node(buildx: &Buildx, platform: &Platform) -> Result<Option<Platform
 /// The platform that the innermost folder of an archive is named after.
 fn answer(archive: &str) -> Option<Platform> {
     let names = archive.split('\0').filter_map(|name| name.strip_prefix(ANSWER));
-    names.filter_map(|name| name.trim_end_matches('/').parse().ok()).last()
+    names.filter_map(|name| name.trim_end_matches('/').parse().ok()).next_back()
 }
 
 /// Whether a machine runs programs of a platform itself, as far as can be told from here: some that are arm64 run those of
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_innermost_folder_names_the_machine() {
-        let archive = |folders: &[&str]| format!("{}\0\0005", folders.join("\0000755\0"));
+        let archive = |folders: &[&str]| format!("{}\0 5", folders.join("\0 755\0"));
         let folders = ["polyarch-machine/", "polyarch-machine/linux/", "polyarch-machine/linux/arm/"];
         assert_eq!(answer(&archive(&folders)), Some(platform("linux/arm")));
         let deeper = [&folders[..], &["polyarch-machine/linux/arm/v7/"]].concat();
