@@ -131,17 +131,23 @@ impl Buildx {
     /// That its certificates do not hold, once that is seen: buildx goes on trying for 20 seconds, and then says only that
     /// they are over. What each BuildKit keeps is asked for without such patience.
     async fn refused(&self) -> Diagnostic {
-        tokio::time::sleep(SOON).await;
-        match self.complaint().await {
-            Ok(Some(complaint)) => self.no_certificates(&complaint),
-            _ => std::future::pending().await,
+        loop {
+            tokio::time::sleep(SOON).await;
+            // A connection that breaks off, or takes its time, says nothing yet.
+            if let Ok(Some(complaint)) = self.complaint().await {
+                return self.no_certificates(&complaint);
+            }
         }
     }
 
     /// What TLS has against all of its nodes, where they are at addresses of their own.
     async fn complaint(&self) -> Result<Option<String>, Missed> {
         let nodes = self.inspect(None, life::PATIENCE).await?;
-        if nodes.driver != "remote" || nodes.running() > 0 {
+        if nodes.driver != "remote" {
+            // What buildx starts itself it has made the certificates of.
+            return std::future::pending().await;
+        }
+        if nodes.running() > 0 {
             return Ok(None);
         }
         let config = self.docker.config(None).await?;
