@@ -116,7 +116,8 @@ impl Folders {
             let doing = || format!("list the store folder `{}`", self.root.display());
             for entry in fs::read_dir(&self.root).map_err(|error| Error::io(doing(), error))? {
                 let name = entry.map_err(|error| Error::io(doing(), error))?.file_name();
-                if name != "lost+found" {
+                // Whoever makes the store at the same time begins with its repositories (F-X1).
+                if name != "lost+found" && !self.is_there(&self.repositories())? {
                     let root = self.root.display();
                     let what = format!("`{root}` is neither empty nor a store of ours: it holds {name:?}");
                     return Err(Error::new(ErrorKind::Invalid, what));

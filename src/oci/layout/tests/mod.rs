@@ -67,6 +67,23 @@ fn tag(text: &str) -> Tag {
     text.parse().expect("a tag")
 }
 
+#[test]
+fn f_x1_of_many_that_make_a_store_at_once_each_has_it() {
+    for _ in 0..200 {
+        let fixture = Fixture::new();
+        fs::create_dir(&fixture.root).expect("a folder");
+        let begin = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    begin.wait();
+                    let _ = fixture.open();
+                });
+            }
+        });
+    }
+}
+
 #[tokio::test]
 async fn i_s7_an_upload_that_is_given_up_leaves_no_file() {
     let fixture = Fixture::new();
