@@ -62,6 +62,12 @@ impl Dockerfile {
         let mut instructions = self.stages.iter().flat_map(|stage| &stage.instructions);
         instructions.any(|one| matches!(&one.action, Action::Run(mounts) if !mounts.is_empty()))
     }
+
+    /// Whether any instruction of it mounts files of the context, of a stage or of an image; triggers that it leaves do not.
+    pub(crate) fn mounts_files(&self) -> bool {
+        let mut instructions = self.stages.iter().flat_map(|stage| &stage.instructions);
+        instructions.any(|one| matches!(&one.action, Action::Run(mounts) if mounts.iter().any(has_files)))
+    }
 }
 
 /// The reference that a stage stands on in the end.
@@ -110,6 +116,15 @@ pub(super) fn cache_mounts(action: &Action) -> impl Iterator<Item = &Mount> {
         _ => &[],
     };
     mounts.iter().filter(|mount| mount.kind() == "cache")
+}
+
+/// Whether what is mounted begins with files that a build may change.
+fn has_files(mount: &Mount) -> bool {
+    match &*mount.kind() {
+        "secret" | "ssh" | "tmpfs" => false,
+        "cache" => mount.option(&FROM_ELSEWHERE).is_some(),
+        _ => true,
+    }
 }
 
 /// What is written as the id of a cache mount, else as its target.

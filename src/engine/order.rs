@@ -189,6 +189,12 @@ impl EngineFacts {
         }
     }
 
+    /// Whether the files that a step mounts tell it from other steps in its cache of layers, as in BuildKit; Buildah compares
+    /// nothing of them, as was tried with 1.28, nor those of other stages in later versions.
+    pub(crate) fn looks_into_mounts(&self) -> bool {
+        self.is_buildkit()
+    }
+
     /// Whether it can be told what steps see that it leaves out of their keys.
     pub(crate) fn keeps_apart(&self) -> bool {
         self.is_buildkit()

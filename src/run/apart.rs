@@ -37,6 +37,11 @@ impl Work<'_> {
         (!seen.is_empty()).then(|| Digest::of(serde_json::json!(seen).to_string().as_bytes()))
     }
 
+    /// Whether a step of it may mount files which its builder would not see to have changed.
+    pub(super) fn mounts_unseen_files(&self) -> bool {
+        !self.builder.facts.looks_into_mounts() && self.any_may(Dockerfile::mounts_files)
+    }
+
     /// The arguments that every step has in its environment, declared or not.
     fn proxies(&self) -> impl Iterator<Item = (&String, &String)> {
         proxies(self.recipe)

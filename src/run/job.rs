@@ -344,7 +344,9 @@ impl Work<'_> {
             labels: self.recipe.labels.clone(),
             secrets,
             ssh,
-            no_cache: self.without_cache() || apart.is_some() && !self.builder.facts.keeps_apart(),
+            no_cache: self.without_cache()
+                || apart.is_some() && !self.builder.facts.keeps_apart()
+                || self.mounts_unseen_files(),
             caches: engine::OwnCaches {
                 space: stands(Defence::CacheMounts).then(|| self.own_caches().space),
                 apart,

@@ -180,6 +180,33 @@ fn alone(test: &str, engine: Engine, configuration: &str, more: &str) -> Option<
     (engine.equip(test, &mut place) && root_file_systems(test, &place, "only", &["amd64"])).then_some(place)
 }
 
+/// I-T3: a step that mounts files is done again where they have changed, which Buildah's cache does not look at.
+fn files_that_are_mounted_count(test: &str, engine: Engine) {
+    let mount = "RUN --mount=type=bind,source=word,target=/word cat /word | busybox tee /made\n";
+    let Some(place) = alone(test, engine, "", mount) else { return };
+    for word in ["first", "second"] {
+        place.write("only/word", &format!("the {word} word\n"));
+        let _ = place.run(&["build", &builder(engine)]).well();
+        assert_eq!(ended(&place, "built"), jobs("only@linux/amd64"));
+        let log = place.newest_run().expect("a run").join("logs/only.linux-amd64.log");
+        let log = std::fs::read_to_string(log).expect("the log of a build");
+        assert!(log.contains(&format!("the {word} word")), "{log}");
+    }
+}
+
+#[test]
+fn i_t3_files_that_a_step_mounts_count_in_podman() {
+    files_that_are_mounted_count("daemonless::i_t3_files_that_a_step_mounts_count_in_podman", Engine::Podman);
+}
+
+#[test]
+fn i_t3_files_that_a_step_mounts_count_in_buildah() {
+    files_that_are_mounted_count(
+        "daemonless::i_t3_files_that_a_step_mounts_count_in_buildah",
+        Engine::Buildah,
+    );
+}
+
 fn failures_are_told(test: &str, engine: Engine) {
     let Some(place) = alone(test, engine, "", "RUN echo 'connection refused'; exit 7\n") else { return };
     let answer = place.run(&["build", &builder(engine)]);
