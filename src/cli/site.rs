@@ -159,6 +159,7 @@ impl Site<'_> {
                 variables: environment.of_containers(),
                 scratch: self.ground.scratch.join(format!("builder-{}", self.number)),
             },
+            self.ground.stock.clone(),
         )
     }
 

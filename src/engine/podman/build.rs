@@ -30,6 +30,7 @@ pub(super) async fn build(
     progress: &Progress<'_>,
 ) -> Result<Built, BuildFailure> {
     let isolation = podman.known().await.map_err(surroundings)?.isolation;
+    let order = &upon_what_is_here(podman, order).await.map_err(surroundings)?;
     let call = Call::prepare(podman, order, isolation).await.map_err(surroundings)?;
     let mut config = call.image(order.no_cache, progress).await?;
     let mut platform = call.platform_of(&config).await?;
@@ -42,6 +43,17 @@ pub(super) async fn build(
     check_platform(order, &podman.name(), &platform)?;
     call.push(&config).await?;
     Ok(Built { config })
+}
+
+/// The order with the ids of images that are in the storage without a name: pulled, they had one, and would go with it.
+async fn upon_what_is_here(podman: &Podman, order: &BuildOrder) -> Result<BuildOrder, Diagnostic> {
+    let mut dockerfile = order.dockerfile.clone();
+    for image in &order.images {
+        if let Some(id) = podman.built_here(&order.store, image).await? {
+            dockerfile = dockerfile.replace(&order.store.at(image), &id);
+        }
+    }
+    Ok(BuildOrder { dockerfile, ..order.clone() })
 }
 
 /// One build under way.

@@ -19,7 +19,7 @@ const KILLED: i32 = 128 + 9;
 /// Run a command in a fresh container, and wait for it.
 pub(super) async fn run(podman: &Podman, order: &ContainerOrder) -> Result<Finished, Diagnostic> {
     let checks = &podman.known().await?.checks;
-    podman.pull(&order.store, &order.image, Some(&order.platform)).await?;
+    let image = podman.hold(&order.store, &order.image, Some(&order.platform)).await?;
     let number = podman.containers.fetch_add(1, Ordering::Relaxed);
     let name = super::sweep::container_name(&order.run, number);
     let reference = order.store.at(&order.image);
@@ -34,14 +34,14 @@ pub(super) async fn run(podman: &Podman, order: &ContainerOrder) -> Result<Finis
             let program = call(path, order.time_limit)
                 .arguments(["run", "--rm", "--pull=never", "--name", &name])
                 .arguments(restrictions(limits))
-                .arguments(["--entrypoint", program, &reference])
+                .arguments(["--entrypoint", program, &image])
                 .arguments(arguments);
             (carry_out(program, removal).await?, true)
         }
         Checks::Buildah { path, isolation, unshare } => {
             let removal = AtLast::new(call(path, CALL).arguments(["rm", &name]));
             let made = call(path, CALL).arguments(["from", "--quiet", "--name", &name, "--pull=never"]);
-            let made = made.argument(&reference).capture(ANSWER_BYTES).await?;
+            let made = made.argument(&image).capture(ANSWER_BYTES).await?;
             if !made.ended.success() {
                 return Err(podman.refused(format!("make a container of {reference}"), &made));
             }

@@ -13,7 +13,7 @@ mod output;
 mod probe;
 mod sweep;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -27,7 +27,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::process::{Output, Program};
 use super::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Deed, Engine, EngineFacts, Finished, Progress, Room,
-    RunId, StoreAddress, login, private_folder,
+    RunId, Stock, StoreAddress, login, private_folder,
 };
 use crate::diag::Diagnostic;
 use crate::oci::{Digest, Platform};
@@ -73,11 +73,13 @@ pub(crate) struct PodmanEnvironment {
 pub(crate) struct Podman {
     tool: Tool,
     environment: PodmanEnvironment,
+    /// What the store has, which tells by what id an image of it is in the storage.
+    stock: Stock,
     known: OnceCell<probe::Known>,
     logins: Mutex<BTreeMap<String, Login>>,
     containers: AtomicUsize,
-    /// What is in the storage for checks, by reference.
-    pulled: Mutex<BTreeSet<String>>,
+    /// What is in the storage for checks: what it is named by, by reference.
+    held: Mutex<BTreeMap<String, String>>,
 }
 
 /// What leads to one store.
@@ -90,14 +92,15 @@ struct Login {
 
 impl Podman {
     /// The engine of this machine that a program works with.
-    pub(crate) fn new(tool: Tool, environment: PodmanEnvironment) -> Self {
+    pub(crate) fn new(tool: Tool, environment: PodmanEnvironment, stock: Stock) -> Self {
         Self {
             tool,
             environment,
+            stock,
             known: OnceCell::new(),
             logins: Mutex::default(),
             containers: AtomicUsize::new(0),
-            pulled: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -150,31 +153,61 @@ impl Podman {
         }
     }
 
-    /// Have an image of the store in the storage.
-    async fn pull(
+    /// The id of an image of the store that is in the storage without a name, as what the tool has built here is. Given one, it
+    /// would go with that at the end of the run, and so would all the steps that later builds are to find.
+    async fn built_here(&self, store: &StoreAddress, image: &Digest) -> Result<Option<String>, Diagnostic> {
+        let Ok(id) = self.stock.configuration(store, image).await else { return Ok(None) };
+        let asking: &[&str] = match self.tool {
+            Tool::Podman => &[
+                "image",
+                "inspect",
+                "--format",
+                "{{.Id}}{{range .RepoTags}} {{.}}{{end}}{{range .RepoDigests}} {{.}}{{end}}",
+            ],
+            Tool::Buildah => &["inspect", "--type", "image", "--format", "{{.FromImageID}} {{.FromImage}}"],
+        };
+        let found = self.ask(&[asking, &[id.hex()]].concat()).await?;
+        // It says the names too. What has a name may lose it, and go, as another run ends; what is called like the id is another.
+        let is_there = found.ended.success() && found.text() == id.hex();
+        Ok(is_there.then(|| id.hex().to_owned()))
+    }
+
+    /// Have an image of the store in the storage; what it is named by there.
+    async fn hold(
         &self,
         store: &StoreAddress,
         image: &Digest,
         platform: Option<&Platform>,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<String, Diagnostic> {
         let reference = store.at(image);
-        let mut pulled = self.pulled.lock().await;
-        if pulled.contains(&reference) {
-            return Ok(());
+        let mut held = self.held.lock().await;
+        if let Some(name) = held.get(&reference) {
+            return Ok(name.clone());
         }
+        let name = match self.built_here(store, image).await? {
+            Some(id) => id,
+            None => self.pull(store, &reference, platform).await?,
+        };
+        held.insert(reference, name.clone());
+        Ok(name)
+    }
+
+    async fn pull(
+        &self,
+        store: &StoreAddress,
+        reference: &str,
+        platform: Option<&Platform>,
+    ) -> Result<String, Diagnostic> {
         let login = self.login(Some(store)).await?;
         let output = self
             .program(self.path()?, &login, TRANSFER)
             .arguments(["pull", "--quiet"])
             .arguments(platform.map(|platform| format!("--platform={platform}")))
-            .argument(&reference)
+            .argument(reference)
             .capture(ANSWER_BYTES)
             .await?;
         match output.ended.success() {
-            true => {
-                pulled.insert(reference);
-                Ok(())
-            }
+            true => Ok(reference.to_owned()),
             false => Err(self.refused(format!("pull {reference}"), &output)),
         }
     }
@@ -244,8 +277,8 @@ impl Engine for Podman {
     }
 
     async fn load(&self, store: &StoreAddress, image: &Digest, name: &str) -> Result<(), Diagnostic> {
-        self.pull(store, image, None).await?;
-        self.answer(&["tag", &store.at(image), name]).await.map(drop)
+        let held = self.hold(store, image, None).await?;
+        self.answer(&["tag", &held, name]).await.map(drop)
     }
 
     async fn sweep(&self, run: Option<&RunId>) -> Result<Vec<String>, Diagnostic> {

@@ -327,8 +327,12 @@ fn notes(tool: Tool, isolation: Isolation, checks: &Checks) -> Vec<Diagnostic> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::engine::Stock;
     use crate::engine::podman::PodmanEnvironment;
+    use crate::oci::Memory;
 
     #[test]
     fn tm8_runc_says_its_version_with_that_of_the_distribution() {
@@ -358,7 +362,8 @@ mod tests {
             variables: Default::default(),
             scratch: folder.join(format!("scratch-{number}")),
         };
-        let podman = Podman::new(Tool::Podman, environment);
+        let stock = Stock::new(Arc::new(Memory::new()), folder.to_owned());
+        let podman = Podman::new(Tool::Podman, environment, stock);
         build_on_trial(&podman, Isolation::Oci).await.unwrap();
         run_on_trial(&podman, &[]).await.unwrap();
         let said = std::fs::read_to_string(said).unwrap();

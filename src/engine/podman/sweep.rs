@@ -83,7 +83,7 @@ pub(super) async fn sweep(
         for store in stores {
             removed.extend(sweep_pulled(podman, &store, deed).await?);
         }
-        podman.pulled.lock().await.clear();
+        podman.held.lock().await.clear();
     }
     Ok(removed)
 }

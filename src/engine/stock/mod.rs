@@ -80,6 +80,15 @@ impl Stock {
         })
     }
 
+    /// The configuration of an image of the store, whose digest is what engines call an image that they have built.
+    ///
+    /// # Errors
+    /// Where the store does not have it.
+    pub(super) async fn configuration(&self, store: &StoreAddress, image: &Digest) -> Result<Digest, Error> {
+        let document = self.store.read_document(&store.repository, &image.clone().into()).await?;
+        Ok(document.manifest()?.config.digest)
+    }
+
     fn links(&self, scratch: &Path, layers: &[Digest]) -> std::io::Result<()> {
         // A try before may have left them.
         for name in [STORE, RESULT] {

@@ -417,7 +417,7 @@ async fn on_docker(name: &str) {
 }
 
 async fn on_podman(tool: Tool) {
-    on_real(Part::Whole, |scratch, _| {
+    on_real(Part::Whole, |scratch, stock| {
         let path = variable("PATH").unwrap_or_default();
         if crate::engine::find_all(tool.name(), path.as_ref()).is_empty() {
             skip(&format!("there is no {}", tool.name()));
@@ -425,7 +425,7 @@ async fn on_podman(tool: Tool) {
         }
         let home = variable("HOME").into_iter().map(|home| ("HOME".into(), home.into()));
         let environment = PodmanEnvironment { search_path: path.into(), variables: home.collect(), scratch };
-        Some(Arc::new(Podman::new(tool, environment)))
+        Some(Arc::new(Podman::new(tool, environment, stock)))
     })
     .await;
 }

@@ -207,6 +207,43 @@ fn i_t3_files_that_a_step_mounts_count_in_buildah() {
     );
 }
 
+/// S3 row 27: the steps of what a run has built, checked and built upon are the cache of the next one.
+fn the_next_run_has_the_steps_of_the_one_before(test: &str, engine: Engine) {
+    let tests = "tests = [{ run = \"test -e /kept\" }]\n";
+    let Some(place) = alone(test, engine, tests, "RUN echo kept > /kept\n") else { return };
+    let cached = |image: &str| {
+        let _ = place.run(&["build", &builder(engine)]).well();
+        nothing_is_left(&place, engine);
+        let log = place.newest_run().expect("a run").join(format!("logs/{image}.linux-amd64.log"));
+        let log = std::fs::read_to_string(log).expect("the log of a build");
+        log.lines().filter(|line| line.contains("Using cache")).count()
+    };
+    let leaf = |word: &str| {
+        place.write(
+            "leaf/Dockerfile",
+            &format!("FROM only\nRUN echo {test} > /own\nRUN echo {word} > /word\n"),
+        );
+    };
+    leaf("first");
+    assert_eq!(cached("leaf"), 0, "nobody has done any of it");
+    leaf("second");
+    assert_eq!(cached("leaf"), 1, "all but the last step");
+    place.write("only/Dockerfile", &format!("{FOUNDATION}RUN echo kept > /kept\nRUN echo {test} > /more\n"));
+    assert_eq!(cached("only"), 5, "all but the last step");
+}
+
+#[test]
+fn s3_27_the_next_run_has_the_steps_of_the_one_before_in_podman() {
+    let test = "daemonless::s3_27_the_next_run_has_the_steps_of_the_one_before_in_podman";
+    the_next_run_has_the_steps_of_the_one_before(test, Engine::Podman);
+}
+
+#[test]
+fn s3_27_the_next_run_has_the_steps_of_the_one_before_in_buildah() {
+    let test = "daemonless::s3_27_the_next_run_has_the_steps_of_the_one_before_in_buildah";
+    the_next_run_has_the_steps_of_the_one_before(test, Engine::Buildah);
+}
+
 fn failures_are_told(test: &str, engine: Engine) {
     let Some(place) = alone(test, engine, "", "RUN echo 'connection refused'; exit 7\n") else { return };
     let answer = place.run(&["build", &builder(engine)]);

@@ -1,6 +1,6 @@
 //! A build that failed and passes when it is tried once more: what may pass by itself, and what a cache spoilt.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems};
 use crate::program::Place;
@@ -42,29 +42,41 @@ fn f_g3_f_g20_a_build_that_is_cut_off_passes_when_it_is_tried_again() {
     assert_eq!(retries(&place), [false], "once, and with the cache: {}", answer.stderr);
 }
 
-/// How many seconds a list of packages, say, is good for.
-const GOOD_FOR: u64 = 4;
+/// A second by the clock in which nothing was built yet, once it has come.
+fn next_second() -> u64 {
+    let now = || UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
+    let next = now() + 1;
+    while now() < next {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    next
+}
 
 fn passes_without_the_cache(test: &str, engine: Engine) {
     let Some(place) = family(test, engine) else { return };
-    let build = |settings: &str, word: &str| {
+    let builder = match engine {
+        Engine::Podman | Engine::Buildah => Some(format!("--builder={engine:?}").to_lowercase()),
+        Engine::Classic | Engine::Containerd => None,
+    };
+    // What was listed, packages say, is of no use to a step that wants a newer list.
+    let build = |settings: &str, word: &str, since: u64| {
         place.write("polyarch.toml", &format!("{FAMILY}[image.leaf]\n{settings}"));
         let listed = format!("RUN date +%s > /listed; echo {test}-{}\n", std::process::id());
-        let used = format!("RUN echo {word}; test $(($(date +%s) - $(cat /listed))) -lt {GOOD_FOR}\n");
+        let used = format!("RUN echo {word}; test $(cat /listed) -ge {since}\n");
         place.write("leaf/Dockerfile", &format!("FROM root\n{listed}{used}"));
-        place.run(&["build"])
+        place.run(&["build"].into_iter().chain(builder.as_deref()).collect::<Vec<_>>())
     };
-    let _ = build("", "first").well();
-    std::thread::sleep(Duration::from_secs(GOOD_FOR + 1));
+    let _ = build("", "first", 0).well();
+    let since = next_second();
 
-    let spoilt = build("", "second").ended(1);
+    let spoilt = build("", "second", since).ended(1);
     assert_eq!(retries(&place), [false; 0], "nobody has asked for it: {}", spoilt.stderr);
-    let mended = build("retry-without-cache = true\n", "second").well();
+    let mended = build("retry-without-cache = true\n", "second", since).well();
     assert_eq!(ended(&place, "built"), jobs("leaf@linux/amd64"), "{}", mended.stderr);
     assert_eq!(retries(&place), [true], "{}", mended.stderr);
 
     // What fails by itself is tried once more, and no oftener.
-    let failed = build("retry-without-cache = true\n", "third; exit 1").ended(1);
+    let failed = build("retry-without-cache = true\n", "third; exit 1", since).ended(1);
     assert_eq!(retries(&place), [true], "{}", failed.stderr);
 }
 
@@ -76,4 +88,14 @@ fn s3_30_a_build_that_a_cache_spoilt_passes_without_it_on_the_classic_store() {
 #[test]
 fn s3_30_a_build_that_a_cache_spoilt_passes_without_it_on_the_containerd_store() {
     passes_without_the_cache("second_try-containerd", Engine::Containerd);
+}
+
+#[test]
+fn s3_30_a_build_that_a_cache_spoilt_passes_without_it_in_podman() {
+    passes_without_the_cache("second_try-podman", Engine::Podman);
+}
+
+#[test]
+fn s3_30_a_build_that_a_cache_spoilt_passes_without_it_in_buildah() {
+    passes_without_the_cache("second_try-buildah", Engine::Buildah);
 }
