@@ -67,6 +67,19 @@ impl Place {
         self.variables.insert(name.to_owned(), value.into());
     }
 
+    /// Have programs without a daemon keep their images within the place.
+    pub(crate) fn give_storage(&mut self) {
+        let folder = self.folder().join("storage");
+        std::fs::create_dir_all(&folder).expect("a folder for a storage");
+        let configuration = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
+            folder.display()
+        );
+        let file = folder.join("storage.conf");
+        std::fs::write(&file, configuration).expect("a configuration of a storage");
+        self.set("CONTAINERS_STORAGE_CONF", file);
+    }
+
     /// Have a script found before every other program of its name; its file.
     pub(crate) fn put_before(&mut self, name: &str, script: &str) -> PathBuf {
         let folder = self.folder().join("before");

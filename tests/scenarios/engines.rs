@@ -10,17 +10,41 @@ use crate::program::Place;
 
 const CONFIGURATION: &str = "name = \"two\"\nplatforms = [\"linux/amd64\"]\n";
 
+/// Children of the parent that has the name in place of `OWN`.
+const COPIED: &str = "FROM scratch\nCOPY --from=OWN / /\nENV PATH=/bin\n";
+const UPON: &str = "FROM OWN\nCOPY words /own\n";
+
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let of = |name, defence, attack: fn(&Site) -> bool| Scenario { name, defence, attack };
     vec![
         of(
             "TM6 an image left in the engine under the name of one that is copied from",
             "PinnedImages",
-            |site| takes_local(site, "FROM scratch\nCOPY --from=OWN / /\nENV PATH=/bin\n"),
+            |site| takes_local(site, "docker", COPIED),
         ),
         of("TM6 an image left in the engine under the name of the parent", "PinnedImages", |site| {
-            takes_local(site, "FROM OWN\nCOPY words /own\n")
+            takes_local(site, "docker", UPON)
         }),
+        of(
+            "TM6 an image left in the storage of Podman under the name of one that is copied from",
+            "PinnedImages",
+            |site| takes_local(site, "podman", COPIED),
+        ),
+        of(
+            "TM6 an image left in the storage of Podman under the name of the parent",
+            "PinnedImages",
+            |site| takes_local(site, "podman", UPON),
+        ),
+        of(
+            "TM6 an image left in the storage of Buildah under the name of one that is copied from",
+            "PinnedImages",
+            |site| takes_local(site, "buildah", COPIED),
+        ),
+        of(
+            "TM6 an image left in the storage of Buildah under the name of the parent",
+            "PinnedImages",
+            |site| takes_local(site, "buildah", UPON),
+        ),
         of("TM7 an image that an engine takes for the result of a step", "BuildKitAlone", takes_step),
     ]
 }
@@ -30,9 +54,11 @@ fn own(place: &Place) -> String {
     place.folder().file_name().expect("a name").to_string_lossy().replace('.', "").to_lowercase()
 }
 
-/// Whether a build uses an image that somebody has left in the engine under the name of one of the family.
-fn takes_local(site: &Site, child: &str) -> bool {
-    let place = site.set("DOCKER_BUILDKIT", "0");
+/// Whether a build uses an image that somebody has left in the engine, which a program speaks to or is, under the name of
+/// one of the family.
+fn takes_local(site: &Site, engine: &str, child: &str) -> bool {
+    let mut place = site.set("DOCKER_BUILDKIT", "0");
+    place.give_storage();
     let own = own(&place);
     std::fs::rename(place.family().join("parent"), place.family().join(&own)).expect("another name");
     let image =
@@ -47,9 +73,11 @@ fn takes_local(site: &Site, child: &str) -> bool {
     let file = place.folder().join("evil.Dockerfile");
     std::fs::write(&file, image("evil")).expect("a Dockerfile");
     let file = file.to_str().expect("a path");
-    place.ask("docker", &["build", "--quiet", "--tag", &own, "--file", file, &own]);
-    let answer = place.run(&["build"]);
-    place.ask("docker", &["image", "rm", "--force", &own]);
+    place.ask(engine, &["build", "--quiet", "--tag", &own, "--file", file, &own]);
+    let answer = place.run(&["build", "--builder", engine]);
+    if engine == "docker" {
+        place.ask(engine, &["image", "rm", "--force", &own]);
+    }
     answer.code == Some(0)
 }
 

@@ -56,14 +56,7 @@ fn without_daemon(test: &str, place: &mut Place, tool: &str) -> bool {
         skip(test, &format!("no {tool}: {error}"));
         return false;
     }
-    let folder = place.folder().join("storage");
-    std::fs::create_dir_all(&folder).expect("a folder for a storage");
-    let configuration = format!(
-        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/graph\"\nrunroot = \"{0}/run\"\n",
-        folder.display()
-    );
-    std::fs::write(folder.join("storage.conf"), configuration).expect("a configuration of a storage");
-    place.set("CONTAINERS_STORAGE_CONF", folder.join("storage.conf"));
+    place.give_storage();
     true
 }
 
