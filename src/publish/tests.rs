@@ -10,7 +10,7 @@ use super::fixture::{AMD, ARM, Fixture, SCOPE, facts, homes, publisher};
 use super::journal::RESERVED_TAG;
 use super::release::Release;
 use super::*;
-use crate::diag::{Kind, Problems, Result};
+use crate::diag::{Diagnostic, Kind, Problems, Result};
 use crate::event::EventKind;
 use crate::family::{Divergence, JobId};
 use crate::oci::watched::{Failure, Watched};
@@ -415,6 +415,8 @@ async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_c
     let expected = tags_of(&reference).await;
     assert!(calls > 60, "{calls} calls: the sweep must see every phase");
 
+    let again = "run the same command again: it does what is missing".to_owned();
+    let mut while_brought = 0;
     for failure in [Failure::Before, Failure::After] {
         for at in 0..calls {
             let name = format!("cut off {failure:?} call {at}");
@@ -422,10 +424,14 @@ async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_c
             let watched = Watched::failing(target.clone(), at, failure);
             let problems = fixture.publish(&watched).await.expect_err(&name);
             let tagged = tags_of(&target).await;
-            let kind = problems.iter().next().expect("a problem").kind;
+            let Diagnostic { kind, message, hints, .. } = problems.iter().next().expect("a problem");
+            if message.starts_with("cannot bring ") {
+                assert!(hints.contains(&again), "{name}: {problems}");
+                while_brought += 1;
+            }
             match tagged.is_empty() {
                 true => assert!(matches!(kind, Kind::Surroundings | Kind::Incomplete), "{name}: {problems}"),
-                false => assert_eq!(kind, Kind::Incomplete, "{name}: {problems}"),
+                false => assert_eq!(*kind, Kind::Incomplete, "{name}: {problems}"),
             }
             for (tag, digest) in &tagged {
                 assert_eq!(Some(digest), expected.get(tag), "{name}: {tag}");
@@ -437,6 +443,7 @@ async fn i_p1_i_p2_i_p8_i_p9_i_p10_f_p1_cut_off_at_every_call_the_same_command_c
             assert_eq!(fixture.differences(&target).await, Vec::<String>::new(), "{name}");
         }
     }
+    assert!(while_brought > 20, "{while_brought} times while content was brought");
 }
 
 #[tokio::test(start_paused = true)]

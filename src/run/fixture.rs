@@ -304,7 +304,7 @@ impl Engine for Scripted {
                 Err(step("took too long"))
             }
             Act::Hang => std::future::pending().await,
-            Act::Panic => panic!("planted"),
+            Act::Panic => panic!("planted in a build"),
             Act::BringDown(seconds) => {
                 let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
                 *self.down_until.lock().unwrap() = Some(until);

@@ -15,6 +15,8 @@ use crate::plan::{Decision, Plan};
 
 /// How many families are tried; `POLYARCH_TEST_SEEDS` says another number.
 const SEEDS: u64 = 300;
+/// How many are tried of what does not hold, which the first few show.
+const SEEDS_FOUND_OUT: u64 = 40;
 /// Longer than any simulated run can take: a run that is not over by then never is.
 const FOR_EVER: Duration = Duration::from_secs(10_000_000);
 
@@ -262,6 +264,36 @@ fn i_b_runs_hold_their_invariants_whatever_engines_do() {
         totals.iter().all(|total| *total > 20),
         "passed, failed, skipped, cancelled, stopped, builders lost and returned, jobs moved: {totals:?}"
     );
+}
+
+/// I-B2, I-B8: runs that keep no barrier, held against one everywhere.
+#[test]
+fn i_b2_i_b8_a_run_that_passes_over_barriers_is_found_out() {
+    let mut found = Vec::new();
+    in_virtual_time(async {
+        for seed in 0..SEEDS_FOUND_OUT {
+            let mut dice = Dice(seed);
+            let platforms = platforms(&mut dice);
+            let (config, files) = (configuration(&mut dice, &platforms), dockerfiles(&mut dice));
+            let site = Site::new(Some(&config), &files, &platforms).await;
+            let builders = builders(&mut dice, &site, &platforms, seed);
+            let plan = site.plan_where(Emulation::Allowed).await;
+            let (ran, steps) = site.run(&plan, &builders, PLAIN, std::future::pending()).await;
+            if ran.is_err() {
+                continue;
+            }
+            let violations = |barrier| {
+                let (family, plan, builders) = (&site.family, &plan.1, &builders[..]);
+                let options = Options { barrier, ..PLAIN };
+                Seen { family, plan, builders, options, stopped: false, steps: &steps }.violations()
+            };
+            assert_none(seed, "whole", &violations(Barrier::Said));
+            found.extend(violations(Barrier::Everywhere));
+        }
+    });
+    for told in ["had passed", "is not skipped"] {
+        assert!(found.iter().any(|violation| violation.contains(told)), "{told}: {found:#?}");
+    }
 }
 
 /// A log of a small run, as the invariants see it: `b` on `a`, and `c` of the same inputs as `a`.

@@ -9,6 +9,8 @@ use crate::dice::{Dice, seeds};
 
 /// How many seeds are tried; `POLYARCH_TEST_SEEDS` says another number.
 const SEEDS: u64 = 2_000;
+/// How many are tried of a scheduler that does not hold, which the first few show.
+const SEEDS_FOUND_OUT: u64 = 200;
 /// How often a job is tried where its failures may pass.
 const ATTEMPTS: u32 = 4;
 /// When the last machine vanishes, in milliseconds.
@@ -297,4 +299,25 @@ fn i_b2_i_b6_i_b7_i_b8_the_scheduler_holds_whatever_machines_do() {
         seen.iter().all(|times| *times > 100),
         "passed, void, lost, failed, emulated, away, held by a barrier: {seen:?}"
     );
+}
+
+/// What an invariant is called, of one that does not hold.
+fn id(violation: &str) -> &str {
+    violation.split(':').next().unwrap_or_default()
+}
+
+#[test]
+fn i_b2_i_b8_a_scheduler_that_passes_over_barriers_is_found_out() {
+    let mut found = BTreeSet::new();
+    for seed in 0..SEEDS_FOUND_OUT {
+        let mut world = World::new(seed);
+        let free = { world.problem.jobs.iter() }.map(|job| Job { beside: Vec::new(), ..job.clone() });
+        let (machines, rules) = (world.problem.machines.clone(), world.problem.rules.clone());
+        let open = Problem::new(free.collect(), machines, rules);
+        world.scheduler = Scheduler::new(&open, open.longest_paths().into());
+        let (problem, log) = world.run();
+        found.extend(violations(&problem, &log).iter().map(|violation| id(violation).to_owned()));
+    }
+    let both = ["I-B2", "I-B8"].map(str::to_owned);
+    assert!(both.iter().all(|id| found.contains(id)), "{found:?}");
 }

@@ -54,6 +54,7 @@ async fn what_fails_on_our_side_fails_the_job_and_goes_to_no_other_builder() {
 #[tokio::test(start_paused = true)]
 async fn f_p6_a_panic_in_a_job_ends_that_job_alone() {
     let site = site("", &[("a", "FROM scratch\nRUN a\n"), ("b", "FROM scratch\n"), ("c", "FROM a\n")]).await;
+    crate::diag::keep_panics(true);
     let act = |job: &str, _| if job.starts_with('a') { Act::Panic } else { Act::Build(5) };
     let builder = site.scripted(2, Arc::new(act), Arc::new(|_, _| Look::Pass));
     let plan = site.plan().await;
@@ -61,7 +62,8 @@ async fn f_p6_a_panic_in_a_job_ends_that_job_alone() {
     let ran = ran.unwrap();
     assert_eq!((ran.passed.len(), ran.failed.len(), ran.skipped.len()), (1, 1, 1), "{steps:?}");
     let problem = ran.failed.values().next().expect("it has failed");
-    assert_eq!((problem.kind, problem.causes[0].as_str()), (Kind::Bug, "planted"));
+    assert_eq!((problem.kind, problem.causes[0].as_str()), (Kind::Bug, "planted in a build"));
+    assert!(problem.causes[1].starts_with("at src/run/fixture.rs:"), "{problem:?}");
 }
 
 #[tokio::test(start_paused = true)]
