@@ -156,9 +156,14 @@ fn given(
     configured: &BTreeMap<String, BuilderSetting>,
 ) -> Result<BuilderSetting, Diagnostic> {
     let address: EngineAddress = engine.parse().map_err(|problem: NoEngine| {
-        let known = did_you_mean(name, configured.keys().map(String::as_str));
-        let hint = known.unwrap_or(problem.hint);
-        NoEngine { hint, ..problem }.at(format_args!("--builder {name}"))
+        // What was given a name is meant to be an engine.
+        let names = configured.keys().map(String::as_str).filter(|_| name == engine).collect::<Vec<_>>();
+        let hint = did_you_mean(name, names.iter().copied()).unwrap_or(problem.hint);
+        let told = NoEngine { hint, ..problem }.at(format_args!("--builder {name}"));
+        match names.is_empty() {
+            true => told,
+            false => told.because(format!("polyarch.toml has {}", names.join(", "))),
+        }
     })?;
     Ok(BuilderSetting { engine: Some(said_here(address)), ..BuilderSetting::default() })
 }
@@ -214,7 +219,8 @@ mod tests {
         let arm = BuilderArgument::from_str("arm-1,slots=3,labels=big,speed=50").expect("an argument");
         let configured = [("arm-1".to_owned(), arm.said)].into();
         let argument: BuilderArgument = text.parse()?;
-        argument.wanted(&configured).map_err(|problem| format!("{problem} {}", problem.hints.concat()))
+        let told = |problem: Diagnostic| format!("{problem} {:?} {:?}", problem.causes, problem.hints);
+        argument.wanted(&configured).map_err(told)
     }
 
     #[test]
@@ -285,6 +291,8 @@ mod tests {
             ("a b=docker,slots=2", "is no name of a builder"),
             ("arm-2,slots=2", "did you mean `arm-1`"),
             ("linux/amd64,slots=2", "is no engine known here"),
+            ("graviton", "polyarch.toml has arm-1"),
+            ("arm-2=dokcer", "did you mean `docker`?"),
         ] {
             let problem = wanted(text).expect_err(text);
             assert!(problem.contains(expected), "{text}: {problem}");

@@ -350,7 +350,8 @@ pub(super) fn twins(builders: &[Builder]) -> Vec<Diagnostic> {
         let problem = Diagnostic::request(format!("builders {first} and {name} are one engine"))
             .because(format!("both are {id}"))
             .hint("leave one of the two out, and give the other their slots");
-        match id.starts_with("BuildKit") {
+        // A storage is of this machine, and a BuildKit is told by its address.
+        match id.starts_with("BuildKit") || id.starts_with("containers-storage:") {
             true => problem,
             false => problem.hint("where they are two machines, one cloned from the other, nothing tells their engines apart but the names of the machines; give one another there: sudo hostnamectl set-hostname arm-2, then: sudo systemctl restart docker"),
         }

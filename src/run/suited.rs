@@ -155,14 +155,15 @@ pub(crate) fn emulated(asked: &Asked<'_>, builder: &Builder, builders: &[Builder
 /// All that they lack together.
 pub(crate) fn check(asked: &Asked<'_>, builders: &[Builder]) -> Result<(), Problems> {
     let wishes = Wish::all(asked);
-    let mut problems = check_each(&wishes, builders);
+    let platforms = asked.plan.jobs.keys().map(|job| &job.platform).collect();
+    let mut problems = check_each(&platforms, &wishes, builders);
     problems.extend(check_together(&wishes, builders));
     Problems::check(problems)
 }
 
-/// What no builder has, for each thing that jobs want.
-fn check_each(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
-    let mut problems = check_platforms(wishes, builders);
+/// What no builder has, for each thing that jobs want; the platforms are those of the whole plan.
+fn check_each(platforms: &BTreeSet<&Platform>, wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+    let mut problems = check_platforms(platforms, wishes, builders);
     problems.extend(wishes.iter().filter_map(|wish| lack_of_terms(wish, builders)));
     problems.extend(check_forms(wishes, builders));
     problems.extend(check_apartness(wishes, builders));
@@ -179,7 +180,7 @@ fn check_together(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> 
         let Some(hindrances) = builders.iter().map(hindrance).collect::<Option<Vec<String>>>() else {
             continue;
         };
-        if check_each(std::slice::from_ref(wish), builders).is_empty() {
+        if check_each(&BTreeSet::new(), std::slice::from_ref(wish), builders).is_empty() {
             lacking.entry(hindrances).or_default().push(wish.job);
         }
     }
@@ -287,11 +288,17 @@ fn check_host_tests(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic
 }
 
 /// F-G15: every job that has something to do must have a builder, before anything is built.
-fn check_platforms(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic> {
+fn check_platforms(
+    platforms: &BTreeSet<&Platform>,
+    wishes: &[Wish<'_>],
+    builders: &[Builder],
+) -> Vec<Diagnostic> {
     let mut lacking = BTreeMap::<&Platform, usize>::new();
     for wish in wishes.iter().filter(|wish| !builders.iter().any(|builder| wish.runs_on(builder))) {
         *lacking.entry(&wish.job.platform).or_default() += 1;
     }
+    let others = platforms.iter().filter(|platform| !lacking.contains_key(**platform));
+    let others = others.map(|platform| format!("--platform {platform}")).collect::<Vec<_>>().join(" ");
     let problems = lacking.into_iter().map(|(platform, jobs)| {
         let problem = Diagnostic::surroundings(format!(
             "no builder runs {platform}, which {} of the plan {}",
@@ -301,9 +308,15 @@ fn check_platforms(wishes: &[Wish<'_>], builders: &[Builder]) -> Vec<Diagnostic>
         let emulated = builders.iter().any(|builder| builder.facts.emulated.contains(platform));
         match emulated {
             true => problem.hint("allow emulation: polyarch build --emulate=allow"),
-            false => problem
-                .hint("let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support")
-                .hint(format!("or leave it out: polyarch build {}", others(builders))),
+            false => {
+                let problem = problem.hint(
+                    "let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support",
+                );
+                match others.is_empty() {
+                    true => problem,
+                    false => problem.hint(format!("or leave it out: polyarch build {others}")),
+                }
+            }
         }
     });
     problems.collect()
@@ -338,13 +351,4 @@ fn lack_of_terms(wish: &Wish<'_>, builders: &[Builder]) -> Option<Diagnostic> {
         Diagnostic::surroundings(problem)
             .hint("let a builder emulate them: sudo apt-get install qemu-user-static binfmt-support")
     })
-}
-
-fn others(builders: &[Builder]) -> String {
-    let platforms: BTreeSet<String> = builders
-        .iter()
-        .flat_map(|builder| builder.facts.native.iter().chain(&builder.facts.emulated))
-        .map(|platform| format!("--platform {platform}"))
-        .collect();
-    platforms.into_iter().collect::<Vec<_>>().join(" ")
 }

@@ -229,8 +229,23 @@ async fn told_of(config: &str, builders: impl Fn(&Site) -> Vec<Builder>) -> (Str
     let builders = builders(&site);
     let (facts, plan) = site.plan_as_configured().await;
     let asked = Asked { family: &site.family, facts: &facts, plan: &plan, is_untrusted: false };
-    let told = check_builders(&asked, &builders).expect_err("it is refused").to_string();
+    let refused = check_builders(&asked, &builders).expect_err("it is refused");
+    let hints: Vec<String> = refused.iter().flat_map(|problem| problem.hints.clone()).collect();
+    let told = format!("{refused} {}", hints.join(" "));
     (told, lacks(&site.family, &builders).len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g15_platforms_that_can_be_built_are_those_of_the_family() {
+    let config = |platforms: &str| format!("platforms = [{platforms}]\n");
+    let builders = |site: &Site| {
+        let riscv64: Platform = "linux/riscv64".parse().unwrap();
+        vec![site.builder("all", &[&amd64(), &riscv64], &[], 1, Script::healthy())]
+    };
+    let (told, _) = told_of(&config("\"linux/amd64\", \"linux/arm64\""), builders).await;
+    assert!(told.ends_with("or leave it out: polyarch build --platform linux/amd64"), "{told}");
+    let (told, _) = told_of(&config("\"linux/arm64\""), builders).await;
+    assert!(told.contains("no builder runs linux/arm64") && !told.contains("leave it out"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]
