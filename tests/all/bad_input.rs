@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use polyarch::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Store, server};
 
-use crate::program::{Answer, Place, skip};
+use crate::program::{Answer, Place, skip, write_program};
 
 /// What it does when it is asked to pull: it asks whoever is at that address, as an engine does that reaches it, and has nothing.
 const PULL: &str = r#"pull) for it; do :; done
@@ -41,8 +41,7 @@ impl Fake<'_> {
             asked.display()
         );
         let file = folder.join("docker");
-        std::fs::write(&file, script).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&file, &script);
         place.set("PATH", format!("{}:/usr/bin:/bin", folder.display()));
     }
 
@@ -73,7 +72,7 @@ fn build_by(place: &Place, script: &str) {
     let before = std::fs::read_to_string(&file).unwrap();
     let after = before.replace("build) echo built >&2; exit 1;;", &format!("build) {script}\n;;"));
     assert_ne!(before, after);
-    std::fs::write(&file, after).unwrap();
+    write_program(&file, &after);
 }
 
 /// What it says holds each of these.
@@ -228,7 +227,7 @@ fn f_c19_a_file_changed_in_the_run_is_told_and_does_not_count() {
         place.folder().display(),
         place.family().display(),
     );
-    std::fs::write(&file, script.replacen("#!/bin/sh\n", &edit, 1)).unwrap();
+    write_program(&file, &script.replacen("#!/bin/sh\n", &edit, 1));
     let answer = place.run(&["build"]);
     says(
         &answer,
@@ -321,7 +320,7 @@ fn f_d5_a_tag_that_moves_after_the_plan_is_not_followed() {
     let file = place.folder().join("bin/docker");
     let script = std::fs::read_to_string(&file).unwrap();
     let waits = format!("info) while [ ! -e {folder}/moved ]; do sleep 0.05; done; ");
-    std::fs::write(&file, script.replacen("info) ", &waits, 1)).unwrap();
+    write_program(&file, &script.replacen("info) ", &waits, 1));
     let keep = "for a in \"$@\"; do a=${a#--file=}; [ -f \"$a\" ] && cat \"$a\"; done";
     build_by(&place, &format!("{{ cat; {keep}; }} >{folder}/sent; exit 1"));
     let child = place.start(&["build"]);

@@ -1,10 +1,8 @@
 //! TM8: engines that a Dockerfile may break out of, by what a client that is a script says of them.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use expect_test::expect;
 
-use crate::program::Place;
+use crate::program::{Place, write_program};
 
 const CLIENT: &str = r#"#!/bin/sh
 case "$*" in
@@ -24,9 +22,8 @@ pub(crate) fn place() -> Place {
         ("one/Dockerfile", "FROM scratch\nLABEL a=b\n"),
     ]);
     let client = place.folder().join("docker");
-    std::fs::write(&client, CLIENT).expect("a client");
+    write_program(&client, CLIENT);
     std::fs::write(place.folder().join("buildx"), "v0.29.1").expect("its buildx");
-    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).expect("a client");
     place.set("PATH", format!("{}:/usr/bin:/bin", place.folder().display()));
     place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
     place.set("POLYARCH_EPHEMERAL", "");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -85,8 +85,7 @@ impl Place {
         let folder = self.folder().join("before");
         std::fs::create_dir_all(&folder).expect("a folder");
         let file = folder.join(name);
-        std::fs::write(&file, script).expect("a script");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        write_program(&file, script);
         let mut path = folder.into_os_string();
         path.push(":");
         path.push(&self.variables["PATH"]);
@@ -193,6 +192,19 @@ pub(crate) fn program(name: &str) -> Command {
     Command::new(name)
 }
 
+/// Make a file a program that is this script, whatever it was before.
+///
+/// Another process writes it. What this one has open to write, whatever another thread starts at that moment has open as well
+/// until it has become another program, and so long nobody can run it (ETXTBSY).
+#[track_caller]
+pub(crate) fn write_program(file: &Path, script: &str) {
+    let mut install = program("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(file).stdin(Stdio::piped());
+    let mut install = install.spawn().expect("run install");
+    install.stdin.take().expect("its input").write_all(script.as_bytes()).expect("it reads the script");
+    assert!(install.wait().expect("it ends").success(), "{}", file.display());
+}
+
 /// A variable of the test's own environment, where it is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
@@ -207,7 +219,6 @@ pub(crate) fn tell(figure: &str) {
 /// Say that a test is skipped and why; with `CI=true` that is a failure.
 #[track_caller]
 pub(crate) fn skip(test: &str, why: &str) {
-    use std::io::Write;
     assert!(variable("CI").is_none(), "{test} is skipped in CI: {why}");
     if let Some(file) = variable("POLYARCH_TEST_SKIPS") {
         let mut file =

@@ -1,14 +1,13 @@
 //! SIGINT and SIGTERM at every command, wherever it waits: the first ends it in order, the second at once.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::program::{Answer, Place, program};
+use crate::program::{Answer, Place, program, write_program};
 
 /// Each signal, the exit code that it leads to, and what is said.
 const SIGNALS: [(&str, i32, &str); 2] =
@@ -35,8 +34,7 @@ fn engine(place: &mut Place, script: &str) {
     std::fs::create_dir_all(&bin).unwrap();
     let file = bin.join("docker");
     let asked = asked(place);
-    std::fs::write(&file, format!("#!/bin/sh\necho \"$$ $*\" >>{}\n{script}\n", asked.display())).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&file, &format!("#!/bin/sh\necho \"$$ $*\" >>{}\n{script}\n", asked.display()));
     place.set("PATH", format!("{}:/usr/bin:/bin", bin.display()));
 }
 

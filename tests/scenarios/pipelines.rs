@@ -84,7 +84,6 @@ fn can_be_moved(action: &str) -> bool {
 
 /// Whether a pipeline runs what somebody has put where the program was; scripts are the network and the program.
 fn fetches_another(site: &Site) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
     let honest = Digest::of(b"the program").hex().to_owned();
     let install = format!(
         "[ci.install]\nurl = \"https://example.invalid/polyarch-{{target}}\"\nsha256 = {{ x86_64 = \"{honest}\", aarch64 = \"{honest}\" }}\n"
@@ -101,8 +100,7 @@ fn fetches_another(site: &Site) -> bool {
         "#!/bin/sh\nwhile [ \"$1\" != --output ]; do shift; done\nprintf '#!/bin/sh\\ntouch {}\\n' >\"$2\"\n",
         canary.display()
     );
-    std::fs::write(&curl, fetched).expect("a client");
-    std::fs::set_permissions(&curl, std::fs::Permissions::from_mode(0o755)).expect("a client");
+    crate::program::write_program(&curl, &fetched);
     let path = format!("{}:/usr/bin:/bin", site.place.folder().display());
     let mut shell = site.place.program("bash");
     shell.args(["-c", &format!("{script}\n\"$bin/polyarch\"\n")]).env("PATH", path);

@@ -140,7 +140,6 @@ fn asks_an_agent(site: &Site) -> bool {
 
 /// Whether an untrusted run goes to an engine whose version has known holes; a script answers for it.
 fn on_an_old_engine(site: &Site) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
     let mut place = site.set("POLYARCH_EPHEMERAL", "");
     let client = place.folder().join("docker");
     let info =
@@ -148,8 +147,7 @@ fn on_an_old_engine(site: &Site) -> bool {
     let said = format!(
         "#!/bin/sh\ncase \"$1\" in --version) echo Docker version 24.0.7, ;; buildx) echo x 0.29.1 ;; info) echo '{info}' ;; esac\n"
     );
-    std::fs::write(&client, said).expect("a client");
-    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).expect("a client");
+    crate::program::write_program(&client, &said);
     place.set("PATH", format!("{}:/usr/bin:/bin", place.folder().display()));
     place.set("DOCKER_HOST", "unix:///nowhere");
     place.run(&["plan", "--builders", "--scope", "pr-1"]).code != Some(4)

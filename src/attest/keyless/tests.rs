@@ -1,8 +1,8 @@
 //! A scripted cosign: how it is asked, and what is said where it is lacking or fails.
 
 use super::*;
+use crate::engine::process::write_program;
 use crate::oci::Digest;
-use std::os::unix::fs::PermissionsExt;
 
 /// A cosign that writes down how it was called.
 fn scripted(folder: &std::path::Path, code: u8) {
@@ -12,8 +12,7 @@ fn scripted(folder: &std::path::Path, code: u8) {
         log = log.display()
     );
     let file = folder.join("cosign");
-    std::fs::write(&file, script).expect("a script");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    write_program(&file, &script);
 }
 
 fn with_token(name: &str) -> BTreeMap<OsString, OsString> {
@@ -74,8 +73,7 @@ esac
         folder = folder.display(),
     );
     let file = folder.join("cosign");
-    std::fs::write(&file, script).expect("a script");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    write_program(&file, &script);
     Cosign::for_proofs(folder.as_os_str(), with_token(TOKENS[1])).expect("it is there")
 }
 

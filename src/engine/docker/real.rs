@@ -477,8 +477,7 @@ async fn probe(
 fn fake(bin: &Path, script: &str) -> PathBuf {
     std::fs::create_dir_all(bin).unwrap();
     let file = bin.join("docker");
-    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    process::write_program(&file, &format!("#!/bin/sh\n{script}\n"));
     bin.to_owned()
 }
 

@@ -325,13 +325,13 @@ fn notes(tool: Tool, isolation: Isolation, checks: &Checks) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
 
     use std::sync::Arc;
 
     use super::*;
     use crate::engine::Stock;
     use crate::engine::podman::PodmanEnvironment;
+    use crate::engine::process::write_program;
     use crate::oci::Memory;
 
     #[test]
@@ -355,8 +355,7 @@ mod tests {
         private_folder(&bin).unwrap();
         let script = format!("printf '%s\\n' \"$@\" >>'{}'", said.display());
         let podman = bin.join("podman");
-        std::fs::write(&podman, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&podman, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&podman, &format!("#!/bin/sh\n{script}\n"));
         let environment = PodmanEnvironment {
             search_path: std::env::join_paths([bin.as_path(), "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap(),
             variables: Default::default(),

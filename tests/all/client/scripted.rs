@@ -12,6 +12,8 @@ use polyarch::oci::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::program::write_program;
+
 pub(super) const CANARY: &str = "canary-7f3a9b";
 
 /// A request as the scripted registry saw it.
@@ -496,10 +498,7 @@ async fn f_r18_a_silent_connection_is_given_up() {
 }
 
 fn helper(folder: &Path, script: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let program = folder.join("docker-credential-test");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&folder.join("docker-credential-test"), &format!("#!/bin/sh\n{script}\n"));
 }
 
 #[tokio::test]

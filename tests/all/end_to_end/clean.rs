@@ -1,7 +1,6 @@
 //! What `clean` removes where not every builder answers, and of commands that keep nothing in a store.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use super::engines::{Engine, wait_for};
 use super::hosts::Hosts;
 use super::own_engine::OwnEngine;
-use crate::program::{Answer, Beside, Place, variable};
+use crate::program::{Answer, Beside, Place, variable, write_program};
 
 fn place(test: &str) -> Option<Place> {
     let mut place = Place::with(&[
@@ -186,8 +185,7 @@ fn refusing(place: &mut Place, command: &str) -> OsString {
         let script =
             format!("#!/bin/sh\ncase \"$1\" in {command}) {refusal} ;; esac\nexec {client} \"$@\"\n");
         let file = folder.join("docker");
-        std::fs::write(&file, script).expect("a script");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
+        write_program(&file, &script);
         folders.push(folder);
     }
     // The others that they call are found as before.

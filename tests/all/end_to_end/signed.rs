@@ -7,7 +7,7 @@ use std::process::Child;
 use serde_json::Value;
 
 use super::engines::{Engine, FOUNDATION, inspected, root_file_systems};
-use crate::program::{Answer, Place, skip, variable};
+use crate::program::{Answer, Place, skip, variable, write_program};
 
 /// A Dockerfile may write whatever it likes: none of it gets into what is said of the image (TM28).
 const FORGED: &str = "LABEL org.opencontainers.image.revision=forged org.opencontainers.image.source=forged\n\
@@ -255,7 +255,7 @@ fn s_4_20_without_a_key_cosign_is_asked_after_the_content_is_there() {
     signed.place.set("SIGSTORE_ID_TOKEN", "canary-token-77c1");
     let failed = signed.place.run(&publish).ended(5);
     assert!(failed.stderr.contains("published, but not all of it is signed"), "{}", failed.stderr);
-    std::fs::write(&cosign, script).expect("a script");
+    write_program(&cosign, script);
     let answer = signed.place.run(&publish).well();
     assert!(answer.stderr.contains("signed: 8 statements"), "{}", answer.stderr);
     let log = std::fs::read_to_string(cosign.with_file_name("log")).expect("calls");

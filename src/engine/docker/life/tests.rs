@@ -2,13 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::engine::docker::DockerEnvironment;
 use crate::engine::docker::client::Client;
+use crate::engine::process;
 
 /// What RELIABILITY gives a loss until it is found.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
@@ -100,8 +99,7 @@ async fn f_g9_an_engine_whose_answer_is_missed_after_a_failure_is_asked_once_mor
 async fn f_g9_a_client_that_does_not_end_when_it_is_asked_to_delays_no_question() {
     let folder = tempfile::tempdir().unwrap();
     let (client, socket) = (folder.path().join("docker"), folder.path().join("docker.sock"));
-    std::fs::write(&client, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n").unwrap();
-    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    process::write_program(&client, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n");
     let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let docker = Docker::local(DockerEnvironment {
         search_path: "/usr/bin:/bin".into(),
