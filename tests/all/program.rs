@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A place to run the program in: a folder for the family, one for the store, one that is home.
 pub(crate) struct Place {
@@ -203,6 +205,21 @@ pub(crate) fn write_program(file: &Path, script: &str) {
     let mut install = install.spawn().expect("run install");
     install.stdin.take().expect("its input").write_all(script.as_bytes()).expect("it reads the script");
     assert!(install.wait().expect("it ends").success(), "{}", file.display());
+}
+
+/// A port of loopback that nobody is at, for a program that takes none of the kernel's choosing. The kernel itself gives these
+/// to nobody, as it does others all the time, to servers and to connections, until that program is there.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 61_000;
+    const COUNT: u32 = 4_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(97).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = FIRST + u16::try_from(number % COUNT).expect("few");
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            return port;
+        }
+    }
 }
 
 /// A variable of the test's own environment, where it is set and not empty.

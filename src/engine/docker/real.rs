@@ -143,10 +143,22 @@ impl Bench {
     }
 }
 
+/// An address of loopback that nobody is at. The kernel itself gives these ports to nobody, as it does others all the time, to
+/// servers and to connections, until what is to be there is there.
+fn free_address() -> String {
+    loop {
+        let number = u32::try_from(NUMBER.fetch_add(1, Ordering::Relaxed)).unwrap();
+        let port = 61_000 + std::process::id().wrapping_mul(97).wrapping_add(number) % 4_000;
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpStream::connect(&address).is_err() {
+            return address;
+        }
+    }
+}
+
 /// A registry on a free port of the loopback address, with one user.
 async fn start_registry(program: &Path, folder: &Path) -> (std::process::Child, String) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address();
     // bcrypt of PASSWORD, made by `htpasswd -nbB`.
     std::fs::write(folder.join("users"), format!("polyarch:{PASSWORD_HASH}\n")).unwrap();
     let shown = folder.display();
@@ -165,7 +177,7 @@ async fn start_registry(program: &Path, folder: &Path) -> (std::process::Child, 
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    for _ in 0..200 {
+    for _ in 0..4_800 {
         if tokio::net::TcpStream::connect(&address).await.is_ok() {
             return (registry, address);
         }

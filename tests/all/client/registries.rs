@@ -14,7 +14,7 @@ use polyarch::oci::{
 use tokio::net::TcpListener;
 
 use super::fault_proxy::{FaultProxy, Rule};
-use crate::program::{program, skip};
+use crate::program::{free_port, program, skip};
 
 /// A registry that runs as long as this lives.
 pub(crate) struct Registry {
@@ -66,9 +66,7 @@ impl Registry {
 
 /// Starts Debian's, where it is installed, which keeps all in a folder; and says where it will answer.
 pub(crate) fn start_debian(test: &str, folder: &Path) -> Option<(Child, String)> {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = format!("127.0.0.1:{}", free_port());
     let (file, storage) = (folder.join("registry.yml"), folder.join("storage"));
     let config = format!(
         "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\

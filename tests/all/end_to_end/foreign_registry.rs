@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::engines::{Engine, FOUNDATION, root_file_systems, wait_for};
-use crate::program::{Answer, Place, skip};
+use crate::program::{Answer, Place, free_port, skip};
 
 pub(super) const USER: &str = "polyarch";
 pub(super) const PASSWORD: &str = "canary-password-5d1f";
@@ -33,9 +33,7 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn start(test: &str, place: &Place) -> Option<Self> {
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", free_port());
         let shown = place.folder().display();
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {shown}/registry}}}}\n\

@@ -8,7 +8,7 @@ use super::hosts::{Hosts, builders, moves_on};
 use super::orphans::processes;
 use super::own_engine::OwnEngine;
 use super::own_ssh;
-use crate::program::{Answer, Beside, Place, program, skip, variable};
+use crate::program::{Answer, Beside, Place, free_port, program, skip, variable};
 
 const FAMILY: &str = "name = \"harmed\"\nplatforms = [\"linux/amd64\"]\n";
 
@@ -141,8 +141,7 @@ fn f_g3_f_g9_an_engine_over_tcp_that_is_killed_loses_its_job_to_another() {
     if !root_file_systems(test, &place, "root", &["amd64"]) {
         return;
     }
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let port = port.expect("a port").port();
+    let port = free_port();
     let more = over_tcp(&place, &hosts, port);
     let Some(engine) = OwnEngine::with(test, &mut place, 400, &more) else { return };
     let certificates = hosts.certificates("client").display().to_string();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::engines::wait_for;
 use super::hosts::Hosts;
-use crate::program::{Beside, Place, program, variable};
+use crate::program::{Beside, Place, free_port, program, variable};
 
 /// Have a place reach by `ssh://own` what listens at a socket; with more in the configuration of the server, which is in the
 /// network of a host or, where none is named, of this machine. It ends with what this returns.
@@ -18,8 +18,7 @@ pub(super) fn serve(
     more: &str,
 ) -> Beside {
     let address = host.map_or_else(|| "127.0.0.1".to_owned(), |host| hosts.address(host));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let port = port.expect("a port").port();
+    let port = free_port();
     let ssh = hosts.ssh_configuration();
     let key = |name: &str| ssh.with_file_name(name).display().to_string();
     let path = variable("PATH").unwrap_or_default();

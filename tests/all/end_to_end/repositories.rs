@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use super::engines::{Engine, ended, inspected, jobs, layers, wait_for};
-use crate::program::{Place, skip};
+use crate::program::{Place, free_port, skip};
 
 const CONFIGURATION: &str =
     "name = \"repositories\"\nplatforms = [\"linux/amd64\"]\n[tags]\ncommon = [\"latest\"]\n";
@@ -24,9 +24,7 @@ impl Drop for Served {
 
 impl Served {
     fn of(place: &Place) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("its number").port();
-        drop(free);
+        let port = free_port();
         // Itself and not `git daemon`, so that ending it ends all.
         let folder = place.ask("git", &["--exec-path"]);
         let mut daemon = place.program(&format!("{}/git-daemon", folder.trim()));
@@ -126,9 +124,7 @@ impl Drop for BySsh {
 
 impl BySsh {
     fn of(place: &mut Place) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("its number").port();
-        drop(free);
+        let port = free_port();
         let own = |name: &str| place.folder().join(name).to_str().expect("text").to_owned();
         let (host, user, socket, settings) = (own("host"), own("user"), own("agent"), own("sshd"));
         for key in [&host, &user] {
