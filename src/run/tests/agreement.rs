@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 
@@ -336,6 +337,9 @@ fn skip(why: &str) {
     file.into_iter().for_each(|mut file| writeln!(file, "G22 on a real engine: {why}").unwrap());
 }
 
+/// How many runs there were on real engines.
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+
 /// The table on an engine, with the store served to it on loopback; the engine is given a folder, and the store for where it
 /// does not reach that.
 async fn on_real(part: Part, engine: impl FnOnce(PathBuf, Stock) -> Option<Arc<dyn Engine>>) {
@@ -348,7 +352,8 @@ async fn on_real(part: Part, engine: impl FnOnce(PathBuf, Stock) -> Option<Arc<d
     let mut site = laid_out(part, folder.path()).await;
     let stock = Stock::new(site.records.store.clone(), folder.path().join("store"));
     let Some(engine) = engine(scratch, stock) else { return };
-    let run = RunId::of_this_process("g22");
+    // Each its own: engines may share what they keep, and who ends sweeps what is of its run.
+    let run = RunId::of_this_process(&format!("g22x{}", RUNS.fetch_add(1, Ordering::Relaxed)));
     site.run_id = Some(run.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let registry = listener.local_addr().unwrap().to_string();
