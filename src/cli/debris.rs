@@ -281,9 +281,13 @@ mod tests {
     #[test]
     fn i_x1_i_x2_a_former_address_is_swept_where_nobody_else_is_served_there() {
         let store = tempfile::tempdir().unwrap();
-        let [free, taken, ours] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let address = |listener: &TcpListener, scope: &str| StoreAddress {
-            registry: listener.local_addr().unwrap().to_string(),
+        let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [taken, ours] = held.each_ref().map(|listener| listener.local_addr().unwrap().to_string());
+        // Of this process alone, and nobody has been there a moment ago either.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let free = format!("127.77.{high}.{low}:61999");
+        let address = |registry: &str, scope: &str| StoreAddress {
+            registry: registry.to_owned(),
             repository: scope.parse().unwrap(),
             ..nowhere()
         };
@@ -303,7 +307,6 @@ mod tests {
         ];
         let expected =
             [address(&free, "scopes/trusted"), address(&ours, "scopes/pr-3")].map(|at| place_of(&at));
-        drop(free);
         let mut dead = Dead::of(store.path());
         let former = dead.former(&now);
         let found: Vec<&String> = former.stores.keys().collect();
