@@ -13,7 +13,7 @@ fn bearer_script(_: usize, seen: &Seen) -> Reply {
         let identity = seen.method == "POST" && String::from_utf8_lossy(&seen.body).contains(CANARY);
         return match seen.header("authorization").is_some_and(|value| value.starts_with("Basic ")) || identity
         {
-            true => reply(200).body(r#"{"token":"good","expires_in":1}"#),
+            true => reply(200).body(r#"{"token":"good","expires_in":5}"#),
             false => reply(401),
         };
     }
@@ -34,7 +34,7 @@ async fn f_r10_tokens_are_fetched_kept_and_renewed() {
             assert_eq!(client.blob_size(&repository(), &Digest::of(b"x")).await.unwrap(), Some(1));
         }
         assert_eq!(server.seen().len(), 5, "401, token, and three that carry it");
-        tokio::time::sleep(Duration::from_millis(950)).await;
+        tokio::time::sleep(Duration::from_millis(4_750)).await;
         client.blob_size(&repository(), &Digest::of(b"x")).await.unwrap();
         assert_eq!(server.seen().len(), 7, "a token that is about to end is renewed first");
         let scope = "repository%3Ateam%2Fimage%3Apull";

@@ -359,7 +359,7 @@ async fn f_r18_a_stall_is_given_up_and_gone_on_from() {
         // A slow answer is no stall.
         let slow = Fault::Delay(Duration::from_millis(100));
         let proxy = FaultProxy::start(&registry.address, vec![rule(usize::MAX, |_| true, slow)]).await;
-        let client = client_with(&proxy, |options| options.idle = Duration::from_millis(2000));
+        let client = client_with(&proxy, |options| options.idle = Duration::from_secs(60));
         image.pull(&client).await.unwrap();
         let requests = proxy.requests();
         assert_eq!(requests.len(), 4, "nothing was asked twice: {requests:#?}");

@@ -44,7 +44,7 @@ impl Registry {
         let folder = tempfile::tempdir().unwrap();
         let (process, address) = start_debian(test, folder.path())?;
         let registry = Self { address, is_ours: false, process: Some(process), _folder: Some(folder) };
-        for _ in 0..1000 {
+        for _ in 0..12_000 {
             if tokio::net::TcpStream::connect(&registry.address).await.is_ok() {
                 return Some(registry);
             }
@@ -103,8 +103,8 @@ pub(super) fn client(proxy: &FaultProxy) -> Client {
 pub(super) fn client_with(proxy: &FaultProxy, change: impl Fn(&mut ClientOptions)) -> Client {
     let mut options = ClientOptions {
         pauses: Pauses { base: Duration::from_millis(2), cap: Duration::from_millis(20) },
-        patience: Duration::from_secs(20),
-        idle: Duration::from_secs(5),
+        patience: Duration::from_secs(60),
+        idle: Duration::from_secs(60),
         ..ClientOptions::default()
     };
     change(&mut options);

@@ -125,7 +125,7 @@ impl Server {
         let mut options = ClientOptions {
             pauses: Pauses { base: pause, cap: pause },
             patience: Duration::ZERO,
-            idle: Duration::from_millis(500),
+            idle: Duration::from_secs(60),
             ..ClientOptions::default()
         };
         change(&mut options);
@@ -506,11 +506,10 @@ async fn f_r17_helpers_answer_hang_and_print_junk() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     std::fs::write(&file, r#"{"credsStore":"test"}"#).unwrap();
-    let load = || {
-        DockerConfig::load(std::slice::from_ref(&file), folder.path())
-            .unwrap()
-            .with_helper_patience(Duration::from_millis(800))
+    let patient = |patience| {
+        DockerConfig::load(std::slice::from_ref(&file), folder.path()).unwrap().with_helper_patience(patience)
     };
+    let load = || patient(Duration::from_secs(60));
     let error = load().find("q.io", None).await.unwrap_err();
     assert!(error.to_string().contains("docker-credential-test is not installed"), "{error}");
     helper(
@@ -521,9 +520,12 @@ async fn f_r17_helpers_answer_hang_and_print_junk() {
     assert_eq!(load().find("q.io", None).await.unwrap(), Some(expected));
     helper(folder.path(), "echo credentials not found in native keychain; exit 1");
     assert_eq!(load().find("q.io", None).await.unwrap(), None);
-    for script in ["sleep 60", "echo junk canary-7f3a9b", "echo canary-7f3a9b; exit 3"] {
+    let hangs = ("sleep 600", Duration::from_secs(1));
+    let say = ["echo junk canary-7f3a9b", "echo canary-7f3a9b; exit 3"]
+        .map(|script| (script, Duration::from_secs(60)));
+    for (script, patience) in std::iter::once(hangs).chain(say) {
         helper(folder.path(), script);
-        let error = load().find("q.io", None).await.unwrap_err();
+        let error = patient(patience).find("q.io", None).await.unwrap_err();
         assert!(error.to_string().contains("docker-credential-test"), "{error}");
         assert!(!everything(&error).contains(CANARY), "{}", everything(&error));
     }

@@ -169,7 +169,7 @@ impl Standing {
 
     fn debian(test: &str, storage: &Path) -> Option<Self> {
         let (process, address) = start_debian(test, storage)?;
-        for _ in 0..1000 {
+        for _ in 0..24_000 {
             if TcpStream::connect(&address).is_ok() {
                 break;
             }

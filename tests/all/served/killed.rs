@@ -13,7 +13,7 @@ use crate::program::Place;
 
 const WRITERS: usize = 3;
 /// How long a machine may take for one push.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// What one writer knows of its own repository.
 struct Writer {

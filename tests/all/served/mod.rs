@@ -76,7 +76,8 @@ type Asked<T = ()> = std::result::Result<T, Failed>;
 
 impl Asker {
     fn new(server: &Server, repository: &str) -> Self {
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().expect("a client");
+        let client =
+            Client::builder().no_proxy().timeout(Duration::from_secs(120)).build().expect("a client");
         Self { client, base: format!("http://{}/v2/{repository}", server.address) }
     }
 

@@ -16,7 +16,8 @@ async fn works(program: &Program, number: usize) {
     let bytes = format!("blob {number}");
     let digest = Digest::of(bytes.as_bytes());
     let path = format!("/v2/a/blobs/uploads/?digest={digest}");
-    let pushed = program.ask("POST", &path).body(bytes.clone()).timeout(Duration::from_secs(20)).send().await;
+    let pushed =
+        program.ask("POST", &path).body(bytes.clone()).timeout(Duration::from_secs(120)).send().await;
     assert_eq!(pushed.expect("an answer").status(), 201);
     let read = program.ask("GET", &format!("/v2/a/blobs/{digest}")).send().await.unwrap();
     assert_eq!(read.text().await.unwrap(), bytes);

@@ -36,7 +36,7 @@ impl Program {
         BufReader::new(output).read_line(&mut address).unwrap();
         let client =
             // A connection that is kept for the next request may be closed by the server just as that is sent.
-            Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(std::time::Duration::from_secs(30)).build().unwrap();
+            Client::builder().pool_max_idle_per_host(0).no_proxy().timeout(std::time::Duration::from_secs(120)).build().unwrap();
         assert!(!address.trim().is_empty(), "it says where it serves");
         Self { child, address: address.trim().to_owned(), client }
     }
