@@ -98,7 +98,12 @@ mod tests {
             for name in kept:1 ended:2 over:3; do
                 setsid sh -c 'trap "echo $0; exit" TERM; setsid sleep "$1" & wait' ${name%:*} $TIME${name#*:} &
                 eval ${name%:*}=$!
-            done; sleep 1
+            done
+            for process in $kept $ended $over; do
+                until read child </proc/$process/task/$process/children; [ "$(cat /proc/$child/comm)" = sleep ]; do
+                    sleep 0.1
+                done
+            done 2>/dev/null
             { printf '+ %s\n' $over $ended; printf -- '- %s\n' 4194999 $over; } | sh -c "$0"
             kill -0 $kept && kill -0 $over && echo others live; kill -KILL $kept $over
             for process in /proc/[0-9]*; do
@@ -107,8 +112,8 @@ mod tests {
                 esac
             done
         "#;
-        let time = format!("20.{}", std::process::id());
-        let program = Program::new("/bin/sh", Duration::from_secs(30)).variable("PATH", "/usr/bin:/bin");
+        let time = format!("300.{}", std::process::id());
+        let program = Program::new("/bin/sh", Duration::from_secs(200)).variable("PATH", "/usr/bin:/bin");
         let program = program.variable("TIME", time).arguments(["-c", script, SCRIPT]);
         let output = program.capture(1 << 10).await.expect("it runs");
         assert_eq!(output.text(), "ended\nothers live\nits child too\nits child too", "{output:?}");

@@ -58,7 +58,7 @@ mod tests {
             folder: "/".into(),
             variables: [("CANARY".into(), "canary-secret".into())].into(),
             image: "polyarch/x:1".to_owned(),
-            time_limit: Duration::from_secs(20),
+            time_limit: Duration::from_secs(120),
         };
         let finished = run(&order, &Redactor::new(["canary-secret"])).await.unwrap();
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(4), "polyarch/x:1 *** in /\n"));

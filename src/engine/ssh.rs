@@ -437,7 +437,7 @@ mod tests {
     use super::*;
 
     async fn shell(script: &str, argument: &Path) -> String {
-        let program = Program::new("/bin/sh", Duration::from_secs(20)).variable("PATH", "/usr/bin:/bin");
+        let program = Program::new("/bin/sh", Duration::from_secs(120)).variable("PATH", "/usr/bin:/bin");
         let output = program.arguments(["-c", script]).argument(argument).capture(1_000).await;
         output.expect("it runs").text()
     }
@@ -446,17 +446,22 @@ mod tests {
     async fn i_x2_what_served_a_lost_connection_is_ended_and_nothing_that_has_its_number_since() {
         let folder = tempfile::tempdir().expect("a folder");
         let server = folder.path().join("sshd-try");
-        std::fs::copy("/bin/sleep", &server).expect("a program of that name");
-        let begin = format!("setsid \"$0\" 30 >/dev/null 2>&1 & sleep 0.5; echo $! $({WHO} $!)");
+        // By another process: nobody runs what this one, or what it starts meanwhile, has open to write (ETXTBSY).
+        shell("cp /bin/sleep \"$0\"", &server).await;
+        let runs = "until [ \"$(cat /proc/$!/comm)\" = sshd-try ]; do sleep 0.1; done";
+        let begin = format!("setsid \"$0\" 300 >/dev/null 2>&1 & {runs}; echo $! $({WHO} $!)");
         let process = shell(&begin, &server).await;
         let number = process.split(' ').next().expect("a number");
         // Another that began at another time.
         let other = process.replacen(" 2", " 1", 1);
-        for (told, left) in [(&other, "lives"), (&process, "")] {
+        for (told, left, tries) in [(&other, "lives", 5), (&process, "", 600)] {
             let end = end_of(told).expect("a process of a server");
             // One that has ended may be listed until its parent has heard.
             let is_there = format!("case $(ps -o stat= -p {number}) in Z* | '') ;; *) echo lives ;; esac");
-            let script = format!("{end}; sleep 0.5; {is_there}");
+            let looks = format!(
+                "for try in $(seq {tries}); do sleep 0.1; left=$({is_there}); [ \"$left\" ] || break; done"
+            );
+            let script = format!("{end}; {looks}; echo $left");
             assert_eq!(shell(&script, &server).await, left, "{end}");
         }
         for other in ["", "7", "7 sshd", "x Sat sshd", "7 Sat Nov 21 bash", "7 Sat'; reboot; ' sshd"] {

@@ -112,10 +112,15 @@ async fn f_g9_a_client_that_does_not_end_when_it_is_asked_to_delays_no_question(
     });
     let stand_in = Client { path: client, buildx: None, notes: Vec::new() };
     assert!(docker.client.set(stand_in).is_ok());
-    let begun = Instant::now();
-    let missed = pulse(&docker).await;
-    let took = begun.elapsed();
-    assert!(matches!(missed, Err(Missed::Silence(_))), "{missed:?}");
     let most = FOUND_WITHIN / u32::try_from(QUESTIONS).unwrap() - PAUSE;
-    assert!((PATIENCE..most).contains(&took), "one of {QUESTIONS} questions took {took:?}");
+    let mut all = Vec::new();
+    // A busy machine may be late with one, or two.
+    while all.len() < 3 && all.last().is_none_or(|took| *took >= most) {
+        let begun = Instant::now();
+        let missed = pulse(&docker).await;
+        assert!(matches!(missed, Err(Missed::Silence(_))), "{missed:?}");
+        all.push(begun.elapsed());
+    }
+    let took = all.last().unwrap();
+    assert!((PATIENCE..most).contains(took), "one of {QUESTIONS} questions took {all:?}");
 }
