@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
-use super::hosts::{Hosts, builders, in_the_middle, link};
+use super::hosts::{Hosts, builders, in_the_middle, link, slowly};
 use crate::program::{Answer, Beside, Place, skip, variable};
 
 const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/386";
@@ -172,7 +172,7 @@ fn an_engine_over_tcp_is_fed_through_the_session_of_each_build() {
     let test = "an_engine_over_tcp_is_fed_through_the_session_of_each_build";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
     place.write("polyarch.toml", &(FAMILY.to_owned() + &over_tcp(&place, &hosts, "east", "client")));
-    let before = hosts.everything(&place, "east");
+    let before = hosts.strangers(&place, "east");
     let _ = place.run(&["build", "--publish"]).well();
     is_whole(&place);
     assert_eq!(hosts.everything(&place, "east"), before, "I-X1, I-X2");
@@ -184,7 +184,7 @@ fn an_engine_over_tcp_is_fed_through_the_session_of_each_build() {
 fn an_ssh_server_that_forwards_nothing_is_no_hindrance() {
     let test = "an_ssh_server_that_forwards_nothing_is_no_hindrance";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
-    let before = hosts.everything(&place, "east");
+    let before = hosts.strangers(&place, "east");
     let closed = ["--builder", "east=ssh://closed-east"];
     let answer = place.run(&[&["build", "--publish"], &closed[..]].concat()).well();
     is_whole(&place);
@@ -223,7 +223,7 @@ fn a_classic_store_that_is_not_reached_is_fed_by_load_and_save() {
     let test = "a_classic_store_that_is_not_reached_is_fed_by_load_and_save";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
     let over_tcp = FAMILY.to_owned() + &over_tcp(&place, &hosts, "west", "client");
-    let before = hosts.everything(&place, "west");
+    let before = hosts.strangers(&place, "west");
     for (configuration, builder) in
         [(FAMILY, &["--builder", "west=ssh://closed-west"][..]), (&*over_tcp, &[])]
     {
@@ -246,7 +246,7 @@ fn a_socket_that_leads_to_where_the_store_is_not_reached_is_fed_otherwise() {
     for (host, content) in table {
         let socket = format!("{host}=unix://{}", hosts.socket(host).display());
         let builder = ["--builder", &*socket];
-        let before = hosts.everything(&place, host);
+        let before = hosts.strangers(&place, host);
         let doctor = place.run(&[&["doctor"], &builder[..]].concat()).well();
         assert!(doctor.stdout.contains(&format!("content: {content}")), "{}", doctor.stdout);
         let (_, told) = doctor.stdout.split_once("does not reach the store at ").expect(&doctor.stdout);
@@ -392,7 +392,10 @@ fn a_builder_of_buildx_in_a_container_builds_what_the_engine_itself_builds() {
     assert_eq!(of_container, of_engine);
 
     // F-G3: restarted in the middle of a build, it gets the job again.
-    place.write("leaf/Dockerfile", &format!("FROM root\nRUN sleep 9; echo {}\n", std::process::id()));
+    place.write(
+        "leaf/Dockerfile",
+        &format!("FROM root\nRUN {}; echo {}\n", slowly(&place), std::process::id()),
+    );
     let leaf = [&["build", "leaf@linux/amd64"], &contained[..]].concat();
     let (child, _) = in_the_middle(&place, &leaf);
     place.ask("docker", &["restart", "--time", "1", &builder.container()]);
@@ -453,12 +456,15 @@ fn f_g9_a_builder_of_buildx_that_is_cut_off_gets_its_job_again_when_it_is_back()
     let configuration = "name = \"apart\"\nplatforms = [\"linux/amd64\"]\n";
     let Some((mut place, hosts)) = family(test, configuration) else { return };
     let Some(()) = buildx(test, &mut place, &hosts) else { return };
-    place.write("leaf/Dockerfile", &format!("FROM root\nRUN sleep 9; echo {}\n", std::process::id()));
+    place.write(
+        "leaf/Dockerfile",
+        &format!("FROM root\nRUN {}; echo {}\n", slowly(&place), std::process::id()),
+    );
     let (child, builder) = in_the_middle(&place, &["build", "--builder", "north=buildx:north"]);
     assert_eq!(builder, "north");
     link(&hosts, &place, "north", "down");
     // There is no other: it is waited for.
-    wait_for("the loss", Duration::from_secs(60), || {
+    wait_for("the loss", Duration::from_secs(180), || {
         place.events().iter().any(|event| event["event"] == "builder-lost")
     });
     link(&hosts, &place, "north", "up");

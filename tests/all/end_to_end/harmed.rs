@@ -4,7 +4,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64, wait_for};
-use super::hosts::{Hosts, builders, moves_on};
+use super::hosts::{Hosts, builders, moves_on, slowly};
 use super::orphans::processes;
 use super::own_engine::OwnEngine;
 use super::own_ssh;
@@ -28,7 +28,7 @@ fn family(test: &str, megabytes: u32) -> Option<(Place, OwnEngine)> {
 fn in_the_middle(place: &Place, arguments: &[&str]) -> Child {
     let before = place.newest_run();
     let child = place.start(&[&["build"], arguments].concat());
-    wait_for("the slow step", Duration::from_secs(60), || {
+    wait_for("the slow step", Duration::from_secs(180), || {
         let run = place.newest_run().filter(|run| before.as_ref() != Some(run));
         let begun = run.is_some_and(|run| run.join("events.jsonl").exists());
         begun
@@ -48,6 +48,7 @@ fn count(place: &Place, event: &str, job: &str) -> usize {
 fn f_g3_an_engine_that_is_killed_in_a_build_gets_the_job_again_when_it_is_back() {
     let test = "harmed::f_g3_an_engine_that_is_killed_in_a_build_gets_the_job_again_when_it_is_back";
     let Some((place, mut engine)) = family(test, 400) else { return };
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN {}; echo leaf > /leaf\n", slowly(&place)));
     let child = in_the_middle(&place, &[]);
     engine.kill();
     // Longer than three tries take that find nobody.
@@ -190,7 +191,7 @@ fn f_g3_f_g9_an_engine_over_ssh_that_is_killed_loses_its_job_to_another() {
 }
 
 /// On a small disk, wait until others have filled it.
-const UNTIL_FILLED: &str = "for try in $(seq 300); do set -- $(df -Pm / | tail -n 1); \
+const UNTIL_FILLED: &str = "for try in $(seq 900); do set -- $(df -Pm / | tail -n 1); \
     [ $2 -gt 1000 ] || [ $4 -lt 100 ] && break; sleep 0.2; done";
 
 #[test]
@@ -247,10 +248,11 @@ fn f_g13_a_builder_with_a_full_disk_gets_no_job_and_without_another_nothing_is_b
 fn f_g13_a_job_waits_for_room_on_a_disk_that_was_filled_meanwhile() {
     let test = "harmed::f_g13_a_job_waits_for_room_on_a_disk_that_was_filled_meanwhile";
     let Some((place, engine)) = family(test, 300) else { return };
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN {UNTIL_FILLED}; echo leaf > /leaf\n"));
     place.write("last/Dockerfile", "FROM leaf\nRUN echo last > /last\n");
     let child = in_the_middle(&place, &[]);
     engine.leave(30);
-    wait_for("the job that waits", Duration::from_secs(60), || {
+    wait_for("the job that waits", Duration::from_secs(180), || {
         count(&place, "job-moved", "last@linux/amd64") > 0
     });
     engine.leave(150);
@@ -417,7 +419,7 @@ fn f_g8_an_emulator_that_hangs_ends_with_the_time_of_its_job() {
     let answer = place.run(&["build"]).ended(1);
     assert!(answer.stderr.contains("longer than"), "{}", answer.stderr);
     assert_eq!(ended(&place, "built"), jobs("root@linux/arm64"));
-    wait_for("the end of the emulator", Duration::from_secs(30), || {
+    wait_for("the end of the emulator", Duration::from_secs(180), || {
         !processes().iter().any(|line| line.contains(&word))
     });
 }

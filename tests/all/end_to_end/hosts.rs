@@ -99,6 +99,19 @@ impl Hosts {
         let containers = self.docker(place, host, &["ps", "--all", "--format", "{{.ID}} {{.Names}}"]);
         images + &containers
     }
+
+    /// The same without what is of runs: of those that were cut off before, which whoever comes next sweeps.
+    pub(super) fn strangers(&self, place: &Place, host: &str) -> String {
+        let of_runs = ["ps", "--all", "--filter", "label=dev.polyarch.run", "--format", "{{.ID}} {{.Names}}"];
+        let of_runs = self.docker(place, host, &of_runs);
+        let is_of_run = |line: &str| {
+            line.starts_with("127.0.0.1:")
+                || line.starts_with("localhost:")
+                || of_runs.lines().any(|one| one == line)
+        };
+        let all = self.everything(place, host);
+        all.lines().filter(|line| !is_of_run(line)).map(|line| format!("{line}\n")).collect()
+    }
 }
 
 const TWO_HOSTS: &str = r#"
@@ -142,7 +155,7 @@ const ALL: &str = "root@linux/amd64 root@linux/386 leaf@linux/amd64 leaf@linux/3
 fn two_hosts_build_a_platform_each_and_nothing_is_left_on_them() {
     let test = "two_hosts_build_a_platform_each_and_nothing_is_left_on_them";
     let Some((place, hosts)) = family(test, TWO_HOSTS) else { return };
-    let before = ["west", "east"].map(|host| hosts.everything(&place, host));
+    let before = ["west", "east"].map(|host| hosts.strangers(&place, host));
     let _ = place.run(&["build", "--publish"]).well();
     assert_eq!(ended(&place, "built"), jobs(ALL));
     for (job, builder) in builders(&place) {
@@ -220,7 +233,7 @@ fn an_image_is_loaded_into_the_engine_of_the_builder_that_is_named() {
     let Some((place, hosts)) = family(test, TWO_HOSTS) else { return };
     let _ = place.run(&["build", "root@linux/amd64"]).well();
     let name = format!("polyarch.local/loaded-{}:1", std::process::id());
-    let before = hosts.everything(&place, "west");
+    let before = hosts.strangers(&place, "west");
     let loaded = place.run(&["load", "root@linux/amd64", "--builder", "east", "--name", &name]).well();
     let socket = format!("unix://{}", hosts.socket("east").display());
     let there = printed(&place, &["--host", &socket], &["--network", "none", &name, "cat", "/made"]);
@@ -298,7 +311,7 @@ pub(super) fn in_the_middle(place: &Place, arguments: &[&str]) -> (Child, String
 /// Wait until the slow step of the leaf is at work; the builder that has it.
 fn at_the_slow_step(place: &Place) -> String {
     let mut found = None;
-    wait_for("the slow step", Duration::from_secs(60), || {
+    wait_for("the slow step", Duration::from_secs(180), || {
         if !place.newest_run().is_some_and(|run| run.join("events.jsonl").exists()) {
             return false;
         }
@@ -322,6 +335,13 @@ fn now(place: &Place) -> u64 {
     place.ask("date", &["+%s%3N"]).trim().parse().expect("a time")
 }
 
+/// A command that is at work for a while, which a test has to do it harm. Whoever begins it again is at work as long as is left
+/// of that, and 8 s at the least.
+pub(super) fn slowly(place: &Place) -> String {
+    let until = now(place) / 1_000 + 45;
+    format!("sleep 8; until [ $(date +%s) -ge {until} ]; do sleep 1; done")
+}
+
 /// Take the builder away on which the leaf is being built, and see that the other one ends the work.
 pub(super) fn moves_on(
     test: &str,
@@ -331,10 +351,11 @@ pub(super) fn moves_on(
     give_back: impl FnOnce(&str),
 ) {
     let word = format!("{}-{}", test.rsplit(':').next().unwrap_or_default(), std::process::id());
-    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 8; echo leaf >> /made\n"));
+    let slowly = slowly(place);
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; {slowly}; echo leaf >> /made\n"));
     let (child, builder) = in_the_middle(place, &["build"]);
-    let taken = now(place);
     take(&builder);
+    let taken = now(place);
     let ended: Answer = child.wait_with_output().expect("it ends").into();
     give_back(&builder);
     let _ = ended.well();
@@ -483,13 +504,13 @@ fn f_g10_i_b7_a_host_that_comes_back_while_another_has_its_job_gives_no_second_r
     let Some((place, hosts)) = family(test, EITHER_HOST) else { return };
     let word = format!("{test}-{}", std::process::id());
     // Longer than it takes to see the loss, and the return.
-    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 30; echo leaf >> /made\n"));
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN echo {word}; sleep 45; echo leaf >> /made\n"));
     let (child, builder) = in_the_middle(&place, &["build"]);
     link(&hosts, &place, &builder, "down");
     let happened = |name: &str| place.events().iter().any(|event| event["event"] == name);
-    wait_for("the loss", Duration::from_secs(60), || happened("builder-lost"));
+    wait_for("the loss", Duration::from_secs(180), || happened("builder-lost"));
     link(&hosts, &place, &builder, "up");
-    wait_for("the return", Duration::from_secs(60), || happened("builder-returned"));
+    wait_for("the return", Duration::from_secs(180), || happened("builder-returned"));
     let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
     let kept = place.events().into_iter().filter(|event| event["event"] == "job-kept");
     let kept: Vec<_> = kept.map(|event| event["job"].as_str().expect("a job").to_owned()).collect();
@@ -507,9 +528,9 @@ fn f_g11_what_a_host_has_done_for_a_run_that_was_killed_is_gone_on_from() {
     let word = format!("{test}-{}", std::process::id());
     place.write(
         "leaf/Dockerfile",
-        &format!("FROM root\nRUN echo {word} > /step\nRUN sleep 8; echo leaf >> /made\n"),
+        &format!("FROM root\nRUN echo {word} > /step\nRUN {}; echo leaf >> /made\n", slowly(&place)),
     );
-    let before = ["west", "east"].map(|host| hosts.everything(&place, host));
+    let before = ["west", "east"].map(|host| hosts.strangers(&place, host));
     let (mut child, builder) = in_the_middle(&place, &["build"]);
     child.kill().expect("it is killed");
     child.wait().expect("it is dead");
@@ -534,7 +555,7 @@ fn f_g2_an_engine_that_is_frozen_behind_a_server_that_forwards_nothing_loses_its
     taken_away(test, over_closed_ssh, freeze, |hosts, place, host| {
         // By its name alone: those of this machine are called by their path.
         let asking = || place.program("pgrep").args(["-f", "^docker version"]).output().expect("pgrep runs");
-        wait_for("those that asked to end", Duration::from_secs(15), || asking().stdout.is_empty());
+        wait_for("those that asked to end", Duration::from_secs(180), || asking().stdout.is_empty());
         thaw(hosts, place, host);
     });
 }
@@ -558,7 +579,7 @@ fn a_test_on_this_machine_finds_its_image_on_the_host_that_has_it() {
     let hosted = "tests = [{ host = \"docker run --rm --network none $POLYARCH_IMAGE cat /made\", stdout = \"well\" }]";
     let configuration = TWO_HOSTS.replace("tests = [{ run = \"cat /made\" }]", hosted);
     let Some((place, hosts)) = family(test, &configuration) else { return };
-    let before = ["west", "east"].map(|host| hosts.everything(&place, host));
+    let before = ["west", "east"].map(|host| hosts.strangers(&place, host));
     let _ = place.run(&["build"]).well();
     assert_eq!(["west", "east"].map(|host| hosts.everything(&place, host)), before, "I-X1, I-X2");
     // Over TCP, with certificates, and over an ssh server that forwards nothing.

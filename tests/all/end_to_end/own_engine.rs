@@ -74,7 +74,7 @@ impl OwnEngine {
         }
         std::fs::write(folder.join("daemon.json"), configuration.to_string()).expect("a configuration");
         let process = begin(&folder);
-        let engine = Self { folder, bridge, process, _alone: alone };
+        let mut engine = Self { folder, bridge, process, _alone: alone };
         place.set("DOCKER_HOST", engine.host());
         engine.wait();
         Some(engine)
@@ -139,15 +139,20 @@ impl OwnEngine {
 
     /// Wait until it has ended by itself.
     pub(super) fn ended(&mut self) {
-        wait_for("the end of the engine", Duration::from_secs(60), || {
+        wait_for("the end of the engine", Duration::from_secs(180), || {
             !matches!(self.process.try_wait(), Ok(None))
         });
     }
 
     /// Wait until it answers.
-    pub(super) fn wait(&self) {
-        let host = self.host();
-        wait_for("an engine of one's own", Duration::from_secs(60), || {
+    pub(super) fn wait(&mut self) {
+        let (host, mut tries) = (self.host(), 3);
+        wait_for("an engine of one's own", Duration::from_secs(180), || {
+            // On a busy machine its containerd may come too late for it, which ends it.
+            if tries > 0 && !matches!(self.process.try_wait(), Ok(None)) {
+                tries -= 1;
+                self.start();
+            }
             runs("docker", &["--host", &host, "info"], &["--host", &host, "info"])
         });
     }
