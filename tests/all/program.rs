@@ -159,7 +159,9 @@ impl Place {
     pub(crate) fn events(&self) -> Vec<serde_json::Value> {
         let log = self.newest_run().expect("a run in the store").join("events.jsonl");
         let text = std::fs::read_to_string(log).expect("the log of the run");
-        text.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
+        // Where the run goes on, the last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
     }
 }
 

@@ -62,7 +62,7 @@ fn silent_registry() -> (String, Arc<AtomicUsize>) {
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(180), "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -77,7 +77,7 @@ fn ends(place: &Place, child: Child, (signal, code, said): (&str, i32, &str)) ->
     let sent = Instant::now();
     send(signal, &child);
     let answer = Answer::from(child.wait_with_output().unwrap()).ended(code);
-    assert!(sent.elapsed() < Duration::from_secs(20), "{:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(60), "{:?}", sent.elapsed());
     assert!(answer.stderr.contains(said), "{}", answer.stderr);
     for run in std::fs::read_dir(place.store().join("runs")).into_iter().flatten() {
         assert!(!run.unwrap().path().join("tmp").exists(), "a temporary file is left");
@@ -163,7 +163,7 @@ fn f_p3_the_second_signal_ends_the_program_at_once() {
     let sent = Instant::now();
     send("-INT", &child);
     let _ = Answer::from(child.wait_with_output().unwrap()).ended(130);
-    assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(60), "{:?}", sent.elapsed());
     let asked = std::fs::read_to_string(asked(&place)).unwrap() + &at_first;
     for client in asked.lines().filter_map(|line| line.split(' ').next()) {
         wait_for("what was started ends too", || !is_alive(client));

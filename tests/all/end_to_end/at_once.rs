@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ fn words(place: &Place, processes: &[u32], job: &str) -> (BTreeSet<String>, usiz
 
 /// Wait until a process says so of the parent.
 fn wait_until(place: &Place, process: &Child, what: &str, is_so: impl Fn(&Value) -> bool) {
-    wait_for(what, Duration::from_secs(120), || {
+    wait_for(what, Duration::from_secs(180), || {
         events(place, process.id()).iter().any(|event| event["job"] == "parent@linux/amd64" && is_so(event))
     });
 }
@@ -115,7 +115,7 @@ fn f_x1_runs_that_go_at_once_build_each_key_once() {
 
 #[test]
 fn f_x1_where_a_run_is_killed_the_one_that_waits_for_it_builds() {
-    let Some(place) = family("at_once::f_x1_where_a_run_is_killed", 40) else { return };
+    let Some(place) = family("at_once::f_x1_where_a_run_is_killed", 60) else { return };
     let mut killed = begin(&place);
     wait_until(&place, &killed, "the middle of the build", sleeps);
     let (waiting, stopped) = (begin(&place), begin(&place));
@@ -126,12 +126,14 @@ fn f_x1_where_a_run_is_killed_the_one_that_waits_for_it_builds() {
     wait_until(&place, &waiting, "a run that waits, and says for whom", says);
     wait_until(&place, &stopped, "another run that waits", awaits);
 
-    let begun = Instant::now();
     let status = program("kill").args(["-INT", &stopped.id().to_string()]).status().expect("run kill");
     assert!(status.success());
     let stopped = Answer::from(stopped.wait_with_output().expect("it ends")).ended(130);
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(5), "who waits stops at once, and not after {took:?}");
+    let is_over = |event: &Value| event["event"] == "job-ended" && event["job"] == "parent@linux/amd64";
+    assert!(
+        !events(&place, killed.id()).iter().any(is_over),
+        "who waits stops at once, and not when that is built"
+    );
     assert!(stopped.stderr.contains("which builds the same"), "{}", stopped.stderr);
 
     assert!(!events(&place, waiting.id()).iter().any(sleeps), "it has built meanwhile");

@@ -52,7 +52,7 @@ impl Registry {
             }
         };
         let registry = Self { process, address };
-        wait_for("an answer of the registry", Duration::from_secs(10), || {
+        wait_for("an answer of the registry", Duration::from_secs(180), || {
             std::net::TcpStream::connect(&registry.address).is_ok()
         });
         Some(registry)

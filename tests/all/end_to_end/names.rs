@@ -22,7 +22,7 @@ mount --bind "$1/names" /etc/hosts
 mount --bind "$1/resolver" /etc/resolv.conf
 "$0" --store "$1/registry" serve --anonymous-writes --listen 127.1.1.1:5999 >"$1/serving" 2>&1 &
 serving=$!
-for try in $(seq 100); do grep -q 5999 "$1/serving" && break; sleep 0.1; done
+for try in $(seq 600); do grep -q 5999 "$1/serving" && break; sleep 0.1; done
 code=0
 "$0" inspect "$2" || code=$?
 kill $serving

@@ -25,14 +25,14 @@ fn orphans_end(test: &str, engine: Engine, builder: &str, signal: &str) {
     let folder = place.folder().display().to_string();
     let mut child = place.start(&["build", "--builder", builder]);
     let sleeps = || processes().iter().any(|line| line.trim_end() == sleep);
-    wait_for("the slow step", Duration::from_secs(60), sleeps);
+    wait_for("the slow step", Duration::from_secs(180), sleeps);
     let clients = || processes().into_iter().filter(|line| line.contains(&folder)).collect::<Vec<_>>();
     assert!(clients().iter().any(|line| line.contains("build")), "{:?}", clients());
     let status = program("kill").args([signal, &child.id().to_string()]).status();
     assert!(status.expect("run kill").success());
     child.wait().expect("it is dead");
-    wait_for("the end of all clients", Duration::from_secs(60), || clients().is_empty());
-    wait_for("the end of the step", Duration::from_secs(60), || !sleeps());
+    wait_for("the end of all clients", Duration::from_secs(180), || clients().is_empty());
+    wait_for("the end of the step", Duration::from_secs(180), || !sleeps());
 }
 
 #[test]

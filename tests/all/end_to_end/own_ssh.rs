@@ -52,7 +52,7 @@ pub(super) fn serve(
     };
     let sshd = sshd.arg("-D").arg("-f").arg(server).stderr(Stdio::null()).spawn().expect("an ssh server");
     hosts.give_ssh(place, &format!("-F {}", client.display()));
-    wait_for("an ssh server", Duration::from_secs(20), || {
+    wait_for("an ssh server", Duration::from_secs(180), || {
         place.program("ssh").args(["own", "true"]).output().is_ok_and(|answer| answer.status.success())
     });
     Beside(sshd)

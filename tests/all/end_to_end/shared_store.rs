@@ -37,7 +37,7 @@ impl Registry {
     pub(super) fn of_debian(test: &str, place: &Place) -> Option<Self> {
         let (server, address) = start_debian(test, place.folder())?;
         let there = || std::net::TcpStream::connect(&address).is_ok();
-        wait_for("an answer of the registry", Duration::from_secs(20), there);
+        wait_for("an answer of the registry", Duration::from_secs(180), there);
         Some(Self { server, store: format!("{address}/owner/cache") })
     }
 

@@ -92,10 +92,11 @@ fn scopes_that_were_left_end(place: &Place, registry: &Registry, there: &str) {
     };
     build("trusted");
     build("pr-1");
-    std::thread::sleep(Duration::from_secs(20));
+    std::thread::sleep(Duration::from_secs(40));
     let begun = Instant::now();
     build("pr-2");
-    let after = format!("{}s", begun.elapsed().as_secs() + 10);
+    // What was built before is older by 2 s at the least, and what was built now is younger for the next half of a minute.
+    let after = format!("{}s", begun.elapsed().as_secs() + 37);
     let gc = |more: &[&str]| over(place, registry, "first", &[&["gc", "--grace", "0s"], more].concat());
 
     let kept = over(place, registry, "first", &["gc", "--end-after", &after]).well();

@@ -87,7 +87,7 @@ fn f_p2_the_image_of_a_job_that_is_killed_in_its_tests_is_handed_on() {
     let work = place.folder().join("work");
     let mut begun = place.start(&["job", "base@linux/amd64", "--work", &work.display().to_string()]);
     let file = work.join("base-amd64/base-amd64-default.tar");
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !file.exists() && Instant::now() < deadline {
         sleep(Duration::from_millis(50));
     }

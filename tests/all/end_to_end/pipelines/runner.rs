@@ -275,7 +275,7 @@ impl<'a> Pipeline<'a> {
 
     fn wait(&mut self, id: &str, mut child: Child, log: &Path) -> Ending {
         if self.cancelled_in.as_deref() == Some(id) {
-            wait_for("the job to work", Duration::from_secs(60), || {
+            wait_for("the job to work", Duration::from_secs(180), || {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 text.contains("[1/")
                     || text.contains("started")
