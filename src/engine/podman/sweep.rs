@@ -197,7 +197,8 @@ async fn remove_names(
     deed: Deed,
 ) -> Result<Vec<String>, Diagnostic> {
     let list: &[&str] = match podman.tool {
-        Tool::Podman => &["images", "--format", "json"],
+        // It reckons long at each image that it lists, and the cache of builds is many without a name.
+        Tool::Podman => &["images", "--filter", "dangling=false", "--format", "json"],
         Tool::Buildah => &["images", "--json"],
     };
     let images: Vec<Image> = listed(&podman.answer(list).await?)?;
