@@ -172,10 +172,10 @@ fn an_engine_over_tcp_is_fed_through_the_session_of_each_build() {
     let test = "an_engine_over_tcp_is_fed_through_the_session_of_each_build";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
     place.write("polyarch.toml", &(FAMILY.to_owned() + &over_tcp(&place, &hosts, "east", "client")));
-    let before = hosts.strangers(&place, "east");
+    let before = hosts.before(&place, "east");
     let _ = place.run(&["build", "--publish"]).well();
     is_whole(&place);
-    assert_eq!(hosts.everything(&place, "east"), before, "I-X1, I-X2");
+    before.still_stands(&place, &hosts);
     let doctor = place.run(&["doctor"]).well();
     assert!(doctor.stdout.contains("content: through the session of each build"), "{}", doctor.stdout);
 }
@@ -184,11 +184,11 @@ fn an_engine_over_tcp_is_fed_through_the_session_of_each_build() {
 fn an_ssh_server_that_forwards_nothing_is_no_hindrance() {
     let test = "an_ssh_server_that_forwards_nothing_is_no_hindrance";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
-    let before = hosts.strangers(&place, "east");
+    let before = hosts.before(&place, "east");
     let closed = ["--builder", "east=ssh://closed-east"];
     let answer = place.run(&[&["build", "--publish"], &closed[..]].concat()).well();
     is_whole(&place);
-    assert_eq!(hosts.everything(&place, "east"), before, "I-X1, I-X2");
+    before.still_stands(&place, &hosts);
     let hint = "allow it on closed-east: AllowTcpForwarding yes";
     assert!(answer.stderr.contains(hint), "{}", answer.stderr);
     let doctor = place.run(&[&["doctor"], &closed[..]].concat()).well();
@@ -223,7 +223,7 @@ fn a_classic_store_that_is_not_reached_is_fed_by_load_and_save() {
     let test = "a_classic_store_that_is_not_reached_is_fed_by_load_and_save";
     let Some((place, hosts)) = family(test, FAMILY) else { return };
     let over_tcp = FAMILY.to_owned() + &over_tcp(&place, &hosts, "west", "client");
-    let before = hosts.strangers(&place, "west");
+    let before = hosts.before(&place, "west");
     for (configuration, builder) in
         [(FAMILY, &["--builder", "west=ssh://closed-west"][..]), (&*over_tcp, &[])]
     {
@@ -232,7 +232,7 @@ fn a_classic_store_that_is_not_reached_is_fed_by_load_and_save() {
         let told = "builder west does not reach the store: images were loaded and saved whole";
         assert!(answer.stderr.contains(told), "{}", answer.stderr);
         is_whole(&place);
-        assert_eq!(hosts.everything(&place, "west"), before, "I-X1, I-X2");
+        before.still_stands(&place, &hosts);
     }
     let doctor = place.run(&["doctor"]).well();
     assert!(doctor.stdout.contains("content: loaded and saved as archives"), "{}", doctor.stdout);
@@ -246,7 +246,7 @@ fn a_socket_that_leads_to_where_the_store_is_not_reached_is_fed_otherwise() {
     for (host, content) in table {
         let socket = format!("{host}=unix://{}", hosts.socket(host).display());
         let builder = ["--builder", &*socket];
-        let before = hosts.strangers(&place, host);
+        let before = hosts.before(&place, host);
         let doctor = place.run(&[&["doctor"], &builder[..]].concat()).well();
         assert!(doctor.stdout.contains(&format!("content: {content}")), "{}", doctor.stdout);
         let (_, told) = doctor.stdout.split_once("does not reach the store at ").expect(&doctor.stdout);
@@ -271,7 +271,7 @@ fn a_socket_that_leads_to_where_the_store_is_not_reached_is_fed_otherwise() {
         is_whole(&place);
         assert!(plan.stdout.contains(content), "{}", plan.stdout);
         assert!(doctor.stdout.contains(content) && !doctor.stdout.contains("refused"), "{}", doctor.stdout);
-        assert_eq!(hosts.everything(&place, host), before, "I-X1, I-X2");
+        before.still_stands(&place, &hosts);
     }
     let near = ["--builder", "near=docker"];
     let mut here = place;
