@@ -254,7 +254,8 @@ impl Seen<'_> {
     }
 
     /// F-G6, F-G13: no job fails for a full disk, or for want of a builder, while another that could do it as well is
-    /// there, has had room for every job so far, and has not been tried.
+    /// there, has had room for every job so far, and has not been tried; unless it came back to the full ones again and again, as
+    /// the other was never there when it was to begin, more often than there are builders (I-B6).
     pub(super) fn others_take_over(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut begun = BTreeMap::<&str, Vec<&str>>::new();
@@ -269,6 +270,9 @@ impl Seen<'_> {
                         }
                         _ => continue,
                     };
+                    if tried.len() > self.builders.len() {
+                        continue;
+                    }
                     let fit = |builder: &Builder| self.fit(job, builder);
                     let last = { self.builders.iter() }.find(|one| tried.last() == Some(&one.name.as_str()));
                     let could = there.with_room.iter().find(|builder| {
