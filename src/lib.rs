@@ -5,6 +5,9 @@
 mod diag;
 #[cfg(test)]
 mod dice;
+#[cfg(test)]
+#[path = "../tests/all/lent.rs"]
+mod lent;
 mod defence;
 pub mod oci;
 mod dockerfile;

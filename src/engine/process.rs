@@ -419,22 +419,6 @@ async fn forward(stream: Stream, mut pipe: impl AsyncRead + Unpin, sender: mpsc:
     }
 }
 
-/// Make a file a program that is this script, whatever it was before.
-///
-/// Another process writes it. What this one has open to write, whatever another thread starts at that moment has open as well
-/// until it has become another program, and so long nobody can run it (ETXTBSY).
-#[cfg(test)]
-#[track_caller]
-pub(crate) fn write_program(file: &Path, script: &str) {
-    use std::io::Write as _;
-    #[expect(clippy::disallowed_methods, reason = "a test makes what a person would make by hand")]
-    let mut install = std::process::Command::new("install");
-    install.args(["-m", "755", "/dev/stdin"]).arg(file).stdin(Stdio::piped());
-    let mut install = install.spawn().expect("run install");
-    install.stdin.take().expect("its input").write_all(script.as_bytes()).expect("it reads the script");
-    assert!(install.wait().expect("it ends").success(), "{}", file.display());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use polyarch::oci::{Descriptor, Digest, Document, Manifest, MediaType, Memory, Store, server};
 
+use crate::end_to_end::engines::wait_for;
 use crate::program::{Answer, Place, skip, write_program};
 
 /// What it does when it is asked to pull: it asks whoever is at that address, as an engine does that reaches it, and has nothing.
@@ -324,11 +325,9 @@ fn f_d5_a_tag_that_moves_after_the_plan_is_not_followed() {
     let keep = "for a in \"$@\"; do a=${a#--file=}; [ -f \"$a\" ] && cat \"$a\"; done";
     build_by(&place, &format!("{{ cat; {keep}; }} >{folder}/sent; exit 1"));
     let child = place.start(&["build"]);
-    let started = Instant::now();
-    while !std::fs::read_to_string(place.folder().join("asked")).unwrap_or_default().contains("info") {
-        assert!(started.elapsed() < Duration::from_secs(180), "the engine is asked");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the engine is asked", || {
+        std::fs::read_to_string(place.folder().join("asked")).unwrap_or_default().contains("info")
+    });
     let moved = registry.push("amd64", "second");
     std::fs::write(place.folder().join("moved"), "").unwrap();
     let answer: Answer = child.wait_with_output().unwrap().into();
@@ -518,11 +517,7 @@ fn f_p3_sigint_ends_a_build_at_once_and_leaves_no_file() {
     Fake::well().install(&mut place);
     build_by(&place, "sleep 600");
     let child = place.start(&["build"]);
-    let started = Instant::now();
-    while !built(&place) {
-        assert!(started.elapsed() < Duration::from_secs(180), "the build begins");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the build begins", || built(&place));
     let process = child.id().to_string();
     let asked = Instant::now();
     interrupt(&process);

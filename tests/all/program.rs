@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+
+#[path = "lent.rs"]
+mod lent;
+
+pub(crate) use lent::{free_port, write_program};
 
 /// A place to run the program in: a folder for the family, one for the store, one that is home.
 pub(crate) struct Place {
@@ -155,6 +158,13 @@ impl Place {
         runs.map(|run| run.expect("a run").path()).max()
     }
 
+    /// The log of a job of the newest run, as in `leaf.linux-amd64`.
+    #[track_caller]
+    pub(crate) fn log(&self, job: &str) -> String {
+        let log = self.newest_run().expect("a run").join(format!("logs/{job}.log"));
+        std::fs::read_to_string(log).expect("the log of a job")
+    }
+
     /// The events of the newest run.
     pub(crate) fn events(&self) -> Vec<serde_json::Value> {
         let log = self.newest_run().expect("a run in the store").join("events.jsonl");
@@ -194,34 +204,6 @@ impl Answer {
 pub(crate) fn program(name: &str) -> Command {
     #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     Command::new(name)
-}
-
-/// Make a file a program that is this script, whatever it was before.
-///
-/// Another process writes it. What this one has open to write, whatever another thread starts at that moment has open as well
-/// until it has become another program, and so long nobody can run it (ETXTBSY).
-#[track_caller]
-pub(crate) fn write_program(file: &Path, script: &str) {
-    let mut install = program("install");
-    install.args(["-m", "755", "/dev/stdin"]).arg(file).stdin(Stdio::piped());
-    let mut install = install.spawn().expect("run install");
-    install.stdin.take().expect("its input").write_all(script.as_bytes()).expect("it reads the script");
-    assert!(install.wait().expect("it ends").success(), "{}", file.display());
-}
-
-/// A port of loopback that nobody is at, for a program that takes none of the kernel's choosing. The kernel itself gives these
-/// to nobody, as it does others all the time, to servers and to connections, until that program is there.
-pub(crate) fn free_port() -> u16 {
-    const FIRST: u16 = 61_000;
-    const COUNT: u32 = 4_000;
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(97).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = FIRST + u16::try_from(number % COUNT).expect("few");
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            return port;
-        }
-    }
 }
 
 /// A variable of the test's own environment, where it is set and not empty.

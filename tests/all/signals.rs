@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::end_to_end::engines::wait_for;
 use crate::program::{Answer, Place, program, write_program};
 
 /// Each signal, the exit code that it leads to, and what is said.
@@ -56,15 +57,6 @@ fn silent_registry() -> (String, Arc<AtomicUsize>) {
         }
     });
     (address, taken)
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(180), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn send(signal: &str, child: &Child) {

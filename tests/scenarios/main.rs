@@ -6,7 +6,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that unwraps says where it failed"))]
 
 #[path = "../all/program.rs"]
-#[expect(dead_code, reason = "other tests use more of it")]
+#[expect(dead_code, unused_imports, reason = "other tests use more of it")]
 mod program;
 
 mod caches;

@@ -1,7 +1,7 @@
 //! A scripted cosign: how it is asked, and what is said where it is lacking or fails.
 
 use super::*;
-use crate::engine::process::write_program;
+use crate::lent::write_program;
 use crate::oci::Digest;
 
 /// A cosign that writes down how it was called.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::*;
 use crate::diag::Kind;
 use crate::engine::{ImageStore, SecretFile, process};
+use crate::lent;
 use crate::oci::{Repository, Secret};
 
 const PASSWORD: &str = "canary-password-5d1f";
@@ -143,22 +144,9 @@ impl Bench {
     }
 }
 
-/// An address of loopback that nobody is at. The kernel itself gives these ports to nobody, as it does others all the time, to
-/// servers and to connections, until what is to be there is there.
-fn free_address() -> String {
-    loop {
-        let number = u32::try_from(NUMBER.fetch_add(1, Ordering::Relaxed)).unwrap();
-        let port = 61_000 + std::process::id().wrapping_mul(97).wrapping_add(number) % 4_000;
-        let address = format!("127.0.0.1:{port}");
-        if std::net::TcpStream::connect(&address).is_err() {
-            return address;
-        }
-    }
-}
-
 /// A registry on a free port of the loopback address, with one user.
 async fn start_registry(program: &Path, folder: &Path) -> (std::process::Child, String) {
-    let address = free_address();
+    let address = format!("127.0.0.1:{}", lent::free_port());
     // bcrypt of PASSWORD, made by `htpasswd -nbB`.
     std::fs::write(folder.join("users"), format!("polyarch:{PASSWORD_HASH}\n")).unwrap();
     let shown = folder.display();
@@ -489,7 +477,7 @@ async fn probe(
 fn fake(bin: &Path, script: &str) -> PathBuf {
     std::fs::create_dir_all(bin).unwrap();
     let file = bin.join("docker");
-    process::write_program(&file, &format!("#!/bin/sh\n{script}\n"));
+    lent::write_program(&file, &format!("#!/bin/sh\n{script}\n"));
     bin.to_owned()
 }
 

@@ -325,13 +325,12 @@ fn notes(tool: Tool, isolation: Isolation, checks: &Checks) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-
     use std::sync::Arc;
 
     use super::*;
     use crate::engine::Stock;
     use crate::engine::podman::PodmanEnvironment;
-    use crate::engine::process::write_program;
+    use crate::lent::write_program;
     use crate::oci::Memory;
 
     #[test]

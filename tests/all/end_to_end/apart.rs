@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
-use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems, tags, wait_for};
 use super::hosts::{Hosts, builders, in_the_middle, link, slowly};
@@ -160,8 +159,7 @@ fn is_whole(place: &Place) {
         assert_eq!(leaf.len(), root.len() + 2);
     }
     assert!(tags(place, "apart/leaf").keys().any(|tag| tag.contains("user-1000")));
-    let log = place.newest_run().expect("a run").join("logs/leaf.linux-386.log");
-    let log = std::fs::read_to_string(log).expect("the log of the leaf");
+    let log = place.log("leaf.linux-386");
     assert!(log.contains("it is\t\"3\" lines"), "{log}");
     let folders: Vec<_> = std::fs::read_dir(place.store()).expect("a store").flatten().collect();
     assert!(folders.iter().all(|folder| folder.file_name() != "ingest"), "clients make nothing in the store");
@@ -464,9 +462,7 @@ fn f_g9_a_builder_of_buildx_that_is_cut_off_gets_its_job_again_when_it_is_back()
     assert_eq!(builder, "north");
     link(&hosts, &place, "north", "down");
     // There is no other: it is waited for.
-    wait_for("the loss", Duration::from_secs(180), || {
-        place.events().iter().any(|event| event["event"] == "builder-lost")
-    });
+    wait_for("the loss", || place.events().iter().any(|event| event["event"] == "builder-lost"));
     link(&hosts, &place, "north", "up");
     let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
     let events = place.events();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Child;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -80,7 +79,7 @@ fn words(place: &Place, processes: &[u32], job: &str) -> (BTreeSet<String>, usiz
 
 /// Wait until a process says so of the parent.
 fn wait_until(place: &Place, process: &Child, what: &str, is_so: impl Fn(&Value) -> bool) {
-    wait_for(what, Duration::from_secs(180), || {
+    wait_for(what, || {
         events(place, process.id()).iter().any(|event| event["job"] == "parent@linux/amd64" && is_so(event))
     });
 }

@@ -30,8 +30,7 @@ fn fails(place: &Place, command: &str, arguments: &[&str]) -> String {
 }
 
 fn log(place: &Place) -> String {
-    let log = place.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
-    std::fs::read_to_string(log).expect("a log")
+    place.log("leaf.linux-amd64")
 }
 
 fn leaf(place: &Place, command: &str, arguments: &[&str]) -> Answer {

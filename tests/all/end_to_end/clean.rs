@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::engines::{Engine, wait_for};
 use super::hosts::Hosts;
@@ -117,7 +116,7 @@ fn f_x3_runs_of_another_machine_behind_a_socket_of_this_one_are_not_over() {
     let mut ssh = place.program("ssh");
     let forward = format!("{}:{}", socket.display(), far.display());
     let led = Beside(ssh.args(["-N", "-L", &forward, "west"]).spawn().expect("ssh runs"));
-    wait_for("the socket", Duration::from_secs(180), || socket.exists());
+    wait_for("the socket", || socket.exists());
     let (near, socket) = (format!("unix://{}", far.display()), format!("unix://{}", socket.display()));
     place.set("DOCKER_HOST", &near);
     // Of a machine, or a start of this one, that nothing here knows anything of.
@@ -254,7 +253,7 @@ fn f_p2_what_a_run_before_this_machine_was_restarted_left_on_another_is_removed(
     // What a run calls this machine is to be seen while it builds.
     let child = place.start(&["build", "--builder", "ssh://west"]);
     let mut machine = String::new();
-    wait_for("the file of the run", Duration::from_secs(180), || {
+    wait_for("the file of the run", || {
         let file = place.newest_run().map(|run| run.join("at-builders"));
         machine = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
         !machine.is_empty()
@@ -285,7 +284,7 @@ fn the_folder_of_a_doctor_that_was_killed_is_removed() {
         names.filter(|name| name.starts_with("polyarch-")).collect::<Vec<_>>()
     };
     let mut child = place.start(&["doctor", "--builder", &format!("unix://{}", socket.display())]);
-    wait_for("its folder", Duration::from_secs(180), || names().len() > 1);
+    wait_for("its folder", || names().len() > 1);
     child.kill().expect("kill it");
     child.wait().expect("it is dead");
     drop(silent);

@@ -151,8 +151,7 @@ fn a_poisoned_name_is_not_built_upon(test: &str, engine: Engine) {
     let (child, base) = (layers(&place, "two/child:latest"), layers(&upstream, &base));
     assert_eq!(child[..base.len()], base[..], "the child stands on the base that the registry has");
     for image in ["parent", "child"] {
-        let log = place.newest_run().expect("a run").join(format!("logs/{image}.linux-amd64.log"));
-        let log = std::fs::read_to_string(log).expect("the log of a build");
+        let log = place.log(&format!("{image}.linux-amd64"));
         assert!(log.contains("well") && !log.contains("poison"), "{image}: {log}");
     }
 }
@@ -188,8 +187,7 @@ fn files_that_are_mounted_count(test: &str, engine: Engine) {
         place.write("only/word", &format!("the {word} word\n"));
         let _ = place.run(&["build", &builder(engine)]).well();
         assert_eq!(ended(&place, "built"), jobs("only@linux/amd64"));
-        let log = place.newest_run().expect("a run").join("logs/only.linux-amd64.log");
-        let log = std::fs::read_to_string(log).expect("the log of a build");
+        let log = place.log("only.linux-amd64");
         assert!(log.contains(&format!("the {word} word")), "{log}");
     }
 }
@@ -214,8 +212,7 @@ fn the_next_run_has_the_steps_of_the_one_before(test: &str, engine: Engine) {
     let cached = |image: &str| {
         let _ = place.run(&["build", &builder(engine)]).well();
         nothing_is_left(&place, engine);
-        let log = place.newest_run().expect("a run").join(format!("logs/{image}.linux-amd64.log"));
-        let log = std::fs::read_to_string(log).expect("the log of a build");
+        let log = place.log(&format!("{image}.linux-amd64"));
         log.lines().filter(|line| line.contains("Using cache")).count()
     };
     let leaf = |word: &str| {

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::program::{Place, program, skip, variable};
 
+/// How long something is waited for whose time proves nothing.
+const LONGEST_WAIT: Duration = Duration::from_secs(180);
+
 /// One real engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Engine {
@@ -165,12 +168,12 @@ pub(crate) fn jobs(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Wait until something is so.
+/// Wait until something is so, which no machine is too busy for.
 #[track_caller]
-pub(crate) fn wait_for(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
-        assert!(begin.elapsed() < limit, "{what}: not within {limit:?}");
+        assert!(begin.elapsed() < LONGEST_WAIT, "{what}: not within {LONGEST_WAIT:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

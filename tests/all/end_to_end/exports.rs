@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -195,7 +194,7 @@ fn f_p3_a_signal_ends_an_export_and_nothing_is_left() {
     let folder = place.folder().join("to");
     let stopped = || {
         let mut child = place.start(&["export", "a", "--to", &folder.display().to_string()]);
-        wait_for("a file that is not whole", Duration::from_secs(180), || {
+        wait_for("a file that is not whole", || {
             let parts = std::fs::read_dir(&folder).into_iter().flatten().flatten();
             let is_begun = parts.filter_map(|part| part.metadata().ok()).any(|part| part.len() > 0);
             is_begun || child.try_wait().expect("its state").is_some()

@@ -1,7 +1,6 @@
 //! Publishing to a registry that is not ours, with a password: Debian's docker-registry.
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -52,9 +51,7 @@ impl Registry {
             }
         };
         let registry = Self { process, address };
-        wait_for("an answer of the registry", Duration::from_secs(180), || {
-            std::net::TcpStream::connect(&registry.address).is_ok()
-        });
+        wait_for("an answer of the registry", || std::net::TcpStream::connect(&registry.address).is_ok());
         Some(registry)
     }
 }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, locked, printed, root_file_systems, tags, wait_for};
 use super::lossy::rule;
@@ -211,8 +210,7 @@ fn tm6_a_poisoned_name_on_a_host_does_not_enter_a_build() {
         hosts.docker(&place, host, &["image", "rm", "root:latest"]);
     }
     let _ = built.well();
-    let log = place.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
-    let log = std::fs::read_to_string(log).expect("the log of the leaf");
+    let log = place.log("leaf.linux-amd64");
     assert!(log.contains("well") && !log.contains("poison"), "{log}");
 }
 
@@ -331,7 +329,7 @@ pub(super) fn in_the_middle(place: &Place, arguments: &[&str]) -> (Child, String
 /// Wait until the slow step of the leaf is at work; the builder that has it.
 fn at_the_slow_step(place: &Place) -> String {
     let mut found = None;
-    wait_for("the slow step", Duration::from_secs(180), || {
+    wait_for("the slow step", || {
         if !place.newest_run().is_some_and(|run| run.join("events.jsonl").exists()) {
             return false;
         }
@@ -528,9 +526,9 @@ fn f_g10_i_b7_a_host_that_comes_back_while_another_has_its_job_gives_no_second_r
     let (child, builder) = in_the_middle(&place, &["build"]);
     link(&hosts, &place, &builder, "down");
     let happened = |name: &str| place.events().iter().any(|event| event["event"] == name);
-    wait_for("the loss", Duration::from_secs(180), || happened("builder-lost"));
+    wait_for("the loss", || happened("builder-lost"));
     link(&hosts, &place, &builder, "up");
-    wait_for("the return", Duration::from_secs(180), || happened("builder-returned"));
+    wait_for("the return", || happened("builder-returned"));
     let _ = Answer::from(child.wait_with_output().expect("it ends")).well();
     let kept = place.events().into_iter().filter(|event| event["event"] == "job-kept");
     let kept: Vec<_> = kept.map(|event| event["job"].as_str().expect("a job").to_owned()).collect();
@@ -557,8 +555,7 @@ fn f_g11_what_a_host_has_done_for_a_run_that_was_killed_is_gone_on_from() {
     let _ = place.run(&["build", "--builder", &builder]).well();
     assert_eq!(ended(&place, "reused"), jobs("root@linux/amd64"), "what is in the store is not built again");
     assert_eq!(ended(&place, "built"), jobs("leaf@linux/amd64"));
-    let log = place.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
-    let log = std::fs::read_to_string(log).expect("the log of the leaf");
+    let log = place.log("leaf.linux-amd64");
     assert!(log.contains("CACHED"), "the step that had ended is in the engine's cache: {log}");
     before.iter().for_each(|before| before.still_stands(&place, &hosts));
 }
@@ -575,7 +572,7 @@ fn f_g2_an_engine_that_is_frozen_behind_a_server_that_forwards_nothing_loses_its
     taken_away(test, over_closed_ssh, freeze, |hosts, place, host| {
         // By its name alone: those of this machine are called by their path.
         let asking = || place.program("pgrep").args(["-f", "^docker version"]).output().expect("pgrep runs");
-        wait_for("those that asked to end", Duration::from_secs(180), || asking().stdout.is_empty());
+        wait_for("those that asked to end", || asking().stdout.is_empty());
         thaw(hosts, place, host);
     });
 }

@@ -44,7 +44,7 @@ fn in_the_middle(place: &Place) -> (Child, PathBuf) {
     let child = place.start(&["build", "--slots", "3"]);
     let is_in =
         |event: &serde_json::Value, job: &str, kind: &str| event["event"] == kind && event["job"] == job;
-    wait_for("the middle of the run", Duration::from_secs(180), || {
+    wait_for("the middle of the run", || {
         let Some(run) = place.newest_run().filter(|run| run.join("events.jsonl").exists()) else {
             return false;
         };
@@ -289,10 +289,8 @@ fn f_p8_the_run_after_one_that_was_killed_for_want_of_memory_sweeps_too() {
             // What it has stays where it was counted; what it wants from now on is too much.
             std::fs::write(group.join("memory.limit_in_bytes"), "65536").expect("a limit");
             std::fs::write(group.join("cgroup.procs"), child.id().to_string()).expect("it is in the group");
-            wait_for("the end of the run", Duration::from_secs(180), || {
-                child.try_wait().expect("a child").is_some()
-            });
+            wait_for("the end of the run", || child.try_wait().expect("a child").is_some());
         });
     }
-    wait_for("the end of the group", Duration::from_secs(180), || std::fs::remove_dir(&group).is_ok());
+    wait_for("the end of the group", || std::fs::remove_dir(&group).is_ok());
 }

@@ -82,7 +82,7 @@ fn kill_all(mut child: Child) {
     send("-KILL", &stopped);
     child.wait().expect("it is dead");
     // A step is no child of ours, and ends a moment later.
-    wait_for("the end of all", Duration::from_secs(180), || {
+    wait_for("the end of all", || {
         stopped.iter().all(|id| {
             let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
             stat.is_empty() || stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"))
@@ -149,9 +149,7 @@ fn rounds(test: &str, engine: Engine) {
             ["scratch", "scratch"].map(|image| container_on(&place, image)).into();
         let child = place.start(&["build", &builder]);
         match is_slow {
-            true => wait_for("the slow step", Duration::from_secs(180), || {
-                processes().iter().any(|line| line.trim_end() == sleep)
-            }),
+            true => wait_for("the slow step", || processes().iter().any(|line| line.trim_end() == sleep)),
             false => {
                 let milliseconds = RandomState::new().hash_one(round) % SPAN;
                 tell(&format!("{test}: round {round}, killed after {milliseconds} ms"));

@@ -126,8 +126,7 @@ fn a_classic_image_store_keeps_its_cache_within_the_image() {
     let _ = place.run(&["build"]).well();
     assert!(caches(&place, "trusted").is_empty());
     let _ = place.run(&["build", "leaf", "--no-reuse"]).well();
-    let log = place.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
-    let log = std::fs::read_to_string(log).expect("a log");
+    let log = place.log("leaf.linux-amd64");
     let import = log.lines().position(|line| {
         line.contains("importing cache manifest from localhost:")
             || line.contains("importing cache manifest from 127.0.0.1:")

@@ -1,7 +1,5 @@
 //! A run that is killed or interrupted: what it has started ends with it, whoever has killed it (F-P7).
 
-use std::time::Duration;
-
 use super::engines::{Engine, FOUNDATION, root_file_systems, wait_for};
 use crate::program::{Place, program};
 
@@ -25,14 +23,14 @@ fn orphans_end(test: &str, engine: Engine, builder: &str, signal: &str) {
     let folder = place.folder().display().to_string();
     let mut child = place.start(&["build", "--builder", builder]);
     let sleeps = || processes().iter().any(|line| line.trim_end() == sleep);
-    wait_for("the slow step", Duration::from_secs(180), sleeps);
+    wait_for("the slow step", sleeps);
     let clients = || processes().into_iter().filter(|line| line.contains(&folder)).collect::<Vec<_>>();
     assert!(clients().iter().any(|line| line.contains("build")), "{:?}", clients());
     let status = program("kill").args([signal, &child.id().to_string()]).status();
     assert!(status.expect("run kill").success());
     child.wait().expect("it is dead");
-    wait_for("the end of all clients", Duration::from_secs(180), || clients().is_empty());
-    wait_for("the end of the step", Duration::from_secs(180), || !sleeps());
+    wait_for("the end of all clients", || clients().is_empty());
+    wait_for("the end of the step", || !sleeps());
 }
 
 #[test]

@@ -139,15 +139,13 @@ impl OwnEngine {
 
     /// Wait until it has ended by itself.
     pub(super) fn ended(&mut self) {
-        wait_for("the end of the engine", Duration::from_secs(180), || {
-            !matches!(self.process.try_wait(), Ok(None))
-        });
+        wait_for("the end of the engine", || !matches!(self.process.try_wait(), Ok(None)));
     }
 
     /// Wait until it answers.
     pub(super) fn wait(&mut self) {
         let (host, mut tries) = (self.host(), 3);
-        wait_for("an engine of one's own", Duration::from_secs(180), || {
+        wait_for("an engine of one's own", || {
             // On a busy machine its containerd may come too late for it, which ends it.
             if tries > 0 && !matches!(self.process.try_wait(), Ok(None)) {
                 tries -= 1;

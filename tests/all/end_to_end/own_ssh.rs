@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use super::engines::wait_for;
 use super::hosts::Hosts;
@@ -52,7 +51,7 @@ pub(super) fn serve(
     };
     let sshd = sshd.arg("-D").arg("-f").arg(server).stderr(Stdio::null()).spawn().expect("an ssh server");
     hosts.give_ssh(place, &format!("-F {}", client.display()));
-    wait_for("an ssh server", Duration::from_secs(180), || {
+    wait_for("an ssh server", || {
         place.program("ssh").args(["own", "true"]).output().is_ok_and(|answer| answer.status.success())
     });
     Beside(sshd)

@@ -37,7 +37,7 @@ impl Served {
             .expect("Git serves");
         let served = Self { port, daemon };
         let answers = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-        wait_for("Git to serve", std::time::Duration::from_secs(180), answers);
+        wait_for("Git to serve", answers);
         served
     }
 
@@ -146,7 +146,7 @@ impl BySsh {
         let started = Self { port, both };
         let answers =
             || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && Path::new(&socket).exists();
-        wait_for("ssh to answer", std::time::Duration::from_secs(180), answers);
+        wait_for("ssh to answer", answers);
         place.set("SSH_AUTH_SOCK", socket);
         place.set(
             "GIT_SSH_COMMAND",

@@ -3,7 +3,6 @@
 use std::io::BufRead as _;
 use std::path::Path;
 use std::process::Child;
-use std::time::Duration;
 
 use super::engines::{Engine, FOUNDATION, printed, root_file_systems, wait_for};
 use crate::client::registries::start_debian;
@@ -37,7 +36,7 @@ impl Registry {
     pub(super) fn of_debian(test: &str, place: &Place) -> Option<Self> {
         let (server, address) = start_debian(test, place.folder())?;
         let there = || std::net::TcpStream::connect(&address).is_ok();
-        wait_for("an answer of the registry", Duration::from_secs(180), there);
+        wait_for("an answer of the registry", there);
         Some(Self { server, store: format!("{address}/owner/cache") })
     }
 

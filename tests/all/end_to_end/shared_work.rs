@@ -70,8 +70,7 @@ fn s1_2_caches_of_layers_come_to_other_machines_by_the_registry() {
     let Some(two) = another(test, cached, &registry) else { return };
     let _ = over(&two, &registry, &["build", "leaf", "--no-reuse"]).well();
     assert_eq!(ended(&two, "built"), jobs("leaf@linux/amd64"));
-    let log = two.newest_run().expect("a run").join("logs/leaf.linux-amd64.log");
-    let log = std::fs::read_to_string(log).expect("a log");
+    let log = two.log("leaf.linux-amd64");
     let import = log
         .lines()
         .position(|line| line.contains("importing cache manifest") && line.contains("shared-cache-"));

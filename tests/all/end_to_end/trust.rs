@@ -181,8 +181,7 @@ fn cached(test: &str, engine: Engine) {
         );
         place.write("child/Dockerfile", &format!("FROM root\n{mounts}"));
         let _ = place.run(&["build", "--scope", scope, "child"]).well();
-        let log = place.newest_run().expect("a run").join("logs/child.linux-amd64.log");
-        let log = std::fs::read_to_string(log).expect("a log");
+        let log = place.log("child.linux-amd64");
         let seen =
             log.lines().filter_map(|line| line.split_once(" seen: /one:").or(line.split_once("seen: /one:")));
         let seen: Vec<String> = seen.map(|(_, seen)| seen.to_owned()).collect();

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::engine::docker::DockerEnvironment;
 use crate::engine::docker::client::Client;
-use crate::engine::process;
+use crate::lent::write_program;
 
 /// What RELIABILITY gives a loss until it is found.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
@@ -99,7 +99,7 @@ async fn f_g9_an_engine_whose_answer_is_missed_after_a_failure_is_asked_once_mor
 async fn f_g9_a_client_that_does_not_end_when_it_is_asked_to_delays_no_question() {
     let folder = tempfile::tempdir().unwrap();
     let (client, socket) = (folder.path().join("docker"), folder.path().join("docker.sock"));
-    process::write_program(&client, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n");
+    write_program(&client, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n");
     let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let docker = Docker::local(DockerEnvironment {
         search_path: "/usr/bin:/bin".into(),

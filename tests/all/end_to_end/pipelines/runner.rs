@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use crate::end_to_end::engines::wait_for;
 use crate::program::{Answer, Place, program};
@@ -275,7 +274,7 @@ impl<'a> Pipeline<'a> {
 
     fn wait(&mut self, id: &str, mut child: Child, log: &Path) -> Ending {
         if self.cancelled_in.as_deref() == Some(id) {
-            wait_for("the job to work", Duration::from_secs(180), || {
+            wait_for("the job to work", || {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 text.contains("[1/")
                     || text.contains("started")
