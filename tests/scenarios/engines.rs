@@ -4,9 +4,9 @@
 use polyarch::oci::Digest;
 use serde_json::json;
 
-use crate::Scenario;
 use crate::ground::Site;
 use crate::program::Place;
+use crate::{Attack, Scenario};
 
 const CONFIGURATION: &str = "name = \"two\"\nplatforms = [\"linux/amd64\"]\n";
 
@@ -15,38 +15,35 @@ const COPIED: &str = "FROM scratch\nCOPY --from=OWN / /\nENV PATH=/bin\n";
 const UPON: &str = "FROM OWN\nCOPY words /own\n";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    let of = |name, defence, attack: fn(&Site) -> bool| Scenario { name, defence, attack };
-    vec![
-        of(
-            "TM6 an image left in the engine under the name of one that is copied from",
-            "PinnedImages",
-            |site| takes_local(site, "docker", COPIED),
-        ),
-        of("TM6 an image left in the engine under the name of the parent", "PinnedImages", |site| {
+    let poisoned: [(&str, Attack); 6] = [
+        ("TM6 an image left in the engine under the name of one that is copied from", |site| {
+            takes_local(site, "docker", COPIED)
+        }),
+        ("TM6 an image left in the engine under the name of the parent", |site| {
             takes_local(site, "docker", UPON)
         }),
-        of(
-            "TM6 an image left in the storage of Podman under the name of one that is copied from",
-            "PinnedImages",
-            |site| takes_local(site, "podman", COPIED),
-        ),
-        of(
-            "TM6 an image left in the storage of Podman under the name of the parent",
-            "PinnedImages",
-            |site| takes_local(site, "podman", UPON),
-        ),
-        of(
-            "TM6 an image left in the storage of Buildah under the name of one that is copied from",
-            "PinnedImages",
-            |site| takes_local(site, "buildah", COPIED),
-        ),
-        of(
-            "TM6 an image left in the storage of Buildah under the name of the parent",
-            "PinnedImages",
-            |site| takes_local(site, "buildah", UPON),
-        ),
-        of("TM7 an image that an engine takes for the result of a step", "BuildKitAlone", takes_step),
-    ]
+        ("TM6 an image left in the storage of Podman under the name of one that is copied from", |site| {
+            takes_local(site, "podman", COPIED)
+        }),
+        ("TM6 an image left in the storage of Podman under the name of the parent", |site| {
+            takes_local(site, "podman", UPON)
+        }),
+        ("TM6 an image left in the storage of Buildah under the name of one that is copied from", |site| {
+            takes_local(site, "buildah", COPIED)
+        }),
+        ("TM6 an image left in the storage of Buildah under the name of the parent", |site| {
+            takes_local(site, "buildah", UPON)
+        }),
+    ];
+    let taken: [(&str, Attack); 2] = [
+        ("TM7 an image that an engine takes for the result of a step", |site| takes_step(site, "1")),
+        ("TM7 the same where the environment asks for the builder that does so", |site| {
+            takes_step(site, "0")
+        }),
+    ];
+    let poisoned = poisoned.map(|(name, attack)| Scenario { name, defence: "PinnedImages", attack });
+    let taken = taken.map(|(name, attack)| Scenario { name, defence: "BuildKitAlone", attack });
+    poisoned.into_iter().chain(taken).collect()
 }
 
 /// What tells the names of this try from all others in the engine.
@@ -83,8 +80,8 @@ fn takes_local(site: &Site, engine: &str, child: &str) -> bool {
 
 /// Whether a build begins with an image that was loaded into the engine and says of itself that it is what the first step
 /// of its Dockerfile comes to (CVE-2024-24557).
-fn takes_step(site: &Site) -> bool {
-    let place = site.set("NO_COLOR", "1");
+fn takes_step(site: &Site, build_kit: &str) -> bool {
+    let place = site.set("DOCKER_BUILDKIT", build_kit);
     let own = own(&place);
     let copied =
         "COPY rootfs/amd64/ /\nENV PATH=/bin\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";

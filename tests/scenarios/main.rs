@@ -27,8 +27,10 @@ struct Scenario {
     /// The one defence without which he gets past.
     defence: &'static str,
     /// Tries it; whether he got past.
-    attack: fn(&Site) -> bool,
+    attack: Attack,
 }
+
+type Attack = fn(&Site) -> bool;
 
 fn all() -> Vec<Scenario> {
     let parts = [
@@ -48,6 +50,11 @@ fn g9_no_hostile_pull_request_gets_past_and_each_does_without_its_defence() {
     let only = program::variable("POLYARCH_SCENARIOS").map(|only| only.to_string_lossy().into_owned());
     let mut all = all();
     assert!(all.len() >= 45, "{} scenarios", all.len());
+    for page in ["docs/trust.md", "CONTRIBUTING.md"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+        let told = format!("tries {} hostile pull requests", all.len());
+        assert!(std::fs::read_to_string(path).unwrap().contains(&told), "{page} does not say: {told}");
+    }
     if let Some(only) = only {
         all.retain(|scenario| scenario.name.contains(&only) || scenario.defence == only);
     }

@@ -58,7 +58,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             site.place.write("polyarch.toml", &evil);
             site.run(&["plan", "--scope", "pr-1"]).code != Some(2)
         }),
-        of("TM8 a Dockerfile for an engine that it may break out of", "EngineFloors", on_an_old_engine),
+        of("TM8 a Dockerfile for an engine that it may break out of", "EngineFloors", |site| {
+            on_an_engine(site, "24.0.7", "v1.3.3-0-gd842d771")
+        }),
+        of("TM8 the same for what starts the containers of a newer one", "EngineFloors", |site| {
+            on_an_engine(site, "28.5.2", "v1.3.0-0-g4ca628d1")
+        }),
         of("F-U5 a build in the network of the host", "Entitlements", |site| {
             builds(site, "FROM parent\nRUN --network=host true\n")
         }),
@@ -83,17 +88,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         of(
             "F-U6 a proposal of the very tree that is published, which is built anew over it",
             "OwnScope",
-            |site| {
-                let mut place = site.set(OFF, "");
-                let _ = place.run(&["build"]).well();
-                place.set(OFF, &site.off);
-                let before = site.pointed(&place, "trusted");
-                let _ = place.run(&["build", "--scope", "pr-7"]).well();
-                assert_eq!(site.pointed(&place, "trusted"), before, "what stands is read");
-                let _ = place.run(&["build", "--scope", "pr-7", "--no-reuse", "child@linux/amd64"]).well();
-                site.pointed(&place, "trusted") != before
-            },
+            |site| of_the_same_tree(site, "--no-reuse"),
         ),
+        of("F-U6 the same with what is new outside, for the next night to begin with", "OwnScope", |site| {
+            of_the_same_tree(site, "--refresh")
+        }),
         of("TM22 a test on the host that prints the key that signs", "KeyWithheld", |site| {
             site.sign("pr-1", "../own.key");
             assert!(site.promoted("pr-1", "../own.pub"), "what the test is of stands in the trusted scope");
@@ -138,14 +137,27 @@ fn asks_an_agent(site: &Site) -> bool {
     built
 }
 
-/// Whether an untrusted run goes to an engine whose version has known holes; a script answers for it.
-fn on_an_old_engine(site: &Site) -> bool {
+/// Whether a proposal of the tree that was built in the trusted scope changes what stands there, where it builds again.
+fn of_the_same_tree(site: &Site, again: &str) -> bool {
+    let mut place = site.set(OFF, "");
+    let _ = place.run(&["build"]).well();
+    place.set(OFF, &site.off);
+    let before = site.pointed(&place, "trusted");
+    let _ = place.run(&["build", "--scope", "pr-7"]).well();
+    assert_eq!(site.pointed(&place, "trusted"), before, "what stands is read");
+    let _ = place.run(&["build", "child@linux/amd64", "--scope", "pr-7", again]).well();
+    site.pointed(&place, "trusted") != before
+}
+
+/// Whether an untrusted run goes to an engine of which some part has known holes; a script answers for it.
+fn on_an_engine(site: &Site, version: &str, runc: &str) -> bool {
     let mut place = site.set("POLYARCH_EPHEMERAL", "");
     let client = place.folder().join("docker");
-    let info =
-        r#"{"ServerVersion":"24.0.7","OSType":"linux","Architecture":"x86_64","NCPU":1,"ID":"x","Name":"x"}"#;
+    let info = format!(
+        r#"{{"ServerVersion":"{version}","OSType":"linux","Architecture":"x86_64","NCPU":1,"ID":"x","Name":"x","RuncCommit":{{"ID":"{runc}"}}}}"#
+    );
     let said = format!(
-        "#!/bin/sh\ncase \"$1\" in --version) echo Docker version 24.0.7, ;; buildx) echo x 0.29.1 ;; info) echo '{info}' ;; esac\n"
+        "#!/bin/sh\ncase \"$1\" in --version) echo Docker version {version}, ;; buildx) echo x 0.29.1 ;; info) echo '{info}' ;; esac\n"
     );
     crate::program::write_program(&client, &said);
     place.set("PATH", format!("{}:/usr/bin:/bin", place.folder().display()));

@@ -62,6 +62,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }
             site.promoted("pr-1", OWN)
         }),
+        of("F-U9 results of tests written by hand, beside images that are signed", "SignedRecords", |site| {
+            let unsigned = JOBS.map(|job| site.record("pr-1", "checks", job));
+            site.sign("pr-1", "../own.key");
+            for record in unsigned {
+                let document = forged(&record, |said| said["tests"] = json!([["true", 1]]));
+                site.put("pr-1", &document, &record.tag);
+            }
+            site.promoted("pr-1", OWN)
+        }),
         of("TM28 a signature that says something else of these bytes", "Kinds", |site| {
             let kind = "https://sigstore.dev/cosign/sign/v1";
             each_signed(site, "own", kind, "2026-01-01T00:00:00Z");
