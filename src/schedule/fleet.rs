@@ -48,9 +48,13 @@ impl Fleet {
 
     /// Whether a job can start there now, of those that it fits at all.
     pub(super) fn is_free(&self, at: usize, needs: &Needs) -> bool {
-        let (machine, state) = (self.machine(at), &self.states[at]);
+        let state = &self.states[at];
         let disk_left = state.disk.is_none_or(|disk| disk.saturating_sub(state.disk_used) >= needs.disk);
-        !state.lost && state.used < machine.slots.max(1) && disk_left
+        !state.lost && self.free_slots(at) > 0 && disk_left
+    }
+
+    pub(super) fn free_slots(&self, at: usize) -> usize {
+        self.machine(at).slots.max(1).saturating_sub(self.states[at].used)
     }
 
     /// Whether a machine that does nothing else has what is needed, but for the platform.

@@ -90,7 +90,7 @@ impl Problem {
     }
 
     /// What no order can be shorter than: the longest path, and the work of the busiest needs upon all their slots.
-    pub(super) fn least_time(&self) -> u64 {
+    pub(crate) fn least_time(&self) -> u64 {
         let longest = self.longest_paths().into_iter().max().unwrap_or_default();
         let shortest = self.shortest_times();
         let busiest = self.needs.iter().enumerate().map(|(at, needs)| {

@@ -44,6 +44,14 @@ pub(super) struct Running {
     end: u64,
 }
 
+/// Jobs of one class that have one machine alone to start on now.
+struct Bound {
+    machine: usize,
+    jobs: usize,
+    /// How long the first of them takes there.
+    time: u64,
+}
+
 /// Which job starts next, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Scheduler {
@@ -186,18 +194,45 @@ impl Scheduler {
     fn choose(&self, class: &Class, now: u64) -> Result<(usize, usize), Option<u64>> {
         let needs = &self.problem.needs[class.needs];
         let free = class.machines.iter().copied().filter(|at| self.fleet.is_free(*at, needs));
-        let rank = |at: usize| (self.fleet.is_suspect(at), Reverse(self.fleet.machine(at).speed));
-        let free: Vec<(usize, (bool, Reverse<u32>))> = free.map(|at| (at, rank(at))).collect();
-        let best = free.iter().map(|(_, rank)| *rank).min().ok_or(None)?;
-        let job = self.job_for(class, best.1.0, now)?;
+        let free: Vec<usize> = free.collect();
+        let rank = |at: &usize| (self.fleet.is_suspect(*at), Reverse(self.fleet.machine(*at).speed));
+        let (_, Reverse(speed)) = free.iter().map(rank).min().ok_or(None)?;
+        let job = self.job_for(class, speed, now)?;
         let parents = &self.problem.jobs[job].parents;
         let near = &self.problem.jobs[job].near;
         let made = parents.iter().filter_map(|parent| self.made_on[*parent]).chain(near.iter().copied());
         let made: Vec<usize> = made.collect();
         let layers = |at: usize| made.iter().filter(|machine| **machine == at).count();
-        let best = free.iter().filter(|(_, rank)| *rank == best).map(|(at, _)| *at);
-        let machine = best.min_by_key(|at| (Reverse(layers(*at)), self.fleet.load(*at), *at));
+        let bound = self.bound(class);
+        let worth = |at: usize| {
+            let (is_suspect, speed) = rank(&at);
+            let time = self.problem.time(job, at, class.emulated).saturating_add(self.kept(&bound, at));
+            (is_suspect, time, speed, Reverse(layers(at)), self.fleet.load(at), at)
+        };
+        let machine = free.into_iter().min_by_key(|at| worth(*at));
         machine.map(|machine| (job, machine)).ok_or(None)
+    }
+
+    /// What could start now on one machine alone, by class, of all classes but one.
+    fn bound(&self, but: &Class) -> Vec<Bound> {
+        let others = self.ready.classes.iter().filter(|class| !class.blocked && !std::ptr::eq(*class, but));
+        let bound = others.filter_map(|class| {
+            let (_, job) = class.jobs.first()?;
+            let needs = &self.problem.needs[class.needs];
+            let mut free = class.machines.iter().copied().filter(|at| self.fleet.is_free(*at, needs));
+            let machine = free.next().filter(|_| free.next().is_none())?;
+            let time = self.problem.time(*job, machine, class.emulated);
+            Some(Bound { machine, jobs: class.jobs.len(), time })
+        });
+        bound.collect()
+    }
+
+    /// How long what can start on this machine alone is longer at work where one of its slots is taken.
+    fn kept(&self, bound: &[Bound], at: usize) -> u64 {
+        let here = || bound.iter().filter(|bound| bound.machine == at);
+        let jobs: usize = here().map(|bound| bound.jobs).sum();
+        let time = here().map(|bound| bound.time).max().filter(|_| jobs >= self.fleet.free_slots(at));
+        time.unwrap_or_default()
     }
 
     /// The first job of a class for which a machine of this speed is fast enough, seen what faster ones are at.

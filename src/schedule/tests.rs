@@ -128,6 +128,19 @@ fn a_native_machine_goes_before_one_that_emulates_even_if_it_is_busy() {
 }
 
 #[test]
+fn a_machine_that_something_else_has_alone_is_left_to_it_where_both_end_earlier_so() {
+    let both = |speed: u32, slots: usize| Machine { speed, ..machine(&["amd64", "arm64"], &[], slots) };
+    let jobs = |arm64: u64| vec![job(0, "amd64", &[], 60), job(1, "arm64", &[], arm64)];
+    let of = |arm64: u64, machines: Vec<Machine>| pairs(&mut scheduler(jobs(arm64), machines), 0);
+    assert_eq!(of(50, vec![both(100, 1), fast(100)]), [(0, 1), (1, 0)], "the first would do as well");
+    assert_eq!(of(50, vec![both(100, 1), fast(80)]), [(0, 1), (1, 0)], "75 in all, not 110");
+    assert_eq!(of(10, vec![both(100, 1), fast(80)]), [(0, 0)], "70 in all, not 75");
+    assert_eq!(of(50, vec![both(100, 2), fast(80)]), [(0, 0), (1, 0)], "there is room for both");
+    let two = vec![both(100, 1), both(100, 1), fast(80)];
+    assert_eq!(of(50, two), [(0, 0), (1, 1)], "there is another");
+}
+
+#[test]
 fn a_child_goes_where_the_layers_of_its_parents_are() {
     let jobs = vec![job(0, "amd64", &[], 9), job(1, "amd64", &[], 8), job(2, "amd64", &[1], 1)];
     let machines = vec![machine(&["amd64"], &[], 2), machine(&["amd64"], &[], 2)];
