@@ -36,8 +36,8 @@ pub(crate) struct Estimates {
 }
 
 impl Estimates {
-    /// For the jobs of a plan: what they took; else what their unit took on other platforms; else the median of all
-    /// that took a time; else one minute.
+    /// For the jobs of a plan: what they took; else what their unit took natively on other platforms; else a tenth, or ten times, of
+    /// what they took the other way; else the median of all that took a time; else one minute.
     pub(crate) fn new(plan: &Plan, durations: &Durations) -> Self {
         let guess = Guess::new(plan, durations);
         let of_mode = |emulated: bool| -> BTreeMap<JobId, Estimate> {
@@ -104,7 +104,7 @@ impl<'a> Guess<'a> {
     fn new(plan: &Plan, durations: &'a Durations) -> Self {
         let mut units = BTreeMap::<String, Vec<u64>>::new();
         for job in plan.jobs.keys() {
-            let time = whole(durations, job, false);
+            let time = measured(durations, job, false, false);
             units.entry(job.unit.to_string()).or_default().extend(time);
         }
         let mut all: Vec<u64> = durations.all().filter(|one| !one.checks_only).map(native_time).collect();
@@ -131,17 +131,12 @@ impl<'a> Guess<'a> {
             return Estimate { milliseconds, assumed: false };
         }
         let factor = if emulated { EMULATION } else { 1 };
-        let own = whole(self.durations, job, false);
+        let own = measured(self.durations, job, false, false);
         let neighbours = self.units.get(&job.unit.to_string()).and_then(|times| mean(times.iter().copied()));
-        let native = own.or(neighbours).or(self.median).unwrap_or(UNKNOWN);
+        let by_emulation = measured(self.durations, job, true, false).map(|time| time / EMULATION);
+        let native = own.or(neighbours).or(by_emulation).or(self.median).unwrap_or(UNKNOWN);
         Estimate { milliseconds: native.saturating_mul(factor), assumed: true }
     }
-}
-
-/// What a job took natively, or would have, were it not emulated.
-fn whole(durations: &Durations, job: &JobId, checks_only: bool) -> Option<u64> {
-    let native = measured(durations, job, false, checks_only);
-    native.or_else(|| measured(durations, job, true, checks_only).map(|time| time / EMULATION))
 }
 
 fn measured(durations: &Durations, job: &JobId, emulated: bool, checks_only: bool) -> Option<u64> {

@@ -358,18 +358,24 @@ async fn what_is_not_known_of_a_job_is_assumed_from_its_neighbours() {
     let mut durations = Durations::default();
     assert!(!Estimates::new(&plan, &durations).are_informed());
     assert_eq!(of(&durations, "a@linux/amd64"), (60_000, true));
-    let mut took = |job: &str, emulated, milliseconds| {
+    let took = |durations: &mut Durations, job: &str, emulated, milliseconds| {
         let milliseconds = vec![milliseconds];
         let taken = Taken { builder: "one".to_owned(), emulated, checks_only: false, milliseconds };
         durations.add(&job.parse().unwrap(), taken);
     };
-    took("a@linux/amd64", false, 4_000);
-    took("b@linux/amd64", true, 90_000);
-    took("gone@linux/amd64", false, 7_000);
+    took(&mut durations, "a@linux/amd64", false, 4_000);
+    took(&mut durations, "b@linux/amd64", true, 90_000);
+    took(&mut durations, "gone@linux/amd64", false, 7_000);
     assert_eq!(of(&durations, "a@linux/amd64"), (4_000, false));
     assert_eq!(of(&durations, "a@linux/arm64"), (4_000, true), "as on the other platform");
     assert_eq!(of(&durations, "b@linux/amd64"), (9_000, true), "a tenth of what emulation took");
     assert_eq!(of(&durations, "c@linux/amd64"), (7_000, true), "the median of all");
+    took(&mut durations, "a@linux/arm64", true, 110_000);
+    assert_eq!(
+        of(&durations, "a@linux/arm64"),
+        (4_000, true),
+        "natively elsewhere, before a tenth of emulated here"
+    );
 }
 
 #[tokio::test(start_paused = true)]
