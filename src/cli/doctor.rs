@@ -140,11 +140,10 @@ fn platforms(workspace: &Workspace, builders: &[Builder], found: &mut Findings) 
                 .because(refusing.join(", "))
                 .hint("allow it in polyarch.toml: emulate = \"allow\""),
             ),
-            (None, None) => {
-                found.lack(Diagnostic::surroundings(format!("nothing runs {platform}")).hint(
-                    "let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support",
-                ))
-            }
+            (None, None) => found.lack(
+                Diagnostic::surroundings(format!("nothing runs {platform}"))
+                    .hint(Builder::to_have(platform, builders)),
+            ),
         }
     }
 }

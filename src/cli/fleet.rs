@@ -245,7 +245,7 @@ async fn builder(
         None => problem,
     });
     let (engine, store, mut facts) = connected?;
-    keep_to(setting, name, &mut facts)?;
+    let withheld = keep_to(setting, name, &mut facts)?;
     let own = setting.slots.as_ref().and_then(|slots| usize::try_from(slots.value).ok());
     let slots = slots.or(own).unwrap_or(facts.slots).max(1);
     let stated = setting.labels.iter().map(|label| &label.value);
@@ -262,7 +262,7 @@ async fn builder(
         (seen, None) => seen,
     };
     let speed = setting.speed.as_ref().map(|speed| speed.value);
-    Ok(Builder { name: name.to_owned(), engine, facts, store, slots, labels, room, most, speed })
+    Ok(Builder { name: name.to_owned(), engine, facts, withheld, store, slots, labels, room, most, speed })
 }
 
 /// F-G12: a builder whose clock is not this machine's. Nothing that is decided here depends on it, but what is built
@@ -317,9 +317,13 @@ fn settings(
     Ok(chosen)
 }
 
-/// Only the platforms that the setting gives it.
-fn keep_to(setting: &BuilderSetting, name: &str, facts: &mut EngineFacts) -> Result<(), Diagnostic> {
-    let Some(platforms) = &setting.platforms else { return Ok(()) };
+/// Only the platforms that the setting gives it; the others that it has.
+fn keep_to(
+    setting: &BuilderSetting,
+    name: &str,
+    facts: &mut EngineFacts,
+) -> Result<BTreeSet<Platform>, Diagnostic> {
+    let Some(platforms) = &setting.platforms else { return Ok(BTreeSet::new()) };
     let has = |platform: &Platform| facts.native.contains(platform) || facts.emulated.contains(platform);
     if let Some(missing) = platforms.iter().find(|platform| !has(&platform.value)) {
         let native: Vec<String> = facts.native.iter().map(ToString::to_string).collect();
@@ -328,9 +332,11 @@ fn keep_to(setting: &BuilderSetting, name: &str, facts: &mut EngineFacts) -> Res
             .hint(format!("take it out of `platforms` of {name}, or see: polyarch doctor")));
     }
     let given = |platform: &Platform| platforms.iter().any(|one| one.value == *platform);
+    let all = facts.native.iter().chain(&facts.emulated);
+    let withheld = all.filter(|platform| !given(platform)).cloned().collect();
     facts.native.retain(given);
     facts.emulated.retain(given);
-    Ok(())
+    Ok(withheld)
 }
 
 /// Two builders of one engine would give it twice the jobs that it has slots for.

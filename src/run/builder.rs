@@ -16,6 +16,8 @@ pub(crate) struct Builder {
     pub(crate) engine: Arc<dyn Engine>,
     /// What it can do.
     pub(crate) facts: EngineFacts,
+    /// Platforms that it could build for, natively or by emulation, and was not given.
+    pub(crate) withheld: BTreeSet<Platform>,
     /// Where it finds the store of the run.
     pub(crate) store: StoreAddress,
     /// How many jobs it takes at once; at least 1.
@@ -40,6 +42,18 @@ pub(crate) enum Fit {
 }
 
 impl Builder {
+    /// What to do where none of some builders has a platform.
+    pub(crate) fn to_have(platform: &Platform, builders: &[Self]) -> String {
+        match builders.iter().find(|builder| builder.withheld.contains(platform)) {
+            Some(Self { name, .. }) => {
+                format!("builder {name} could, and its `platforms` leave it out: add {platform} to them")
+            }
+            None => {
+                "let the machine of a builder emulate it, there: sudo apt-get install qemu-user-static binfmt-support".to_owned()
+            }
+        }
+    }
+
     /// How it fits a platform, if at all.
     pub(crate) fn fit(&self, platform: &Platform, emulation: Emulation) -> Option<Fit> {
         if self.facts.native.contains(platform) {

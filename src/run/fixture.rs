@@ -514,6 +514,7 @@ impl Site {
             name: name.to_owned(),
             engine: Arc::new(engine),
             facts,
+            withheld: BTreeSet::new(),
             store,
             slots,
             labels: BTreeSet::new(),

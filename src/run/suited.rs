@@ -309,9 +309,7 @@ fn check_platforms(
         match emulated {
             true => problem.hint("allow emulation: polyarch build --emulate=allow"),
             false => {
-                let problem = problem.hint(
-                    "let this machine emulate it: sudo apt-get install qemu-user-static binfmt-support",
-                );
+                let problem = problem.hint(Builder::to_have(platform, builders));
                 match others.is_empty() {
                     true => problem,
                     false => problem.hint(format!("or leave it out: polyarch build {others}")),

@@ -456,6 +456,17 @@ fn f_g15_a_platform_that_no_builder_has_is_told_before_anything_is_built() {
 }
 
 #[test]
+fn f_g15_a_platform_that_a_builder_is_kept_from_is_told_with_the_builder() {
+    let config =
+        "platforms = [\"linux/386\"]\n[builder.laptop]\nengine = \"docker\"\nplatforms = [\"linux/amd64\"]\n";
+    let mut place = Place::with(&[("polyarch.toml", config), ("a/Dockerfile", "FROM scratch\n")]);
+    Fake::well().install(&mut place);
+    let hint = "builder laptop could, and its `platforms` leave it out: add linux/386 to them";
+    says(&place.run(&["build"]).ended(3), &["no builder runs linux/386", hint]);
+    assert!(!built(&place));
+}
+
+#[test]
 fn f_g7_f_g15_emulation_is_not_chosen_silently() {
     // Where this machine emulates nothing, the platform has no builder at all; in both cases nothing is built.
     let config = "platforms = [\"linux/arm64\"]\ntests = [\"true\"]\n";

@@ -373,6 +373,7 @@ async fn on_real(part: Part, engine: impl FnOnce(PathBuf, Stock) -> Option<Arc<d
         name: "real".to_owned(),
         engine: engine.clone(),
         facts,
+        withheld: Default::default(),
         store: store.clone(),
         slots,
         labels,

@@ -246,6 +246,15 @@ async fn f_g15_platforms_that_can_be_built_are_those_of_the_family() {
     assert!(told.ends_with("or leave it out: polyarch build --platform linux/amd64"), "{told}");
     let (told, _) = told_of(&config("\"linux/arm64\""), builders).await;
     assert!(told.contains("no builder runs linux/arm64") && !told.contains("leave it out"), "{told}");
+    assert!(told.contains("let the machine of a builder emulate it"), "{told}");
+    let kept_to_amd64 = |site: &Site| {
+        let mut laptop = site.builder("laptop", &[&amd64()], &[], 1, Script::healthy());
+        laptop.withheld.insert("linux/arm64".parse().unwrap());
+        vec![laptop]
+    };
+    let (told, _) = told_of(&config("\"linux/arm64\""), kept_to_amd64).await;
+    let hint = "builder laptop could, and its `platforms` leave it out: add linux/arm64 to them";
+    assert!(told.contains(hint) && !told.contains("qemu"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]
