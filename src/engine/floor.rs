@@ -83,7 +83,8 @@ const FLOORS: &[Floor] = &[
 const SESSION_BUILDKIT: (u32, u32, u32) = (0, 11, 0);
 /// The first buildx that gives such a BuildKit images by whatever name.
 const SESSION_BUILDX: (u32, u32, u32) = (0, 10, 0);
-const BUILDX_HINT: &str = "install a newer buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)";
+/// How a buildx is had; Debian 12 has none of its own.
+pub(super) const INSTALL_BUILDX: &str = "install buildx, or a newer one: sudo apt-get install docker-buildx (Debian 13, Ubuntu), or docker-buildx-plugin of Docker's own packages: https://docs.docker.com/engine/install/";
 
 /// See that an engine can be fed through the session of each build; what says no version can.
 ///
@@ -93,7 +94,7 @@ pub(crate) fn check_sessions(facts: &EngineFacts, is_engine: bool) -> Result<(),
     let part = if is_engine { Part::EnginesBuildKit } else { Part::BuildKit };
     let parts = [
         (part.name(), &facts.buildkit, SESSION_BUILDKIT, part.update()),
-        ("buildx", &facts.buildx, SESSION_BUILDX, BUILDX_HINT),
+        ("buildx", &facts.buildx, SESSION_BUILDX, INSTALL_BUILDX),
     ];
     for (name, version, oldest, hint) in parts {
         let Some(version) = version.as_deref().filter(|version| is_before(version, oldest)) else { continue };
@@ -125,11 +126,15 @@ impl Part {
     fn update(self) -> &'static str {
         match self {
             Self::Docker | Self::EnginesBuildKit => {
-                "update it: sudo apt-get update && sudo apt-get install docker.io"
+                "update it where it runs: sudo apt-get update && sudo apt-get install docker.io; or Docker's own packages: https://docs.docker.com/engine/install/"
             }
-            Self::Runc => "update it: sudo apt-get update && sudo apt-get install runc",
+            Self::Runc => {
+                "update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io"
+            }
             Self::BuildKit => "let its nodes run a newer image of moby/buildkit, or a newer buildkitd",
-            Self::Buildah => "update it: sudo apt-get update && sudo apt-get install buildah podman",
+            Self::Buildah => {
+                "update it: sudo apt-get update && sudo apt-get install buildah podman; or a newer release of the system"
+            }
         }
     }
 }

@@ -72,47 +72,47 @@ fn tm8_doctor_tells_what_versions_have_known_holes() {
         20.10.24+dfsg1, 1.1.5+ds1-1+deb12u1
           note  Docker Engine 20.10.24+dfsg1 has holes that its makers have mended since
                 CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
-                update it: sudo apt-get update && sudo apt-get install docker.io
+                update it where it runs: sudo apt-get update && sudo apt-get install docker.io; or Docker's own packages: https://docs.docker.com/engine/install/
           note  runc 1.1.5+ds1-1+deb12u1 has holes that its makers have mended since
                 CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         20.10.24+dfsg1, 1.1.5+ds1-1
           note  Docker Engine 20.10.24+dfsg1 has holes that its makers have mended since
                 CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
-                update it: sudo apt-get update && sudo apt-get install docker.io
+                update it where it runs: sudo apt-get update && sudo apt-get install docker.io; or Docker's own packages: https://docs.docker.com/engine/install/
           note  runc 1.1.5+ds1-1 has holes that its makers have mended since
                 CVE-2024-21626; CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         24.0.7, v1.1.11-0-g4bccb38
           note  Docker Engine 24.0.7 has holes that its makers have mended since
                 CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
-                update it: sudo apt-get update && sudo apt-get install docker.io
+                update it where it runs: sudo apt-get update && sudo apt-get install docker.io; or Docker's own packages: https://docs.docker.com/engine/install/
           note  runc v1.1.11-0-g4bccb38 has holes that its makers have mended since
                 CVE-2024-21626; CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         24.0.9, v1.1.12-0-g51d5e946
           note  runc v1.1.12-0-g51d5e946 has holes that its makers have mended since
                 CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         25.0.1, v1.1.12-0-g51d5e946
           note  Docker Engine 25.0.1 has holes that its makers have mended since
                 CVE-2024-23651, CVE-2024-23652, CVE-2024-23653 and CVE-2024-24557
-                update it: sudo apt-get update && sudo apt-get install docker.io
+                update it where it runs: sudo apt-get update && sudo apt-get install docker.io; or Docker's own packages: https://docs.docker.com/engine/install/
           note  runc v1.1.12-0-g51d5e946 has holes that its makers have mended since
                 CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         25.0.2, 1.1.7-0ubuntu1~22.04.2
           note  runc 1.1.7-0ubuntu1~22.04.2 has holes that its makers have mended since
                 CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         26.1.5+dfsg1, 1.2.7
           note  runc 1.2.7 has holes that its makers have mended since
                 CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         28.5.1, v1.3.0-0-g4ca628d1
           note  runc v1.3.0-0-g4ca628d1 has holes that its makers have mended since
                 CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
-                update it: sudo apt-get update && sudo apt-get install runc
+                update it where it runs: sudo apt-get update && sudo apt-get install runc; or Docker's own containerd.io
         28.5.2, v1.3.3-0-gd842d771
         29.0.0, 1.3.3-0ubuntu1~24.04.2
         29.1.0, 1.4.0

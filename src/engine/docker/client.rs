@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::{ANSWER_BYTES, CALL, Docker};
 use crate::diag::Diagnostic;
+use crate::engine::floor::INSTALL_BUILDX;
 use crate::engine::process;
 use crate::engine::version::numbers;
 
@@ -69,7 +70,7 @@ async fn inspect(docker: &Docker, path: PathBuf) -> Result<Client, Diagnostic> {
         return Err(Diagnostic::warning(format!(
             "{shown} is a client of version {major} without buildx, cannot build, and is passed over"
         ))
-        .hint("install buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
+        .hint(INSTALL_BUILDX));
     }
     Ok(Client { path, buildx, notes: Vec::new() })
 }

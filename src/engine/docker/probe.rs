@@ -113,7 +113,7 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
             docker.address(),
             client.path.display()
         ))
-        .hint("install buildx: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
+        .hint(floor::INSTALL_BUILDX));
     }
     let said = Machine {
         name: info.name.clone(),
@@ -217,11 +217,14 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
             "the Docker Engine at {address} is newer than its client can speak to"
         ))
         .hint("install a newer client: sudo apt-get install docker-cli docker-buildx")
+    } else if has("first record does not look like a TLS handshake")
+        || has("server gave HTTP response to HTTPS client")
+    {
+        Diagnostic::surroundings(format!("what answers at {address} speaks no TLS, and certificates are named for it"))
+            .hint("let the engine there ask for certificates, for whoever reaches it without is root on its machine: dockerd --tlsverify")
+            .hint("or reach it by ssh, which needs none: ssh://USER@HOST")
     } else if has("tls: ") || has("x509: ") || has("/ca.pem") || has("/cert.pem") || has("/key.pem") {
-        let folder = match &docker.environment.certificates {
-            Some(folder) => folder.display().to_string(),
-            None => "$DOCKER_CERT_PATH".to_owned(),
-        };
+        let folder = certificates(docker);
         let problem = Diagnostic::surroundings(format!("the certificates for {address} do not hold"));
         let problem = if has("certificate is valid for ")
             || has("certificate is not valid for any names")
@@ -237,7 +240,7 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
         };
         problem
             .hint(format!("see what {folder} has: ca.pem that signed the engine's, cert.pem and key.pem that the engine's signed"))
-            .hint(format!("then try them by hand: docker --tlsverify --tlscacert {folder}/ca.pem --tlscert {folder}/cert.pem --tlskey {folder}/key.pem --host {address} version"))
+            .hint(format!("then try them by hand: {}", by_hand(docker)))
     } else if has("Cannot connect to the Docker daemon")
         || has("error during connect")
         || has("failed to connect to the docker API")
@@ -248,12 +251,31 @@ pub(super) fn unreachable(docker: &Docker, complaint: &str) -> Option<Diagnostic
                 .hint("start it: sudo systemctl start docker (where there is no systemd: sudo service docker start)")
                 .hint("or point DOCKER_HOST at one that runs; this says what is there: polyarch doctor")
         } else {
-            problem.hint(format!("see whether its machine can be reached: docker --host {address} version"))
+            problem.hint(format!("see whether its machine can be reached: {}", by_hand(docker)))
         }
     } else {
         return None;
     };
     Some(complaint.lines().take(3).fold(problem, Diagnostic::because))
+}
+
+/// The folder of a client's certificates, as a shell reads it.
+fn certificates(docker: &Docker) -> String {
+    match &docker.environment.certificates {
+        Some(folder) => folder.display().to_string(),
+        None => "$DOCKER_CERT_PATH".to_owned(),
+    }
+}
+
+/// The command that a person asks an engine with which is on another machine.
+fn by_hand(docker: &Docker) -> String {
+    let (address, folder) = (docker.address(), certificates(docker));
+    match address.starts_with("tcp://") {
+        true => format!(
+            "docker --tlsverify --tlscacert {folder}/ca.pem --tlscert {folder}/cert.pem --tlskey {folder}/key.pem --host {address} version"
+        ),
+        false => format!("docker --host {address} version"),
+    }
 }
 
 #[cfg(test)]
@@ -295,6 +317,14 @@ mod tests {
         check(
             "Error response from daemon: client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade",
             "newer client",
+        );
+        check(
+            "error during connect: Get \"https://127.0.0.1:2375/v1.41/info\": http: server gave HTTP response to HTTPS client",
+            "dockerd --tlsverify",
+        );
+        check(
+            "error during connect: Get \"https://127.0.0.1:2375/v1.41/info\": tls: first record does not look like a TLS handshake",
+            "dockerd --tlsverify",
         );
         assert!(unreachable(&docker(None), "Error: No such image: x").is_none());
     }

@@ -94,7 +94,7 @@ impl Buildx {
         let client = self.docker.client().await?;
         let Some(buildx) = client.buildx.clone() else {
             return Err(Diagnostic::surroundings(format!("{} has no buildx", client.path.display()))
-                .hint("install it: sudo apt-get install docker-buildx (from Docker's own packages: docker-buildx-plugin)"));
+                .hint(floor::INSTALL_BUILDX));
         };
         let nodes = tokio::select! {
             nodes = self.inspect(Some("--bootstrap"), START) => nodes?,
