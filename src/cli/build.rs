@@ -353,6 +353,6 @@ fn finish(context: &Context, options: &Options, planning: &Planning, recorder: &
     context.ui.note(&report.to_text());
     context.ui.note(&format!("report: {}", file.display()));
     if code == 0 {
-        context.ui.note(&next(options, planning));
+        context.ui.next(&next(options, planning));
     }
 }

@@ -64,14 +64,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{LimitSetting, StorePlace, Version};
 use crate::defence::{Defence, stands};
 use crate::diag::{self, Diagnostic, Kind, Problems, Result};
 use crate::oci::{Fixed, Gates, Traffic};
 use crate::record::ScopeName;
-use crate::ui::Ui;
+use crate::ui::{Called, Ui};
 
 use environment::Environment;
 use signals::Signals;
@@ -232,10 +233,33 @@ enum Ended {
     With(u8),
 }
 
+/// The options of [`Common`] that say where and for whom a command works, as they were written.
+fn called(matches: &ArgMatches) -> Called {
+    let options = [
+        ("directory", "-C"),
+        ("config", "--config"),
+        ("store", "--store"),
+        ("folder", "--folder"),
+        ("scope", "--scope"),
+        ("release", "--release"),
+    ];
+    let written =
+        options.into_iter().filter(|(id, _)| matches.value_source(id) == Some(ValueSource::CommandLine));
+    Called::with(written.filter_map(|(id, option)| {
+        let value = matches.get_raw(id)?.next_back()?;
+        Some((option, value.to_string_lossy().into_owned()))
+    }))
+}
+
 /// Run the program.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let mut command = Arguments::command();
+    let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        Ok((arguments, called(&matches)))
+    });
+    let (arguments, called) = match parsed {
+        Ok(parsed) => parsed,
         Err(help) => {
             // A closed pipe is no reason to complain about help.
             let _ = help.print();
@@ -248,7 +272,7 @@ pub(crate) fn main() -> ExitCode {
         Color::Always => true,
         Color::Never => false,
     };
-    let ui = std::sync::Arc::new(environment.ui(colour, arguments.common.quiet));
+    let ui = std::sync::Arc::new(environment.ui(colour, arguments.common.quiet).called(called));
     diag::keep_panics(environment.text("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0"));
     let command = |runtime: tokio::runtime::Runtime| {
         let ended = runtime.block_on(async {

@@ -91,7 +91,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let ended = publish(context, &planning, passed, &wanted, &recorder::shown(&context.ui)).await?;
     let target = target(context, &planning.workspace, &planning.shelf, wanted.to.as_deref())?;
     if target.own && !wanted.dry_run && ended == Ended::Well {
-        context.ui.note(&format!("next: polyarch serve --store {}", planning.shelf.folder.display()));
+        context.ui.next(&format!("next: polyarch serve --store {}", planning.shelf.folder.display()));
     }
     Ok(ended)
 }

@@ -3,6 +3,7 @@
 //! Meaning never hangs on colour. On a terminal, running jobs have one line each, redrawn in place; elsewhere every
 //! fact is a plain line, so that a log can be searched.
 
+mod called;
 mod problem;
 mod progress;
 
@@ -12,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::diag::{Diagnostic, Problems, Result};
 use crate::event::Event;
 
+pub(crate) use called::Called;
 use progress::Progress;
 
 /// Something that can be written to.
@@ -43,6 +45,7 @@ pub(crate) enum Display {
 /// Where everything that a person or a program reads is written.
 pub(crate) struct Ui {
     colour: Colour,
+    called: Called,
     state: Mutex<State>,
 }
 
@@ -64,6 +67,7 @@ impl Ui {
         let progress = Progress::new(display);
         Self {
             colour,
+            called: Called::default(),
             state: Mutex::new(State {
                 stdout,
                 stderr,
@@ -79,6 +83,11 @@ impl Ui {
     pub(crate) fn escaping(self, escape: fn(&str, bool) -> String) -> Self {
         self.state().escape = Some(escape);
         self
+    }
+
+    /// The same, whose hints name commands with these options.
+    pub(crate) fn called(self, called: Called) -> Self {
+        Self { called, ..self }
     }
 
     /// A line to be obeyed, to standard error as it is.
@@ -104,16 +113,21 @@ impl Ui {
         self.talk(&format!("{}\n", text.trim_end_matches('\n')));
     }
 
+    /// What one would type next, to standard error.
+    pub(crate) fn next(&self, text: &str) {
+        self.note(&self.called.told(text));
+    }
+
     /// Everything that is wrong.
     pub(crate) fn problems(&self, problems: &Problems) {
         let shown: Vec<String> =
-            problems.iter().map(|problem| problem::render(problem, self.colour)).collect();
+            problems.iter().map(|problem| problem::render(problem, self.colour, &self.called)).collect();
         self.talk(&shown.join("\n"));
     }
 
     /// Something to know.
     pub(crate) fn warning(&self, warning: &Diagnostic) {
-        let text = problem::render(warning, self.colour);
+        let text = problem::render(warning, self.colour, &self.called);
         // A blank line keeps what follows apart from a warning of many lines.
         self.talk(&if text.trim_end().contains('\n') { format!("{text}\n") } else { text });
     }

@@ -5,10 +5,10 @@ use anstyle::{AnsiColor, Style};
 
 use crate::diag::{Diagnostic, Place, Severity};
 
-use super::Colour;
+use super::{Called, Colour};
 
 /// One problem, ending with a line end.
-pub(super) fn render(problem: &Diagnostic, colour: Colour) -> String {
+pub(super) fn render(problem: &Diagnostic, colour: Colour, called: &Called) -> String {
     let mut text = match &problem.place {
         Some(place) if place.column > 0 && !place.text.is_empty() => with_line(problem, place, colour),
         place => {
@@ -23,7 +23,7 @@ pub(super) fn render(problem: &Diagnostic, colour: Colour) -> String {
     }
     for (at, hint) in problem.hints.iter().enumerate() {
         let gap = if at == 0 { "\n\n" } else { "\n" };
-        text.push_str(&format!("{gap}hint: {}", shown(hint)));
+        text.push_str(&format!("{gap}hint: {}", shown(&called.told(hint))));
     }
     text.push('\n');
     text

@@ -190,7 +190,7 @@ fn law_11_the_tree_does_not_say_where_the_records_are_that_are_signed() {
     };
     let (code, said) = signed("pr-1");
     assert!(
-        code == Some(4) && said.contains("hint: name the store yourself: polyarch sign --store"),
+        code == Some(4) && said.contains("hint: name the store yourself: polyarch --scope pr-1 sign --store"),
         "{code:?} {said}"
     );
     let (code, said) = signed("trusted");
@@ -276,7 +276,7 @@ fn law_3_what_a_registry_has_lost_ends_one_image_and_not_the_promotion() {
     for (more, parent) in [(&["--dry-run"][..], false), (&[], true)] {
         let answer = over(&place, &registry, &[&from[..], more].concat()).ended(1);
         let why = "leaf@linux/amd64 is not promoted: its record stands, but sha256:";
-        for told in [why, "is missing from the store", "polyarch build leaf@linux/amd64 --no-reuse"] {
+        for told in [why, "is missing from the store", "build leaf@linux/amd64 --no-reuse"] {
             assert!(answer.stderr.contains(told), "{told}:\n{}", answer.stderr);
         }
         assert_eq!((published("parent"), published("leaf")), (parent, false), "{}", answer.stderr);
