@@ -50,6 +50,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let recorder = recorder::Recorder::begin(&shelf.folder, context.ui.clone())?;
     let scratch = recorder.run_folder().scratch;
     let mut dead = Dead::of(&shelf.folder);
+    if !options.dry_run {
+        context.signals.unless_stopped(dead.end_uploads(&shelf.store)).await?;
+    }
     let over = dead.of_this_machine.clone();
     let ground =
         fleet::Ground { run: &recorder.run, scratch: &scratch, stock: shelf.stock(), over, knocks: None };

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use crate::diag::{Diagnostic, Result};
 use crate::engine::{RunId, StoreAddress};
-use crate::oci::{Digest, Repository};
+use crate::oci::{Digest, Layout, Repository};
 use crate::run::Builder;
 
 use super::plan::Planning;
@@ -83,6 +83,18 @@ impl Dead {
             dead.pending.insert(folder, addresses);
         }
         dead
+    }
+
+    /// Remove from their store what was on its way into it.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(super) async fn end_uploads(&self, store: &Layout) -> Result<()> {
+        if self.of_this_machine.is_empty() || store.writable().is_err() {
+            return Ok(());
+        }
+        let failed = |error| Diagnostic::of_store("remove what a run that was killed was uploading", &error);
+        Ok(store.remove_uploads().await.map_err(failed)?)
     }
 
     /// Whether one may have left something at one of these addresses.

@@ -46,6 +46,7 @@ pub(super) async fn build(
     context.signals.unless_stopped(swept).await?;
     context.signals.unless_stopped(end_old_caches(context, planning, &records)).await?;
     let mut dead = Dead::of(&planning.shelf.folder);
+    context.signals.unless_stopped(dead.end_uploads(&planning.shelf.store)).await?;
     let addresses = fleet::addresses(context, &planning.workspace.builders, &options.fleet)?;
     let (builders, served) = match idle {
         true if !dead.were_at(&addresses) => (Vec::new(), None),

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind as Io, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW};
@@ -37,8 +37,15 @@ impl Disk {
     pub(super) fn draft(&self, folder: &Path) -> io::Result<Draft> {
         #[cfg(test)]
         self.may_fail()?;
-        let file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
-        file.as_file().lock()?;
+        let mut builder = tempfile::Builder::new();
+        let file = loop {
+            let file = builder.permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+            file.as_file().lock()?;
+            // Unless it was cleared away between the two.
+            if file.as_file().metadata()?.nlink() > 0 {
+                break file;
+            }
+        };
         #[cfg(test)]
         self.note(|| Step::CreateFile(file.path().to_owned()));
         Ok(Draft { file, disk: self.clone() })
@@ -60,10 +67,15 @@ impl Disk {
             Err(error) if error.kind() == Io::NotFound && !is_new => return Ok(None),
             Err(error) => return Err(error),
         };
-        file.try_lock()?;
-        // Finished or cancelled by another process between the two.
+        // Nobody works on a new one, but who looks for leftovers may have it for a moment.
+        if is_new {
+            file.lock()?
+        } else {
+            file.try_lock()?
+        }
+        // Finished, cancelled or cleared away by another process between the two.
         if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
-            return Ok(None);
+            return if is_new { self.session(path, is_new) } else { Ok(None) };
         }
         #[cfg(test)]
         if is_new {

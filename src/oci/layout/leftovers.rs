@@ -2,7 +2,7 @@
 //!
 //! Whoever writes holds a lock on the file, which ends with the process: a file that can be locked is nobody's.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,10 @@ use crate::oci::Error;
 pub(super) fn sweep(folders: &Folders, age: Duration) -> Result<(), Error> {
     let cutoff = folders.now()?.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     for (path, _) in find(folders, cutoff)? {
-        folders.remove(&path)?;
+        // Held while it goes, so that nobody begins to write it meanwhile.
+        if let Some(_held) = nobodys(&path)? {
+            folders.remove(&path)?;
+        }
     }
     Ok(())
 }
@@ -39,10 +42,15 @@ pub(super) fn find(folders: &Folders, cutoff: SystemTime) -> Result<Vec<(PathBuf
 
 /// Whether no process holds the lock on a file.
 pub(super) fn is_nobodys(path: &Path) -> Result<bool, Error> {
-    let Some(file) = folders::open(path)? else { return Ok(false) };
+    Ok(nobodys(path)?.is_some())
+}
+
+/// The file, locked, where no process held its lock.
+fn nobodys(path: &Path) -> Result<Option<File>, Error> {
+    let Some(file) = folders::open(path)? else { return Ok(None) };
     match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(error)) => Err(Error::io(format!("lock `{}`", path.display()), error)),
     }
 }

@@ -116,6 +116,15 @@ impl Layout {
         self.shared.folders.writable()
     }
 
+    /// Remove the uploads that no process writes, as those of a run that was killed. Who would have gone on with one, at a server that
+    /// is started again, begins it anew.
+    ///
+    /// # Errors
+    /// Where the folder fails.
+    pub async fn remove_uploads(&self) -> Result<(), Error> {
+        self.work(|shared| leftovers::sweep(&shared.folders, Duration::ZERO)).await
+    }
+
     /// Say that a run is at work: nothing that is written or found from now on is collected while the result lives,
     /// however long that is. It ends with the process, too.
     ///

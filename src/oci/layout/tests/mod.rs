@@ -117,8 +117,38 @@ async fn i_s7_only_what_crashed_runs_left_is_swept() {
         let age = Duration::from_secs(if file == &young { 23 } else { 25 } * 60 * 60);
         day.set_modified(now - age).expect("older");
     }
-    fixture.open();
+    let store = fixture.open();
     assert!(!old.exists() && young.exists() && outside.exists());
+    store.remove_uploads().await.expect("no run lives");
+    assert!(!young.exists() && outside.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn i_s7_what_somebody_writes_stands_through_the_removal_of_uploads() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let writers = (0..4_u32).map(|writer| {
+        let (store, name) = (store.clone(), fixture.name.clone());
+        tokio::spawn(async move {
+            for number in 0..50_u32 {
+                let bytes = Bytes::from([writer.to_be_bytes(), number.to_be_bytes()].concat());
+                store.write_blob(&name, bytes).await.expect("taken");
+            }
+        })
+    });
+    let writers = futures_util::future::join_all(writers.collect::<Vec<_>>());
+    let remover = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            loop {
+                store.remove_uploads().await.expect("removed");
+            }
+        })
+    };
+    let written = writers.await;
+    remover.abort();
+    written.into_iter().for_each(|written| written.expect("nobody's file was removed"));
+    assert_eq!((fixture.count("uploads"), fixture.count("blobs")), (0, 200));
 }
 
 #[tokio::test]
