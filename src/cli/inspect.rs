@@ -97,7 +97,7 @@ async fn place(context: &Context, written: &str) -> Result<(std::sync::Arc<dyn S
     let written = written.strip_prefix("embedded/").unwrap_or(written);
     let reference: Reference = written.parse().map_err(wrong)?;
     if !written.starts_with(&format!("{}/", reference.registry())) {
-        let shelf = Shelf::meant(context)?;
+        let shelf = Shelf::nothing(context)?.map_or_else(|| Shelf::meant(context), Ok)?;
         let plain = written.split(['@', ':']).next().unwrap_or(written);
         let repository: Repository = plain.parse().map_err(wrong)?;
         let found = shelf.store.resolve(&repository, &reference.pointer()).await.map_err(wrong)?;

@@ -134,6 +134,9 @@ struct Common {
     /// several times
     #[arg(long, global = true, value_name = "REGISTRY=N", value_parser = LimitSetting::read)]
     limit: Vec<(String, LimitSetting)>,
+    /// Whether the command line itself names the store.
+    #[arg(skip)]
+    names_store: bool,
     /// What is made is handed on as files: others bring it to the registry.
     #[arg(skip)]
     hands_on: bool,
@@ -255,7 +258,9 @@ fn called(matches: &ArgMatches) -> Called {
 pub(crate) fn main() -> ExitCode {
     let mut command = Arguments::command();
     let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
-        let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let mut arguments =
+            Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        arguments.common.names_store = matches.value_source("store") == Some(ValueSource::CommandLine);
         Ok((arguments, called(&matches)))
     });
     let (arguments, called) = match parsed {

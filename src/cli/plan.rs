@@ -183,7 +183,7 @@ impl Planning {
     /// # Errors
     /// Where the family does not hold together, a context cannot be read or the store fails.
     pub(super) async fn make(context: &Context, what: &What) -> Result<Self> {
-        Self::make_at(context, what, &Anew::default(), None).await
+        Self::make_at(context, what, &Anew::default(), None, Shelf::look).await
     }
 
     /// The same now: what is not fresh does not stand.
@@ -191,7 +191,7 @@ impl Planning {
     /// # Errors
     /// As [`Self::make`].
     pub(super) async fn make_now(context: &Context, what: &What) -> Result<Self> {
-        Self::make_at(context, what, &Anew::default(), Some(now() / 1000)).await
+        Self::make_at(context, what, &Anew::default(), Some(now() / 1000), Shelf::open).await
     }
 
     /// The same, and some is built although records stand. A run outside the
@@ -200,13 +200,24 @@ impl Planning {
     /// # Errors
     /// As [`Self::make`].
     pub(super) async fn make_anew(context: &Context, what: &What, anew: &Anew) -> Result<Self> {
-        // What is settled was fresh when that was done.
-        let is_judged = context.common.scope.is_trusted() && anew.settled.is_none();
-        let now_seconds = is_judged.then(|| now() / 1000);
-        Self::make_at(context, what, anew, now_seconds).await
+        Self::make_at(context, what, anew, seconds_to_judge(context, anew), Shelf::open).await
     }
 
-    async fn make_at(context: &Context, what: &What, anew: &Anew, now_seconds: Option<u64>) -> Result<Self> {
+    /// The same where nothing is done: no store is made for it.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub(super) async fn look_anew(context: &Context, what: &What, anew: &Anew) -> Result<Self> {
+        Self::make_at(context, what, anew, seconds_to_judge(context, anew), Shelf::look).await
+    }
+
+    async fn make_at(
+        context: &Context,
+        what: &What,
+        anew: &Anew,
+        now_seconds: Option<u64>,
+        open: fn(&Context, &Workspace) -> Result<Shelf>,
+    ) -> Result<Self> {
         let arguments = what.arguments(context)?;
         let workspace = Workspace::read(context, &arguments)?;
         let selected = workspace.select(&what.images, &what.platform)?;
@@ -218,7 +229,7 @@ impl Planning {
         };
         let witness = what.trust.witness(context, &workspace.root)?;
         let plan = before.map(SettledPlan::digest);
-        let shelf = Shelf { from: what.from.clone(), witness, plan, ..Shelf::open(context, &workspace)? };
+        let shelf = Shelf { from: what.from.clone(), witness, plan, ..open(context, &workspace)? };
         let lease = shelf.lease().await?;
         let (registries, repositories) = (registries::lookups(context)?, Git::new(&context.environment));
         let lookups: (&Registries, &dyn Repositories) = (&*registries, &repositories);
@@ -313,6 +324,12 @@ impl Planning {
     }
 }
 
+/// When it is judged what is fresh; what is settled was when that was done.
+fn seconds_to_judge(context: &Context, anew: &Anew) -> Option<u64> {
+    let is_judged = context.common.scope.is_trusted() && anew.settled.is_none();
+    is_judged.then(|| now() / 1000)
+}
+
 /// Refuse to refresh what nothing is done about.
 fn unplanned(request: &Request, plan: &Plan) -> Result<()> {
     let lacking = request.refresh.iter().filter(|job| !plan.jobs.contains_key(job));
@@ -365,7 +382,7 @@ impl What {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make_anew(context, &options.what, &options.anew).await?;
+    let planning = Planning::look_anew(context, &options.what, &options.anew).await?;
     options.fleet.check(&planning.workspace.builders)?;
     sweep_dead(&planning.shelf.folder);
     if planning.workspace.family.platform_assumed {

@@ -147,7 +147,7 @@ fn staying(tags: &[String], target: &str) -> Diagnostic {
 
 fn place(context: &Context, to: Option<&str>) -> Result<(Arc<Workspace>, Target)> {
     let workspace = Workspace::read_quietly(context, &BTreeMap::new())?;
-    let shelf = Shelf::open(context, &workspace)?;
+    let shelf = Shelf::look(context, &workspace)?;
     let target = target(context, &workspace, &shelf, to)?;
     Ok((workspace, target))
 }

@@ -59,7 +59,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
-    let planning = Planning::make_anew(context, &options.what, &Anew::no_reuse(options.no_reuse)).await?;
+    let planning = Planning::look_anew(context, &options.what, &Anew::no_reuse(options.no_reuse)).await?;
     let plan = &planning.plan;
     if plan.to_build() + plan.to_check() == 0 {
         context.ui.note(

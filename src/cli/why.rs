@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         trust: options.trust.clone(),
         from: None,
     };
-    let planning = Planning::make_anew(context, &what, &Anew::default()).await?;
+    let planning = Planning::look_anew(context, &what, &Anew::default()).await?;
     planning.warn_of_bases(context);
     let mut text = String::new();
     for job in &planning.request.selected {

@@ -44,6 +44,8 @@ pub(super) struct Shelf {
     pub(super) records: Records,
     /// The registry that they are at too, where the store is there.
     pub(super) registry: Option<String>,
+    /// A folder that goes with the last of these.
+    pub(super) _empty: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Shelf {
@@ -53,6 +55,37 @@ impl Shelf {
     /// Where it cannot be opened, or there is no place for it.
     pub(super) fn open(context: &Context, workspace: &Workspace) -> Result<Self> {
         Self::open_in(context, workspace, &context.common.scope)
+    }
+
+    /// The same to read it: where the folder that the command line names is not there, it is empty and none is made.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn look(context: &Context, workspace: &Workspace) -> Result<Self> {
+        Self::nothing(context)?.map_or_else(|| Self::open(context, workspace), Ok)
+    }
+
+    /// An empty one, with a warning, where the command line names a folder that is not there.
+    ///
+    /// # Errors
+    /// Where a folder cannot be made for the time being.
+    pub(super) fn nothing(context: &Context) -> Result<Option<Self>> {
+        let common = &context.common;
+        let (Some(StorePlace::Folder(folder)), None) = (&common.store, &common.folder) else {
+            return Ok(None);
+        };
+        if !common.names_store || folder.exists() {
+            return Ok(None);
+        }
+        let warning = Diagnostic::warning(format!("there is no store in {}", folder.display()))
+            .because("nothing is known of what was built")
+            .hint("name the one that is meant by --store, or make one: polyarch build");
+        context.ui.warning(&warning);
+        let empty = tempfile::tempdir().map_err(|error| {
+            Diagnostic::surroundings("make an empty store for the time being").caused_by(&error)
+        })?;
+        let shelf = Self::open_folder(empty.path(), &common.scope)?;
+        Ok(Some(Self { _empty: Some(Arc::new(empty)), ..shelf }))
     }
 
     /// The same store, seen as in another scope.
@@ -128,7 +161,17 @@ impl Shelf {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let (store, scope) = (Arc::new(store), scope.clone());
         let records = Records::of_scope(store.clone(), &scope);
-        Ok(Self { folder, store, scope, from: None, witness: None, plan: None, records, registry: None })
+        Ok(Self {
+            folder,
+            store,
+            scope,
+            from: None,
+            witness: None,
+            plan: None,
+            records,
+            registry: None,
+            _empty: None,
+        })
     }
 
     /// Say that a run is at work, so that nothing that it sees is collected (`polyarch gc`). None in a store that

@@ -46,7 +46,10 @@ impl FromStr for StorePlace {
             let is_host = host.contains(['.', ':']) || host == "localhost";
             is_host && !host.starts_with('.') && !rest.is_empty()
         });
-        if rest.is_none() && !has_host {
+        let is_address = { text.trim_end_matches('/').rsplit_once(':') }.is_some_and(|(host, port)| {
+            !host.contains('/') && !host.is_empty() && port.parse::<u16>().is_ok()
+        });
+        if rest.is_none() && !has_host && !is_address {
             return Ok(Self::Folder(text.into()));
         }
         let Target { registry, prefix } = rest.unwrap_or(text).parse()?;
@@ -73,14 +76,27 @@ mod tests {
             let (registry, prefix) = (registry.to_owned(), prefix.parse().expect("a repository"));
             assert_eq!(written.parse(), Ok(StorePlace::Registry { registry, prefix }), "{written}");
         }
-        for written in
-            ["store", "./registry.example/x", "../x", "/var/lib/polyarch", "a/b", ".cache/x", "my.store", ""]
-        {
+        for written in [
+            "store",
+            "./registry.example/x",
+            "../x",
+            "/var/lib/polyarch",
+            "a/b",
+            ".cache/x",
+            "my.store",
+            "./127.0.0.1:5000",
+            "",
+        ] {
             assert_eq!(written.parse(), Ok(StorePlace::Folder(written.into())), "{written}");
         }
-        for written in
-            ["registry://cache", "registry://host.example", "registry.example/Owner", "host.example/a//b"]
-        {
+        for written in [
+            "registry://cache",
+            "registry://host.example",
+            "registry.example/Owner",
+            "host.example/a//b",
+            "127.0.0.1:5000",
+            "registry.example:443/",
+        ] {
             assert!(written.parse::<StorePlace>().is_err(), "{written}");
         }
     }

@@ -635,3 +635,21 @@ fn i_x3_i_x4_every_run_leaves_a_report_with_the_exit_code_that_it_ends_with() {
         assert!(!answer.stderr.contains("panicked"), "{what}: {}", answer.stderr);
     }
 }
+
+#[test]
+fn f_u1_a_command_that_reads_makes_no_store_where_none_is() {
+    let place = Place::with(&[("polyarch.toml", CONFIG), ("a/Dockerfile", "FROM scratch\n")]);
+    let reading: [(&[&str], i32); 6] = [
+        (&["plan"], 0),
+        (&["why", "a"], 0),
+        (&["simulate"], 0),
+        (&["export", "a"], 2),
+        (&["inspect", "a"], 2),
+        (&["gc"], 2),
+    ];
+    for (command, code) in reading {
+        let answer = place.run(&[command, &["--store", "typo"]].concat()).ended(code);
+        says(&answer, &["there is no store in typo", "polyarch --store typo build"]);
+        assert!(!place.family().join("typo").exists(), "{command:?}");
+    }
+}
