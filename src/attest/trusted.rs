@@ -48,7 +48,8 @@ impl TrustedKey {
                     pem.push_str(line);
                     pem.push('\n');
                     if line.starts_with("-----END ") {
-                        for key in PublicKey::parse_all(pem.as_bytes())? {
+                        let keys = PublicKey::parse_all(pem.as_bytes());
+                        for key in keys.map_err(|problem| problem.because(format!("it stands in {from}")))? {
                             found.push(Self { key, term: std::mem::take(&mut term) });
                         }
                         block = None;
@@ -114,6 +115,10 @@ mod tests {
             (format!("{PUBLIC}\n-----BEGIN PUBLIC KEY-----\nMFk"), "cut off"),
             (String::new(), "no key"),
             ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----".to_owned(), "P-256"),
+            (
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".to_owned(),
+                "it stands in a test",
+            ),
         ] {
             let refused = TrustedKey::parse_all(text.as_bytes(), "a test").expect_err(&text);
             let told: Vec<String> = refused.iter().map(ToString::to_string).collect();

@@ -191,7 +191,11 @@ fn platforms(value: &str) -> Result<Vec<Written<Platform>>, String> {
     Ok(found)
 }
 
-fn number<N: FromStr + PartialOrd + From<u8> + Copy + std::fmt::Display>(
+/// A number between 1 and the highest that a word may say.
+///
+/// # Errors
+/// Where it is none, or another one.
+pub(super) fn number<N: FromStr + PartialOrd + From<u8> + Copy + std::fmt::Display>(
     word: &str,
     value: &str,
     most: N,

@@ -83,7 +83,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         if !options.dry_run {
             dead.are_swept(&addresses.of(clean));
         }
-        Problems::check(problems)
+        Problems::check(problems).map(|()| !text.is_empty())
     };
     let cleaned = context.signals.unless_stopped(cleaning).await;
     recorder.discard();
@@ -93,8 +93,12 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         context.ui.note(&format!("store: {} of builds {done}", count(tags, "tag")));
     }
     // What answers is clean; what does not is told of.
-    cleaned?;
-    context.ui.note(if options.dry_run { "nothing was removed" } else { "clean" });
+    let is_something = cleaned? || tags > 0;
+    match (options.dry_run, is_something) {
+        (false, _) => context.ui.note("clean"),
+        (true, false) => context.ui.note("there is nothing to remove"),
+        (true, true) => context.ui.next("to remove that: polyarch clean"),
+    }
     Ok(Ended::Well)
 }
 

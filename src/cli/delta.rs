@@ -178,7 +178,20 @@ async fn read<'a>(
         }
         deltas.push((*job, delta));
     }
+    let standing: Vec<String> = deltas.iter().map(|(job, _)| alone(job)).collect();
+    let hint = format!("or write what stands alone: polyarch export --delta {}", standing.join(" "));
+    if let Some(problem) = problems.last_mut().filter(|_| !standing.is_empty()) {
+        problem.hints.push(hint);
+    }
     Problems::check(problems).map(|()| deltas)
+}
+
+/// A job by a name that means no other: an image's own means its variants too.
+fn alone(job: &JobId) -> String {
+    match job.unit.variant {
+        Some(_) => job.to_string(),
+        None => format!("{}:default@{}", job.unit.image, job.platform),
+    }
 }
 
 /// The image that stands for a job, and the key of its checks where they have passed.

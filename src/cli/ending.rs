@@ -13,6 +13,9 @@ use crate::report::size;
 use super::workshop::Shelf;
 use super::{Context, recorder};
 
+/// A grace time that is no longer is shortened to nothing.
+const SHORT: Duration = Duration::from_secs(60 * 60);
+
 /// What is to end.
 pub(super) struct Wanted<'a> {
     /// Scopes, as a whole.
@@ -75,7 +78,7 @@ pub(super) async fn end(context: &Context, shelf: &Shelf, wanted: &Wanted<'_>) -
             Some(Fit::Ends(ending)) => endings.push(ending),
             Some(Fit::TooMuch(ending, stay)) => {
                 endings.extend(ending);
-                context.ui.warning(&too_much(stay, limit, "at the registry"));
+                context.ui.warning(&too_much(stay, limit, "at the registry", wanted.grace));
             }
         }
     }
@@ -87,10 +90,16 @@ pub(super) async fn end(context: &Context, shelf: &Shelf, wanted: &Wanted<'_>) -
 }
 
 /// More stays than was asked for.
-pub(super) fn too_much(stay: u64, limit: u64, place: &str) -> Diagnostic {
-    Diagnostic::warning(format!("{} stay {place}, and {} are asked for", size(stay), size(limit)))
+pub(super) fn too_much(stay: u64, limit: u64, place: &str, grace: Duration) -> Diagnostic {
+    let problem =
+        Diagnostic::warning(format!("{} stay {place}, and {} are asked for", size(stay), size(limit)));
+    if grace.is_zero() {
+        return problem.because("tags lead to the rest, or a run is at work with it");
+    }
+    let shorter = if grace > SHORT { "1h" } else { "0s" };
+    problem
         .because("tags lead to the rest, or it was used within the grace time")
-        .hint("shorten that: --grace 1h")
+        .hint(format!("shorten that, where no other run needs it: --grace {shorter}"))
 }
 
 /// The scopes are not to be had.
@@ -136,4 +145,18 @@ pub(super) fn json(endings: &[Ending]) -> serde_json::Value {
         })
     });
     all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_shortened_can_be() {
+        let hint = |seconds: u64| too_much(2, 1, "in the folder", Duration::from_secs(seconds)).hints.pop();
+        for (grace, to) in [(24 * 60 * 60, "--grace 1h"), (60 * 60, "--grace 0s"), (1, "--grace 0s")] {
+            assert!(hint(grace).is_some_and(|hint| hint.ends_with(to)), "{grace}");
+        }
+        assert_eq!(hint(0), None);
+    }
 }

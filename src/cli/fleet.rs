@@ -12,7 +12,7 @@ use crate::oci::Platform;
 use crate::oci::server::Knocks;
 use crate::run::{Builder, check_builders};
 
-use super::builder_argument::BuilderArgument;
+use super::builder_argument::{self, BuilderArgument};
 use super::plan::Planning;
 use super::site::{Reached, Site};
 use super::workspace::Workspace;
@@ -30,7 +30,7 @@ pub(super) struct Wanted {
     #[arg(long = "builder", value_name = "BUILDER")]
     builders: Vec<BuilderArgument>,
     /// How many jobs each builder runs at once; one a processor where it is not given
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS_LIMIT)))]
+    #[arg(long, value_name = "NUMBER", value_parser = slots)]
     slots: Option<u16>,
     /// The machine of this engine is thrown away after the run: what nobody trusts is built there too, whatever holes its
     /// version has. POLYARCH_EPHEMERAL names such engines too, as in docker,buildx:fleet
@@ -40,6 +40,10 @@ pub(super) struct Wanted {
 
 fn engine(text: &str) -> std::result::Result<EngineAddress, String> {
     text.parse().map_err(|problem: NoEngine| problem.to_string())
+}
+
+fn slots(text: &str) -> std::result::Result<u16, String> {
+    builder_argument::number("--slots", text, SLOTS_LIMIT)
 }
 
 impl Wanted {
@@ -301,10 +305,15 @@ fn settings(
     let (mut chosen, mut said) = (BTreeMap::new(), BTreeMap::new());
     for argument in &wanted.builders {
         let (name, setting) = argument.wanted(configured)?;
-        if said.insert(name.clone(), &argument.text).is_some_and(|before| *before != argument.text) {
-            return Err(Diagnostic::request(format!("--builder says twice what {name} is"))
-                .hint("give each a name of its own, as in `--builder arm-2=ssh://build@arm-2`")
-                .into());
+        if let Some(before) = said.insert(name.clone(), &argument.text) {
+            let problem = Diagnostic::request(format!("--builder says twice what {name} is"));
+            return Err(match *before == argument.text {
+                true => problem.hint("name it once; how many jobs it runs at once is said by `slots`"),
+                false => {
+                    problem.hint("give each a name of its own, as in `--builder arm-2=ssh://build@arm-2`")
+                }
+            }
+            .into());
         }
         chosen.insert(name, setting);
     }

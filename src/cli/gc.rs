@@ -130,7 +130,7 @@ async fn shrunk(context: &Context, shelf: &Shelf, limit: u64, grace: Duration) -
         Fit::AsItIs => None,
         Fit::Within(age) => Some(age),
         Fit::TooMuch(kept) => {
-            context.ui.warning(&ending::too_much(kept, limit, "in the folder"));
+            context.ui.warning(&ending::too_much(kept, limit, "in the folder", grace));
             Some(grace)
         }
     })

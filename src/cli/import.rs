@@ -1,7 +1,7 @@
 //! `polyarch import`: take in what jobs on other machines have added.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,9 @@ use crate::transfer::{Arrived, Fault, Incoming};
 use super::place::Places;
 use super::workshop::Shelf;
 use super::{Context, Ended};
+
+/// What compressed files begin with, and what they are compressed with.
+const PACKED: [(&[u8], &str); 2] = [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "Zstandard")];
 
 /// Take in what `polyarch export --delta` has written on other machines
 ///
@@ -86,17 +89,30 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 fn take(mut incoming: Incoming, files: &[PathBuf]) -> Result<Vec<Arrived>> {
     for path in files {
-        let opened = File::open(path).map_err(Fault::Unreadable);
-        let read = opened.and_then(|file| incoming.read(BufReader::new(file)));
-        read.map_err(|fault| problem(Some(path), fault))?;
+        take_one(&mut incoming, path).map_err(|fault| problem(Some(path), fault))?;
     }
     Ok(incoming.finish().map_err(|fault| problem(None, fault))?)
+}
+
+fn take_one(incoming: &mut Incoming, path: &Path) -> Result<(), Fault> {
+    let mut file = BufReader::new(File::open(path).map_err(Fault::Unreadable)?);
+    let start = file.fill_buf().map_err(Fault::Unreadable)?;
+    let packed = PACKED.iter().find(|(magic, _)| start.starts_with(magic));
+    match packed {
+        Some((_, how)) => {
+            Err(Fault::Foreign(format!("it is compressed with {how}, and such a file never is")))
+        }
+        None => incoming.read(file),
+    }
 }
 
 fn problem(path: Option<&Path>, fault: Fault) -> Diagnostic {
     let what = path.map_or_else(|| "these files".to_owned(), |path| path.display().to_string());
     let doing = format!("take in {what}");
     match fault {
+        Fault::Foreign(why) => Diagnostic::request(format!("{what} is no file of polyarch export --delta"))
+            .because(why)
+            .hint("write one where the image is built: polyarch export --delta IMAGE@PLATFORM"),
         Fault::Refused(why) => Diagnostic::request(doing)
             .because(why)
             .hint("have it written anew: polyarch export --delta IMAGE@PLATFORM"),

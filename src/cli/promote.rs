@@ -86,6 +86,13 @@ fn tell(context: &Context, planning: &Planning) -> bool {
         if is_lost(&planning.plan, job) {
             warning = warning.hint(format!("make it whole: polyarch build {job} --no-reuse"));
         }
+        if is_unsigned(&planning.plan, job) {
+            let scope = planning.shelf.from.as_ref().map(|scope| format!(" --scope {scope}"));
+            warning = warning.hint(format!(
+                "where a trusted run has built it, have that one sign it: polyarch sign{} --sign-key sign.key",
+                scope.unwrap_or_default()
+            ));
+        }
         if place + 1 == left.len() {
             warning = warning.hint("build what is left, and publish: polyarch build --publish");
         }
@@ -96,9 +103,17 @@ fn tell(context: &Context, planning: &Planning) -> bool {
 
 /// Whether the store has lost something of the image of a job.
 fn is_lost(plan: &Plan, job: &JobId) -> bool {
-    let is_it = |reason: &Reason| matches!(reason, Reason::ContentMissing(_));
+    is_built_for(plan, job, |reason| matches!(reason, Reason::ContentMissing(_)))
+}
+
+/// Whether all that a job lacks may be a signature.
+fn is_unsigned(plan: &Plan, job: &JobId) -> bool {
+    is_built_for(plan, job, |reason| matches!(reason, Reason::Doubted(Doubt::Unsigned)))
+}
+
+fn is_built_for(plan: &Plan, job: &JobId, reason: impl Fn(&Reason) -> bool) -> bool {
     match plan.jobs.get(job).map(|planned| &planned.decision) {
-        Some(Decision::Build(reasons)) => reasons.iter().any(is_it),
+        Some(Decision::Build(reasons)) => reasons.iter().any(reason),
         _ => false,
     }
 }

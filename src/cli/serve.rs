@@ -28,7 +28,8 @@ pub(super) struct Options {
     /// Take manifests and indexes although some of what they name is not here, for mirrors of some platforms
     #[arg(long)]
     sparse: bool,
-    /// Let anyone on this machine write, but for the records
+    /// Let anyone on this machine write, but for the records of this store; a store that others keep in one of its
+    /// repositories is anyone's to write
     #[arg(long, conflicts_with_all = ["user", "access"])]
     anonymous_writes: bool,
     /// Take users, and what each may read and write, from this file (docs/registry.md)

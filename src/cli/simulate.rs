@@ -13,10 +13,13 @@ use crate::report::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, Sp
 use crate::run::{scheduled, whole_labels};
 use crate::schedule::{Job, Kind, Outlook, Rules, fleets, foresee, smallest};
 
-use super::builder_argument::BuilderArgument;
+use super::builder_argument::{self, BuilderArgument};
 use super::imagined::{DurationsFile, NamedKind, Said, from_configuration, from_file, left_out};
 use super::plan::{Anew, Planning, What};
 use super::{Context, Ended, Format, fitting};
+
+/// How many builders of each kind are compared at most.
+const FLEETS_LIMIT: u16 = 64;
 
 /// Tell how long, and at what cost, a plan would take on such builders
 ///
@@ -51,11 +54,18 @@ pub(super) struct Options {
     #[arg(long)]
     barrier: bool,
     /// Compare fleets of 1 to so many of each builder
-    #[arg(long, value_name = "NUMBER", default_value = "6", value_parser = clap::value_parser!(u16).range(0..=64))]
+    #[arg(long, value_name = "NUMBER", default_value = "6", value_parser = fleets_of)]
     fleets: u16,
     /// The form of the answer
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+}
+
+fn fleets_of(text: &str) -> std::result::Result<u16, String> {
+    match text {
+        "0" => Ok(0),
+        _ => builder_argument::number("--fleets", text, FLEETS_LIMIT),
+    }
 }
 
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {

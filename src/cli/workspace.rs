@@ -206,7 +206,11 @@ fn named(family: &Family, name: &str) -> Result<Vec<JobId>, Diagnostic> {
         }
         None => (plain, None),
     };
-    let exact = |unit: &&crate::family::Unit| unit.to_string() == plain;
+    // Files of exports call an image without a variant so.
+    let of_default = plain.strip_suffix(":default");
+    let is_default =
+        |unit: &&crate::family::Unit| unit.variant.is_none() && of_default == Some(unit.image.as_str());
+    let exact = |unit: &&crate::family::Unit| unit.to_string() == plain || is_default(unit);
     let of_image = |unit: &&crate::family::Unit| unit.image.as_str() == plain;
     let units: Vec<_> = family.recipes().map(|recipe| &recipe.unit).collect();
     // An image means its variants too: they are published together.

@@ -21,7 +21,9 @@ const PADDING_LIMIT: u64 = 1 << 20;
 /// Why a file cannot be taken in.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// It is no file of a job, or does not agree with itself: where in it, and why.
+    /// It is something else than a file of a job: why that shows.
+    Foreign(String),
+    /// It does not agree with itself: where in it, and why.
     Refused(String),
     /// It stands on content that is in no file and not in the store.
     Incomplete {
@@ -84,7 +86,10 @@ impl Parcel {
         let mut archive = tar::Archive::new(file);
         let (mut at, mut bytes) = (0, 0_u64);
         for entry in archive.entries().map_err(unreadable)?.raw(true) {
-            let mut entry = entry.map_err(unreadable)?;
+            let mut entry = entry.map_err(|error| match (at, unreadable(error)) {
+                (0, Fault::Refused(why)) => Fault::Foreign(format!("it is no archive: {why}")),
+                (_, fault) => fault,
+            })?;
             at += 1;
             let (name, size) = ordinary(&entry).map_err(|why| refused(at, "", &why))?;
             bytes = bytes.saturating_add(size);
@@ -101,6 +106,7 @@ impl Parcel {
             .find(|(digest, (kind, _))| *kind != Kind::Blob && !parcel.come.contains(*digest))
         {
             Some((digest, _)) => Err(Fault::Refused(format!("{digest} is named in it and does not come"))),
+            None if at == 0 => Err(Fault::Foreign("there is nothing in it".to_owned())),
             None if parcel.records.is_empty() => Err(Fault::Refused("there is no record in it".to_owned())),
             None => Ok(parcel),
         }
@@ -123,7 +129,10 @@ impl Parcel {
                 let list = Document::new(MediaType::INDEX, whole(bytes, size)?).index().map_err(unfit)?;
                 list.manifests.into_iter().try_for_each(|record| self.name(Kind::Record, record))
             }
-            1 => Err(Fault::Refused("the first entry is `oci-layout`".to_owned())),
+            1 => Err(Fault::Foreign(format!(
+                "the first entry of one is `oci-layout`, and here {}",
+                named(name)
+            ))),
             2 => Err(Fault::Refused("the second entry is `index.json`".to_owned())),
             _ => self.content(name, size, bytes, place),
         }
@@ -190,9 +199,13 @@ impl Fault {
 }
 
 fn refused(at: usize, name: &str, why: &str) -> Fault {
-    let name: String = name.chars().take(120).flat_map(char::escape_default).collect();
-    let named = if name.is_empty() { String::new() } else { format!(", `{name}`") };
+    let named = if name.is_empty() { String::new() } else { format!(", {}", named(name)) };
     Fault::Refused(format!("entry {at}{named}: {why}"))
+}
+
+/// The name of an entry, as it is told.
+fn named(name: &str) -> String {
+    format!("`{}`", name.chars().take(120).flat_map(char::escape_default).collect::<String>())
 }
 
 fn unreadable(error: io::Error) -> Fault {

@@ -637,6 +637,22 @@ fn i_x3_i_x4_every_run_leaves_a_report_with_the_exit_code_that_it_ends_with() {
 }
 
 #[test]
+fn tm5_what_is_no_file_of_an_export_is_told_as_that() {
+    let place = Place::with(&[("a/Dockerfile", "FROM scratch\n")]);
+    let files: [(&str, &[u8], &str); 4] = [
+        ("packed.tar", b"\x1f\x8b\x08\0\0\0\0\0", "it is compressed with gzip"),
+        ("tight.tar", b"\x28\xb5\x2f\xfd\0", "it is compressed with Zstandard"),
+        ("noise.tar", &[b'x'; 2048], "it is no archive"),
+        ("empty.tar", b"", "there is nothing in it"),
+    ];
+    for (name, bytes, why) in files {
+        std::fs::write(place.family().join(name), bytes).unwrap();
+        let answer = place.run(&["import", name]).ended(2);
+        says(&answer, &[&format!("{name} is no file of polyarch export --delta"), why, "hint: "]);
+    }
+}
+
+#[test]
 fn f_u1_a_command_that_reads_makes_no_store_where_none_is() {
     let place = Place::with(&[("polyarch.toml", CONFIG), ("a/Dockerfile", "FROM scratch\n")]);
     let reading: [(&[&str], i32); 6] = [
@@ -651,5 +667,17 @@ fn f_u1_a_command_that_reads_makes_no_store_where_none_is() {
         let answer = place.run(&[command, &["--store", "typo"]].concat()).ended(code);
         says(&answer, &["there is no store in typo", "polyarch --store typo build"]);
         assert!(!place.family().join("typo").exists(), "{command:?}");
+    }
+}
+
+#[test]
+fn f_u1_a_builder_or_a_number_that_is_mistyped_is_told_in_words() {
+    let place = one_image("FROM scratch\n");
+    let twice = place.run(&["plan", "--builder", "docker", "--builder", "docker"]).ended(2);
+    says(&twice, &["--builder says twice what docker is", "hint: name it once"]);
+    for (number, why) in
+        [("x", "`x` is no number for `--slots`"), ("0", "`--slots` is not between 1 and 1024")]
+    {
+        says(&place.run(&["plan", "--slots", number]).ended(2), &[why]);
     }
 }

@@ -108,6 +108,10 @@ pub(in crate::cli) async fn sign(
     would.dedup();
     match signed.len() {
         _ if signer.is_none() => context.ui.data(&format!("tree {tree}\n{}", would.concat())),
+        0 if whole.is_empty() => {
+            let scope = &planning.shelf.scope;
+            context.ui.note(&format!("nothing is signed: no record of this tree stands in the scope {scope}"))
+        }
         0 => context.ui.note("signed already"),
         several => context.ui.note(&format!("signed: {}", count(several, "record"))),
     }

@@ -171,10 +171,10 @@ type Case = (&'static str, Vec<u8>, &'static str);
 fn archives() -> Vec<Case> {
     let gzip = gzipped(&Good::new().file());
     let mut cases: Vec<Case> = vec![
-        ("nothing", vec![], "there is no record"),
-        ("zeros", vec![0; 4096], "there is no record"),
-        ("a text", b"hello, world\n".repeat(100), ""),
-        ("a gzip", gzip, ""),
+        ("nothing", vec![], "there is nothing in it"),
+        ("zeros", vec![0; 4096], "there is nothing in it"),
+        ("a text", b"hello, world\n".repeat(100), "it is no archive"),
+        ("a gzip", gzip, "it is no archive"),
         ("cut in a header", bytes_changed(|bytes| bytes.truncate(at(3) + 100)), ""),
         ("cut in an entry", bytes_changed(|bytes| bytes.truncate(at(2) + 700)), ""),
         ("cut in a blob", bytes_changed(|bytes| bytes.truncate(at(6) + 514)), ""),
@@ -353,7 +353,7 @@ async fn each_is_refused(cases: Vec<Case>) {
         let store = shop();
         let fault = take(&store, &[&file]).await.expect_err(what);
         let told = match &fault {
-            Fault::Refused(told) => told.clone(),
+            Fault::Refused(told) | Fault::Foreign(told) => told.clone(),
             // The rules of every store refuse what two readers take for two things.
             Fault::Store(error) => format!("{error:?}"),
             other => panic!("{what}: {other:?}"),

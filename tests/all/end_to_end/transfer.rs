@@ -146,3 +146,19 @@ fn tm5_what_is_no_file_of_a_job_is_refused_with_its_reason() {
         assert!(refused.stderr.contains("hint:"), "{}", refused.stderr);
     }
 }
+
+#[test]
+fn an_image_is_handed_on_without_the_variant_that_could_not_be_built() {
+    let test = "transfer::an_image_is_handed_on_without_the_variant_that_could_not_be_built";
+    let Some(place) = machine(test) else { return };
+    place.write("polyarch.toml", &CONFIGURATION.replace("test -e /bin/sh", "false"));
+    place.write("base/extra/Dockerfile", "FROM base\nRUN echo extra > /extra\n");
+    let _ = place.run(&["build", "base"]).ended(1);
+    let to = place.folder().join("artifacts").display().to_string();
+    let both = place.run(&["export", "--delta", "base", "--to", &to]).ended(2);
+    let hint = "export --delta base:default@linux/amd64";
+    assert!(both.stderr.contains("base:extra@linux/amd64 is not built"), "{}", both.stderr);
+    assert!(both.stderr.contains(hint), "{}", both.stderr);
+    let alone = place.run(&["export", "--delta", "base:default@linux/amd64", "--to", &to]).well();
+    assert!(alone.stdout.ends_with("base-amd64-default.tar\n"), "{}", alone.stdout);
+}
