@@ -42,7 +42,7 @@ pub(crate) use caches::{CacheName, RunTime};
 pub(crate) use carried::Carried;
 pub(crate) use durations::{Durations, Taken};
 pub(crate) use ending::{Ending, Fit};
-pub(crate) use epochs::Epochs;
+pub(crate) use epochs::{EPOCH, EpochTaken, Epochs};
 pub(crate) use kept::{Kept, RecordKind, Witness};
 pub(crate) use layer_caches::CacheKind;
 pub(crate) use scope::ScopeName;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 
 use crate::diag::{Diagnostic, Result, count};
-use crate::oci::ErrorKind;
+use crate::oci::{Error, ErrorKind};
+use crate::record::{EpochTaken, Epochs};
 use crate::transfer::{Arrived, Fault, Incoming};
 
 use super::place::Places;
@@ -37,14 +38,47 @@ pub(super) struct Options {
 pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let files = files(&options.files)?;
     let mut places = Places::new(context)?;
-    let arrived = take_in(context, places.shelf()?, files).await?;
-    for Arrived { job, image, is_checked } in &arrived {
+    let shelf = places.shelf()?;
+    let arrived = take_in(context, shelf, files).await?;
+    for Arrived { job, image, is_checked, .. } in &arrived {
         let checks = if *is_checked { "" } else { ", whose checks have not passed" };
         context.ui.note(&format!("{job}: {}{checks}", image.short()));
     }
+    take_epochs(context, shelf, &arrived).await?;
     context.ui.note(&format!("{} came", count(arrived.len(), "image")));
     context.ui.data(&arrived.iter().map(|arrived| format!("{}\n", arrived.job)).collect::<String>());
     Ok(Ended::Well)
+}
+
+/// Lets the refresh epochs of what has passed count in the store, and tells of what is not found there for want of that.
+async fn take_epochs(context: &Context, shelf: &Shelf, arrived: &[Arrived]) -> Result<()> {
+    let mut epochs = Epochs::new();
+    for Arrived { job, epoch, .. } in arrived.iter().filter(|arrived| arrived.is_checked) {
+        let job = job.parse().map_err(|error: Error| problem(None, error.into()))?;
+        let highest = epochs.entry(job).or_default();
+        *highest = (*epoch).max(*highest);
+    }
+    let taken = shelf.records().take_epochs(&epochs).await;
+    for (job, taken) in taken.map_err(|error| problem(None, error.into()))? {
+        let epoch = epochs[&job];
+        match taken {
+            EpochTaken::Same => {}
+            EpochTaken::Begun => {
+                context.ui.note(&format!("{job}: its refresh epoch {epoch} counts here now"))
+            }
+            EpochTaken::Other { here } => {
+                let told = format!("{job} is of the refresh epoch {epoch}, and {here} counts here");
+                let warning =
+                    Diagnostic::warning(told).because(match (epoch > here, shelf.scope.is_trusted()) {
+                        (false, _) => "only a later one takes its place",
+                        (true, false) => "a scope that is not the trusted one begins none",
+                        (true, true) => "nothing is refreshed that often",
+                    });
+                context.ui.warning(&warning.hint(format!("build it as it is here: polyarch build {job}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Take files into the scope of a store.

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use crate::dockerfile::Source;
 use crate::family::{Action, CheckKind, Recipe, TagSource, Unit, Use};
 use crate::oci::{Algorithm, Digest, Hasher, Platform};
-use crate::record::Epochs;
+use crate::record::{EPOCH, Epochs};
 
 use super::{Facts, Frontend};
 
@@ -106,7 +106,7 @@ pub(super) fn inputs(
         }
     }
     if epoch > 0 {
-        put("epoch".into(), epoch.to_string());
+        put(EPOCH.into(), epoch.to_string());
     }
     inputs
 }

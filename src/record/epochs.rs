@@ -1,6 +1,9 @@
 //! Refresh epochs: for each job the number of refreshes that have passed. A job that is refreshed takes the next
 //! number, which is part of its key, and it is written here once the job has passed; every other run reads it.
 //!
+//! The record of a job that was refreshed says its number, which its key is made with. Whoever takes such a record into the trusted scope of
+//! another store takes the number too, by the same trust: without it the record would never be found.
+//!
 //! A number of a job is a tag, `epoch-<job>-<number>`, and the highest counts. So machines that write at the same time
 //! write different tags, also at registries that know no conditions, and one list of tags answers for all jobs.
 
@@ -9,13 +12,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::family::JobId;
 use crate::oci::{Digest, Error, Tag};
 
-use super::Records;
 use super::note::Note;
+use super::{ImageRecord, Records};
 
 /// What a number stands under.
 const NOTE: Note = Note { name: "epoch" };
 /// How many hexadecimal digits of a job's digest are in its tags.
 const DIGITS: usize = 32;
+/// The input of a key that says which refresh epoch a job was built in.
+pub(crate) const EPOCH: &str = "epoch";
+/// What is taken over is no higher: no job is refreshed more often, and at the end of all numbers none could be any more.
+const TAKEN_LIMIT: u64 = 1 << 32;
+
+/// What comes of the epoch of a record that was taken in from another store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EpochTaken {
+    /// Nothing: it is of the refresh epoch that counts here.
+    Same,
+    /// Its epoch counts from now on.
+    Begun,
+    /// Another epoch counts here, so that it is not found.
+    Other {
+        /// That one.
+        here: u64,
+    },
+}
 
 /// The refresh epoch of each job that has one.
 pub(crate) type Epochs = BTreeMap<JobId, u64>;
@@ -37,6 +58,30 @@ impl Records {
         Ok(jobs.filter_map(|job| known.get(&label(&job)).copied().map(|epoch| (job, epoch))).collect())
     }
 
+    /// Let the epochs of jobs whose records were taken in count, where they are later ones; what comes of each. They are believed as
+    /// the records are, and in no other than the trusted scope.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn take_epochs(&self, taken: &Epochs) -> Result<BTreeMap<JobId, EpochTaken>, Error> {
+        let known = self.epochs(taken.keys().cloned()).await?;
+        let mut outcomes = BTreeMap::new();
+        for (job, epoch) in taken {
+            let here = known.get(job).copied().unwrap_or_default();
+            let may_begin = self.is_trusted(&self.scope) && *epoch <= TAKEN_LIMIT;
+            let outcome = match *epoch {
+                epoch if epoch == here => EpochTaken::Same,
+                epoch if epoch > here && may_begin => {
+                    self.keep_epoch(job, epoch).await?;
+                    EpochTaken::Begun
+                }
+                _ => EpochTaken::Other { here },
+            };
+            outcomes.insert(job.clone(), outcome);
+        }
+        Ok(outcomes)
+    }
+
     /// Keep the epoch of a job that has passed; a higher one that is known stays what counts. A run in any other than
     /// the trusted scope keeps none, so that it changes no other run's keys.
     ///
@@ -56,6 +101,13 @@ impl Records {
             }
         }
         Ok(())
+    }
+}
+
+impl ImageRecord {
+    /// The refresh epoch that it was built in; 0 before the first refresh.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.inputs.get(EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or_default()
     }
 }
 
@@ -105,6 +157,28 @@ mod tests {
         for records in [&trusted, &other] {
             assert_eq!(known(records).await, [(job(1), 3)].into());
         }
+    }
+
+    #[tokio::test]
+    async fn tm1_an_epoch_that_is_taken_in_counts_by_the_trust_of_its_record_alone() {
+        let trusted = records();
+        let other = Records::of_scope(trusted.store.clone(), &"pr-12".parse().expect("a scope"));
+        trusted.keep_epoch(&job(1), 3).await.expect("kept");
+        let take = async |records: &Records, epoch: u64| {
+            let taken = [(job(1), epoch)].into();
+            records.take_epochs(&taken).await.expect("an answer")[&job(1)]
+        };
+        for epoch in [0, 2, 4] {
+            assert_eq!(take(&other, epoch).await, EpochTaken::Other { here: 3 });
+        }
+        assert_eq!(take(&other, 3).await, EpochTaken::Same);
+        for epoch in [0, 2, TAKEN_LIMIT + 1, u64::MAX] {
+            assert_eq!(take(&trusted, epoch).await, EpochTaken::Other { here: 3 });
+        }
+        assert_eq!(known(&trusted).await, [(job(1), 3)].into());
+        assert_eq!(take(&trusted, 5).await, EpochTaken::Begun);
+        assert_eq!(take(&trusted, 5).await, EpochTaken::Same);
+        assert_eq!(known(&trusted).await, [(job(1), 5)].into());
     }
 
     async fn known(records: &Records) -> Epochs {

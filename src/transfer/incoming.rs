@@ -33,6 +33,8 @@ pub(crate) struct Arrived {
     pub(crate) image: Digest,
     /// Whether its checks have passed, and the record of it came with it.
     pub(crate) is_checked: bool,
+    /// The refresh epoch that it was built in.
+    pub(crate) epoch: u64,
 }
 
 impl Incoming {
@@ -79,6 +81,7 @@ impl Incoming {
                 job: built.job.clone(),
                 image: built.image.clone(),
                 is_checked: checked.contains(&built.image),
+                epoch: built.epoch(),
             }));
         }
         Ok(arrived)

@@ -148,6 +148,25 @@ fn tm5_what_is_no_file_of_a_job_is_refused_with_its_reason() {
 }
 
 #[test]
+fn f_d14_what_was_refreshed_elsewhere_is_found_where_it_is_taken_in() {
+    let test = "transfer::f_d14_what_was_refreshed_elsewhere_is_found_where_it_is_taken_in";
+    let (Some(place), Some(other)) = (machine(test), machine(test)) else { return };
+    let _ = place.run(&["build", "base", "--refresh"]).well();
+    let to = place.folder().join("artifacts").display().to_string();
+    let _ = place.run(&["export", "--delta", "base", "--to", &to]).well();
+    // A file has no word on what the trusted scope refreshes, where it is taken into another.
+    let aside = other.run(&["import", &to, "--scope", "pr-1"]).well();
+    let told = "base@linux/amd64 is of the refresh epoch 1, and 0 counts here";
+    assert!(aside.stderr.contains(told), "{}", aside.stderr);
+    let planned = other.run(&["plan", "base"]).well();
+    assert!(planned.stdout.contains("1 to build"), "{}", planned.stdout);
+    let taken = other.run(&["import", &to]).well();
+    assert!(taken.stderr.contains("its refresh epoch 1 counts here now"), "{}", taken.stderr);
+    let planned = other.run(&["plan", "base"]).well();
+    assert!(planned.stdout.contains("0 to build, 0 to check"), "{}", planned.stdout);
+}
+
+#[test]
 fn an_image_is_handed_on_without_the_variant_that_could_not_be_built() {
     let test = "transfer::an_image_is_handed_on_without_the_variant_that_could_not_be_built";
     let Some(place) = machine(test) else { return };
