@@ -14,6 +14,7 @@ pub(super) const GROUND: Ground = Ground {
     runners: &[("linux/amd64", "medium"), ("linux/386", "medium"), ("linux/arm64", "arm.medium")],
     jobs_limit: 500,
     needs_limit: usize::MAX,
+    has_stages: false,
     bytes_limit: 3 << 20,
     is_own: |class| class.contains('/'),
 };
@@ -45,6 +46,10 @@ pub(super) fn circleci(pipeline: &Pipeline<'_>) -> Written {
         let steps = Steps::new(pipeline).take().run(title, command, PUBLISH_MINUTES);
         job(pipeline, pipeline.near_runner(), more, steps)
     };
+    for job in &pipeline.joining {
+        let images = Map::default().with("IMAGES", job.images());
+        jobs = jobs.with(&job.id, last("Publish", "polyarch job publish \"$IMAGES\"", images));
+    }
     let publish = |more: Map| last("Publish", "polyarch job publish", more);
     jobs = jobs
         .with("rehearse", last("Rehearse the publication", "polyarch job rehearse", Map::default()))
@@ -131,10 +136,15 @@ fn ordered(pipeline: &Pipeline<'_>, kind: &str, is_filtered: bool) -> Vec<Yaml> 
         let filters = Map::default().with("branches", others);
         jobs.push(named("rehearse", rehearse.with("filters", filters)));
     }
-    let publish = called("publish")
-        .with("requires", pipeline.all_published())
-        .with("context", vec![pipeline.environment()]);
-    jobs.push(named(&format!("publish{kind}"), filtered(publish, Some(Map::default().with("only", branch)))));
+    let publishing = |of: Map, requires: Vec<String>| {
+        let of = of.with("requires", requires).with("context", vec![pipeline.environment()]);
+        filtered(of, Some(Map::default().with("only", branch.clone())))
+    };
+    for job in &pipeline.joining {
+        jobs.push(named(&job.id, publishing(Map::default(), job.waits_for())));
+    }
+    let publish = publishing(called("publish"), pipeline.before_publication());
+    jobs.push(named(&format!("publish{kind}"), publish));
     jobs
 }
 

@@ -6,6 +6,7 @@
 use super::Written;
 use super::event::TITLE;
 use super::install;
+use super::joining::JoiningJob;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
 use crate::config::PromotionSetting;
@@ -20,6 +21,7 @@ pub(super) const GROUND: Ground = Ground {
     ],
     jobs_limit: 256,
     needs_limit: usize::MAX,
+    has_stages: false,
     // A larger workflow begins no runs.
     bytes_limit: 500_000,
     is_own: |label| !label.starts_with("ubuntu-"),
@@ -58,6 +60,9 @@ pub(crate) fn github(pipeline: &Pipeline<'_>) -> Written {
         .with("plan", plan(pipeline));
     for build in &pipeline.builds {
         jobs = jobs.with(&build.id, build_job(pipeline, build));
+    }
+    for job in &pipeline.joining {
+        jobs = jobs.with(&job.id, join(pipeline, job));
     }
     jobs = jobs
         .with("rehearse", rehearse(pipeline))
@@ -202,44 +207,59 @@ fn login(pipeline: &Pipeline<'_>, secret: &dyn Fn(&str) -> String) -> Map {
     })
 }
 
+/// Where the family is published, and who logs in there.
+fn target(pipeline: &Pipeline<'_>) -> Map {
+    Map::default()
+        .with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}")
+        .and(login(pipeline, &|name: &str| format!("${{{{ secrets.{name} }}}}")))
+}
+
+/// Joins the platforms of the images of one repository, and publishes them.
+fn join(pipeline: &Pipeline<'_>, job: &JoiningJob) -> Map {
+    let env = Map::default().with("IMAGES", job.images()).and(target(pipeline));
+    let steps = Steps::new(pipeline).check_out(true).install().take(&job.taken);
+    let steps = steps.run("Publish", "polyarch job publish \"$IMAGES\"", env);
+    // Of what waits in a group, a service keeps only the newest.
+    publishing(pipeline, &job.id, &format!("publish-{}", job.id), job.waits_for(), steps)
+}
+
 fn publish(pipeline: &Pipeline<'_>) -> Map {
-    let to = Map::default().with("POLYARCH_REGISTRY", "${{ vars.POLYARCH_REGISTRY }}");
     let secret = |name: &str| format!("${{{{ secrets.{name} }}}}");
-    let login = login(pipeline, &secret);
     let steps = Steps::new(pipeline).check_out(true).install().take_all();
-    let steps = steps.run("Publish", "polyarch job publish", to.and(login.clone()));
+    let steps = steps.run("Publish", "polyarch job publish", target(pipeline));
     // What proposals build upon has to be signed as well.
     let steps = match &pipeline.service.sign {
         Some(setting) => {
             let key = Map::default().with("POLYARCH_SIGN_KEY", secret(setting.key.as_str()));
-            steps.run("Sign", "polyarch job sign", key.and(login))
+            steps.run("Sign", "polyarch job sign", key.and(login(pipeline, &secret)))
         }
         None => steps,
     };
+    publishing(pipeline, "publish", "publish-images", pipeline.before_publication(), steps)
+}
+
+/// A job that publishes: in its environment, and never cancelled.
+fn publishing(pipeline: &Pipeline<'_>, name: &str, group: &str, needs: Vec<String>, steps: Steps<'_>) -> Map {
     let permissions = Map::default().with_note("contents", "read", "to check out").with_note(
         "id-token",
         "write",
         "to sign by the identity of this run",
     );
-    let whole = Map::default()
-        .with("name", "publish")
+    Map::default()
+        .with("name", name)
         .with("runs-on", RUNNER)
         .with("timeout-minutes", PUBLISH_MINUTES)
         .with("permissions", permissions)
         .with("environment", pipeline.environment())
-        .with(
-            "concurrency",
-            Map::default().with("group", "publish-images").with("cancel-in-progress", false),
-        );
-    whole
-        .with("needs", pipeline.all_published())
+        .with("concurrency", Map::default().with("group", group).with("cancel-in-progress", false))
+        .with("needs", needs)
         .with("if", format!("${{{{ github.event_name != 'pull_request' && {PUBLISHES} }}}}"))
         .with("steps", steps.list)
 }
 
 /// The one job that says whether all went as planned.
 fn done(pipeline: &Pipeline<'_>) -> Map {
-    let mut needs = pipeline.all_published();
+    let mut needs = pipeline.before_publication();
     needs.extend(["rehearse".to_owned(), "publish".to_owned()]);
     if pipeline.service.sign.is_some() {
         // Not `sign`, which waits for a person.

@@ -1,9 +1,13 @@
-//! GitLab CI: a job for each image variant on each platform, in stages that only the publication waits for.
+//! GitLab CI: a job for each image variant on each platform, in stages that only the publication waits for, and what needs
+//! more jobs than it may name.
 //!
 //! GitLab CI/CD YAML syntax reference. Names and values reach a shell through variables alone.
 
+use std::collections::BTreeMap;
+
 use super::Written;
 use super::install;
+use super::joining::JoiningJob;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
 use super::yaml::{Map, Yaml, document};
 use crate::config::{PromotionSetting, Variable, release_expression};
@@ -17,6 +21,7 @@ pub(super) const GROUND: Ground = Ground {
     ],
     jobs_limit: 500,
     needs_limit: 50,
+    has_stages: true,
     bytes_limit: 1 << 20,
     // A fork's pipeline runs in the fork, on runners of its owner's.
     is_own: |_| false,
@@ -34,6 +39,8 @@ const IS_PUSHED: &str = "$CI_PIPELINE_SOURCE == \"push\"";
 /// The environment with the key that signs.
 const SIGNING: &str = "sign";
 const SIGN: &str = "polyarch job sign";
+/// The stage of the jobs that publish an image each.
+const JOINING: &str = "manifest";
 
 /// The file of a pipeline.
 pub(super) fn gitlab(pipeline: &Pipeline<'_>) -> Written {
@@ -43,15 +50,24 @@ pub(super) fn gitlab(pipeline: &Pipeline<'_>) -> Written {
     let variables =
         pipeline.settings.install.iter().fold(variables, |all, one| all.and(install::variables(one)));
     let sign = pipeline.service.sign.as_ref();
-    let stages = ["plan", "build", "publish"];
+    let places = places(pipeline);
+    let mut stages = vec!["plan".to_owned()];
+    stages.extend((0..=places.values().copied().max().unwrap_or(0)).map(build_stage));
+    stages.extend((!pipeline.joining.is_empty()).then(|| JOINING.to_owned()));
+    stages.push("publish".to_owned());
+    if sign.is_some() {
+        stages.insert(0, "promote".to_owned());
+    }
     let top = Map::default()
-        .with("stages", sign.map(|_| "promote").into_iter().chain(stages).collect::<Vec<_>>())
+        .with("stages", stages)
         .with("workflow", workflow(pipeline))
         .with("variables", variables)
         .with_some("default", default(pipeline))
         .with_some("promote", sign.map(|setting| promote(pipeline, setting)))
         .with("plan", plan(pipeline));
-    let top = pipeline.builds.iter().fold(top, |top, build| top.with(&build.id, build_job(pipeline, build)));
+    let build = |build: &BuildJob| build_job(pipeline, build, places[build.id.as_str()]);
+    let top = pipeline.builds.iter().fold(top, |top, one| top.with(&one.id, build(one)));
+    let top = pipeline.joining.iter().fold(top, |top, job| top.with(&job.id, join(pipeline, job)));
     let top = top
         .with("rehearse", rehearse(pipeline))
         .with_some("sign", sign.map(|setting| self::sign(pipeline, setting)))
@@ -95,18 +111,43 @@ fn plan(pipeline: &Pipeline<'_>) -> Map {
         .with("artifacts", artifacts("plan", pipeline.keep_plan_days()))
 }
 
+/// In which of the stages for builds each job is. What needs more jobs than it may name comes after the stages of these, and
+/// waits for the whole of them; nothing is in a stage before what it needs.
+fn places<'a>(pipeline: &'a Pipeline<'_>) -> BTreeMap<&'a str, usize> {
+    let mut places = BTreeMap::new();
+    for build in &pipeline.builds {
+        let needed = build.ancestors.iter().chain(&build.beside);
+        let before = needed.filter_map(|id| places.get(id.as_str()).copied()).max().unwrap_or(0);
+        places.insert(build.id.as_str(), before + usize::from(is_wide(build)));
+    }
+    places
+}
+
+fn build_stage(place: usize) -> String {
+    if place == 0 { "build".to_owned() } else { format!("build-{}", place + 1) }
+}
+
+/// Whether a job needs more others than it may name.
+fn is_wide(build: &BuildJob) -> bool {
+    build.needs_number() > GROUND.needs_limit
+}
+
+/// What a job needs: the plan and those whose files it takes in, and what it only waits for.
+fn needs(taken: &[String], only_waited_for: &[String]) -> Vec<Yaml> {
+    let taken = std::iter::once("plan").chain(taken.iter().map(String::as_str)).map(Yaml::from);
+    let without_files = |id: &String| Map::default().with("job", id.as_str()).with("artifacts", false).into();
+    taken.chain(only_waited_for.iter().map(without_files)).collect()
+}
+
 /// Its needs are all that it stands on, whose files it takes in: they order nothing that its parents do not. It takes in no
 /// file of what else it waits for.
-fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob) -> Map {
-    let taken = std::iter::once("plan").chain(build.ancestors.iter().map(String::as_str)).map(Yaml::from);
-    let only_waited_for =
-        |id: &String| Map::default().with("job", id.as_str()).with("artifacts", false).into();
-    let needs: Vec<Yaml> = taken.chain(build.beside.iter().map(only_waited_for)).collect();
-    let stage = if build.downstream { "publish" } else { "build" };
-    let job = job(stage, &build.runner, build.minutes);
+fn build_job(pipeline: &Pipeline<'_>, build: &BuildJob, place: usize) -> Map {
+    let needs = (!is_wide(build)).then(|| needs(&build.ancestors, &build.beside));
+    let stage = if build.downstream { "publish".to_owned() } else { build_stage(place) };
+    let job = job(&stage, &build.runner, build.minutes);
     let job = if build.downstream { job.with("allow_failure", true) } else { job };
     job.with("interruptible", true)
-        .with("needs", needs)
+        .with_some("needs", needs)
         .with("variables", Map::default().with("JOB", build.task()))
         .with("script", vec!["polyarch job \"$JOB\""])
         .with("artifacts", artifacts(&build.id, pipeline.keep_days()))
@@ -158,16 +199,30 @@ fn publish(pipeline: &Pipeline<'_>) -> Map {
     let key = sign.map_or_else(Map::default, |setting| known_as("POLYARCH_SIGN_KEY", &setting.key));
     // What proposals build upon has to be signed as well.
     let script = std::iter::once("polyarch job publish").chain(sign.map(|_| SIGN));
+    publishing(pipeline, "publish", "publish-images", None)
+        .with("variables", history().and(key))
+        .with("script", script.collect::<Vec<_>>())
+}
+
+/// Joins the platforms of the images of one repository, and publishes them.
+fn join(pipeline: &Pipeline<'_>, job: &JoiningJob) -> Map {
+    let needs = needs(&job.taken, &job.after);
+    publishing(pipeline, JOINING, &format!("publish-{}", job.id), Some(needs))
+        .with("variables", history().with("IMAGES", job.images()))
+        .with("script", vec!["polyarch job publish \"$IMAGES\""])
+}
+
+/// A job that publishes: in its environment, and never ended.
+fn publishing(pipeline: &Pipeline<'_>, stage: &str, group: &str, needs: Option<Vec<Yaml>>) -> Map {
     let never = Map::default().with("if", IS_PROPOSED).with("when", "never");
     let token = Map::default().with("SIGSTORE_ID_TOKEN", Map::default().with("aud", "sigstore"));
-    job("publish", pipeline.near_runner(), PUBLISH_MINUTES)
+    job(stage, pipeline.near_runner(), PUBLISH_MINUTES)
         .with("interruptible", false)
-        .with("resource_group", "publish-images")
+        .with_some("needs", needs)
+        .with("resource_group", group)
         .with("environment", pipeline.environment())
         .with_note("id_tokens", token, "to sign by the identity of this run")
         .with("rules", vec![never, Map::default().with("when", "on_success")])
-        .with("variables", history().and(key))
-        .with("script", script.collect::<Vec<_>>())
 }
 
 fn job(stage: &str, runner: &str, minutes: u64) -> Map {

@@ -8,6 +8,7 @@ mod event;
 mod github;
 mod gitlab;
 mod install;
+mod joining;
 mod packing;
 mod pipeline;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::oci::Digest;
 use pipeline::{Ground, Pipeline};
 
 pub(crate) use event::{Beginning, Event, beginning, is_thrown_away, merged, message};
+pub(crate) use joining::may_be_joining;
 pub(crate) use pipeline::{id_of, ids};
 pub(crate) use tongue::{Pushed, harmless, summary};
 
@@ -39,13 +41,25 @@ pub(crate) enum Service {
     Gitlab,
 }
 
-/// The pipeline of a family for a service: a job for each image, or as few images in a job as the service's limits let it.
+/// The pipeline of a family for a service: a job for each image, and one more for each that goes by itself; where the
+/// service's limits do not let it, one job that publishes all, and as few images in a job as must be.
 ///
 /// # Errors
 /// Where a platform has no runner, or there is more than the service takes, however many images share a job.
 pub(crate) fn written(family: &Family, settings: &CiSettings, service: Service) -> Result<Written> {
     let (setting, ground) = service.terms(settings);
     let pipeline = Pipeline::new(family, settings, setting, ground)?;
+    if let Ok(fits) = fitting(&pipeline, service, ground) {
+        return Ok(fits);
+    }
+    match packed(&pipeline, service, ground) {
+        Err(_) if ground.has_stages => packed(&pipeline.in_stages(), service, ground),
+        packed => packed,
+    }
+}
+
+/// The same with as few images in a job as the limits let it.
+fn packed(pipeline: &Pipeline<'_>, service: Service, ground: &Ground) -> Result<Written> {
     let mut size = 1;
     loop {
         let fits = fitting(&pipeline.packed(size), service, ground);

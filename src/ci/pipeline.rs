@@ -7,6 +7,7 @@ use crate::diag::{Diagnostic, Problems, Result};
 use crate::family::{Barrier, Emulation, Family, JobId, Recipe, SecretSource, Unit};
 use crate::oci::{Digest, Platform};
 
+use super::joining::{JoiningJob, joining};
 use super::packing::packed;
 
 /// What a job may take beside its build: checks, and handing its images on.
@@ -37,6 +38,8 @@ pub(super) struct Ground {
     pub(super) jobs_limit: usize,
     /// How many jobs it lets a job name that it needs.
     pub(super) needs_limit: usize,
+    /// Whether a job that names none of what it needs waits for all of the stages before its own.
+    pub(super) has_stages: bool,
     /// How large the file of a pipeline may be, in bytes.
     pub(super) bytes_limit: usize,
     /// Whether a runner is somebody's own, on which strangers' proposals are built.
@@ -44,12 +47,16 @@ pub(super) struct Ground {
 }
 
 /// The family's jobs, parents first, and what is said of pipelines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pipeline<'a> {
     pub(super) service: &'a ServiceSetting,
     pub(super) settings: &'a CiSettings,
     runners: Runners,
     pub(super) builds: Vec<BuildJob>,
+    /// Where each image goes by itself, the jobs that publish them; none where one job publishes all.
+    pub(super) joining: Vec<JoiningJob>,
+    /// Whether jobs that need more than they may name wait for whole stages.
+    is_staged: bool,
 }
 
 /// One image variant on one platform, or several that are alike (`super::packing`).
@@ -84,7 +91,7 @@ impl BuildJob {
     }
 
     /// How many jobs it names where it names all whose files it takes in, that of the plan among them.
-    fn needs_number(&self) -> usize {
+    pub(super) fn needs_number(&self) -> usize {
         1 + self.ancestors.len() + self.beside.len()
     }
 
@@ -144,13 +151,20 @@ impl<'a> Pipeline<'a> {
         }
         problems.extend(lasting(service, ground));
         problems.extend(unknown(family, &settings.platforms));
-        Problems::check(problems).map(|()| Self { service, settings, runners, builds })
+        Problems::check(problems)?;
+        // Who signs for proposals has a key, which one job alone is given.
+        let joining = if service.sign.is_none() { joining(family, &builds) } else { Vec::new() };
+        Ok(Self { service, settings, runners, builds, joining, is_staged: false })
     }
 
-    /// The same with up to so many images in a job.
+    /// The same with one job that publishes all, and up to so many images in a job.
     pub(super) fn packed(&self, size: usize) -> Self {
-        let (service, settings, runners) = (self.service, self.settings, self.runners.clone());
-        Self { service, settings, runners, builds: packed(&self.builds, size) }
+        Self { builds: packed(&self.builds, size), joining: Vec::new(), ..self.clone() }
+    }
+
+    /// The same where jobs that need more than they may name wait for whole stages.
+    pub(super) fn in_stages(&self) -> Self {
+        Self { is_staged: true, ..self.clone() }
     }
 
     /// F-Y2: more than the service takes.
@@ -158,12 +172,15 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// Where there are more jobs, or more that a job needs.
     pub(super) fn check(&self, ground: &Ground) -> Result<()> {
-        let number = self.builds.len() + OTHERS;
+        let number = self.builds.len() + self.joining.len() + OTHERS;
         let many = (number > ground.jobs_limit).then(|| too_many(number, ground.jobs_limit));
-        let wide = self.builds.iter().filter(|build| build.needs_number() > ground.needs_limit);
-        Problems::check(
-            many.into_iter().chain(wide.map(|build| too_deep(build, ground.needs_limit))).collect(),
-        )
+        let is_held = self.builds.iter().any(|build| !build.beside.is_empty());
+        let builds = self.builds.iter().map(|build| (build.title(), build.needs_number()));
+        let joining = self.joining.iter().map(|job| (job.id.clone(), job.needs_number()));
+        let wide =
+            builds.chain(joining).filter(|(_, number)| *number > ground.needs_limit && !self.is_staged);
+        let deep = wide.map(|(title, number)| too_deep(&title, number, ground.needs_limit, is_held));
+        Problems::check(many.into_iter().chain(deep).collect())
     }
 
     /// The jobs whose images are published.
@@ -174,6 +191,11 @@ impl<'a> Pipeline<'a> {
     /// All that a publication waits for.
     pub(super) fn all_published(&self) -> Vec<String> {
         std::iter::once("plan".to_owned()).chain(self.published().map(|build| build.id.clone())).collect()
+    }
+
+    /// What the job waits for that publishes all, or what is left where each image goes by itself.
+    pub(super) fn before_publication(&self) -> Vec<String> {
+        self.all_published().into_iter().chain(self.joining.iter().map(|job| job.id.clone())).collect()
     }
 
     /// The runner of jobs that run on any.
@@ -271,18 +293,16 @@ fn no_runner(job: &JobId) -> Diagnostic {
         .hint("or let it be emulated: emulate = \"allow\"")
 }
 
-fn too_deep(build: &BuildJob, limit: usize) -> Diagnostic {
-    let number = build.needs_number();
+fn too_deep(title: &str, number: usize, limit: usize, is_held: bool) -> Diagnostic {
     let problem = Diagnostic::request(format!(
-        "{} needs {number} jobs, that of the plan among them, and the service lets a job need {limit}",
-        build.title()
+        "{title} needs {number} jobs, that of the plan among them, and the service lets a job need {limit}"
     ));
     let problem = problem.hint("see the images between: polyarch plan --format mermaid");
-    match build.beside.is_empty() {
-        true => problem,
-        false => {
+    match is_held {
+        true => {
             problem.hint("or let what stands on an image not wait for all its platforms: barrier = false")
         }
+        false => problem,
     }
 }
 
@@ -336,19 +356,26 @@ pub(crate) fn ids(family: &Family) -> BTreeMap<JobId, String> {
     for job in family.jobs() {
         let variant = job.unit.variant.as_ref().map(|variant| format!("-{variant}")).unwrap_or_default();
         let name = format!("{}{variant}-{}", job.unit.image, family.tags.platform_name(&job.platform));
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-        let mut id: String = name.chars().map(plain).collect();
-        // CircleCI wants a letter first.
-        if !id.starts_with(|first: char| first.is_ascii_alphabetic()) {
-            id.insert_str(0, "job-");
-        }
-        if id.len() > ID_LIMIT || taken.contains(&id) {
-            // What else it is called tells it from the others.
-            id.truncate(ID_LIMIT - 13);
-            id = format!("{id}-{}", Digest::of(job.to_string().as_bytes()).short());
-        }
-        taken.insert(id.clone());
+        let id = id_among(&mut taken, &name, "", &job.to_string());
         ids.insert(job, id);
     }
     ids
+}
+
+/// What a job is called that people would call by this name and this end, different from those that are taken: else what
+/// it is of tells it from the others.
+pub(super) fn id_among(taken: &mut BTreeSet<String>, name: &str, end: &str, of: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let mut name: String = name.chars().map(plain).collect();
+    // CircleCI wants a letter first.
+    if !name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        name.insert_str(0, "job-");
+    }
+    let mut id = format!("{name}{end}");
+    if id.len() > ID_LIMIT || taken.contains(&id) {
+        name.truncate(ID_LIMIT - end.len() - 13);
+        id = format!("{name}-{}{end}", Digest::of(of.as_bytes()).short());
+    }
+    taken.insert(id.clone());
+    id
 }

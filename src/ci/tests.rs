@@ -10,7 +10,7 @@ use saphyr::{LoadableYamlNode as _, Yaml};
 use super::*;
 use crate::config::FamilyFile;
 use crate::dice::Dice;
-use crate::family::{Found, JobId, Sources};
+use crate::family::{Found, JobId, Sources, Together, Unit};
 use crate::oci::Platform;
 
 /// How many families are made up.
@@ -67,6 +67,9 @@ impl Case {
                 let variant = VARIANTS[dice.below(VARIANTS.len())];
                 configuration.push_str(&format!("variants.\"{variant}\" = {{}}\n"));
             }
+        }
+        if dice.percent(40) {
+            configuration.push_str("[publish]\nunit = \"image\"\n");
         }
         Self { configuration, dockerfiles }
     }
@@ -204,8 +207,13 @@ fn check(service: Service, family: &Family, settings: &CiSettings, text: &str) {
             }
         }
     }
+    images_that_go_by_themselves_are_joined(service, family, settings, document);
     match service {
         Service::Github => {
+            let jobs = fields_of(field(document, &["jobs"])).len();
+            let joining = joining_jobs(service, document).len();
+            let kinds = jobs - ids.len() - joining + 1 + joining.min(1);
+            assert!(kinds <= 7, "{kinds} kinds of job");
             rights_are_least(document, &values);
             let own = !own_runners(settings, service).is_empty();
             let is_own = |(name, value): &(String, &Yaml<'_>)| {
@@ -222,6 +230,91 @@ fn check(service: Service, family: &Family, settings: &CiSettings, text: &str) {
     }
 }
 
+/// The jobs that publish some images alone, and which.
+fn joining_jobs(service: Service, document: &Yaml<'_>) -> BTreeMap<String, Vec<Unit>> {
+    let jobs = match service {
+        Service::Github | Service::Circleci => fields_of(field(document, &["jobs"])),
+        Service::Gitlab => fields_of(Some(document)),
+    };
+    let images = jobs.into_iter().filter_map(|(id, job)| {
+        let mut own = Vec::new();
+        leaves(job, "", &mut own);
+        let (_, images) = own.into_iter().find(|(name, _)| name == "IMAGES")?;
+        let images = images.as_str().expect("a text").split(' ').map(|unit| unit.parse().expect("a unit"));
+        Some((id.to_owned(), images.collect()))
+    });
+    images.collect()
+}
+
+/// What says when a job begins, by its id.
+fn ordered<'y>(service: Service, document: &'y Yaml<'y>, id: &str) -> Option<&'y Yaml<'y>> {
+    match service {
+        Service::Github => field(document, &["jobs", id]),
+        Service::Gitlab => field(document, &[id]),
+        Service::Circleci => { field(document, &["workflows", "images", "jobs"]) }
+            .and_then(Yaml::as_vec)
+            .into_iter()
+            .flatten()
+            .find_map(|one| field(one, &[id])),
+    }
+}
+
+/// What a job waits for, by its id.
+fn needs_of<'y>(service: Service, document: &'y Yaml<'y>, id: &str) -> Option<&'y Yaml<'y>> {
+    let needs = if service == Service::Circleci { "requires" } else { "needs" };
+    field(ordered(service, document, id)?, &[needs])
+}
+
+/// S2 row 1, I-P5: each image has a job that waits for its own platforms and for the publication of what it stands on alone;
+/// the job that publishes what is left waits for all of these.
+fn images_that_go_by_themselves_are_joined(
+    service: Service,
+    family: &Family,
+    settings: &CiSettings,
+    document: &Yaml<'_>,
+) {
+    let joining = joining_jobs(service, document);
+    let apart = family.publish.together == Together::Image && service.setting(settings).sign.is_none();
+    // One of GitLab's may need more jobs than it may name: then one job publishes all.
+    assert!(apart || joining.is_empty(), "{joining:?}");
+    assert!(!apart || service == Service::Gitlab || !joining.is_empty(), "{:?}", family.order);
+    if joining.is_empty() {
+        return;
+    }
+    let home: BTreeMap<&Unit, &str> =
+        joining.iter().flat_map(|(id, units)| units.iter().map(|unit| (unit, id.as_str()))).collect();
+    let published: BTreeSet<&Unit> = family.order.iter().filter(|unit| !family.is_downstream(unit)).collect();
+    assert_eq!(home.keys().copied().collect::<BTreeSet<_>>(), published);
+    assert_eq!(joining.values().map(Vec::len).sum::<usize>(), published.len(), "each once");
+    let ids = ids(family);
+    for (id, units) in &joining {
+        let builds = family.jobs().filter(|job| units.contains(&job.unit)).map(|job| ids[&job].clone());
+        let parents = units.iter().flat_map(|unit| family.parents(unit)).filter(|unit| !units.contains(unit));
+        let parents = parents.map(|parent| home[parent].to_owned());
+        let wanted: BTreeSet<String> = builds.chain(parents).chain(["plan".to_owned()]).collect();
+        let waits = |id: &str| texts(needs_of(service, document, id));
+        let waits_for = waits(id);
+        assert!(id.ends_with("-manifest") && waits_for.is_superset(&wanted), "{id}: {waits_for:?}");
+        assert!(service == Service::Gitlab || waits_for == wanted, "{id}: {waits_for:?} {wanted:?}");
+        let last = match service {
+            Service::Github => waits("publish").contains(id) && waits("done").contains(id),
+            Service::Circleci => waits("publish").contains(id),
+            Service::Gitlab => {
+                assert!(field(document, &["publish", "needs"]).is_none(), "it waits for all stages");
+                let interruptible = field(document, &[id, "interruptible"]).and_then(Yaml::as_bool);
+                field(document, &[id, "stage"]).and_then(Yaml::as_str) == Some("manifest")
+                    && interruptible == Some(false)
+            }
+        };
+        assert!(last, "{id}");
+        // In runs of the same events, with the same credentials and approvals.
+        for name in ["if", "rules", "filters", "environment", "context"] {
+            let said = |id: &str| field(ordered(service, document, id).expect("a job"), &[name]);
+            assert_eq!(said(id), said("publish"), "{id}: {name}");
+        }
+    }
+}
+
 /// I-Y2: what a shell gets is one of a few texts, whatever the family; and so is every expression of GitHub's.
 fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
     for (name, value) in values {
@@ -232,6 +325,7 @@ fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
                 "polyarch job \"$JOB\"",
                 "polyarch job rehearse",
                 "polyarch job publish",
+                "polyarch job publish \"$IMAGES\"",
                 "polyarch job sign",
                 "polyarch job promote",
                 "polyarch job close",
@@ -322,6 +416,7 @@ fn rights_are_least(document: &Yaml<'_>, values: &[(String, &Yaml<'_>)]) {
         let commit = action.split_once('@').map_or("", |(_, commit)| commit);
         assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{action}");
     }
+    let joining = joining_jobs(Service::Github, document);
     for (id, job) in field(document, &["jobs"]).and_then(Yaml::as_mapping).expect("jobs") {
         let id = id.as_str().expect("an id");
         assert!(
@@ -333,15 +428,22 @@ fn rights_are_least(document: &Yaml<'_>, values: &[(String, &Yaml<'_>)]) {
         leaves(job, "", &mut own);
         let said =
             |what: &str| own.iter().any(|(_, value)| value.as_str().is_some_and(|text| text.contains(what)));
-        assert_eq!(field(job, &["permissions", "id-token"]).is_some(), id == "publish", "{id}");
+        let publishes = id == "publish" || joining.contains_key(id);
+        assert_eq!(field(job, &["permissions", "id-token"]).is_some(), publishes, "{id}");
+        let cancels = field(job, &["concurrency", "cancel-in-progress"]).and_then(Yaml::as_bool);
+        assert_eq!(cancels, publishes.then_some(false), "F-Y7: {id}");
+        assert!(!publishes || field(job, &["environment"]).is_some(), "{id}");
         // Who has credentials builds nothing.
-        let has_login = ["publish", "sign", "promote"].contains(&id);
+        let has_login = publishes || ["sign", "promote"].contains(&id);
         assert!(!has_login || !said("polyarch job \"$JOB\""), "{id}");
         assert!(has_login || !said("secrets.REGISTRY_USER") && !said("${{ secrets."), "{id}");
         assert!(["publish", "sign"].contains(&id) || !said("secrets.SIGN_KEY"), "{id}");
     }
-    let cancels = field(document, &["jobs", "publish", "concurrency", "cancel-in-progress"]);
-    assert_eq!(cancels.and_then(Yaml::as_bool), Some(false));
+    // Of what waits in a group, the service keeps only the newest.
+    let groups = values.iter().filter(|(name, _)| name == "group").filter_map(|(_, value)| value.as_str());
+    let groups: Vec<&str> = groups.collect();
+    assert_eq!(groups.iter().collect::<BTreeSet<_>>().len(), groups.len(), "{groups:?}");
+    assert_eq!(groups.len(), 2 + joining.len(), "the workflow, and each job that publishes");
 }
 
 #[test]
@@ -495,18 +597,70 @@ fn i_y4_images_that_share_a_job_wait_for_all_that_they_stand_on() {
     assert!(shared > 100, "{shared} jobs with several images");
 }
 
+/// How many builds of a pipeline of GitLab's wait for whole stages. All others name no more than a job may; and every build
+/// waits for all that it stands on.
+fn waiting_for_stages(family: &Family, settings: &CiSettings) -> usize {
+    let text = written(family, settings, Service::Gitlab).unwrap_or_else(|told| panic!("{told:?}")).text;
+    let document = Yaml::load_from_str(&text).expect("YAML").remove(0);
+    let stages: Vec<&str> = { field(&document, &["stages"]).and_then(Yaml::as_vec).into_iter().flatten() }
+        .map(|stage| stage.as_str().expect("a text"))
+        .collect();
+    let stage = |id: &str| {
+        let own = field(&document, &[id, "stage"]).and_then(Yaml::as_str).expect("a stage");
+        stages.iter().position(|stage| *stage == own).expect("a stage that is there")
+    };
+    let ids = ids(family);
+    let mut staged = 0;
+    let mut before: BTreeMap<&JobId, BTreeSet<&JobId>> = BTreeMap::new();
+    for (job, id) in &ids {
+        let needs = field(&document, &[id, "needs"]).map(|needs| texts(Some(needs)));
+        let build = &family.recipe(&job.unit).expect("a recipe").platforms[&job.platform];
+        let parents = build.parents().map(|unit| unit.on(&job.platform));
+        let beside = family.beside(job, crate::family::Barrier::Said);
+        let direct = parents.chain(beside).map(|job| ids.get_key_value(&job).expect("a job").0);
+        before.insert(job, direct.collect());
+        match needs {
+            Some(needs) => {
+                assert!(needs.len() <= 50, "{id} names {}", needs.len());
+                for other in &before[job] {
+                    assert!(needs.contains(&ids[*other]) && stage(&ids[*other]) <= stage(id), "{id}");
+                }
+            }
+            None => {
+                staged += 1;
+                assert!(before[job].iter().all(|other| stage(&ids[*other]) < stage(id)), "{id}");
+            }
+        }
+    }
+    staged
+}
+
 #[test]
-fn f_y2_an_image_upon_more_than_a_job_may_need_is_told() {
-    let (family, settings) = many(50, true);
-    assert!(written(&family, &settings, Service::Gitlab).is_ok());
-    let (family, settings) = many(51, true);
-    let told =
-        format!("{:?}", written(&family, &settings, Service::Gitlab).expect_err("50 ancestors and the plan"));
-    assert!(
-        told.contains("needs 51 jobs, that of the plan among them, and the service lets a job need 50"),
-        "{told}"
-    );
-    assert!(written(&family, &settings, Service::Circleci).is_ok());
+fn f_y2_an_image_upon_more_than_a_job_may_need_waits_for_whole_stages() {
+    for (number, staged) in [(50, 0), (51, 1), (120, 70)] {
+        let (family, settings) = many(number, true);
+        assert_eq!(waiting_for_stages(&family, &settings), staged, "{number}");
+        assert!(written(&family, &settings, Service::Circleci).is_ok());
+    }
+}
+
+/// How many jobs publish images alone where each of so many, of which none stands on another, goes by itself.
+fn joined(number: usize, is_chain: bool, service: Service) -> usize {
+    let (mut family, settings) = many(number, is_chain);
+    family.publish.together = Together::Image;
+    let text = written(&family, &settings, service).unwrap_or_else(|told| panic!("{told:?}")).text;
+    let document = Yaml::load_from_str(&text).expect("YAML").remove(0);
+    joining_jobs(service, &document).len()
+}
+
+#[test]
+fn f_y2_one_job_publishes_all_where_a_service_takes_no_more() {
+    for (service, most) in [(Service::Github, 125), (Service::Gitlab, 247), (Service::Circleci, 247)] {
+        assert_eq!(joined(most, false, service), most, "{service:?}");
+        assert_eq!(joined(most + 1, false, service), 0, "{service:?}");
+    }
+    // The last of a chain needs the plan, all of the chain, and what publishes its parent.
+    assert_eq!([joined(48, true, Service::Gitlab), joined(49, true, Service::Gitlab)], [48, 0]);
 }
 
 /// What two of the jobs of two images on two platforms wait for at each service.
@@ -535,15 +689,7 @@ fn s2_3_where_there_is_a_barrier_a_job_waits_for_all_platforms_of_what_it_stands
             let text = written(&family, &settings, service).expect("a pipeline").text;
             let document = Yaml::load_from_str(&text).expect("YAML").remove(0);
             for (id, wanted) in ["b-amd64", "c-amd64"].into_iter().zip(wanted) {
-                let waits = match service {
-                    Service::Github => field(&document, &["jobs", id, "needs"]),
-                    Service::Gitlab => field(&document, &[id, "needs"]),
-                    Service::Circleci => { field(&document, &["workflows", "images", "jobs"]) }
-                        .and_then(Yaml::as_vec)
-                        .into_iter()
-                        .flatten()
-                        .find_map(|one| field(one, &[id, "requires"])),
-                };
+                let waits = needs_of(service, &document, id);
                 let wanted = wanted.iter().map(|id| (*id).to_owned()).collect();
                 assert_eq!(texts(waits), wanted, "{service:?} {barrier:?} {id}");
                 let takes = |other: &str| match service {
@@ -593,16 +739,12 @@ fn s2_3_a_barrier_keeps_the_limits_of_needs_and_makes_no_circle() {
             before.for_each(|id| assert!(places[id.as_str()] < at, "{size}: {} after {id}", build.id));
         }
     }
-    let told = |barrier| {
+    let staged = |barrier| {
         let (family, settings) = many_on_two(50, barrier);
-        written(&family, &settings, Service::Gitlab).map(|_| ()).map_err(|told| format!("{told:?}"))
+        waiting_for_stages(&family, &settings)
     };
-    assert_eq!(told(false), Ok(()));
-    let told = told(true).expect_err("49 ancestors, what stands beside the last of them, and the plan");
-    assert!(
-        told.contains("needs 51 jobs, that of the plan among them, and the service lets a job need 50"),
-        "{told}"
-    );
+    // 49 ancestors, what stands beside the last of them, and the plan are 51.
+    assert_eq!([staged(false), staged(true)], [0, 2]);
 }
 
 /// A chain of so many images on two platforms.
@@ -694,12 +836,14 @@ fn f_y10_the_schedule_writes_and_proposals_read() {
                     assert_eq!(field(document, &["workflows", "nightly"]).is_some(), is_scheduled);
                     let anew = field(document, &["jobs", "plan-anew", "environment", "POLYARCH_SCHEDULED"]);
                     assert_eq!(anew.is_some(), is_scheduled);
+                    let joining = joining_jobs(service, document);
                     let all = fields_of(field(document, &["workflows"]));
                     for jobs in all.iter().filter_map(|(_, workflow)| field(workflow, &["jobs"])) {
                         for (id, job) in
                             jobs.as_vec().into_iter().flatten().flat_map(|job| fields_of(Some(job)))
                         {
-                            let publishes = ["publish", "publish-anew"].contains(&id);
+                            let publishes =
+                                ["publish", "publish-anew"].contains(&id) || joining.contains_key(id);
                             assert_eq!(field(job, &["context"]).is_some(), publishes, "{id}");
                         }
                     }

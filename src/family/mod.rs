@@ -39,7 +39,7 @@ pub(crate) use exports::{Export, ExportStyle};
 pub(crate) use mirror::Mirror;
 pub(crate) use mirror_registries::MirrorRegistry;
 pub(crate) use name::{ImageName, JobId, Unit, VariantName};
-pub(crate) use publishing::{Differences, PublishPolicy, Together};
+pub(crate) use publishing::{Differences, PublishPolicy, Together, by_repository};
 pub(crate) use remote::unpinned_in_trigger;
 pub(crate) use resolve::Sources;
 pub(crate) use starter::starter;

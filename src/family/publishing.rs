@@ -1,7 +1,10 @@
 //! How a family is published, as the configuration says it.
 
-use super::MirrorRegistry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{MirrorRegistry, Unit};
 use crate::config::{DifferencesSetting, FamilyFile, UnitSetting};
+use crate::oci::Repository;
 
 /// How a family is published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,4 +51,27 @@ impl PublishPolicy {
         };
         Self { together, differences, mirrors }
     }
+}
+
+/// Where each image goes by itself, the place of each among what is published one after the other, as numbers from 0 on.
+///
+/// Images of one repository stay together, except where one stands on an image of another repository that stands on the
+/// first: it goes later, since no child is published before its parents, which are named behind each image.
+pub(crate) fn by_repository<'a>(
+    images: impl Iterator<Item = (&'a Unit, &'a Repository, BTreeSet<&'a Unit>)>,
+) -> Vec<usize> {
+    let mut repositories: Vec<&Repository> = Vec::new();
+    let mut places: BTreeMap<&Unit, usize> = BTreeMap::new();
+    let place = |(unit, repository, parents): (&'a Unit, &'a Repository, BTreeSet<&'a Unit>)| {
+        let earliest = parents.iter().filter_map(|parent| places.get(parent)).max().copied();
+        let own = repositories.iter().rposition(|known| *known == repository);
+        let own = own.filter(|own| earliest.is_none_or(|at| at <= *own));
+        let at = own.unwrap_or(repositories.len());
+        if own.is_none() {
+            repositories.push(repository);
+        }
+        places.insert(unit, at);
+        at
+    };
+    images.map(place).collect()
 }

@@ -4,38 +4,31 @@
 //! a unit, those of one repository are published by themselves, parents before children, and what is withheld stays
 //! away alone.
 
-use std::collections::BTreeMap;
-
-use crate::family::{Together, Unit};
+use crate::family::{Together, by_repository};
 
 use super::release::Release;
 
 /// The releases that a release is published as, in the order in which they are.
 ///
-/// None where nothing is complete, and none where something is withheld from a family that goes as a whole. Images of
-/// one repository stay together, except where one stands on an image of another repository that stands on the first:
-/// it goes later, since no child is published before its parents.
+/// None where nothing is complete, and none where something is withheld from a family that goes as a whole.
 pub(crate) fn units(release: Release, together: Together) -> Vec<Release> {
     match together {
         _ if release.images.is_empty() => Vec::new(),
         Together::Family if release.withheld.is_empty() => vec![release],
         Together::Family => Vec::new(),
-        Together::Image => by_repository(release),
+        Together::Image => apart(release),
     }
 }
 
-fn by_repository(release: Release) -> Vec<Release> {
+fn apart(release: Release) -> Vec<Release> {
+    let images = release.images.iter();
+    let images = images.map(|image| (&image.unit, &image.repository, image.parents.iter().collect()));
+    let places = by_repository(images);
     let mut units: Vec<Release> = Vec::new();
-    let mut places: BTreeMap<Unit, usize> = BTreeMap::new();
-    for image in release.images {
-        let earliest = image.parents.iter().filter_map(|parent| places.get(parent)).max();
-        let of_repository = |unit: &Release| unit.images.iter().any(|one| one.repository == image.repository);
-        let own = units.iter().rposition(of_repository).filter(|own| earliest.is_none_or(|at| at <= own));
-        let at = own.unwrap_or(units.len());
+    for (image, at) in release.images.into_iter().zip(places) {
         if at == units.len() {
             units.push(Release::default());
         }
-        places.insert(image.unit.clone(), at);
         units[at].images.push(image);
     }
     for withheld in release.tags_withheld {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::ci::may_be_joining;
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 
 use crate::cli::{Context, Ended};
@@ -11,7 +12,8 @@ use crate::cli::{Context, Ended};
 /// The variable with how each job ended, as GitHub's context `needs` has it: `{"plan": {"result": "success"}}`.
 const JOBS: &str = "POLYARCH_JOBS";
 /// Of these one is skipped.
-const LAST: [&str; 2] = ["publish", "rehearse"];
+const LAST: [&str; 2] = ["publish", REHEARSAL];
+const REHEARSAL: &str = "rehearse";
 /// This one signs what some proposals have built, and is skipped in all other runs.
 const SIGNING: &str = "sign";
 
@@ -38,12 +40,16 @@ pub(super) fn close(context: &Context) -> Result<Ended> {
     Ok(Ended::Well)
 }
 
-/// What has not gone as planned. Either the publication or its rehearsal is skipped, and what only some
-/// runs sign; nothing else.
+/// What has not gone as planned. Either the publication, with that of single images, or its rehearsal is skipped, and what
+/// only some runs sign; nothing else.
 fn unplanned(jobs: &BTreeMap<&str, &str>) -> Vec<Diagnostic> {
     let is_done = |name: &str| jobs.get(name) == Some(&"success");
-    let may_be_skipped =
-        |name: &str| (LAST.contains(&name) || name == SIGNING) && LAST.iter().any(|last| is_done(last));
+    // All builds have gone well where they were rehearsed: none of them was skipped, whatever it is called.
+    let is_rehearsed = |name: &str| may_be_joining(name) && is_done(REHEARSAL);
+    let may_be_skipped = |name: &str| {
+        (LAST.contains(&name) || name == SIGNING) && LAST.iter().any(|last| is_done(last))
+            || is_rehearsed(name)
+    };
     let mut problems = Vec::new();
     for (name, result) in jobs {
         let why = match *result {
@@ -95,6 +101,13 @@ mod tests {
             assert_eq!(problems.len(), 1, "{result}: {problems:?}");
             assert!(problems[0].starts_with("the job base-amd64 has not ended as planned"), "{problems:?}");
         }
+        let single = |name, ended, rehearsed| {
+            told(&[well, (name, ended), ("rehearse", rehearsed), ("publish", "skipped")])
+        };
+        assert_eq!(single("base-manifest", "skipped", "success"), none);
+        assert_eq!(single("base-manifest", "failure", "skipped").len(), 3);
+        assert_eq!(single("base-manifest", "skipped", "skipped").len(), 3, "its build failed");
+        assert_eq!(single("base-amd64", "skipped", "success").len(), 1);
         assert_eq!(told(&[]).len(), 1);
     }
 }

@@ -5,6 +5,8 @@
 //!    plan.json      its parents' files        all files
 //! ```
 //!
+//! Where each image goes by itself, `publish IMAGE` comes behind the jobs of its platforms, and `publish` behind all of these.
+//!
 //! Every job has a folder of its own in the work folder, and finds there those of the jobs before it. What began the run
 //! says which scope it works in (`src/ci/event.rs`).
 
@@ -12,6 +14,7 @@ mod close;
 mod files;
 mod promoting;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::ci::{self, Beginning, Event};
 use crate::config::{LoginSetting, StorePlace, Variable, Version};
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
-use crate::family::JobId;
+use crate::family::{JobId, Unit};
 use crate::oci::{Fixed, Login, Platform, Secret};
 
 use super::delta;
@@ -57,6 +60,7 @@ const PASSWORD: &str = "POLYARCH_PASSWORD";
   polyarch job base@linux/amd64 --work /tmp/work   build and test one image upon what others left there
   polyarch job rehearse --work /tmp/work           publish it all into a registry that is thrown away
   polyarch job publish --work /tmp/work            publish it
+  polyarch job publish base --work /tmp/work       publish one image of it
   polyarch job sign --work /tmp/work               sign what a proposal has built, in the store
   polyarch job promote                             take over what a proposal has built that was merged")]
 pub(super) struct Options {
@@ -64,12 +68,25 @@ pub(super) struct Options {
     /// `promote`, or `close`, which fails where one of the jobs in POLYARCH_JOBS has not ended as planned
     #[arg(value_name = "JOB", value_parser = Task::parse)]
     task: Task,
+    /// With `publish`: only these images, as `image` or `image:variant`, with spaces between them
+    #[arg(value_name = "IMAGES", value_parser = images)]
+    images: Option<Images>,
     /// The folder with a folder for each job: those before this one are read, its own is written
     #[arg(long, value_name = "DIR", env = "POLYARCH_WORK")]
     work: Option<PathBuf>,
     /// Publish to this registry instead, as `host[:port]`
     #[arg(long, value_name = "REGISTRY", env = "POLYARCH_REGISTRY")]
     to: Option<String>,
+}
+
+/// Images and variants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Images(BTreeSet<Unit>);
+
+fn images(text: &str) -> Result<Images, String> {
+    let units = text.split_whitespace().map(str::parse).collect::<Result<BTreeSet<Unit>, _>>();
+    let units = units.map_err(|error: crate::oci::Error| error.to_string())?;
+    if units.is_empty() { Err("no image is named".to_owned()) } else { Ok(Images(units)) }
 }
 
 /// What there is to do.
@@ -119,7 +136,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let variables = |name: &str| context.environment.text(name);
     let beginning = ci::beginning(&variables);
     let context = begun(context, beginning.as_ref())?;
-    let title = options.task.title();
+    let title = title(options);
     let service = beginning.as_ref().map(|beginning| beginning.service);
     context.ui.command(service.and_then(|service| service.group(&title, recorder::now() / 1_000)));
     let ended = carry_out(&context, options, beginning.as_ref()).await;
@@ -129,6 +146,11 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         summarize(&context, beginning, &title, &ended);
     }
     ended
+}
+
+fn title(options: &Options) -> String {
+    let images = options.images.iter().flat_map(|images| &images.0).map(ToString::to_string);
+    std::iter::once(options.task.title()).chain(images).collect::<Vec<_>>().join(" ")
 }
 
 /// What the command works in, as what began the run wants it: a proposal has its own scope, whatever else is said.
@@ -173,6 +195,14 @@ fn refuse_other_tags(context: &Context, beginning: Option<&Beginning>) -> Result
 
 async fn carry_out(context: &Context, options: &Options, beginning: Option<&Beginning>) -> Result<Ended> {
     let files = || Files::open(options.work.as_deref());
+    if let Some(images) = options.images.as_ref().filter(|_| options.task != Task::Publish) {
+        let named = images.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        return Err(Diagnostic::request(format!(
+            "only `polyarch job publish` is told images, and not {named}"
+        ))
+        .hint("name what is built in one word: polyarch job 'base@linux/amd64 base@linux/arm64'")
+        .into());
+    }
     match &options.task {
         Task::Close => close::close(context),
         Task::Plan => settle(context, &files()?, beginning).await,
@@ -185,7 +215,8 @@ async fn carry_out(context: &Context, options: &Options, beginning: Option<&Begi
             refuse_other_tags(context, beginning)?;
             let towards = match is_foreign(context, beginning)? {
                 true => Towards::Nowhere,
-                false => Towards::Target { nightly: is_time(beginning) },
+                // Nightly tags move where all has gone well, by the job that publishes what is left.
+                false => Towards::Target { nightly: is_time(beginning) && options.images.is_none() },
             };
             together(context, &files()?, options, towards).await
         }
@@ -264,11 +295,7 @@ async fn some(context: &Context, files: &Files, jobs: &[JobId]) -> Result<Ended>
     let settled = files.plan(context)?;
     let workspace = Workspace::read(context, &Default::default())?;
     let ids = ci::ids(&workspace.family);
-    let id = |job: &JobId| {
-        ids.get(job).map(String::as_str).ok_or_else(|| {
-            Diagnostic::request(format!("there is no {job} here")).hint("see what there is: polyarch plan")
-        })
-    };
+    let id = |job: &JobId| ids.get(job).map(String::as_str).ok_or_else(|| no_such(job));
     let alone = jobs.iter().map(id).collect::<Result<Vec<&str>, Diagnostic>>()?;
     let to = files.own(&ci::id_of(&alone))?;
     let is_of_this_run = |job: &&JobId| settled.as_ref().is_none_or(|(_, plan)| plan.has(job));
@@ -349,7 +376,10 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
             .ui
             .warning(&warning.hint("keep the store at the registry that is published to, for one login"));
     }
-    let planning = as_settled(context, files).await?;
+    let Some(planning) = as_settled(context, files, options.images.as_ref()).await? else {
+        context.ui.note(&format!("{}: not among the images of this run", title(options)));
+        return Ok(Ended::Well);
+    };
     let passed = standing(&planning.plan);
     if matches!(towards, Towards::Target { .. }) {
         build::share(context, &planning, &passed).await?;
@@ -380,13 +410,28 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
     }
 }
 
-/// The plan as it was settled.
-async fn as_settled(context: &Context, files: &Files) -> Result<Planning> {
+/// The plan as it was settled, for some images where they are named; none where it has nothing of these.
+async fn as_settled(context: &Context, files: &Files, of: Option<&Images>) -> Result<Option<Planning>> {
     let settled = files.plan(context)?.map(|(_, plan)| plan);
-    let images = settled.iter().flat_map(|plan| &plan.selected).map(ToString::to_string).collect();
+    let mut selected = settled.as_ref().map(|plan| plan.selected.clone()).unwrap_or_default();
+    if let Some(Images(units)) = of {
+        let family = &Workspace::read_quietly(context, &Default::default())?.family;
+        let unknown = units.iter().filter(|unit| family.recipe(unit).is_none()).map(no_such);
+        Problems::check(unknown.collect())?;
+        let is_chosen = |job: &JobId| selected.is_empty() || selected.contains(job);
+        selected = family.jobs().filter(|job| units.contains(&job.unit) && is_chosen(job)).collect();
+        if selected.is_empty() {
+            return Ok(None);
+        }
+    }
+    let images = selected.iter().map(ToString::to_string).collect();
     let what = What { images, ..What::default() };
     let anew = Anew::default().carrying_out(settled);
-    context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await
+    context.signals.unless_stopped(Planning::make_anew(context, &what, &anew)).await.map(Some)
+}
+
+fn no_such(what: &impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::request(format!("there is no {what} here")).hint("see what there is: polyarch plan")
 }
 
 /// The same with the login for where the family is published. A store at another registry is written if the user's files

@@ -32,7 +32,7 @@ pub(super) async fn sign(context: &Context, files: &Files) -> Result<Ended> {
             .hint("give the environment of this job a login that may write its scope there")
             .into());
     }
-    let planning = as_settled(&context, files).await?;
+    let Some(planning) = as_settled(&context, files, None).await? else { return Ok(Ended::Well) };
     context.signals.unless_stopped(signing::sign(&context, &planning, Some(&signer))).await
 }
 

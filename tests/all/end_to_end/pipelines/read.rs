@@ -178,11 +178,16 @@ pub(super) fn gitlab(text: &str, event: &[(&'static str, &str)]) -> Vec<Job> {
             others.map(|(id, _)| id.clone()).collect()
         };
         let read = |(id, job): &(String, &Yaml<'_>)| {
-            let needs = get(Some(job), "needs").map_or_else(|| before(job), |needs| list(Some(needs)));
+            let needs = get(Some(job), "needs").map_or_else(
+                || before(job).into_iter().map(|id| (id, true)).collect::<Vec<_>>(),
+                |needs| items(Some(needs)).into_iter().map(gitlab_need).collect(),
+            );
             let folders = list(get(get(Some(job), "artifacts"), "paths"));
-            let take = needs
-                .iter()
-                .map(|need| Step::Take { pattern: need.clone(), to: "$CI_PROJECT_DIR/.polyarch".to_owned() });
+            let taken = needs.iter().filter(|(_, with_files)| *with_files);
+            let take = taken.map(|(need, _)| Step::Take {
+                pattern: need.clone(),
+                to: "$CI_PROJECT_DIR/.polyarch".to_owned(),
+            });
             let hand_on = folders.iter().map(|folder| Step::HandOn {
                 name: folder.trim_start_matches(".polyarch/").to_owned(),
                 from: format!("$CI_PROJECT_DIR/{folder}"),
@@ -195,10 +200,22 @@ pub(super) fn gitlab(text: &str, event: &[(&'static str, &str)]) -> Vec<Job> {
             let steps = std::iter::once(Step::CheckOut).chain(take).chain(script).chain(hand_on).collect();
             let environment = common.clone().into_iter().chain(texts(get(Some(job), "variables"))).collect();
             let scope = text_of(get(Some(job), "environment")).map(str::to_owned);
+            let needs = needs.into_iter().map(|(need, _)| need).collect();
             Job { id: id.clone(), needs, runs: Runs::IfAllDone, environment, scope, steps }
         };
         jobs.iter().filter(|(_, job)| runs(job)).map(read).collect()
     })
+}
+
+/// The job that one of GitLab's needs, and whether it takes in the files of that.
+fn gitlab_need(need: &Yaml<'_>) -> (String, bool) {
+    match need.as_str() {
+        Some(id) => (id.to_owned(), true),
+        None => {
+            let id = text_of(get(Some(need), "job")).expect("a job").to_owned();
+            (id, get(Some(need), "artifacts").and_then(Yaml::as_bool).unwrap_or(true))
+        }
+    }
 }
 
 /// Whether comparisons of variables and texts hold, of which none is there that is not said.
