@@ -21,7 +21,7 @@ pub(crate) struct Beginning {
     pub(crate) run: String,
     /// The tag of Git that was pushed, or that a person has asked for.
     pub(crate) release: Option<String>,
-    /// The title of a proposal asks for what is new outside, as in `[refresh]`.
+    /// A proposal asks for what is new outside: by its title, as in `[refresh]`, or by the label `no-cache`.
     pub(crate) refresh: bool,
     /// The images that the title of a proposal asks for, as in `[images: base leaf]`; all where it asks for none.
     pub(crate) images: Vec<String>,
@@ -63,6 +63,10 @@ pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 const BRANCH: &str = "POLYARCH_BRANCH";
 /// The title of a proposal, where a pipeline has to say it.
 pub(super) const TITLE: &str = "POLYARCH_TITLE";
+/// Whether a proposal has the label, where a pipeline has to say it.
+pub(super) const LABELLED: &str = "POLYARCH_NO_CACHE";
+/// The label of proposals that are built without what the engine has in its cache.
+pub(super) const LABEL: &str = "no-cache";
 
 /// The beginning of this run; `None` where no service is known to have begun it.
 pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
@@ -85,8 +89,14 @@ pub(crate) fn beginning(variables: Variables<'_>) -> Option<Beginning> {
         Service::Gitlab => "CI_MERGE_REQUEST_TITLE",
         Service::Github | Service::Circleci => TITLE,
     });
-    let title = title.filter(|_| matches!(event, Event::Proposed(_))).unwrap_or_default();
-    let (images, refresh) = (asked_for(&title), title.contains("[refresh]"));
+    let is_labelled = match service {
+        Service::Gitlab => said("CI_MERGE_REQUEST_LABELS").is_some_and(|labels| has_label(&labels)),
+        Service::Github | Service::Circleci => is_set(LABELLED),
+    };
+    let is_proposed = matches!(event, Event::Proposed(_));
+    let title = title.filter(|_| is_proposed).unwrap_or_default();
+    let refresh = is_proposed && (is_labelled || title.contains("[refresh]"));
+    let images = asked_for(&title);
     let release = tag(service, &said).filter(|_| event == Event::Own);
     Some(Beginning { service, event, owner, run, release, refresh, images })
 }
@@ -98,6 +108,11 @@ fn tag(service: Service, said: Variables<'_>) -> Option<String> {
         Service::Circleci => said("CIRCLE_TAG"),
         Service::Gitlab => said("CI_COMMIT_TAG"),
     }
+}
+
+/// Whether one of the labels, which stand with commas between them, asks for builds without a cache.
+fn has_label(labels: &str) -> bool {
+    labels.split(',').any(|label| label.trim().eq_ignore_ascii_case(LABEL))
 }
 
 /// What a title asks for between `[images:` and `]`.
@@ -443,6 +458,38 @@ mod tests {
         let main = [("GITLAB_CI", "true"), ("CI_DEFAULT_BRANCH", "main"), ("CI_COMMIT_BRANCH", "main")];
         assert_eq!(images(&[main[0], title, source("merge_request_event")]), ["base"]);
         assert!(images(&[&main[..], &[title, source("push")]].concat()).is_empty());
+    }
+
+    #[test]
+    fn s3_9_a_label_asks_for_builds_without_cache_of_what_is_proposed_and_nothing_else() {
+        let github = |event, labelled| {
+            let event = [("GITHUB_EVENT_NAME", event), ("GITHUB_REF", "refs/heads/main")];
+            begun(
+                &[&[("GITHUB_ACTIONS", "true"), MAIN, ("POLYARCH_NO_CACHE", labelled)][..], &event].concat(),
+            )
+            .refresh
+        };
+        assert!(github("pull_request", "true"));
+        assert!(!github("pull_request", "false") && !github("pull_request", ""));
+        for event in ["push", "schedule", "workflow_dispatch"] {
+            assert!(!github(event, "true"), "only what is proposed has labels: {event}");
+        }
+        let main = [("GITLAB_CI", "true"), ("CI_DEFAULT_BRANCH", "main"), ("CI_COMMIT_BRANCH", "main")];
+        let gitlab = |source, labels| {
+            let more = [("CI_PIPELINE_SOURCE", source), ("CI_MERGE_REQUEST_LABELS", labels)];
+            begun(&[&main[..], &more].concat()).refresh
+        };
+        for (labels, wanted) in [
+            ("no-cache", true),
+            ("bug,no-cache,ci::images", true),
+            ("bug, No-Cache", true),
+            ("", false),
+            ("bug", false),
+            ("no-cache-please,not no-cache,type::no-cache", false),
+        ] {
+            assert_eq!(gitlab("merge_request_event", labels), wanted, "{labels:?}");
+            assert!(!gitlab("push", labels), "{labels:?}");
+        }
     }
 
     #[test]

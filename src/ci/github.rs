@@ -4,7 +4,7 @@
 //! environment alone, and expressions hold nothing that a user has written.
 
 use super::Written;
-use super::event::TITLE;
+use super::event::{LABEL, LABELLED, TITLE};
 use super::install;
 use super::joining::JoiningJob;
 use super::pipeline::{BuildJob, Ground, PUBLISH_MINUTES, Pipeline, SHORT_MINUTES};
@@ -302,6 +302,7 @@ fn selection() -> Map {
         .with("POLYARCH_IMAGES", "${{ inputs.images }}")
         .with("POLYARCH_REFRESH", "${{ inputs.refresh }}")
         .with(TITLE, "${{ github.event.pull_request.title }}")
+        .with(LABELLED, format!("${{{{ contains(github.event.pull_request.labels.*.name, '{LABEL}') }}}}"))
 }
 
 /// The steps of a job.

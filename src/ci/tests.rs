@@ -345,6 +345,7 @@ fn scripts_are_constant(values: &[(String, &Yaml<'_>)]) {
                 "inputs.images",
                 "inputs.refresh",
                 "github.event.pull_request.title",
+                "contains(github.event.pull_request.labels.*.name, 'no-cache')",
                 "vars.POLYARCH_REGISTRY",
                 "toJSON(needs)",
                 "always()",

@@ -231,20 +231,29 @@ fn f_y9_what_is_proposed_is_rehearsed_without_a_secret_on_three_services() {
     let github =
         [PUSHED[0], ("GITHUB_EVENT_NAME", "pull_request"), ("GITHUB_REF", "refs/pull/5/merge"), PUSHED[3]];
     let circleci = [("CIRCLECI", "true"), ("CIRCLE_BRANCH", "pull/5"), ("CIRCLE_PR_NUMBER", "5")];
-    let gitlab =
-        [("GITLAB_CI", "true"), ("CI_PIPELINE_SOURCE", "merge_request_event"), ("CI_MERGE_REQUEST_IID", "5")];
+    // The label of GitHub's is said by the pipeline, that of GitLab by the service, and CircleCI has none.
+    let gitlab = [
+        ("GITLAB_CI", "true"),
+        ("CI_PIPELINE_SOURCE", "merge_request_event"),
+        ("CI_MERGE_REQUEST_IID", "5"),
+        ("CI_MERGE_REQUEST_LABELS", "bug,no-cache"),
+    ];
     let read = |path| file(&place, path);
-    for (jobs, event) in [
-        (read::github(&read(".github/workflows/polyarch.yml")), &github[..]),
-        (read::circleci(&read(".circleci/config.yml"), For::Proposal), &circleci[..]),
-        (read::gitlab(&read(".gitlab-ci.yml"), &gitlab), &gitlab[..]),
+    for (jobs, event, is_labelled) in [
+        (read::github(&read(".github/workflows/polyarch.yml")), &github[..], true),
+        (read::circleci(&read(".circleci/config.yml"), For::Proposal), &circleci[..], false),
+        (read::gitlab(&read(".gitlab-ci.yml"), &gitlab), &gitlab[..], true),
     ] {
         let mut pipeline = Pipeline::new(&place, jobs, event);
+        let label = ("github.event.pull_request.labels.*.name".to_owned(), "no-cache".to_owned());
+        pipeline.values.extend([label]);
         pipeline.run();
         let log = pipeline.log("rehearse");
         assert_eq!(pipeline.ending("rehearse"), Ending::Success, "{event:?}\n{log}");
         assert!(log.contains("rehearsed in the scope `pr-5`"), "{log}");
         assert!(pipeline.endings.get("publish").is_none_or(|(ending, _)| *ending == Ending::Skipped));
+        let plan = pipeline.log("plan");
+        assert_eq!(plan.contains("a refresh is asked for"), is_labelled, "S3 row 9: {event:?}\n{plan}");
     }
     nothing_is_published(&place, &registry);
 }

@@ -315,6 +315,10 @@ impl<'a> Pipeline<'a> {
             out.push_str(&match expression {
                 "runner.temp" => running.temporary.display().to_string(),
                 "toJSON(needs)" => self.needs(running.job),
+                "contains(github.event.pull_request.labels.*.name, 'no-cache')" => {
+                    let labels = self.values.get("github.event.pull_request.labels.*.name");
+                    labels.is_some_and(|labels| labels == "no-cache").to_string()
+                }
                 other
                     if ["inputs.", "vars.", "secrets.", "github.event.pull_request."]
                         .iter()
