@@ -93,6 +93,31 @@ pub(super) async fn is_uncommitted(context: &Context, root: &Path) -> bool {
     said.is_some_and(|said| !said.trim().is_empty())
 }
 
+/// A commit, and when it was made in seconds since 1970-01-01 UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Made {
+    pub(super) commit: String,
+    pub(super) seconds: u64,
+}
+
+/// The commits behind one up to that which the folder stands at, newest first, by their first parents, and so many at most;
+/// `None` where Git does not say, as in a clone that is too shallow.
+pub(super) async fn commits_since(
+    context: &Context,
+    root: &Path,
+    commit: &str,
+    limit: usize,
+) -> Option<Vec<Made>> {
+    let (between, limit) = (format!("{commit}..HEAD"), format!("--max-count={limit}"));
+    let said =
+        git(context, root, &["log", "--first-parent", &limit, "--format=%H %ct", &between, "--"]).await?;
+    let made = |line: &str| {
+        let (commit, seconds) = line.split_once(' ')?;
+        Some(Made { commit: commit.to_owned(), seconds: seconds.parse().ok()? })
+    };
+    said.lines().map(made).collect()
+}
+
 /// What Git says, where it can be asked.
 async fn git(context: &Context, root: &Path, arguments: &[&str]) -> Option<String> {
     let git = find_all("git", &context.environment.search_path()).into_iter().next()?;

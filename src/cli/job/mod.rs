@@ -12,6 +12,7 @@
 
 mod close;
 mod files;
+mod passed_over;
 mod promoting;
 
 use std::collections::BTreeSet;
@@ -395,6 +396,12 @@ async fn together(context: &Context, files: &Files, options: &Options, towards: 
         Towards::Target { nightly } => {
             let wanted =
                 Wanted { to, dry_run: false, allow_rollback: false, sign_key: None, rehearsal: false };
+            if options.images.is_none() && context.common.release.is_none() {
+                context
+                    .signals
+                    .unless_stopped(passed_over::tell(context, &planning, wanted.to.as_deref()))
+                    .await?;
+            }
             // Each of these goes by itself, whatever becomes of the rest.
             let moved = match nightly {
                 true => nightly::publish(context, &planning, &passed, wanted.to.as_deref()).await?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Victim;
-use super::small::{KINDS, Public, Registry, Small, in_state};
+use super::small::{KINDS, Kind, Public, Registry, Small, in_state};
 use crate::end_to_end::clocks::library;
 use crate::program::{Answer, Place, program, skip, variable};
 
@@ -110,6 +110,45 @@ async fn tm20_f_x5_an_older_run_moves_no_tag_back_unless_it_is_told_to() {
         let _ = publish(&newer, &[]).await.expect("it ran").well();
         registry.is_new(&case).await;
     }
+}
+
+/// A service keeps only the newest of the runs that wait: what it passed over is named, once, and what was published and moved
+/// nothing is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_23_commits_that_were_passed_over_are_named_by_the_next_publication() {
+    let test = "publication::racing::s4_23";
+    let Some(small) = built(test) else { return };
+    let place = small.place();
+    let Some(registry) = small.registry(test, Kind::Ours).await else { return };
+    let (work, address) = (place.folder().join("work"), registry.address());
+    let publish = || {
+        let work = work.to_str().expect("a text");
+        Victim::default().run(&place, &["job", "publish", "--work", work, "--to", address]).well().stderr
+    };
+    let head = || {
+        place.ask("git", &["-C", place.family().to_str().expect("a text"), "rev-parse", "HEAD"])[..12]
+            .to_owned()
+    };
+    let silent = |told: &str| assert!(!told.contains("passed over"), "{told}");
+    commit(&place, FIRST_COMMIT, "new");
+    silent(&publish());
+    let published = head();
+    let mut over = Vec::new();
+    for second in 1..=2 {
+        commit(&place, FIRST_COMMIT + second, "new");
+        over.insert(0, head());
+    }
+    commit(&place, FIRST_COMMIT + 3, "new");
+    let told = publish();
+    let wanted = format!(
+        "2 commits passed over since the publication of {published}, newest first: {}",
+        over.join(" ")
+    );
+    assert!(told.contains(&wanted), "{wanted}\n{told}");
+    silent(&publish());
+    commit(&place, FIRST_COMMIT + 4, "old");
+    silent(&publish());
+    assert_eq!(registry.public("the last").await, Public::Old);
 }
 
 #[tokio::test(flavor = "multi_thread")]
