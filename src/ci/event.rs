@@ -526,6 +526,61 @@ mod tests {
         );
     }
 
+    type Said = &'static [(&'static str, &'static str)];
+
+    /// What a service says of a proposal, and the names of what strangers have named.
+    const OF_STRANGERS: [(Said, [&str; 5]); 3] = [
+        (
+            &[
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_EVENT_NAME", "pull_request"),
+                ("GITHUB_REF", "refs/pull/7/merge"),
+            ],
+            ["GITHUB_HEAD_REF", "GITHUB_BASE_REF", "GITHUB_REF_NAME", "POLYARCH_TITLE", "POLYARCH_NO_CACHE"],
+        ),
+        (
+            &[("CIRCLECI", "true"), ("CIRCLE_PR_NUMBER", "7")],
+            [
+                "CIRCLE_BRANCH",
+                "CIRCLE_TAG",
+                "CIRCLE_PR_USERNAME",
+                "CIRCLE_PULL_REQUEST",
+                "CIRCLE_PR_REPONAME",
+            ],
+        ),
+        (
+            &[
+                ("GITLAB_CI", "true"),
+                ("CI_PIPELINE_SOURCE", "merge_request_event"),
+                ("CI_MERGE_REQUEST_IID", "7"),
+            ],
+            [
+                "CI_MERGE_REQUEST_TITLE",
+                "CI_MERGE_REQUEST_LABELS",
+                "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME",
+                "CI_COMMIT_BRANCH",
+                "CI_COMMIT_TAG",
+            ],
+        ),
+    ];
+
+    proptest::proptest! {
+        /// Whatever they call titles, labels, branches and tags.
+        #[test]
+        fn i_t6_nothing_that_strangers_name_makes_a_proposal_trusted(
+            service in 0..3_usize,
+            words in proptest::collection::vec(proptest::sample::select(&[
+                "", "true", "main", "trusted", "push", "schedule", "refs/heads/main", "no-cache", "[refresh]", "v1", "$(x)",
+            ][..]), 5),
+        ) {
+            let (settled, named) = OF_STRANGERS[service];
+            let said: Vec<(&str, &str)> = named.into_iter().zip(words).collect();
+            let begun = begun(&[&[MAIN], settled, &said].concat());
+            proptest::prop_assert_eq!(begun.event, proposed("pr-7"));
+            proptest::prop_assert_eq!(begun.release, None);
+        }
+    }
+
     #[test]
     fn a_run_is_told_by_its_number_and_attempt() {
         let said = |name: &str| {

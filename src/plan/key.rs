@@ -8,13 +8,13 @@
 //! | Dockerfile | `dockerfile`, digest of the text | every instruction counts |
 //! | `# syntax` frontend | `frontend`, its digest; without one nothing is reused | it reads the Dockerfile |
 //! | target stage | `target` | it settles which stages count |
-//! | files, folders and links that a `COPY`, `ADD` or bind mount can read, those behind links that it names too; all where `ONBUILD` triggers run | `file:PATH`: type, mode, content or link target | nothing else of the context can reach the image |
+//! | files, folders and links that a `COPY`, `ADD` or bind mount can read, those behind links that it names too, and those of submodules as they are checked out; all where `ONBUILD` triggers run | `file:PATH`: type, mode, content or link target | nothing else of the context can reach the image |
 //! | build arguments that reach the build | `arg:NAME` | an undeclared one changes nothing |
 //! | labels | `label:NAME` | they stand in the configuration |
 //! | platform | `platform` | another platform is another image |
 //! | images of the family that it uses | `parent:UNIT`, their image keys | a parent that would be built anew makes its children new |
 //! | images from outside | `base:REFERENCE`, their digests | a base that moved is another base |
-//! | `ADD` of a repository | `remote:URL`, its commit | a branch that moved is another source |
+//! | `ADD` of a repository | `remote:URL`, its commit, which names those of its submodules | a branch that moved is another source |
 //! | `ADD` of another URL | `remote:URL`, its checksum, else the refresh epoch | what stands there can change unseen |
 //! | refresh epoch | `epoch` | it asks for a build although nothing changed |
 //! | compression | `compression` | it settles the layers' digests |

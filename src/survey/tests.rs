@@ -358,7 +358,7 @@ fn a_context_that_nothing_reads_is_not_walked() {
 #[tokio::test]
 async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_does() {
     type Change = fn(&Site);
-    let table: [(&str, bool, Change); 14] = [
+    let table: [(&str, bool, Change); 17] = [
         ("nothing", false, |_| ()),
         ("the time of a file", false, |site| {
             let file = std::fs::File::options().append(true).open(site.at("app/one")).unwrap();
@@ -380,6 +380,16 @@ async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_
             std::fs::remove_file(site.at("app/link")).unwrap();
             site.write("app/link", "one");
         }),
+        ("a file of a submodule, which has moved to another commit", true, |site| {
+            site.write("app/module/file", "2");
+        }),
+        ("a submodule that is not checked out", true, |site| {
+            std::fs::remove_dir_all(site.at("app/module")).unwrap();
+            std::fs::create_dir(site.at("app/module")).unwrap();
+        }),
+        ("where Git keeps that submodule", false, |site| {
+            site.write("../.git/modules/app/module/HEAD", "1111111111111111111111111111111111111111");
+        }),
         ("content behind a link that COPY names", true, |site| site.write("behind", "other")),
         ("another target of that link", true, |site| {
             site.write("behind2", "behind");
@@ -387,16 +397,24 @@ async fn f_d11_i_b3_every_input_of_the_context_changes_the_key_and_nothing_else_
             symlink("behind2", site.at("named")).unwrap();
         }),
     ];
+    let mut elsewhere = None;
     for (what, changes, change) in table {
         let site = Site::new("FROM scratch\nCOPY app named /\n");
         site.write("app/one", "1");
         site.write("behind", "behind");
         symlink("behind", site.at("named")).unwrap();
         site.write("app/ignored", "");
+        site.write("app/module/.git", "gitdir: ../../../.git/modules/app/module\n");
+        site.write("app/module/file", "1");
         symlink("one", site.at("app/link")).unwrap();
         site.write("README.md", "");
         site.write(".dockerignore", "app/ignored\n");
         let before = site.key().await;
+        assert_eq!(
+            elsewhere.get_or_insert_with(|| before.clone()),
+            &before,
+            "it is the same in every folder"
+        );
         change(&site);
         assert_eq!(before != site.key().await, changes, "{what}");
     }

@@ -147,6 +147,16 @@ fn i_b3_f_d9_every_row_of_the_key_table_changes_the_key() {
 }
 
 #[test]
+fn i_b3_another_format_of_keys_and_another_compression_are_other_keys() {
+    let plain = first_inputs();
+    for row in ["format", "compression"] {
+        let mut other = plain.clone();
+        assert!(other.insert(row.to_owned(), "another".to_owned()).is_some(), "{row} is in the key");
+        assert_ne!(key::key_of(&other), key::key_of(&plain), "{row}");
+    }
+}
+
+#[test]
 fn i_b3_what_is_in_no_row_does_not_change_the_key() {
     let changes = [
         ("nothing", Change::default()),

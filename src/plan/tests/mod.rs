@@ -3,6 +3,7 @@
 mod ages;
 mod decisions;
 mod keys;
+mod laws;
 mod second_look;
 mod words;
 

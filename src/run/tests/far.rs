@@ -8,7 +8,7 @@ use crate::oci::watched::{Failure, Watched};
 use crate::oci::{Digest, Memory, Pointer, Repository, Store, image_stands};
 use crate::plan::{Decision, Plan, Request};
 use crate::record::{Records, ScopeName};
-use crate::run::fixture::{BASE, Site, base_image};
+use crate::run::fixture::{BASE, Site, Step, base_image};
 use crate::survey::survey;
 
 /// A family on a machine with a store of its own and one that all share: a base, a parent and two leaves.
@@ -183,6 +183,46 @@ async fn i_b5_a_registry_that_fails_at_any_call_has_no_record_of_what_is_not_the
     }
     assert!(fails_from > 30, "{fails_from} calls");
     assert!(failed > 10, "{failed} jobs whose results could not be kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_4_a_parent_that_cannot_be_read_is_an_error_and_is_not_built_again() {
+    let elsewhere = elsewhere().await;
+    let fresh = || Arc::new(Memory::new());
+    let (mut planned, mut failed, mut tries) = (0, 0, 0);
+    loop {
+        let shared = Memory::new();
+        let first = machine(&fresh(), Arc::new(shared.clone()), &elsewhere, "trusted", "1");
+        assert_eq!(run(&first).await, (3, 3));
+        if tries == 0 {
+            let watched = Arc::new(Watched::new(shared.clone()));
+            machine(&fresh(), watched.clone(), &elsewhere, "trusted", "2").plan().await;
+            planned = watched.calls();
+        }
+        // The plan is made; from some request of the run on there is no answer.
+        let fails_from = planned + tries;
+        let store = Arc::new(Watched::failing(shared, fails_from, Failure::Before));
+        let site = machine(&fresh(), store.clone(), &elsewhere, "trusted", "2");
+        let plan = site.plan().await;
+        let builder = site.scripted(2, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
+        let (ran, steps) = site.run(&plan, &[builder], PLAIN, std::future::pending()).await;
+        let ran = ran.unwrap();
+        let of_parent = |step: &Step| matches!(step, Step::BuildBegins { job, .. } if !job.starts_with("b@"));
+        assert!(!steps.iter().any(of_parent), "{fails_from}: {steps:?}");
+        for (job, problem) in &ran.failed {
+            assert_eq!(
+                (job.to_string().as_str(), problem.kind.exit_code()),
+                ("b@linux/amd64", 3),
+                "{problem}"
+            );
+            failed += usize::from(builds(&steps) == 0);
+        }
+        if store.calls() < fails_from {
+            break;
+        }
+        tries += 1;
+    }
+    assert!(failed > 1, "{failed} times the parent could not be brought");
 }
 
 #[tokio::test(start_paused = true)]
