@@ -1,6 +1,6 @@
 //! What publishing costs, by the program as users have it: joining 2 platforms under tags, a family of many tags,
 //! promoting a family inside one registry and copying it to another, promoting what a pull request has built and a trusted
-//! run has signed, and a run with nothing to do over a store at a registry; and the same by oras, crane, buildx and skopeo
+//! run has signed, and a run with nothing to do over a store in a folder and at a registry; and the same by oras, crane, buildx and skopeo
 //! where they are installed (`make bench`).
 //!
 //! A proxy counts, and adds 0 or 40 ms to each request. Requests and bytes do not depend on the machine; seconds do.
@@ -105,17 +105,8 @@ impl Watched {
 
     /// A row of the table.
     fn tell(&self, what: &str, ran: Result<f64, String>) {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let (requests, bytes) = self.proxy.counted();
-        match ran {
-            Ok(peak) => println!(
-                "{what:34} {:16} {:>5} {requests:>9} {:>9.2} {seconds:>8.2} {peak:>9.0}",
-                self.kind.name(),
-                self.delay,
-                bytes as f64 / 1e6
-            ),
-            Err(why) => println!("{what}: {}", why.lines().last().unwrap_or_default()),
-        }
+        let place = (self.kind.name(), self.delay);
+        tell(what, place, self.proxy.counted(), self.since.elapsed(), ran);
     }
 
     /// A row that says how long tags were on their way.
@@ -124,6 +115,23 @@ impl Watched {
         let (name, delay) = (self.kind.name(), self.delay);
         let (what, peak) = ("  of that the tags; the registry", registry.peak());
         println!("{what:34} {name:16} {delay:>5} {:>9} {:>9} {span:>8.2} {peak:>9.0}", "", "");
+    }
+}
+
+/// A row of the table: of what was done somewhere, with so much delay, by so many requests and bytes.
+fn tell(
+    what: &str,
+    (place, delay): (&str, u64),
+    (requests, bytes): (u64, u64),
+    time: Duration,
+    ran: Result<f64, String>,
+) {
+    let (seconds, sent) = (time.as_secs_f64(), bytes as f64 / 1e6);
+    match ran {
+        Ok(peak) => {
+            println!("{what:34} {place:16} {delay:>5} {requests:>9} {sent:>9.2} {seconds:>8.2} {peak:>9.0}");
+        }
+        Err(why) => println!("{what}: {}", why.lines().last().unwrap_or_default()),
     }
 }
 
@@ -375,6 +383,7 @@ async fn signed(folder: &Path) {
 async fn idle(folder: &Path) {
     let place = Place::stacked(folder, "idle");
     place.configure(&tags("t", 1));
+    idle_over_a_folder(&place).await;
     for delay in [0, 40] {
         for kind in KINDS {
             let Some(registry) = Registry::start(folder, kind) else { continue };
@@ -385,7 +394,7 @@ async fn idle(folder: &Path) {
             }
             let watched = Watched::start(&registry, kind, delay).await;
             watched.tell("nothing to do: polyarch", run_each(vec![build(&watched.proxy.address)]).await);
-            let Some(first) = bake(&place, &registry.address) else {
+            let Some(first) = bake(&place, Some(&registry.address)) else {
                 println!("bake: POLYARCH_TEST_CONTAINERD_BIN says of no engine");
                 continue;
             };
@@ -394,22 +403,54 @@ async fn idle(folder: &Path) {
                 continue;
             }
             let watched = Watched::start(&registry, kind, delay).await;
-            let again = bake(&place, &watched.proxy.address).into_iter().collect();
+            let again = bake(&place, Some(&watched.proxy.address)).into_iter().collect();
             watched.tell("nothing to do: bake", run_each(again).await);
         }
     }
 }
 
-/// The same family by bake, without attestations, pushed to a registry, on the test engine with the store of containerd.
-fn bake(place: &Place, registry: &str) -> Option<Command> {
+/// The same over a store in a folder, and by bake that keeps what it has in its engine: built once, and then so often that the
+/// middle of it says something.
+async fn idle_over_a_folder(place: &Place) {
+    const TIMES: usize = 9;
+    let by_polyarch = || Some(place.program(&["build"]));
+    let by_bake = || bake(place, None);
+    let builders: [(&str, &dyn Fn() -> Option<Command>); 2] =
+        [("polyarch", &by_polyarch), ("bake", &by_bake)];
+    for (name, command) in builders {
+        if let Err(why) = run_each(command().into_iter().collect()).await {
+            println!("nothing is built by {name}: {why}");
+            continue;
+        }
+        let mut took = Vec::new();
+        for again in (0..TIMES).filter_map(|_| command()) {
+            let since = Instant::now();
+            let ran = run_each(vec![again]).await;
+            took.push((since.elapsed(), ran));
+        }
+        took.sort_by_key(|(time, _)| *time);
+        if let Some((time, ran)) = took.into_iter().nth(TIMES / 2) {
+            tell(&format!("nothing to do: {name}"), ("folder", 0), (0, 0), time, ran);
+        }
+    }
+}
+
+/// The same family by bake, without attestations, on the test engine with the store of containerd: pushed to a registry, or
+/// kept there.
+fn bake(place: &Place, registry: Option<&str>) -> Option<Command> {
     let of_engine = |name: &str| std::env::var_os(format!("POLYARCH_TEST_CONTAINERD{name}"));
+    let output = match registry {
+        Some(_) => "type=image,push=true,registry.insecure=true",
+        None => "type=image",
+    };
+    let prefix = registry.unwrap_or("localhost");
     let target = |(image, parent, _): &(&str, Option<&str>, usize)| {
         let parents = parent.map(|parent| format!("\"{parent}\": \"target:{parent}\""));
         let (context, parents) = (place.0.join("family").join(image), parents.unwrap_or_default());
         format!(
             "\"{image}\": {{\"context\": {context:?}, \"contexts\": {{{parents}}}, \
              \"platforms\": [\"linux/amd64\", \"linux/arm64\"], \
-             \"tags\": [\"{registry}/bake/{image}:t0\"], \"output\": [\"type=image,push=true,registry.insecure=true\"]}}"
+             \"tags\": [\"{prefix}/bake/{image}:t0\"], \"output\": [\"{output}\"]}}"
         )
     };
     let names: Vec<&str> = IMAGES.iter().map(|(image, ..)| *image).collect();
