@@ -24,6 +24,7 @@ const PASSING: &[&str] = &[
     "transport is closing",
     // BuildKit shares one look-up between builds that run side by side, and it ends with the session that began it.
     "no active sessions",
+    "no active session",
     "code = unavailable",
     // Where no step has failed: a BuildKit that is being stopped.
     "context canceled",
@@ -221,6 +222,7 @@ mod tests {
             ("failed to compute cache key: \"/nothing\" not found: not found", ("step", Kind::Failed)),
             ("rpc error: code = Unavailable desc = error reading from server: EOF", passing),
             ("httpReadSeeker: failed open: no active sessions", passing),
+            ("no active session for vp2qk8: context deadline exceeded", passing),
             ("failed to build: failed to solve: Canceled: context canceled", passing),
             ("cannot write /t/image-id because server did not provide an image ID", passing),
             ("\"/no-such-hosts\": not found", ("step", Kind::Failed)),

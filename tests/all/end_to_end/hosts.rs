@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, locked, printed, root_file_systems, tags, wait_for};
 use super::lossy::rule;
-use crate::program::{Answer, Place, skip, tell, variable};
+use crate::program::{Answer, Place, program, skip, tell, variable};
 
 /// Two hosts, for one test: they are few, and some tests take one of them away.
 pub(super) struct Hosts {
@@ -32,10 +32,26 @@ impl Hosts {
         }
         let (folder, sockets) = (PathBuf::from(folder), PathBuf::from(sockets));
         let hosts = Self { _alone: locked(&folder.join("tests.lock")), folder, sockets };
+        hosts.make_whole();
         place.set("PATH", hosts.search_path());
         // No engine of this machine is meant.
         place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
         Some(hosts)
+    }
+
+    /// Give every host back what tests take away: its link, its packets, its running engine. A test that failed, or was
+    /// killed, after it took them would fail all that come after it.
+    fn make_whole(&self) {
+        for host in ["west", "east", "north"] {
+            let link = ["link", "set", &format!("pa-{host}"), "up"].map(str::to_owned);
+            let _ = program("ip").args(link).output();
+            for (chain, way) in [("INPUT", "-i"), ("OUTPUT", "-o")] {
+                while rule("-D", &dropped(host, chain, way)) {}
+            }
+            if let Ok(process) = std::fs::read_to_string(self.sockets.join(host).join("dockerd.pid")) {
+                let _ = program("kill").args(["-CONT", process.trim()]).output();
+            }
+        }
     }
 
     /// The address that the engine of a host is reached at by TLS.
@@ -112,6 +128,17 @@ impl Hosts {
         let (of_runs, strangers) = all.lines().map(str::to_owned).partition(|line| is_of_run(&line.as_str()));
         Before { host: host.to_owned(), of_runs, strangers }
     }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        self.make_whole();
+    }
+}
+
+/// The rule by which no packet comes to a host (`INPUT`, `-i`), or from it (`OUTPUT`, `-o`).
+fn dropped(host: &str, chain: &str, way: &str) -> [String; 6] {
+    [&*format!("--net=/run/netns/polyarch-{host}"), chain, way, "eth0", "-j", "DROP"].map(str::to_owned)
 }
 
 /// What a host had before a run, line by line.
@@ -489,9 +516,7 @@ fn f_n1_a_name_that_stops_resolving_takes_no_builder_away_that_is_reached() {
 fn one_way(test: &str, configuration: impl Fn(&Hosts) -> String, chain: &str) {
     let way = if chain == "INPUT" { "-i" } else { "-o" };
     let set = |how: &str, host: &str| {
-        let namespace = format!("--net=/run/netns/polyarch-{host}");
-        let words = [&*namespace, chain, way, "eth0", "-j", "DROP"].map(str::to_owned);
-        assert!(rule(how, &words), "iptables drops packets");
+        assert!(rule(how, &dropped(host, chain, way)), "iptables drops packets");
     };
     taken_away(test, configuration, |_, _, host| set("-A", host), |_, _, host| set("-D", host));
 }
