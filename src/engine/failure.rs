@@ -115,6 +115,18 @@ pub(super) fn killed(problem: Diagnostic) -> BuildFailure {
     BuildFailure::Step { problem }
 }
 
+/// A build of which no step says that it has failed, by how its client ended. One that was killed (F-G3), which it does not
+/// do to itself, says nothing of the build: begun again, it may pass.
+pub(super) fn of_client(problem: Diagnostic, words: &str, was_killed: bool, disk: DiskHints) -> BuildFailure {
+    if !was_killed {
+        return by_words(problem, words, disk);
+    }
+    let problem = Diagnostic { kind: Kind::Surroundings, ..problem }
+        .because("the program that builds was killed, which is mostly for a lack of memory")
+        .hint("see whether it was, on this machine: sudo dmesg | grep -i 'out of memory'");
+    BuildFailure::Passing { problem }
+}
+
 /// The surroundings of a build failed before it could begin.
 pub(super) fn surroundings(problem: Diagnostic) -> BuildFailure {
     match problem.kind {
@@ -205,6 +217,25 @@ mod tests {
         for (words, after, within) in table {
             assert_eq!(class(after_build(problem(), words, &[])), after, "{words}");
             assert_eq!(class(by_words(problem(), words, &[])), within, "{words}");
+        }
+    }
+
+    #[test]
+    fn f_g3_a_client_that_was_killed_says_nothing_of_the_build() {
+        let (passing, failed) = (("passing", Kind::Surroundings), ("step", Kind::Failed));
+        let table = [
+            (None, false, passing),
+            (Some(137), false, passing),
+            (Some(1), false, failed),
+            (Some(125), false, failed),
+            // It was this process that ended it.
+            (None, true, failed),
+        ];
+        for (code, timed_out, expected) in table {
+            let problem = Diagnostic::new(Kind::Failed, "x");
+            let was_killed = Ended { code, timed_out }.was_killed();
+            let failure = of_client(problem, "read-only file", was_killed, &[]);
+            assert_eq!(class(failure), expected, "{code:?}, {timed_out}");
         }
     }
 

@@ -33,6 +33,9 @@ const STRAGGLERS: Duration = Duration::from_secs(1);
 /// How much is read of what a program says that nobody hears.
 const LAST_WORDS: usize = 4 << 10;
 
+/// The exit code that tells of a process that SIGKILL has ended.
+const KILLED: i32 = 128 + 9;
+
 /// Which of its two outputs a process has written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -55,6 +58,12 @@ impl Ended {
     /// Whether it did what it was asked to.
     pub(crate) fn success(self) -> bool {
         self.code == Some(0) && !self.timed_out
+    }
+
+    /// Whether somebody else ended it, such as a system that has run out of memory: by a signal, or by one that what it had
+    /// started got and that it told on, as shells and programs that start themselves anew do.
+    pub(crate) fn was_killed(self) -> bool {
+        !self.timed_out && matches!(self.code, None | Some(KILLED))
     }
 }
 

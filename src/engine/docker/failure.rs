@@ -4,8 +4,8 @@ use super::Docker;
 use super::output::BuildLog;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::failure::{
-    DiskHints, by_words, full_disk, is_full_disk, is_of_another_kind, killed, not_started, see, too_long,
-    what,
+    DiskHints, by_words, full_disk, is_full_disk, is_of_another_kind, killed, not_started, of_client, see,
+    too_long, what,
 };
 use crate::engine::process::Ended;
 use crate::engine::{BuildFailure, BuildOrder};
@@ -36,7 +36,7 @@ pub(super) fn of_build(
         let problem =
             Diagnostic::new(Kind::Failed, format!("build {}: {}", order.title, what(ended, &last_words)));
         let problem = last_words.iter().skip(1).fold(problem, |problem, line| problem.because(line));
-        return by_words(problem.hint(see(order)), &words, DISK);
+        return of_client(problem.hint(see(order)), &words, was_killed(ended, &words), DISK);
     };
     let problem =
         Diagnostic::new(Kind::Failed, format!("build {}: step {step} failed", order.title)).because(error);
@@ -52,6 +52,15 @@ pub(super) fn of_build(
         return killed(problem);
     }
     by_words(problem, reason(error), DISK)
+}
+
+/// What a client ends with whose buildx was killed, without a word of that.
+const PLUGIN_KILLED: i32 = 255;
+
+/// Whether the client was killed, or what builds for it.
+fn was_killed(ended: Ended, last_words: &str) -> bool {
+    let is_silent = last_words.lines().all(|line| line.starts_with("WARNING: "));
+    ended.was_killed() || (ended.code == Some(PLUGIN_KILLED) && is_silent)
 }
 
 /// Why a step failed, in the engine's own words: without the command, which says what it likes. What the command
@@ -116,6 +125,20 @@ mod tests {
     }
 
     #[test]
+    fn f_g3_a_client_that_was_killed_is_told_from_a_step_that_was() {
+        let under_way = "WARNING: old\n#5 [1/1] RUN make\n#5 0.1 connection refused\n";
+        let step = "process \"/bin/sh -c make\" did not complete successfully: exit code: 137";
+        let failed = format!("{under_way}#5 ERROR: {step}\n------\nERROR: failed to solve: {step}\n");
+        for code in [None, Some(137), Some(255)] {
+            assert_eq!(class(of_end(under_way, true, code)), ("passing", Kind::Surroundings), "{code:?}");
+            assert_eq!(class(of_end(&failed, true, code)), ("step", Kind::Surroundings), "{code:?}");
+        }
+        for (text, code) in [(under_way, 1), ("ERROR: no builder \"x\" found\n", 255)] {
+            assert_eq!(class(of_end(text, true, Some(code))), ("step", Kind::Failed), "{text}");
+        }
+    }
+
+    #[test]
     fn f_g7_a_step_that_could_not_start_is_told_from_one_that_says_so() {
         let of = |line: &str, is_native| {
             let text = format!(
@@ -147,6 +170,10 @@ mod tests {
     }
 
     fn of_log_there(text: &str, is_native: bool) -> BuildFailure {
+        of_end(text, is_native, Some(1))
+    }
+
+    fn of_end(text: &str, is_native: bool, code: Option<i32>) -> BuildFailure {
         let folder = std::path::PathBuf::from("/nowhere");
         let docker = Docker::local(crate::engine::docker::DockerEnvironment {
             search_path: folder.clone().into(),
@@ -160,6 +187,6 @@ mod tests {
         let order = crate::engine::building::order_for_tests();
         let mut log = BuildLog::default();
         text.lines().for_each(|line| drop(log.line(line)));
-        of_build(&docker, &order, &log, Ended { code: Some(1), timed_out: false }, is_native)
+        of_build(&docker, &order, &log, Ended { code, timed_out: false }, is_native)
     }
 }

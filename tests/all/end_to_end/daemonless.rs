@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems};
+use super::engines::{Engine, FOUNDATION, ended, inspected, jobs, layers, root_file_systems, wait_for};
+use super::orphans::processes;
 use crate::client::registries::Registry;
-use crate::program::{Place, program};
+use crate::program::{Answer, Place, program};
 
 const CONFIGURATION: &str = r#"
 name = "two"
@@ -335,4 +336,32 @@ fn f_g4_an_image_without_a_base_is_of_the_platform_that_was_asked_for() {
         let _ = place.run(&["build", "--builder=buildah", "--platform", platform]).well();
         assert_eq!(ended(&place, "built"), jobs(&format!("only@{platform}")));
     }
+}
+
+/// F-G3: a client that somebody kills, such as a system out of memory, is no failure of what it was at. It begins with these
+/// words, and has the folder of the place after them.
+pub(super) fn a_killed_client_begins_again(place: &Place, builder: &str, sleep: &str, client: &str) {
+    let child = place.start(&["build", "--builder", builder]);
+    wait_for("the slow step", || processes().iter().any(|line| line.trim_end() == sleep));
+    // What it has started itself is not called as it was.
+    let client = format!("^[^ ]*{client} .*{}", place.folder().display());
+    let killed = program("pkill").args(["-KILL", "--full", &client]).status();
+    assert!(killed.expect("run pkill").success(), "{:?}", processes());
+    let answer = Answer::from(child.wait_with_output().expect("it ends")).well();
+    assert_eq!(ended(place, "built"), jobs("only@linux/amd64"), "{}", answer.stderr);
+    let again = ["job-retried", "job-moved"];
+    let told: Vec<_> =
+        place.events().into_iter().filter(|event| again.iter().any(|one| event["event"] == *one)).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0]["reason"].to_string().contains("was killed"), "{told:?}: {}", answer.stderr);
+}
+
+#[test]
+fn f_g3_a_buildah_that_is_killed_in_a_build_begins_again() {
+    let test = "daemonless::f_g3_a_buildah_that_is_killed_in_a_build_begins_again";
+    // No other process sleeps for as long.
+    let sleep = format!("sleep 8.{}", std::process::id());
+    let Some(place) = alone(test, Engine::Buildah, "", &format!("RUN {sleep}; true\n")) else { return };
+    a_killed_client_begins_again(&place, "buildah", &sleep, "buildah bud");
+    nothing_is_left(&place, Engine::Buildah);
 }

@@ -3,6 +3,7 @@
 use std::process::Child;
 use std::time::Duration;
 
+use super::daemonless::a_killed_client_begins_again;
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64, wait_for};
 use super::hosts::{Hosts, builders, moves_on, slowly};
 use super::orphans::processes;
@@ -295,6 +296,22 @@ fn f_g6_on_a_full_disk_what_is_ours_is_freed_and_the_build_passes() {
     let retried = place.events().into_iter().filter(|event| event["event"] == "job-retried");
     let reasons: Vec<String> = retried.map(|event| event["reason"].to_string()).collect();
     assert!(reasons.iter().any(|reason| reason.contains("freed: ")), "{reasons:?} {}", disk(&engine));
+}
+
+#[test]
+fn f_g3_a_buildx_that_is_killed_in_a_build_begins_again() {
+    let test = "harmed::f_g3_a_buildx_that_is_killed_in_a_build_begins_again";
+    // No other process sleeps for as long.
+    let sleep = format!("sleep 9.{}", std::process::id());
+    let mut place = Place::with(&[
+        ("polyarch.toml", FAMILY),
+        ("only/Dockerfile", &format!("{FOUNDATION}RUN {sleep}; true\n")),
+    ]);
+    if !Engine::Containerd.equip(test, &mut place) || !root_file_systems(test, &place, "only", &["amd64"]) {
+        return;
+    }
+    // The client that has started it ends with another code, and says nothing.
+    a_killed_client_begins_again(&place, "here=docker", &sleep, "docker-buildx buildx build");
 }
 
 #[test]
