@@ -277,7 +277,7 @@ impl Seen<'_> {
                     let last = { self.builders.iter() }.find(|one| tried.last() == Some(&one.name.as_str()));
                     let could = there.with_room.iter().find(|builder| {
                         let is_as_good =
-                            fit(builder).is_some() && last.is_none_or(|last| fit(last) == fit(builder));
+                            fit(builder).is_some() && last.is_none_or(|last| fit(builder) <= fit(last));
                         is_as_good && !tried.contains(&builder.name.as_str())
                     });
                     found.extend(could.map(|could| format!("{job} fails, and {} is there", could.name)));

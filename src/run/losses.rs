@@ -138,7 +138,8 @@ impl State<'_> {
         watch.begin(machine);
     }
 
-    /// Whether a job goes to another builder after this one could not do it, for no reason of the job's own.
+    /// Whether a job goes to another builder after this one could not do it, for no reason of the job's own: to one that is
+    /// at least as good for it, as a native one that has come back is for a job that was emulated.
     pub(super) fn moved(&mut self, work: &Work<'_>, ticket: Ticket, failure: &Failure) -> bool {
         let (job, own) = (&work.job, &work.builder.name);
         let tried = self.losses.tried.entry(job.clone()).or_default();
@@ -151,7 +152,7 @@ impl State<'_> {
         let fits = |at: &usize| {
             let builder = &self.session.builders[*at];
             !tried.contains(&builder.name)
-                && builder.fit(&job.platform, emulation) == Some(work.fit)
+                && builder.fit(&job.platform, emulation).is_some_and(|fit| fit <= work.fit)
                 && self.dispatch.has_room(job, *at)
         };
         let mut there = (0..self.session.builders.len()).filter(|at| !self.losses.lost.contains_key(at));

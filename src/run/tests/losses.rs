@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{amd64, files};
 use crate::engine::ImageStore;
 use crate::event::EventKind;
-use crate::family::Barrier;
+use crate::family::{Barrier, Emulation};
 use crate::oci::Platform;
 use crate::run::builder::free_some;
 use crate::run::fixture::{Absence, Act, PLAIN, SEEN_GONE, Script, Site, Step, push};
@@ -66,6 +66,29 @@ async fn f_g3_a_step_that_fails_since_its_engine_was_killed_is_no_failure_of_the
     let plan = site.plan().await;
     let (ran, steps) = site.run(&plan, &[builder], PLAIN, std::future::pending()).await;
     assert_eq!(ran.unwrap().passed.len(), 1, "{steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g6_a_job_that_was_emulated_goes_to_a_native_builder_that_has_come_back() {
+    let site = Site::new(None, &files(&[("a", "FROM scratch\n")]), &[amd64()]).await;
+    let from = Duration::from_secs(1);
+    // It is back before the other, which takes two seconds, has run out of memory.
+    let away = Absence { from, until: Some(from + SEEN_GONE + from), is_silent: true };
+    let native = Script { absence: Some(away), ..Script::healthy() };
+    let emulating = Script { builds: Arc::new(|_: &str, _| Act::KillStep), ..Script::healthy() };
+    let builders = [
+        site.builder("native", &[&amd64()], &[], 1, native),
+        site.builder("emulating", &[], &[&amd64()], 1, emulating),
+    ];
+    let plan = site.plan_where(Emulation::Allowed).await;
+    let (ran, steps) = site.run(&plan, &builders, PLAIN, std::future::pending()).await;
+    let passed = ran.unwrap().passed.into_values().next().expect("it has passed");
+    let begun = steps.iter().filter_map(|step| match step {
+        Step::Event(EventKind::JobStarted { builder, .. }) => Some(&**builder),
+        _ => None,
+    });
+    assert_eq!(begun.collect::<Vec<_>>(), ["native", "emulating", "native"]);
+    assert_eq!(passed.image.builder, "native");
 }
 
 /// Who had each job, and why each left, of a run on a builder whose disk is full for a while and on another; and how long
