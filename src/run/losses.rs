@@ -8,10 +8,11 @@ use futures_util::future::AbortHandle;
 use tokio::time::Instant;
 
 use super::State;
-use super::builder::free_some;
+use super::builder::{Builder, free_some, wanted};
 use super::job::{Failure, Work};
 use super::watch::Watch;
 use crate::diag::Diagnostic;
+use crate::engine::Room;
 use crate::event::{EventKind, Outcome};
 use crate::family::JobId;
 use crate::oci::Tag;
@@ -29,8 +30,8 @@ pub(super) struct Losses {
     tries: BTreeMap<Ticket, Try>,
     /// What is known of the builders that are lost, by their places in the list of the session.
     lost: BTreeMap<usize, Diagnostic>,
-    /// What is known of those that have too little room.
-    pub(super) full: BTreeMap<usize, String>,
+    /// How much room builders have that had too little for a job, as was seen last.
+    pub(super) rooms: BTreeMap<usize, Room>,
     /// Jobs that have an image of this run although the builder that made it is lost, or could not check it.
     pub(super) kept: BTreeSet<JobId>,
     /// The builders on which each job has failed in a way that need not happen on another, once for each time.
@@ -185,16 +186,26 @@ impl State<'_> {
                 && self.dispatch.has_labels(job, *at)
         };
         let lost = { self.losses.lost.iter() }.filter(|(at, _)| could(at)).map(|(_, known)| known);
-        let full = { self.losses.full.iter() }.filter(|(at, _)| could(at));
-        let hint = |at: &usize| free_some(self.session.builders[*at].facts.image_store);
-        let hints: BTreeSet<&str> = full.clone().map(|(at, _)| hint(at)).collect();
+        let full = { 0..self.session.builders.len() }
+            .filter(|at| could(at) && !self.dispatch.has_room(job, *at))
+            .filter_map(|at| Some((&self.session.builders[at], self.known_room(at)?)));
+        let full: Vec<(&Builder, &Room)> = full.collect();
+        let hints: BTreeSet<&str> =
+            full.iter().map(|(builder, _)| free_some(builder.facts.image_store)).collect();
         let problem = Diagnostic::surroundings(format!("no builder is left for {job}"));
         let problem = lost.fold(problem, Diagnostic::because_of);
-        let problem = full.map(|(_, known)| known).fold(problem, Diagnostic::because);
+        let problem = full.into_iter().fold(problem, |problem, (builder, room)| {
+            problem.because(format!("builder {} has {room}", builder.name))
+        });
         let problem = hints.into_iter().fold(problem, Diagnostic::hint);
         problem
             .hint("see which builders answer: polyarch doctor")
             .hint("then run the same command again: what is built stays")
+    }
+
+    /// How much room a builder has, as was seen last.
+    fn known_room(&self, at: usize) -> Option<&Room> {
+        self.losses.rooms.get(&at).or(self.session.builders[at].room.as_ref())
     }
 
     /// A job that is not at work fails, and takes with it what stands on it.
@@ -221,13 +232,28 @@ impl State<'_> {
         self.started.remove(job);
     }
 
-    /// Which jobs wait for a lost builder now, and each until when: any end of a job may have made one ready.
-    pub(super) fn judge_patience(&mut self) {
+    /// Which jobs wait for a builder now, and each until when: any end of a job may have made one ready.
+    pub(super) fn judge_patience(&mut self, watch: &mut Watch<'_>) {
         let stranded: BTreeSet<JobId> = self.dispatch.stranded().into_iter().collect();
         let waiting = &mut self.losses.give_up_at;
         waiting.retain(|job, _| stranded.contains(job));
-        for job in stranded {
-            waiting.entry(job).or_insert_with(|| Instant::now() + PATIENCE);
+        for job in &stranded {
+            waiting.entry(job.clone()).or_insert_with(|| Instant::now() + PATIENCE);
+        }
+        stranded.iter().for_each(|job| self.await_room_for(job, watch));
+    }
+
+    /// A job waits for room wherever it lacks nothing else, also where it never began (F-G13).
+    fn await_room_for(&self, job: &JobId, watch: &mut Watch<'_>) {
+        let terms = &self.plan.jobs[job].terms;
+        let wanted = wanted(terms);
+        for (at, builder) in self.session.builders.iter().enumerate() {
+            let could = builder.fit(&job.platform, terms.emulation).is_some()
+                && builder.most.is_none_or(|most| most >= wanted)
+                && self.dispatch.has_labels(job, at);
+            if could && !self.losses.lost.contains_key(&at) && !self.dispatch.has_room(job, at) {
+                watch.await_room(at, wanted);
+            }
         }
     }
 }

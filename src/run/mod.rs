@@ -205,7 +205,7 @@ pub(crate) async fn run(
             };
             running.push(Abortable::new(work, registration));
         }
-        state.judge_patience();
+        state.judge_patience(&mut watch);
         if running.is_empty() && !state.waits_for_builders() {
             break;
         }

@@ -19,14 +19,14 @@ impl State<'_> {
         let builder = &work.builder.name;
         let Some(machine) = self.dispatch.place(work.builder) else { return };
         self.dispatch.turned_away(ticket, machine, available(room));
-        self.losses.full.insert(machine, format!("builder {builder} has {room}"));
+        self.losses.rooms.insert(machine, room.clone());
         self.moves(work.job.clone(), ticket, builder, work.no_room(room).message);
         watch.await_room(machine, wanted(&work.planned.terms));
     }
 
     /// There is more room on a builder that had too little.
     pub(super) fn has_room(&mut self, machine: usize, room: &Room) {
-        self.losses.full.remove(&machine);
+        self.losses.rooms.insert(machine, room.clone());
         self.dispatch.free(machine, available(room));
     }
 }

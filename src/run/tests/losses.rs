@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{amd64, files};
-use crate::engine::ImageStore;
+use crate::engine::{ImageStore, Room};
 use crate::event::EventKind;
 use crate::family::{Barrier, Emulation};
 use crate::oci::Platform;
-use crate::run::builder::free_some;
+use crate::run::builder::{Builder, free_some};
 use crate::run::fixture::{Absence, Act, PLAIN, SEEN_GONE, Script, Site, Step, push};
 use crate::run::losses::{PATIENCE, TIMES_LOST};
 use crate::run::{Options, Ran};
@@ -189,6 +189,35 @@ async fn f_g13_a_job_that_never_fits_fails_and_says_which_disk_is_full() {
         (3, true)
     );
     assert_eq!(took.as_secs(), PATIENCE.as_secs());
+}
+
+/// How a run ends whose only builder that had room at its beginning is lost, and when.
+async fn beside_a_lost_one(free: fn(Duration) -> u64) -> (Ran, Duration) {
+    let site = Site::new(None, &files(&[("a", "FROM scratch\n")]), &[amd64()]).await;
+    let gone = Absence { from: Duration::from_secs(1), until: None, is_silent: true };
+    let full = site.builder("full", &[&amd64()], &[], 1, Script { free: Some(free), ..Script::healthy() });
+    let gone = Script { absence: Some(gone), ..Script::healthy() };
+    let builders = [
+        Builder { room: Some(Room::given(free(Duration::ZERO))), ..full },
+        site.builder("gone", &[&amd64()], &[], 1, gone),
+    ];
+    let begun = tokio::time::Instant::now();
+    let (ran, _) = site.run(&site.plan().await, &builders, PLAIN, std::future::pending()).await;
+    (ran.unwrap(), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g13_a_job_that_never_began_on_a_full_builder_waits_for_room_there_too() {
+    let freed: fn(Duration) -> u64 = |age| if age.as_secs() < 42 { 1_000 } else { 1_000_000_000 };
+    let (ran, took) = beside_a_lost_one(freed).await;
+    assert_eq!(ran.passed.len(), 1, "{:?}", ran.failed);
+    assert!((45..55).contains(&took.as_secs()), "{took:?}");
+
+    let (ran, took) = beside_a_lost_one(|_| 1_000).await;
+    assert_eq!(took, Duration::from_secs(1) + SEEN_GONE + PATIENCE);
+    let problem = ran.failed.into_values().next().expect("it has failed");
+    assert_eq!(problem.message, "no builder is left for a@linux/amd64");
+    assert!(problem.causes.contains(&"builder full has 1.0 kB free".to_owned()), "{:?}", problem.causes);
 }
 
 #[tokio::test(start_paused = true)]
