@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::failure::surroundings;
 use super::process::{Ended, Program};
 use super::{BuildFailure, BuildOrder, Progress, Redactor};
-use crate::diag::{Diagnostic, Kind};
+use crate::diag::Diagnostic;
 use crate::oci::Platform;
 
 /// How much of a build's output its log file keeps.
@@ -121,9 +121,10 @@ pub(super) fn check_platform(order: &BuildOrder, engine: &str, found: &Platform)
     if is_meant(asked, found) {
         return Ok(());
     }
-    let problem = Diagnostic::new(Kind::Failed, format!("{engine} returned {found} for {asked}"))
+    let problem = Diagnostic::surroundings(format!("{engine} returned {found} for {asked}"))
         .because(format!("building {}", order.title))
-        .hint(format!("see that every base in the Dockerfile has an image for {asked}"));
+        .hint(format!("see that every base in the Dockerfile has an image for {asked}"))
+        .hint("see what the engine can do and run: polyarch doctor");
     Err(BuildFailure::Step { problem })
 }
 
@@ -256,6 +257,17 @@ mod tests {
         for name in ["REGISTRY", "PYTHON_VERSION", "OWNER", "BUILDPLATFORM"] {
             assert!(!is_clients(name), "{name}");
         }
+    }
+
+    #[test]
+    fn f_g4_an_engine_that_returns_another_platform_is_to_blame_for_it() {
+        let order = order_for_tests();
+        let found = |text: &str| text.parse::<Platform>().expect("a platform");
+        assert!(check_platform(&order, "docker", &found("linux/amd64")).is_ok());
+        let failure = check_platform(&order, "docker", &found("linux/arm64")).expect_err("another");
+        let BuildFailure::Step { problem } = failure else { panic!("it would be the same again") };
+        assert_eq!(problem.message, "docker returned linux/arm64 for linux/amd64");
+        assert_eq!(problem.kind.exit_code(), 3, "as where it is found out in the store");
     }
 
     #[test]
