@@ -202,17 +202,17 @@ impl Ssh {
         &self.address
     }
 
-    /// Run a command there.
+    /// Run a script of one line there, which `sh` reads.
     ///
     /// # Errors
     /// Where ssh cannot be started.
-    pub(crate) async fn ask(&self, command: &str) -> Result<Output, Diagnostic> {
+    pub(crate) async fn ask(&self, script: &str) -> Result<Output, Diagnostic> {
         // It is never closed; without a permit the server says no, and ssh connects anew.
         let _one = self.commands.acquire().await.ok();
         base(&self.program, &self.environment, &self.control(), CALL)
             .arguments(["-T", "-o", "ControlMaster=no"])
             .arguments(destination(&self.address))
-            .argument(command)
+            .argument(in_sh(script))
             .capture(ANSWER_BYTES)
             .await
     }
@@ -378,7 +378,7 @@ fn open(program: &Path, environment: &SshEnvironment, address: &SshAddress, numb
         .arguments(["-M", "-T", "-o", "ControlPersist=no", "-o", "ConnectTimeout=15"])
         .arguments(SILENCE.into_iter().flat_map(|option| ["-o", option]))
         .arguments(destination(address))
-        .argument(format!("echo served by $PPID $({WHO} $PPID); exec cat >/dev/null"))
+        .argument(in_sh(&format!("echo served by $PPID $({WHO} $PPID); exec cat >/dev/null")))
         .held_open();
     let process = tokio::spawn(async move {
         let nothing = Redactor::new([""; 0]);
@@ -401,6 +401,19 @@ fn open(program: &Path, environment: &SshEnvironment, address: &SshAddress, numb
         });
     });
     Connection { control, heard, process }
+}
+
+/// A command that has `sh` read a script of one line, whatever shell the person has there: what a server is asked to run
+/// is read by that first, which may be fish or csh. Between single quotes all shells take all as it is but for these.
+fn in_sh(script: &str) -> String {
+    let mut command = "exec sh -c '".to_owned();
+    for one in script.chars() {
+        match one {
+            '\'' | '\\' | '!' => command.extend(['\'', '\\', one, '\'']),
+            other => command.push(other),
+        }
+    }
+    command + "'"
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -435,11 +448,41 @@ fn destination(address: &SshAddress) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{emulation, room};
 
     async fn shell(script: &str, argument: &Path) -> String {
         let program = Program::new("/bin/sh", Duration::from_secs(120)).variable("PATH", "/usr/bin:/bin");
         let output = program.arguments(["-c", script]).argument(argument).capture(1_000).await;
         output.expect("it runs").text()
+    }
+
+    #[tokio::test]
+    async fn whatever_shell_a_person_has_a_script_is_read_by_sh() {
+        let scripts = [
+            format!("echo served by $PPID $({WHO} $PPID) >/dev/null; echo done"),
+            end_of("4194305 Sat Nov 21 10:00:00 2026 sshd").expect("a script") + " 2>/dev/null; echo $?",
+            emulation::LIST.to_owned(),
+            room::LIST.replace("{}", "/") + " | wc -l | sed 's/[0-9]/n/g'",
+            r#"limit=; ! test -e /nowhere || limit=x; echo "'$limit' $$ \\ \$" 'a\\' '!x' !y `echo z` ~ {a,b} *.x # no"#.to_owned(),
+            r"echo it\'s; exit 7".to_owned(),
+        ];
+        let shells = ["sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh"];
+        let path = OsString::from("/usr/local/bin:/usr/bin:/bin");
+        let there = shells.iter().filter_map(|shell| process::find_all(shell, &path).into_iter().next());
+        let there: Vec<PathBuf> = there.collect();
+        assert!(!there.is_empty());
+        let run = async |shell: &Path, command: &str| {
+            let program = Program::new(shell, Duration::from_secs(120)).arguments(["-c", command]);
+            let program = program.variable("PATH", "/usr/bin:/bin").variable("HOME", "/").folder("/");
+            let output = program.capture(100_000).await.expect("it runs");
+            (output.text().replace(char::is_numeric, "0"), output.ended.code)
+        };
+        for script in scripts {
+            let meant = run(Path::new("/bin/sh"), &script).await;
+            for shell in &there {
+                assert_eq!(run(shell, &in_sh(&script)).await, meant, "{}: {script}", shell.display());
+            }
+        }
     }
 
     #[tokio::test]

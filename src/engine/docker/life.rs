@@ -19,10 +19,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// answer, 16 s.
 const QUESTIONS: usize = 2;
 
-/// Asks on the engine's machine, whatever shell the person has there. A client whose engine is frozen would wait for ever,
-/// whoever asked: it is ended there once nobody waits here any more.
-const ASKING: &str = "exec sh -c 'limit=; ! command -v timeout >/dev/null || limit=\"timeout 10\"; \
-                      exec $limit docker version --format \"{{.Server.Version}}\"'";
+/// Asks on the engine's machine. A client whose engine is frozen would wait for ever, whoever asked: it is ended there once
+/// nobody waits here any more.
+const ASKING: &str = "limit=; ! command -v timeout >/dev/null || limit='timeout 10'; \
+                      exec $limit docker version --format '{{.Server.Version}}'";
 
 /// No sign of life has come.
 #[derive(Debug)]
