@@ -18,6 +18,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How many questions in a row go without an answer where it is lost: `(PAUSE + PATIENCE) * QUESTIONS` after its last
 /// answer, 16 s.
 const QUESTIONS: usize = 2;
+/// The same where the engine's process is seen to be at work meanwhile, as on a machine that has far more to do than it can:
+/// 64 s. One that is frozen, or dead, does nothing.
+const QUESTIONS_AT_WORK: usize = 8;
 
 /// Asks on the engine's machine. A client whose engine is frozen would wait for ever, whoever asked: it is ended there once
 /// nobody waits here any more.
@@ -56,19 +59,63 @@ impl From<Missed> for Diagnostic {
     }
 }
 
+/// How many questions in a row had no answer, and what was seen of the engine's work meanwhile.
+struct Patience<W> {
+    work: W,
+    done: Option<u64>,
+    missed: usize,
+}
+
+impl<W, D> Patience<W>
+where
+    W: Fn() -> D,
+    D: Future<Output = Option<u64>>,
+{
+    /// It is asked first; what it has done is to be had by `work`, as far as that can be seen.
+    fn new(work: W) -> Self {
+        Self { work, done: None, missed: 0 }
+    }
+
+    /// Whether it is lost after one more question that it has missed.
+    async fn is_over(&mut self, missed: &Missed) -> bool {
+        let before = std::mem::replace(&mut self.done, (self.work)().await);
+        let is_at_work = before.zip(self.done).is_some_and(|(before, now)| now > before);
+        self.missed += 1;
+        match missed {
+            Missed::Silence(_) if is_at_work => self.missed >= QUESTIONS_AT_WORK,
+            _ => self.missed >= QUESTIONS,
+        }
+    }
+}
+
+/// Nothing can be seen of what an engine does.
+pub(super) async fn unseen() -> Option<u64> {
+    None
+}
+
 /// Whether an engine answers that has just failed. One that is restarted comes back soon and knows nothing of what it was
 /// at, so a refusal says enough; after mere silence it is asked once more.
-pub(super) async fn answers<P>(pulse: impl Fn() -> P) -> bool
+pub(super) async fn answers<P, D>(pulse: impl Fn() -> P, work: impl Fn() -> D) -> bool
 where
     P: Future<Output = Result<(), Missed>>,
+    D: Future<Output = Option<u64>>,
 {
-    match pulse().await {
-        Ok(()) => true,
-        Err(Missed::Refusal(_)) => false,
-        Err(Missed::Silence(_)) => {
-            tokio::time::sleep(PAUSE).await;
-            pulse().await.is_ok()
+    let mut patience = Patience::new(work);
+    loop {
+        match pulse().await {
+            Ok(()) => return true,
+            Err(Missed::Refusal(_)) => return false,
+            Err(missed) if patience.is_over(&missed).await => return false,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
+    }
+}
+
+/// What an engine of this machine has done so far, as far as its process can be seen.
+pub(super) async fn work(docker: &Docker) -> Option<u64> {
+    match docker.line {
+        Some(_) => None,
+        None => socket::processor_ticks(docker).await,
     }
 }
 
@@ -77,26 +124,27 @@ pub(super) async fn lost(docker: &Docker) -> Diagnostic {
     match &docker.line {
         Some(line) => tokio::select! {
             problem = line.lost() => problem,
-            problem = silent(|| pulse(docker)) => problem,
+            problem = silent(|| pulse(docker), unseen) => problem,
             // So that no job waits for that.
             never = docker.room.renew(|| room(docker)) => match never {},
         },
-        None => silent(|| pulse(docker)).await,
+        None => silent(|| pulse(docker), || work(docker)).await,
     }
 }
 
 /// Comes back once there is no sign of life any more.
-pub(super) async fn silent<P>(pulse: impl Fn() -> P) -> Diagnostic
+pub(super) async fn silent<P, D>(pulse: impl Fn() -> P, work: impl Fn() -> D) -> Diagnostic
 where
     P: Future<Output = Result<(), Missed>>,
+    D: Future<Output = Option<u64>>,
 {
-    let mut missed = 0;
+    let mut patience = Patience::new(work);
     loop {
         tokio::time::sleep(PAUSE).await;
         match pulse().await {
-            Ok(()) => missed = 0,
-            Err(_) if missed + 1 < QUESTIONS => missed += 1,
-            Err(problem) => return problem.into(),
+            Ok(()) => patience.missed = 0,
+            Err(missed) if patience.is_over(&missed).await => return missed.into(),
+            Err(_) => {}
         }
     }
 }

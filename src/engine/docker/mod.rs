@@ -358,7 +358,7 @@ impl Engine for Docker {
     }
 
     async fn answers(&self) -> bool {
-        life::answers(|| life::pulse(self)).await
+        life::answers(|| life::pulse(self), || life::work(self)).await
     }
 
     async fn lost(&self) -> Diagnostic {

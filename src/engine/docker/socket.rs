@@ -11,7 +11,13 @@ use crate::diag::Diagnostic;
 
 /// Who listens at the socket of an engine of this machine: itself, or what starts it when it is first spoken to. A
 /// socket that leads to another machine is listened at by what leads there, such as `ssh`.
-const ENGINES: &[&str] = &["dockerd", "systemd", "init"];
+const ENGINES: &[&str] = &[ENGINE, "systemd", "init"];
+/// The engine's own program.
+const ENGINE: &str = "dockerd";
+/// Where the engine's socket is that has no other place.
+const STANDARD: &[&str] = &["/var/run/docker.sock", "/run/docker.sock"];
+/// Where that engine says which process it is.
+const PROCESS_FILE: &str = "/var/run/docker.pid";
 
 /// Which machine an engine is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,10 +74,39 @@ fn judged(this: &Machine, said: &Machine, listener: Option<&str>) -> Whereabouts
 
 /// The name of the program that listens at a socket; `None` where its process cannot be seen from here.
 async fn listener(path: &str) -> Option<String> {
-    let process =
-        UnixStream::connect(path).await.ok()?.peer_cred().ok()?.pid().filter(|process| *process > 0)?;
+    name_of(process_at(path).await?)
+}
+
+/// The process that listens at a socket.
+async fn process_at(path: &str) -> Option<i32> {
+    UnixStream::connect(path).await.ok()?.peer_cred().ok()?.pid().filter(|process| *process > 0)
+}
+
+fn name_of(process: i32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
     Some(name.trim().to_owned())
+}
+
+/// How long processors have been at work for the engine of this machine, in ticks; `None` where its process cannot be seen.
+pub(super) async fn processor_ticks(docker: &Docker) -> Option<u64> {
+    let path = docker.socket()?;
+    let listener = process_at(path).await?;
+    // Where systemd listens until it is first spoken to, the engine says itself which process it is.
+    let process = match name_of(listener)?.as_str() {
+        ENGINE => listener,
+        _ if STANDARD.contains(&path) => std::fs::read_to_string(PROCESS_FILE).ok()?.trim().parse().ok()?,
+        _ => return None,
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    (name_of(process)? == ENGINE).then(|| ticks(&stat))?
+}
+
+/// The time that a process has had of processors, its own and the system's for it, by its `/proc/*/stat`.
+fn ticks(stat: &str) -> Option<u64> {
+    // A name may have anything in it, and stands in parentheses.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
 
 /// See that the engine's socket on this machine is root's or this user's (F-G18).
@@ -94,6 +129,15 @@ pub(super) fn check(docker: &Docker) -> Result<(), Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_work_of_a_process_is_read_whatever_it_is_called() {
+        let stat = "71 (a) b (c) S 1 71 71 0 -1 4194560 9 8 7 6 40 2 0 0 20 0 1 0 55 1 1";
+        assert_eq!(ticks(stat), Some(42));
+        assert_eq!((ticks("71 (a) S 1"), ticks("")), (None, None));
+        let own = std::fs::read_to_string("/proc/self/stat").expect("what this process has done");
+        assert!(ticks(&own).is_some(), "{own}");
+    }
 
     #[test]
     fn an_engine_is_here_only_if_all_that_can_be_compared_says_so() {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::daemonless::a_killed_client_begins_again;
 use super::engines::{Engine, FOUNDATION, ended, jobs, root_file_systems, runs_arm64, wait_for};
-use super::hosts::{Hosts, builders, moves_on, slowly};
+use super::hosts::{Hosts, TOLD_WITHIN, builders, moves_on, now, slowly};
 use super::orphans::processes;
 use super::own_engine::OwnEngine;
 use super::own_ssh;
-use crate::program::{Answer, Beside, Place, free_port, program, skip, variable};
+use crate::program::{Answer, Beside, Place, free_port, program, skip, tell, variable};
 
 const FAMILY: &str = "name = \"harmed\"\nplatforms = [\"linux/amd64\"]\n";
 
@@ -188,6 +188,26 @@ fn f_g3_f_g9_an_engine_over_ssh_that_is_killed_loses_its_job_to_another() {
         engine.borrow_mut().kill();
     };
     moves_on(test, &place, ["a", "b"], kill, |_| ());
+}
+
+/// Its socket is listened at all the same, and its process is there: it does nothing.
+#[test]
+fn f_g2_f_g9_an_engine_of_this_machine_that_is_frozen_is_lost_in_time() {
+    let test = "harmed::f_g2_f_g9_an_engine_of_this_machine_that_is_frozen_is_lost_in_time";
+    let Some((place, engine)) = family(test, 400) else { return };
+    place.write("leaf/Dockerfile", &format!("FROM root\nRUN {}; echo leaf > /leaf\n", slowly(&place)));
+    let child = in_the_middle(&place, &[]);
+    engine.signal("-STOP");
+    let taken = now(&place);
+    let lost = || place.events().into_iter().find(|event| event["event"] == "builder-lost");
+    wait_for("its loss", || lost().is_some());
+    engine.signal("-CONT");
+    let told = lost().and_then(|event| event["at_milliseconds"].as_u64()).expect("a time") - taken;
+    tell(&format!("{test}: told after {told} ms"));
+    assert!(told <= TOLD_WITHIN, "told of the loss after {told} ms");
+    let answer = Answer::from(child.wait_with_output().expect("it ends")).well();
+    assert_eq!(ended(&place, "built"), jobs("root@linux/amd64 leaf@linux/amd64"), "{}", answer.stderr);
+    assert_eq!(count(&place, "job-kept", "leaf@linux/amd64"), 1, "I-B7: one accepted result");
 }
 
 /// On a small disk, wait until others have filled it.

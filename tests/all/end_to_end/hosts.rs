@@ -371,12 +371,12 @@ fn at_the_slow_step(place: &Place) -> String {
 }
 
 /// How many milliseconds it may take to tell of a loss, as the log of events has it.
-const TOLD_WITHIN: u64 = 20_000;
+pub(super) const TOLD_WITHIN: u64 = 20_000;
 /// And from then until the job has begun elsewhere.
 const MOVED_WITHIN: u64 = 5_000;
 
 /// The time in milliseconds, as in the log of events.
-fn now(place: &Place) -> u64 {
+pub(super) fn now(place: &Place) -> u64 {
     place.ask("date", &["+%s%3N"]).trim().parse().expect("a time")
 }
 

@@ -129,6 +129,12 @@ impl OwnEngine {
         self.process.wait().expect("it is dead");
     }
 
+    /// Send it a signal.
+    pub(super) fn signal(&self, signal: &str) {
+        let sent = program("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// Start it again after it was killed.
     pub(super) fn start(&mut self) {
         for left in ["dockerd.pid", "docker.sock"] {

@@ -224,11 +224,11 @@ impl Engine for Buildx {
     }
 
     async fn answers(&self) -> bool {
-        life::answers(|| self.pulse()).await
+        life::answers(|| self.pulse(), life::unseen).await
     }
 
     async fn lost(&self) -> Diagnostic {
-        life::silent(|| self.pulse()).await
+        life::silent(|| self.pulse(), life::unseen).await
     }
 
     async fn returned(&self) {

@@ -48,7 +48,7 @@ async fn f_g9_one_answer_that_is_missed_loses_no_builder_whenever_it_is() {
     for (milliseconds, refuses) in [(2_900, true), (2_900, false), (6_000, false)] {
         for from in (0..10 * MILLISECONDS).step_by(50) {
             let gone = gone(from, milliseconds, refuses);
-            let watched = timeout(Duration::from_secs(60), silent(|| ask(gone))).await;
+            let watched = timeout(Duration::from_secs(60), silent(|| ask(gone), unseen)).await;
             assert!(watched.is_err(), "lost after {from} ms, though it was away for {milliseconds} ms alone");
         }
     }
@@ -59,12 +59,36 @@ async fn f_g3_f_g9_f_n2_what_is_gone_for_good_is_found_in_time() {
     for refuses in [true, false] {
         for from in (0..10 * MILLISECONDS).step_by(50) {
             let gone = gone(from, 1 << 30, refuses);
-            let problem = timeout(Duration::from_secs(600), silent(|| ask(gone))).await;
+            let problem = timeout(Duration::from_secs(600), silent(|| ask(gone), unseen)).await;
             problem.expect("its loss is found");
             let took = Instant::now() - gone.from;
             assert!(took <= FOUND_WITHIN, "found after {took:?}");
         }
     }
+}
+
+/// After how long an engine is lost that does not answer from a moment on, and that is at work until another.
+async fn lost_after(silent_from: u64, at_work_until: u64) -> Duration {
+    let (begun, gone) = (Instant::now(), gone(silent_from, 1 << 30, false));
+    let work = || async {
+        let seconds = begun.elapsed().as_secs().min(at_work_until);
+        Some(seconds)
+    };
+    let lost = timeout(Duration::from_secs(600), silent(|| ask(gone), work)).await;
+    lost.expect("its loss is found");
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_g9_an_engine_that_is_at_work_and_has_no_time_to_answer_is_not_lost_so_soon() {
+    for until in [0, 12, 30] {
+        let took = lost_after(0, until).await;
+        assert!(took <= Duration::from_secs(until) + FOUND_WITHIN, "frozen after {until} s: {took:?}");
+        assert!(until == 0 || took > Duration::from_secs(until), "at work for {until} s: {took:?}");
+    }
+    let question = PAUSE + PATIENCE;
+    let most = question * u32::try_from(QUESTIONS_AT_WORK).unwrap();
+    assert_eq!(lost_after(0, 600).await, most, "one that hangs and is at work is found too");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +112,7 @@ async fn f_g9_an_engine_whose_answer_is_missed_after_a_failure_is_asked_once_mor
                 None => Ok(()),
             }
         };
-        let there = answers(pulse).await;
+        let there = answers(pulse, unseen).await;
         let pauses = PAUSE * u32::try_from(expected.1 - 1).expect("few");
         assert_eq!((there, asked.load(Ordering::Relaxed)), expected);
         assert_eq!(begun.elapsed(), pauses, "the second question is apart from the first");
