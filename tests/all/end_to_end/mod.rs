@@ -7,6 +7,7 @@ mod cache_mounts;
 mod builders_page;
 mod clean;
 pub(crate) mod clocks;
+mod dirty;
 mod doctor;
 mod downstream;
 mod daemonless;
