@@ -54,3 +54,38 @@ async fn s4_28_a_job_that_cannot_be_built_fails_alone() {
     assert!(ran.problems(&site.family).is_empty());
     assert_eq!(ran.warnings(&site.family)[0].causes, ["base image nowhere is unknown"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn s4_32_a_platform_that_one_image_gains_leaves_all_others_as_they_are() {
+    let two: Vec<Platform> = ["linux/amd64", "linux/arm64"].map(|text| text.parse().unwrap()).into();
+    let three: Vec<Platform> = { two.iter().cloned() }.chain(["linux/arm/v7".parse().unwrap()]).collect();
+    let config = "platforms = [\"linux/amd64\", \"linux/arm64\"]\n";
+    let gains =
+        "[image.alone]\nplatforms = [\"linux/amd64\", \"linux/arm64\", \"linux/arm/v7\"]\n".to_owned();
+    let table =
+        files(&[("root", "FROM scratch\n"), ("leaf", "FROM root\n"), ("alone", "FROM scratch\nLABEL a=b\n")]);
+    let store = Arc::new(crate::oci::Memory::new());
+    let site = |config: &str| Site::over(Some(config), &table, store.clone(), store.clone());
+    let before = site(config);
+    let builders =
+        |site: &Site| [site.builder("all", &three.iter().collect::<Vec<_>>(), &[], 2, Script::healthy())];
+    let plan = before.plan().await;
+    let (ran, _) = before.run(&plan, &builders(&before), PLAIN, std::future::pending()).await;
+    let made = ran.unwrap().passed;
+    assert_eq!(made.len(), 6);
+
+    let after = site(&(config.to_owned() + &gains));
+    let plan = after.plan().await;
+    let (ran, steps) = after.run(&plan, &builders(&after), PLAIN, std::future::pending()).await;
+    let built = steps.iter().filter_map(|step| match step {
+        Step::BuildBegins { job, .. } => Some(&**job),
+        _ => None,
+    });
+    assert_eq!(built.collect::<Vec<_>>(), ["alone@linux/arm/v7"]);
+    let now = ran.unwrap().passed;
+    assert_eq!(now.len(), 7);
+    for (job, passed) in &made {
+        assert_eq!(now[job].image, passed.image, "{job}: its key and its record");
+        assert_eq!(plan.1.jobs[job].key, passed.image.key, "{job}");
+    }
+}
