@@ -88,21 +88,38 @@ pub(super) async fn follow(
     mut step_of: impl FnMut(&str) -> Option<String> + Send,
     progress: &Progress<'_>,
 ) -> Result<Ended, BuildFailure> {
-    let mut file = File::options().create(true).append(true).open(&order.log).map_err(|error| {
-        surroundings(Diagnostic::surroundings(format!("open the log {}", order.log.display())).because(error))
-    })?;
-    let mut room = LOG_BYTES;
+    let mut log = BoundedLog::open(&order.log, LOG_BYTES).map_err(surroundings)?;
     let hear = |_, line: &str| {
-        if room > line.len() {
-            room -= line.len() + 1;
-            // A full disk must not end a build that may succeed: its message still has the last lines.
-            let _ = writeln!(file, "{line}");
-        }
+        log.line(line);
         if let Some(step) = step_of(line) {
             progress(step);
         }
     };
     program.lines(redactor, hear).await.map_err(surroundings)
+}
+
+/// The log file of a build, which keeps so much of its output and no more.
+struct BoundedLog {
+    file: File,
+    room: usize,
+}
+
+impl BoundedLog {
+    fn open(path: &Path, room: usize) -> Result<Self, Diagnostic> {
+        let opened = File::options().create(true).append(true).open(path);
+        let file = opened.map_err(|error| {
+            Diagnostic::surroundings(format!("open the log {}", path.display())).because(error)
+        })?;
+        Ok(Self { file, room })
+    }
+
+    fn line(&mut self, line: &str) {
+        if self.room > line.len() {
+            self.room -= line.len() + 1;
+            // A full disk must not end a build that may succeed: its message still has the last lines.
+            let _ = writeln!(self.file, "{line}");
+        }
+    }
 }
 
 /// A line of our own in the log.
@@ -257,6 +274,21 @@ mod tests {
         for name in ["REGISTRY", "PYTHON_VERSION", "OWNER", "BUILDPLATFORM"] {
             assert!(!is_clients(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_build_that_prints_without_end_fills_no_disk_with_its_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, room) = (folder.path().join("a.log"), 1_000);
+        let mut log = BoundedLog::open(&path, room).expect("a log");
+        let lines: Vec<String> = (0..1_000).map(|number| format!("line {number}")).collect();
+        lines.iter().for_each(|line| log.line(line));
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert!((room - 10..=room).contains(&text.len()), "{} bytes", text.len());
+        assert!(text.lines().eq(lines.iter().take(text.lines().count())), "the first lines, in order");
+        // Another try goes on in the same file.
+        BoundedLog::open(&path, room).expect("a log").line("again");
+        assert!(std::fs::read_to_string(&path).expect("text").ends_with("\nagain\n"));
     }
 
     #[test]

@@ -258,3 +258,46 @@ fn tm8_a_builder_with_holes_is_left_out_where_others_do_all_that_there_is_to_do(
     let refused = place.run(&both).ended(4);
     assert!(refused.stderr.contains("error: builder old is refused"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_buildah_that_is_too_old_is_refused_before_anything_is_built() {
+    const OLD: &str = r#"#!/bin/sh
+case "$*" in
+*--version) echo "${0##*/} version $(cat "${0%/*}/version") (image-spec 1.0.2)" ;;
+*info*) cat "${0%/*}/info" ;;
+*) echo "$*" >> "${0%/*}/asked"; exit 1 ;;
+esac
+"#;
+    let mut place = place();
+    let old = place.folder().join("old");
+    std::fs::create_dir(&old).expect("a folder");
+    place.set("PATH", format!("{}:/usr/bin:/bin", old.display()));
+    let host = "\"cpus\":2,\"arch\":\"amd64\"";
+    let table = [
+        ("buildah", "1.27.4", format!("{{\"host\":{{{host}}},\"store\":{{}}}}"), "Buildah 1.27"),
+        // It has a Buildah of its own within it.
+        (
+            "podman",
+            "4.2.1",
+            format!("{{\"host\":{{{host},\"buildahVersion\":\"1.27.0\"}},\"store\":{{}}}}"),
+            "Buildah 1.27",
+        ),
+        ("buildah", "of somebody", format!("{{\"host\":{{{host}}},\"store\":{{}}}}"), "Buildah 0.0"),
+    ];
+    for (tool, version, info, builds_by) in table {
+        write_program(&old.join(tool), OLD);
+        std::fs::write(old.join("version"), version).expect("its version");
+        std::fs::write(old.join("info"), info).expect("what it says of itself");
+        let answer = place.run(&["build", "--builder", tool]).ended(3);
+        let version = version.split(' ').next().expect("a word");
+        for text in [
+            &format!("{tool} {version} is too old"),
+            &format!("it builds by {builds_by}; 1.28 or newer is needed"),
+            "hint: update it: sudo apt-get update && sudo apt-get install buildah podman",
+        ] {
+            assert!(answer.stderr.contains(text), "{text}: {}", answer.stderr);
+        }
+        let asked = std::fs::read_to_string(old.join("asked")).unwrap_or_default();
+        assert_eq!(asked, "", "nothing is tried, and nothing built");
+    }
+}

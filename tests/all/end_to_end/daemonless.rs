@@ -365,3 +365,25 @@ fn f_g3_a_buildah_that_is_killed_in_a_build_begins_again() {
     a_killed_client_begins_again(&place, "buildah", &sleep, "buildah bud");
     nothing_is_left(&place, Engine::Buildah);
 }
+
+/// F-G2: a platform that takes longer may have more time, and that of the others is theirs.
+#[test]
+fn f_g2_each_platform_has_the_time_that_is_its_own() {
+    let test = "daemonless::f_g2_each_platform_has_the_time_that_is_its_own";
+    let mut place = Place::with(&[
+        (
+            "polyarch.toml",
+            "name = \"two\"\nplatforms = [\"linux/amd64\", \"linux/386\"]\n[image.only]\ntime-limit = \"2m\"\n\
+             on.\"linux/386\" = { time-limit = \"5s\" }\n",
+        ),
+        ("only/Dockerfile", &format!("{FOUNDATION}RUN sleep 6\n")),
+    ]);
+    if !Engine::Buildah.equip(test, &mut place) || !root_file_systems(test, &place, "only", &["amd64", "386"])
+    {
+        return;
+    }
+    let answer = place.run(&["build", "--builder=buildah"]).ended(1);
+    assert_eq!(ended(&place, "built"), jobs("only@linux/amd64"), "{}", answer.stderr);
+    assert_eq!(ended(&place, "failed"), jobs("only@linux/386"));
+    assert!(answer.stderr.contains("it took longer than 5 s"), "{}", answer.stderr);
+}
