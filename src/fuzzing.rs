@@ -4,7 +4,7 @@
 //! Each target is a function of arbitrary bytes that panics where a property does not hold. Compiled for tests and
 //! for the feature `fuzzing` alone. What is about readers that are private to a module stands in its own `fuzzing`.
 
-use crate::{attest, export};
+use crate::{contents, export};
 
 pub use crate::oci::fuzzing::{
     challenge, digest, index, link, manifest, platform, range, reference, retry_after, router,
@@ -13,20 +13,23 @@ pub use crate::oci::fuzzing::{
 /// As much is unpacked of a bomb, in bytes.
 const UNPACKED_LIMIT: usize = 4 << 20;
 
-/// Archives of layers, as they are read for the list of packages.
+/// Archives of layers, as they are read for what is in an image.
 pub fn tar(data: &[u8]) {
-    attest::fuzzing::tar(data);
+    contents::fuzzing::tar(data);
 }
 
 /// Layers, plain or compressed: they are the same however they come in pieces, and for all who unpack them here. No more
 /// is unpacked than is asked for.
 pub fn unpack(data: &[u8]) {
-    let listed = attest::fuzzing::layer(data, usize::MAX, UNPACKED_LIMIT);
+    let listed = contents::fuzzing::layer(data, usize::MAX, UNPACKED_LIMIT);
     let limit = UNPACKED_LIMIT as u64 + 1;
     let (packed, is_whole) = export::fuzzing::layer(data, usize::MAX, limit);
     assert!(packed.len() <= UNPACKED_LIMIT + 1);
     for piece in [1, 3, 700] {
-        assert!(attest::fuzzing::layer(data, piece, UNPACKED_LIMIT) == listed, "in pieces of {piece} bytes");
+        assert!(
+            contents::fuzzing::layer(data, piece, UNPACKED_LIMIT) == listed,
+            "in pieces of {piece} bytes"
+        );
         let again = export::fuzzing::layer(data, piece, limit);
         assert!(again == (packed.clone(), is_whole), "in pieces of {piece} bytes");
     }

@@ -10,6 +10,7 @@ mod dice;
 mod lent;
 mod defence;
 pub mod oci;
+mod contents;
 mod dockerfile;
 mod config;
 mod family;

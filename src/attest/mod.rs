@@ -10,7 +10,6 @@ mod attachment;
 mod bundle;
 mod key;
 mod keyless;
-mod packages;
 mod provenance;
 mod record;
 mod spdx;
@@ -23,9 +22,6 @@ pub(crate) use attachment::{
 };
 pub(crate) use key::{PrivateKey, PublicKey};
 pub(crate) use keyless::{Cosign, Identity};
-pub(crate) use packages::Cache;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use packages::fuzzing;
 pub(crate) use provenance::provenance;
 pub(crate) use record::{RecordSigner, Trusted, Witnessed};
 pub(crate) use spdx::{Billed, bill};

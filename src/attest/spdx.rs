@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::contents::{ImagePackages, Manager, Package, System};
 use crate::oci::{Digest, Platform};
 
-use super::packages::{ImagePackages, Manager, Package, System};
 use super::time;
 
 /// What the bill is of.
@@ -236,7 +236,7 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attest::packages::{LayerPackages, layer_of};
+    use crate::contents::{LayerPackages, layer_of};
     use crate::oci::Digest;
 
     fn found() -> ImagePackages {

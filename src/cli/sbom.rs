@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::attest::{Billed, Cache, bill};
+use crate::attest::{Billed, bill};
+use crate::contents::Cache;
 use crate::diag::{Diagnostic, Result, count};
 use crate::family::JobId;
 use crate::oci::Error;

@@ -7,14 +7,15 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::attest::{
-    Attachment, Cache, Cosign, Kind, Kinds, PrivateKey, Released, Signer, Standing, Wanted, attach,
-    provenance, wanted,
+    Attachment, Cosign, Kind, Kinds, PrivateKey, Released, Signer, Standing, Wanted, attach, provenance,
+    wanted,
 };
 use crate::cli::plan::Planning;
 use crate::cli::workshop::Target;
 use crate::cli::workspace::Workspace;
 use crate::cli::{Context, commit, publish, sbom};
 use crate::config::SecretSetting;
+use crate::contents::Cache;
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Result, count};
 use crate::family::JobId;

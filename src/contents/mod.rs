@@ -1,4 +1,4 @@
-//! The packages that are really in an image: what the databases of package managers in its layers say.
+//! What is really in an image, read out of its layers without running it: what the databases of package managers say.
 //!
 //! Each layer is read once, as it comes out of the store, with nothing extracted; what is found is kept by the
 //! layer's digest, since images of a family share most layers, and then stacked as an engine would stack the layers:
@@ -30,11 +30,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use image::Cache;
-pub(super) use layer::ImagePackages;
+pub(crate) use layer::ImagePackages;
 #[cfg(test)]
-pub(super) use layer::LayerPackages;
+pub(crate) use layer::LayerPackages;
 #[cfg(test)]
-pub(super) use tests::layer_of;
+pub(crate) use tests::layer_of;
 
 /// How long a text of a package may be, in characters.
 const TEXT_LIMIT: usize = 512;
