@@ -241,7 +241,7 @@ fn tm13_what_is_read_of_archives_is_what_gnu_tar_lists() {
     for file in std::fs::read_dir(folder).expect("a corpus") {
         let file = file.expect("a file").path();
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
-        let ours = super::fuzzing::paths(&std::fs::read(&file).expect("an archive"));
+        let ours = fuzzing::paths(&std::fs::read(&file).expect("an archive"));
         let theirs = listed_by_tar(&file);
         match ours == theirs || ours.is_none() || AS_ENGINES_READ.contains(&name.as_str()) {
             true => same += usize::from(ours.is_some()),
