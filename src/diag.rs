@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Policy,
     /// A publication stopped half way; the same command resumes it: exit code 5.
     Incomplete,
+    /// The terminal that it was begun in has gone, by SIGHUP: exit code 129.
+    HungUp,
     /// A person stopped it, by SIGINT: exit code 130.
     Interrupted,
     /// Something stopped it, by SIGTERM: exit code 143.
@@ -52,6 +54,7 @@ impl Kind {
             Self::Surroundings => 3,
             Self::Policy => 4,
             Self::Incomplete => 5,
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::Terminated => 143,
             Self::Bug => 101,
@@ -262,7 +265,9 @@ impl Problems {
 
     /// The exit code: that of the first problem; but that something was left half way counts before all.
     pub(crate) fn exit_code(&self) -> u8 {
-        let half_way = |kind: &Kind| matches!(kind, Kind::Interrupted | Kind::Terminated | Kind::Incomplete);
+        let half_way = |kind: &Kind| {
+            matches!(kind, Kind::HungUp | Kind::Interrupted | Kind::Terminated | Kind::Incomplete)
+        };
         let mut kinds = self.0.iter().map(|problem| problem.kind);
         let first = kinds.clone().next().unwrap_or(Kind::Bug);
         kinds.find(half_way).unwrap_or(first).exit_code()

@@ -99,7 +99,7 @@ const BLOCKING_THREADS: usize = 32;
 
 Exit codes: 0 done; 1 a build, a test or verify failed; 2 the request was wrong; \
     3 the surroundings failed (engine, registry, disk); 4 refused by policy; 5 publication incomplete, the same \
-    command resumes it; 130 interrupted; 143 terminated; 101 our bug.")]
+    command resumes it; 129 hung up; 130 interrupted; 143 terminated; 101 our bug.")]
 struct Arguments {
     #[command(flatten)]
     common: Common,

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first stops the work in order, the second ends the program at once.
+//! SIGINT, SIGTERM and SIGHUP: the first stops the work in order, the second ends the program at once.
 //!
 //! Every command hears them from its first moment on. What leaves nothing behind is simply dropped when the first
 //! comes ([`Signals::unless_stopped`]); a run, a publication and a server are told ([`Signals::stop`]) and end in
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::diag::{Diagnostic, Kind, Result, mistake_in_task};
@@ -17,6 +17,9 @@ use crate::diag::{Diagnostic, Kind, Result, mistake_in_task};
 const AFTERWARDS: Duration = Duration::from_secs(6);
 /// How long after a signal it is waited for a thread that was told to stop.
 const STOPPING: Duration = Duration::from_secs(2);
+
+/// Where Linux says which signals a process was told to ignore.
+const STATUS: &str = "/proc/self/status";
 
 /// Listens for signals from when it is made.
 #[derive(Clone, Default)]
@@ -37,6 +40,8 @@ impl Signals {
         let failed = |error: std::io::Error| Diagnostic::surroundings("listen for signals").caused_by(&error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let hangup = ends_at_hangup(&std::fs::read_to_string(STATUS).unwrap_or_default());
+        let mut hangup = hangup.then(|| signal(SignalKind::hangup())).transpose().map_err(failed)?;
         let signals = Self::default();
         let heard = signals.clone();
         tokio::spawn(async move {
@@ -44,6 +49,7 @@ impl Signals {
                 let kind = tokio::select! {
                     _ = interrupt.recv() => Kind::Interrupted,
                     _ = terminate.recv() => Kind::Terminated,
+                    () = next_of(&mut hangup) => Kind::HungUp,
                 };
                 if heard.came(kind) {
                     // The second signal means now, whatever does not let itself be dropped.
@@ -70,6 +76,7 @@ impl Signals {
     pub(super) fn check(&self) -> Result<(), Diagnostic> {
         let (kind, name) = match self.code.load(Ordering::SeqCst) {
             0 => return Ok(()),
+            129 => (Kind::HungUp, "SIGHUP"),
             143 => (Kind::Terminated, "SIGTERM"),
             _ => (Kind::Interrupted, "SIGINT"),
         };
@@ -171,9 +178,35 @@ impl Signals {
     }
 }
 
+/// Whether SIGHUP ends this process, by what Linux says of it. Where it is ignored (`nohup`), and where that cannot be known,
+/// it stays as it is.
+fn ends_at_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    // SIGHUP is the first signal.
+    ignored.is_some_and(|signals| signals & 1 == 0)
+}
+
+/// The next of these signals; for ever where they are not listened for.
+async fn next_of(signals: &mut Option<Signal>) {
+    match signals {
+        Some(signals) => drop(signals.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f_p5_a_hangup_that_is_ignored_stays_so() {
+        let status =
+            |ignored: &str| format!("Name:\tpolyarch\nSigBlk:\t0000000000000001\nSigIgn:\t{ignored}\n");
+        assert!(ends_at_hangup(&status("0000000000001000")), "only SIGPIPE is");
+        assert!(!ends_at_hangup(&status("0000000000001001")));
+        assert!(!ends_at_hangup(""), "who knows");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn f_p3_clearing_away_has_its_time_until_a_signal_comes_and_a_few_seconds_then() {

@@ -127,11 +127,17 @@ impl Place {
 
     /// Begin to run the program.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).spawn().expect("start the program")
+        // Whoever runs tests under `nohup` ignores SIGHUP, and hands that on.
+        let mut heeding = program("/usr/bin/env");
+        heeding.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_polyarch")]);
+        self.equipped(heeding, arguments).spawn().expect("start the program")
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = program(env!("CARGO_BIN_EXE_polyarch"));
+        self.equipped(program(env!("CARGO_BIN_EXE_polyarch")), arguments)
+    }
+
+    fn equipped(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).env_clear().envs(&self.variables).current_dir(self.family());
         command.env("POLYARCH_STORE", self.store());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM at every command, wherever it waits: the first ends it in order, the second at once.
+//! SIGINT, SIGTERM and SIGHUP at every command, wherever it waits: the first ends it in order, the second at once.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,11 @@ use crate::end_to_end::engines::wait_for;
 use crate::program::{Answer, Place, program, write_program};
 
 /// Each signal, the exit code that it leads to, and what is said.
-const SIGNALS: [(&str, i32, &str); 2] =
-    [("-INT", 130, "stopped by SIGINT"), ("-TERM", 143, "stopped by SIGTERM")];
+const SIGNALS: [(&str, i32, &str); 3] = [
+    ("-INT", 130, "stopped by SIGINT"),
+    ("-TERM", 143, "stopped by SIGTERM"),
+    ("-HUP", 129, "stopped by SIGHUP"),
+];
 
 const CONFIGURATION: &str = "platforms = [\"linux/amd64\"]\ntests = [\"true\"]\n";
 
@@ -84,7 +87,7 @@ fn is_alive(process: &str) -> bool {
 }
 
 #[test]
-fn f_p3_every_command_that_waits_for_a_registry_hears_the_first_signal() {
+fn f_p3_f_p5_every_command_that_waits_for_a_registry_hears_the_first_signal() {
     let (registry, taken) = silent_registry();
     let place = one_image(&format!("FROM {registry}/library/base:1\n"));
     for command in ["plan", "why a", "build", "publish", "verify", "load a", "export a"] {
@@ -99,7 +102,7 @@ fn f_p3_every_command_that_waits_for_a_registry_hears_the_first_signal() {
 }
 
 #[test]
-fn f_p3_every_command_that_waits_for_an_engine_hears_the_first_signal() {
+fn f_p3_f_p5_every_command_that_waits_for_an_engine_hears_the_first_signal() {
     let mut place = one_image("FROM scratch\n");
     engine(
         &mut place,

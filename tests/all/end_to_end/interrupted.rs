@@ -83,7 +83,7 @@ fn containers(place: &Place, run: &Path) -> String {
 }
 
 #[track_caller]
-fn nothing_is_left_of(place: &Place, run: &Path) {
+pub(super) fn nothing_is_left_of(place: &Place, run: &Path) {
     assert_eq!(containers(place, run), "", "no container");
     let names = place.ask("docker", &["image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}"]);
     let build_tag = format!(":build-{}", name_of(run));
@@ -125,7 +125,7 @@ fn goes_on(place: &Place) {
 
 /// How a run is stopped: the signal, its exit code, and within how many seconds it must be gone with all that is of it.
 /// The second time is F-P4: what a CI service lets pass before it kills.
-const STOPPED: [(&str, i32, u64); 2] = [("-INT", 130, 10), ("-TERM", 143, 7)];
+const STOPPED: [(&str, i32, u64); 3] = [("-INT", 130, 10), ("-TERM", 143, 7), ("-HUP", 129, 10)];
 
 fn interrupted(place: &Place, (signal, code, seconds): (&str, i32, u64)) {
     let (child, run) = in_the_middle(place);
@@ -188,7 +188,7 @@ fn foreign(place: &Place, container: &str) -> String {
 /// Stop or kill a run in the middle, in turn; `POLYARCH_TEST_ROUNDS` says how often.
 fn rounds(test: &str, engine: Engine) {
     let wanted = variable("POLYARCH_TEST_ROUNDS").and_then(|number| number.to_str()?.parse().ok());
-    for round in 0..wanted.unwrap_or(3_usize) {
+    for round in 0..wanted.unwrap_or(STOPPED.len() + 1) {
         let Some(place) = family(test, engine) else { return };
         let (empty, name) =
             (place.folder().join("empty.tar"), format!("foreign-{}", unique().to_lowercase()));
@@ -196,7 +196,7 @@ fn rounds(test: &str, engine: Engine) {
         place.ask("docker", &["import", empty.to_str().expect("text"), &name]);
         place.ask("docker", &["create", "--name", &name, &name, "nothing"]);
         let before = foreign(&place, &name);
-        match STOPPED.get(round % 3) {
+        match STOPPED.get(round % (STOPPED.len() + 1)) {
             Some(how) => interrupted(&place, *how),
             None => killed(&place, |child| child.kill().expect("kill it")),
         }
@@ -267,13 +267,16 @@ fn f_p3_load_does_not_wait_for_a_silent_engine_once_it_is_stopped() {
 }
 
 #[test]
-fn g14_f_p2_f_p3_f_p4_nothing_is_left_of_a_run_that_was_stopped_or_killed_on_the_classic_store() {
-    rounds("interrupted::g14_f_p2_f_p3_f_p4_nothing_is_left…_on_the_classic_store", Engine::Classic);
+fn g14_f_p2_f_p3_f_p4_f_p5_nothing_is_left_of_a_run_that_was_stopped_or_killed_on_the_classic_store() {
+    rounds("interrupted::g14_f_p2_f_p3_f_p4_f_p5_nothing_is_left…_on_the_classic_store", Engine::Classic);
 }
 
 #[test]
-fn g14_f_p2_f_p3_f_p4_nothing_is_left_of_a_run_that_was_stopped_or_killed_on_the_containerd_store() {
-    rounds("interrupted::g14_f_p2_f_p3_f_p4_nothing_is_left…_on_the_containerd_store", Engine::Containerd);
+fn g14_f_p2_f_p3_f_p4_f_p5_nothing_is_left_of_a_run_that_was_stopped_or_killed_on_the_containerd_store() {
+    rounds(
+        "interrupted::g14_f_p2_f_p3_f_p4_f_p5_nothing_is_left…_on_the_containerd_store",
+        Engine::Containerd,
+    );
 }
 
 /// Groups of processes whose memory is limited, by version 1 of control groups.
