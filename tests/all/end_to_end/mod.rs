@@ -48,5 +48,6 @@ mod tags;
 mod taken_away;
 mod tiny_stacks;
 mod transfer;
+mod unread;
 mod unseen;
 mod trust;
