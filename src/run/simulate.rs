@@ -248,7 +248,7 @@ fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn i_b_runs_hold_their_invariants_whatever_engines_do() {
+fn f_n5_i_b_runs_hold_their_invariants_whatever_engines_do() {
     let sum = |totals: [usize; 8], counts: [usize; 8]| std::array::from_fn(|at| totals[at] + counts[at]);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let totals = std::thread::scope(|scope| {

@@ -277,7 +277,7 @@ impl World {
 }
 
 #[test]
-fn i_b2_i_b6_i_b7_i_b8_the_scheduler_holds_whatever_machines_do() {
+fn f_n5_i_b2_i_b6_i_b7_i_b8_the_scheduler_holds_whatever_machines_do() {
     let (mut passed, mut void, mut lost, mut fallen, mut emulated, mut away) = (0, 0, 0, 0, 0, 0);
     let mut held = 0;
     for seed in 0..seeds(SEEDS) {
