@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::buildx::Nodes;
 use super::socket::{self, Whereabouts};
 use super::{ANSWER_BYTES, Docker};
 use crate::diag::Diagnostic;
@@ -222,14 +223,18 @@ pub(super) async fn forbidden_there(docker: &Docker) -> Option<String> {
     complaint.contains("permission denied").then_some(complaint)
 }
 
-/// What the engine's machine emulates, where that can be seen.
-pub(super) async fn emulated(docker: &Docker) -> Result<Option<Emulated>, Diagnostic> {
+/// What the engine's machine emulates, where that can be seen: of a machine that no command is run on, what its BuildKit says.
+pub(super) async fn emulated(
+    docker: &Docker,
+    buildkit: Option<&Nodes>,
+) -> Result<Option<Emulated>, Diagnostic> {
     match &docker.line {
         Some(line) => {
             let listed = line.ask(emulation::LIST).await?;
             Ok(listed.ended.success().then(|| emulation::of_list(&listed.text())))
         }
-        None => Ok((docker.whereabouts() >= Whereabouts::ThisKernel).then(emulation::of_this_machine)),
+        None if docker.whereabouts() >= Whereabouts::ThisKernel => Ok(Some(emulation::of_this_machine())),
+        None => Ok(buildkit.map(Nodes::emulated)),
     }
 }
 

@@ -92,13 +92,14 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     };
     let mut facts = facts(&info, client.buildx.clone());
     facts.notes.extend(client.notes.iter().cloned());
+    let version = buildkit.as_ref().map_or("", Nodes::oldest_version);
     let runc = info.runc_commit.as_ref().map_or("", |commit| &*commit.id);
     facts.holes = floor::holes(&[
         (Part::Docker, &info.server_version),
         (Part::Runc, runc),
-        (Part::EnginesBuildKit, &buildkit),
+        (Part::EnginesBuildKit, version),
     ]);
-    facts.buildkit = Some(buildkit).filter(|version| !version.is_empty());
+    facts.buildkit = Some(version.to_owned()).filter(|version| !version.is_empty());
     if is_older(&info.server_version) {
         return Err(Diagnostic::surroundings(format!(
             "{} has version {}, which is too old: 20.10 or newer is needed",
@@ -125,7 +126,16 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
         let address = info.containerd.as_ref().map_or("", |containerd| &*containerd.address);
         content::root(docker, address, engine).await.map(|root| docker.content.set(root));
     }
-    if let Some(emulated) = life::emulated(docker).await? {
+    let emulated = life::emulated(docker, buildkit.as_ref()).await?;
+    if emulated.is_none() && facts.buildx.is_none() {
+        let unseen = Diagnostic::advice(format!("what {} emulates cannot be seen", docker.address()));
+        facts.notes.push(
+            unseen
+                .because(format!("{} has no buildx to ask its BuildKit with", client.path.display()))
+                .hint(floor::INSTALL_BUILDX),
+        );
+    }
+    if let Some(emulated) = emulated {
         facts.emulated = emulated.platforms.difference(&facts.native).cloned().collect();
         if !emulated.outside_only.is_empty() {
             let names: Vec<_> = emulated.outside_only.iter().map(ToString::to_string).collect();
@@ -141,14 +151,12 @@ pub(super) async fn probe(docker: &Docker) -> Result<EngineFacts, Diagnostic> {
     Ok(facts)
 }
 
-/// The version of the engine's BuildKit, where the engine says it: that of Debian's 26.1 says `v0.0.0+unknown`.
-async fn buildkit(docker: &Docker, client: &Client) -> String {
-    if client.buildx.is_none() {
-        return String::new();
-    }
+/// What the engine's BuildKit says of itself, where it is asked: of its version that of Debian's 26.1 says `v0.0.0+unknown`.
+async fn buildkit(docker: &Docker, client: &Client) -> Option<Nodes> {
+    client.buildx.as_ref()?;
     let told = docker.ask(&["buildx", "inspect", "default"]).await;
     let told = told.ok().filter(|output| output.ended.success());
-    told.map(|output| Nodes::read(&output.text()).oldest_version().to_owned()).unwrap_or_default()
+    told.map(|output| Nodes::read(&output.text()))
 }
 
 fn facts(info: &Info, buildx: Option<String>) -> EngineFacts {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::emulation;
+use crate::engine::emulation::{self, Emulated};
 use crate::engine::version::numbers;
 use crate::oci::Platform;
 
@@ -86,6 +86,11 @@ impl Nodes {
         let versions = self.nodes.iter().map(|node| &*node.version);
         let known = versions.filter_map(|version| Some((numbers(version)?, version)));
         known.min().map_or("", |(_, version)| version)
+    }
+
+    /// What an engine's own BuildKit says that its machine emulates: it has tried each, in what containers see.
+    pub(in crate::engine::docker) fn emulated(&self) -> Emulated {
+        Emulated { platforms: self.platforms().1, ..Emulated::default() }
     }
 
     /// The platforms that people have written its nodes are for.
