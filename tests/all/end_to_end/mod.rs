@@ -4,6 +4,7 @@ mod apart;
 mod at_once;
 mod broken_platform;
 mod cache_mounts;
+mod contexts;
 mod builders_page;
 mod clean;
 pub(crate) mod clocks;
