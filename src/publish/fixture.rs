@@ -24,6 +24,8 @@ pub(super) struct Fixture {
     pub(super) family: Family,
     pub(super) passed: BTreeMap<JobId, Passed>,
     pub(super) store: Memory,
+    /// The scope that images are put into.
+    pub(super) scope: &'static str,
     /// What the layers of every image hold: another state of the sources, other images.
     pub(super) state: String,
     /// The same of single images.
@@ -48,7 +50,7 @@ impl Fixture {
             order: Vec::new(),
         };
         let (state, states) = (String::new(), BTreeMap::new());
-        Self { family, passed: BTreeMap::new(), store: Memory::new(), state, states }
+        Self { family, passed: BTreeMap::new(), store: Memory::new(), scope: SCOPE, state, states }
     }
 
     /// An image with the values that its tagger makes on each platform; `None` where the job has not passed.
@@ -75,7 +77,7 @@ impl Fixture {
 
     /// Puts an image of two layers into the scope, the lower one that of its parent.
     pub(super) async fn keep(&self, job: &JobId, parent: Option<&str>, value: &str) -> Passed {
-        let scope: Repository = SCOPE.parse().expect("scope");
+        let scope: Repository = self.scope.parse().expect("scope");
         let layer = |unit: &str| {
             let state = self.states.get(unit).map(|state| format!(" {state}")).unwrap_or_default();
             format!("layer{} of {unit}@{}{state}", self.state, job.platform)

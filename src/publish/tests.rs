@@ -1,5 +1,7 @@
 //! Tables of what is joined and tagged, and publications cut off at every call of their stores.
 
+mod promoted;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
