@@ -5,11 +5,13 @@
 //! what Rust itself says of a panic where RUST_BACKTRACE asks for that.
 
 mod mistake;
+mod moment;
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub(crate) use mistake::{keep_panics, mistake, mistake_in_task, outliving, place_in_task};
+pub(crate) use moment::moment;
 
 /// Whether something stops the command or is only worth knowing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Wait;
+
 /// The version of the format of events; a reader refuses newer ones.
 pub(crate) const EVENT_VERSION: u32 = 1;
 
@@ -315,6 +317,31 @@ pub(crate) struct Amount {
     pub(crate) received: u64,
 }
 
+/// How often a job has failed in a row, and until when it is not tried again; times in seconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    /// How often.
+    pub(crate) failures: u32,
+    /// When it failed first.
+    pub(crate) since_seconds: u64,
+    /// When it is tried again.
+    pub(crate) until_seconds: u64,
+}
+
+impl From<&Wait> for Waiting {
+    fn from(wait: &Wait) -> Self {
+        let Wait { failures, since_seconds, until_seconds } = *wait;
+        Self { failures, since_seconds, until_seconds }
+    }
+}
+
+impl From<&Waiting> for Wait {
+    fn from(waiting: &Waiting) -> Self {
+        let Waiting { failures, since_seconds, until_seconds } = *waiting;
+        Self { failures, since_seconds, until_seconds }
+    }
+}
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
@@ -337,6 +364,9 @@ pub(crate) enum Outcome {
         log: Option<String>,
         /// The image that was built and failed its checks, kept for debugging.
         image: Option<String>,
+        /// It was not tried in this run, since it has failed again and again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waiting: Option<Waiting>,
     },
     /// It was not tried, because a job that it stands on has no image.
     Skipped {

@@ -40,7 +40,7 @@ use crate::trust::Doubt;
 
 pub(crate) use caches::{CacheName, RunTime};
 pub(crate) use carried::Carried;
-pub(crate) use durations::{Durations, Taken};
+pub(crate) use durations::{Durations, Failing, Taken};
 pub(crate) use ending::{Ending, Fit};
 pub(crate) use epochs::{EPOCH, EpochTaken, Epochs};
 pub(crate) use kept::{Kept, RecordKind, Witness};

@@ -122,7 +122,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             .into());
     }
     let settled = options.plan.as_deref().map(SettledPlan::read).transpose()?;
-    let anew = options.anew.carrying_out(settled);
+    // Nightly tags are moved by what a timer starts.
+    let anew = options.anew.carrying_out(settled).scheduled(options.nightly);
     let planning = Planning::make_anew(context, &options.what, &anew);
     let planning = context.signals.unless_stopped(planning).await?;
     options.fleet.check(&planning.workspace.builders)?;

@@ -1,18 +1,19 @@
 //! `polyarch plan`: what would be built, reused, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::ci::{self, Event};
 use crate::diag::{Diagnostic, Problems, Result, Severity};
-use crate::family::{Barrier, Emulation, JobId, Mirror};
+use crate::family::{Barrier, Emulation, Family, JobId, Mirror};
 use crate::oci::{Digest, Lease, Platform};
 use crate::plan::{
-    Base, Decision, Estimate, Estimates, Facts, Plan, Request, Unfit, check_key, from_the_future,
-    tree_digest, unfit_bases, unfit_repositories, unknown_frontends, why_checked,
+    Base, Decision, Estimate, Estimates, Facts, LeftOut, Plan, Request, Unfit, Wait, check_key,
+    from_the_future, tree_digest, unfit_bases, unfit_repositories, unknown_frontends, waits, why_checked,
 };
 use crate::record::ScopeName;
 use crate::report::{
@@ -79,6 +80,9 @@ pub(super) struct Anew {
     /// What `polyarch plan --out` has settled, if that is carried out.
     #[arg(skip)]
     pub(super) settled: Option<SettledPlan>,
+    /// The run began because the time has come: what fails again and again may wait.
+    #[arg(skip)]
+    scheduled: bool,
 }
 
 impl Anew {
@@ -90,6 +94,11 @@ impl Anew {
     /// All that is chosen is refreshed.
     pub(super) fn refreshing() -> Self {
         Self { refresh: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// The same, where the run began because the time has come.
+    pub(super) fn scheduled(self, scheduled: bool) -> Self {
+        Self { scheduled, ..self }
     }
 
     /// The same, where a plan is carried out that was settled before.
@@ -111,6 +120,36 @@ impl Anew {
             Some(_) => Ok(selected.clone()),
         }
     }
+
+    /// The jobs that wait, since they have failed again and again: those that were settled, else those of a scheduled run.
+    /// What a person has named waits for nothing.
+    fn waits(
+        &self,
+        context: &Context,
+        what: &What,
+        refresh: &BTreeSet<JobId>,
+        (family, facts): (&Family, &Facts),
+    ) -> BTreeMap<JobId, Wait> {
+        let now_seconds = now() / 1_000;
+        if let Some(settled) = &self.settled {
+            return settled.waits(now_seconds);
+        }
+        let is_scheduled = self.scheduled || is_scheduled(context);
+        if !is_scheduled || self.no_reuse || !what.images.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut waits = waits(family, facts, now_seconds);
+        if self.refresh.as_ref().is_some_and(|named| !named.is_empty()) {
+            waits.retain(|job, _| !refresh.contains(job));
+        }
+        waits
+    }
+}
+
+/// Whether a service has begun the run because the time has come.
+fn is_scheduled(context: &Context) -> bool {
+    let beginning = ci::beginning(&|name: &str| context.environment.text(name));
+    beginning.is_some_and(|beginning| beginning.event == Event::Scheduled)
 }
 
 /// Which images, with which arguments: what `plan`, `build` and `publish` have in common.
@@ -249,7 +288,8 @@ impl Planning {
         facts.now_seconds = now_seconds;
         let refreshing = before.map(|settled| settled.refreshing.clone()).unwrap_or_default();
         let (no_reuse, slow) = (anew.no_reuse, BTreeSet::new());
-        let request = Request { selected, no_reuse, slow, refresh, refreshing, emulation };
+        let waits = anew.waits(context, what, &refresh, (&workspace.family, &facts));
+        let request = Request { selected, no_reuse, slow, refresh, refreshing, emulation, waits };
         let plan = Plan::new(&workspace.family, &facts, &request);
         unplanned(&request, &plan)?;
         before.map_or(Ok(()), |settled| settled.check(&plan))?;
@@ -450,8 +490,17 @@ pub(super) fn view(planning: &Planning, barrier: Barrier) -> PlanView {
                 (DecisionView::Build, reasons.iter().map(ToString::to_string).collect())
             }
         };
+        let (decision, reasons, waiting) = match &planned.left_out {
+            None => (decision, reasons, None),
+            Some(LeftOut::With(root)) => (DecisionView::Skip, vec![format!("because of {root}")], None),
+            Some(LeftOut::Waits(wait)) => {
+                let reasons = [wait.to_string()].into_iter().chain(reasons).collect();
+                (DecisionView::Wait, reasons, Some(wait.into()))
+            }
+        };
         let beside = planning.plan.beside(&planning.workspace.family, job, barrier);
-        let is_done = !matches!(planned.decision, Decision::Reuse(_));
+        let is_done = planned.is_done();
+        let estimate = |emulated| estimate(&estimates, job, emulated).filter(|_| planned.left_out.is_none());
         let terms = is_done.then_some(&planned.terms);
         JobView {
             job: job.to_string(),
@@ -466,8 +515,9 @@ pub(super) fn view(planning: &Planning, barrier: Barrier) -> PlanView {
             emulation: terms.and_then(|terms| emulation(terms.emulation)),
             disk: terms.map(|terms| terms.disk_bytes).filter(|bytes| *bytes > 0),
             needs: terms.into_iter().flat_map(|terms| &terms.labels).cloned().collect(),
-            estimate: estimate(&estimates, job, false),
-            emulated: estimate(&estimates, job, true).filter(|_| planned.terms.emulation.is_allowed()),
+            estimate: estimate(false),
+            emulated: estimate(true).filter(|_| planned.terms.emulation.is_allowed()),
+            waiting,
         }
     });
     let warnings = planning.workspace.family.warnings.iter().map(ToString::to_string).collect();

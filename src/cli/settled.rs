@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::diag::{Diagnostic, Problems, Result};
+use crate::event::Waiting;
 use crate::family::JobId;
 use crate::oci::{Digest, Reference};
-use crate::plan::{Plan, Settled};
+use crate::plan::{Plan, Settled, Wait};
 
 use super::plan::Planning;
 use super::publisher::Moment;
@@ -31,6 +32,7 @@ pub(super) struct SettledPlan {
     file: PathBuf,
     looked_up: BTreeMap<Reference, Digest>,
     epochs: BTreeMap<JobId, u64>,
+    waits: BTreeMap<JobId, Wait>,
     written: Written,
 }
 
@@ -56,6 +58,9 @@ struct Written {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     selected: BTreeSet<String>,
     jobs: BTreeMap<String, WrittenJob>,
+    /// The jobs that are not tried, since they have failed again and again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    waits: BTreeMap<String, Waiting>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +84,7 @@ impl SettledPlan {
             let image = planned.decision.image().map(|image| image.image.clone());
             (job.to_string(), WrittenJob { key: planned.key.clone(), image })
         });
+        let waits = request.waits.clone();
         let references = facts.looked_up.iter().map(|(from, to)| (from.to_string(), to.clone()));
         let commits = facts.commits.iter().filter_map(|(at, found)| Some((at.clone(), found.clone().ok()?)));
         let written = Written {
@@ -92,10 +98,11 @@ impl SettledPlan {
             refreshing: refreshing.iter().map(ToString::to_string).collect(),
             selected: request.selected.iter().map(ToString::to_string).collect(),
             jobs: jobs.collect(),
+            waits: waits.iter().map(|(job, wait)| (job.to_string(), wait.into())).collect(),
         };
         let looked_up = facts.looked_up.clone();
         let selected = request.selected.clone();
-        Self { refreshing, selected, file: PathBuf::new(), looked_up, epochs, written }
+        Self { refreshing, selected, file: PathBuf::new(), looked_up, epochs, waits, written }
     }
 
     /// Write it, in place of what stands in the file.
@@ -133,11 +140,13 @@ impl SettledPlan {
         let reference = |name: &String| name.parse::<Reference>().map_err(|error| wrong(error.to_string()));
         let looked_up = written.references.iter().map(|(from, to)| Ok((reference(from)?, to.clone())));
         let epochs = written.epochs.iter().map(|(name, epoch)| Ok((job(name)?, *epoch)));
+        let waits = written.waits.iter().map(|(name, waiting)| Ok((job(name)?, Wait::from(waiting))));
         Ok(Self {
             looked_up: looked_up.collect::<std::result::Result<_, Diagnostic>>()?,
             epochs: epochs.collect::<std::result::Result<_, Diagnostic>>()?,
             refreshing: written.refreshing.iter().map(job).collect::<std::result::Result<_, _>>()?,
             selected: written.selected.iter().map(job).collect::<std::result::Result<_, _>>()?,
+            waits: waits.collect::<std::result::Result<_, Diagnostic>>()?,
             file: file.to_owned(),
             written,
         })
@@ -168,6 +177,12 @@ impl SettledPlan {
             })?;
         }
         Ok(())
+    }
+
+    /// The jobs that it does not try, as long as their waits last.
+    pub(super) fn waits(&self, now_seconds: u64) -> BTreeMap<JobId, Wait> {
+        let lasts = |wait: &Wait| now_seconds < wait.until_seconds;
+        self.waits.iter().filter(|(_, wait)| lasts(wait)).map(|(job, wait)| (job.clone(), *wait)).collect()
     }
 
     /// Whether a job is in it.

@@ -4,11 +4,11 @@ use clap::Args;
 
 use crate::diag::{Diagnostic, Result};
 use crate::oci::Platform;
-use crate::plan::{Decision, why_checked};
+use crate::plan::{Decision, waits, why_checked};
 
 use super::plan::{Anew, Emulate, Planning, What};
 use super::trust::Trust;
-use super::{Context, Ended};
+use super::{Context, Ended, recorder};
 
 /// Tell every reason behind the jobs of an image
 #[derive(Debug, Args)]
@@ -43,6 +43,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     };
     let planning = Planning::look_anew(context, &what, &Anew::default()).await?;
     planning.warn_of_bases(context);
+    let (family, facts) = (&planning.workspace.family, &planning.facts);
+    let waits = waits(family, facts, recorder::now() / 1_000);
     let mut text = String::new();
     for job in &planning.request.selected {
         let planned = planning
@@ -50,6 +52,9 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             .jobs
             .get(job)
             .ok_or_else(|| Diagnostic::request(format!("{job} is not planned")))?;
+        if let Some(wait) = waits.get(job) {
+            text.push_str(&format!("{job}: in scheduled runs it waits {wait}\n"));
+        }
         match &planned.decision {
             Decision::Reuse(passed) => {
                 text.push_str(&format!(
@@ -61,7 +66,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
                 text.push_str(&format!(
                     "{job}: image {} stands; its tests run, because {}\n",
                     image.image.short(),
-                    why_checked(&planning.workspace.family, &planning.facts, job, image)
+                    why_checked(family, facts, job, image)
                 ));
             }
             Decision::Build(reasons) => {

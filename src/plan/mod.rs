@@ -5,6 +5,7 @@ mod decide;
 mod estimate;
 mod fresh;
 mod key;
+mod patience;
 mod repositories;
 mod second_look;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(crate) use decide::{Reason, why_checked};
 pub(crate) use estimate::{Estimate, Estimates, speed};
 pub(crate) use fresh::from_the_future;
 pub(crate) use key::{Inputs, check_inputs, check_key};
+pub(crate) use patience::{LeftOut, Wait, tried, waits};
 pub(crate) use repositories::{unfit_repositories, unknown_repositories};
 pub(crate) use second_look::SecondLook;
 pub(crate) use tree::tree_digest;
@@ -195,6 +197,15 @@ pub(crate) struct Planned {
     pub(crate) terms: Terms,
     /// What will be done, and why.
     pub(crate) decision: Decision,
+    /// Why that is not done in this run, where it is not.
+    pub(crate) left_out: Option<LeftOut>,
+}
+
+impl Planned {
+    /// Whether anything is done about it in this run.
+    pub(crate) fn is_done(&self) -> bool {
+        self.left_out.is_none() && !matches!(self.decision, Decision::Reuse(_))
+    }
 }
 
 /// What will be done about a job.
@@ -234,6 +245,8 @@ pub(crate) struct Request {
     pub(crate) refreshing: BTreeSet<JobId>,
     /// Whether platforms may be emulated and records that were made so stand, whatever the family says.
     pub(crate) emulation: Option<Emulation>,
+    /// The jobs that are not tried, since they have failed again and again.
+    pub(crate) waits: BTreeMap<JobId, Wait>,
 }
 
 /// What a job takes of its builder, by the family and by what was asked for.
@@ -267,6 +280,7 @@ impl Plan {
                 forced: request.no_reuse && (request.selected.is_empty() || request.selected.contains(job)),
             };
             let decision = decide::decide(family, facts, &of_job, &jobs);
+            let left_out = patience::left_out(job, of_job.keyed, &decision, request, &jobs);
             let Keyed { key, inputs, parents } = of_job.keyed.clone();
             let is_refreshed = of_job.refresh.is_some() || request.refreshing.contains(job);
             let next_epoch = epochs.get(job).copied().filter(|_| is_refreshed);
@@ -274,7 +288,7 @@ impl Plan {
             let terms = of_job.terms;
             jobs.insert(
                 job.clone(),
-                Planned { key, inputs, parents, next_epoch, check_files, terms, decision },
+                Planned { key, inputs, parents, next_epoch, check_files, terms, decision, left_out },
             );
         }
         Self { order, jobs }
@@ -326,6 +340,11 @@ impl Plan {
     /// The jobs that records stand for.
     pub(crate) fn reused(&self) -> usize {
         self.count(|decision| matches!(decision, Decision::Reuse(_)))
+    }
+
+    /// Whether nothing is done in a run of it.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.jobs.values().any(Planned::is_done)
     }
 
     fn count(&self, which: impl Fn(&Decision) -> bool) -> usize {

@@ -1,5 +1,5 @@
 //! How long jobs took, and how often they have failed: one small document under one tag of a scope. Only the order of
-//! jobs and estimates are made of it: no key depends on it, and where two runs write it at once what one of them has
+//! jobs, estimates, and what a scheduled run leaves alone for a while are made of it: no key depends on it, and where two runs write it at once what one of them has
 //! seen is lost, and nothing else.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::family::JobId;
-use crate::oci::{Document, Error};
+use crate::oci::{Digest, Document, Error};
 
 use super::Records;
 use super::note::Note;
@@ -28,6 +28,22 @@ pub(crate) struct Durations {
     /// How often jobs have failed since they passed last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     failures: BTreeMap<String, u32>,
+    /// How they have failed since anything changed that they are made of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    failing: BTreeMap<String, Failing>,
+}
+
+/// How a job has failed in a row, while nothing changed that it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failing {
+    /// The digest of what was tried.
+    pub(crate) tried: Digest,
+    /// How often, in as many runs.
+    pub(crate) times: u32,
+    /// When it failed first, in seconds since 1970-01-01 UTC.
+    pub(crate) since_seconds: u64,
+    /// When it failed last.
+    pub(crate) last_seconds: u64,
 }
 
 /// How long one job took on one builder, the last few times.
@@ -65,9 +81,23 @@ impl Durations {
         self.failures.get(&job.to_string()).copied().unwrap_or_default()
     }
 
-    fn failed(&mut self, job: &JobId) {
+    /// How a job has failed in a row, while nothing changed that it is made of.
+    pub(crate) fn failing(&self, job: &JobId) -> Option<&Failing> {
+        self.failing.get(&job.to_string())
+    }
+
+    /// Remember that a job has failed now, and what was tried.
+    pub(crate) fn failed(&mut self, job: &JobId, tried: &Digest, now_seconds: u64) {
         let times = self.failures.entry(job.to_string()).or_default();
         *times = times.saturating_add(1);
+        let before = self.failing.remove(&job.to_string()).filter(|before| before.tried == *tried);
+        let failing = Failing {
+            tried: tried.clone(),
+            times: before.as_ref().map_or(0, |before| before.times).saturating_add(1),
+            since_seconds: before.map_or(now_seconds, |before| before.since_seconds.min(now_seconds)),
+            last_seconds: now_seconds,
+        };
+        self.failing.insert(job.to_string(), failing);
     }
 
     /// What is known of all jobs, of those too that the family does not have any more.
@@ -83,6 +113,7 @@ impl Durations {
     /// Remember one more time that it took to pass.
     pub(crate) fn add(&mut self, job: &JobId, newest: Taken) {
         self.failures.remove(&job.to_string());
+        self.failing.remove(&job.to_string());
         let known = self.jobs.entry(job.to_string()).or_default();
         let same = |one: &&mut Taken| {
             (&one.builder, one.emulated, one.checks_only)
@@ -105,6 +136,7 @@ impl Durations {
             // Of families as large as that half of it must do.
             halve(&mut kept.jobs);
             halve(&mut kept.failures);
+            halve(&mut kept.failing);
             text = NOTE.text(&kept)?;
         }
         Ok(NOTE.document(text))
@@ -135,17 +167,19 @@ impl Records {
         Ok(Durations::default())
     }
 
-    /// Remember how long some jobs took and that others have failed, beside what is known already.
+    /// Remember how long some jobs took, and that others have failed now with what was tried of them, beside what is known
+    /// already.
     ///
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn remember(
         &self,
         taken: Vec<(JobId, Taken)>,
-        failed: impl IntoIterator<Item = &JobId>,
+        failed: &[(JobId, Digest)],
+        now_seconds: u64,
     ) -> Result<(), Error> {
         let mut durations = self.durations().await?;
-        failed.into_iter().for_each(|job| durations.failed(job));
+        failed.iter().for_each(|(job, tried)| durations.failed(job, tried, now_seconds));
         for (job, taken) in taken {
             durations.add(&job, taken);
         }
@@ -173,9 +207,9 @@ mod tests {
         assert_eq!(records.durations().await.unwrap(), Durations::default());
         let job: JobId = "base@linux/amd64".parse().unwrap();
         for time in [800, 100, 100, 100, 100, 100] {
-            records.remember(vec![(job.clone(), taken("one", time))], []).await.unwrap();
+            records.remember(vec![(job.clone(), taken("one", time))], &[], 0).await.unwrap();
         }
-        records.remember(vec![(job.clone(), taken("two", 7))], []).await.unwrap();
+        records.remember(vec![(job.clone(), taken("two", 7))], &[], 0).await.unwrap();
         let known = records.durations().await.unwrap();
         let [one, two] = known.of(&job) else { panic!("{known:?}") };
         assert_eq!((one.milliseconds.len(), one.average(), two.average()), (KEPT, 100, 7));
@@ -189,12 +223,23 @@ mod tests {
         let records = Records::of_scope(store, &ScopeName::trusted());
         let [one, two]: [JobId; 2] =
             ["one", "two"].map(|name| format!("{name}@linux/amd64").parse().unwrap());
-        for _ in 0..3 {
-            records.remember(Vec::new(), [&one, &two]).await.unwrap();
+        let tried = Digest::of(b"tried");
+        let failed = [(one.clone(), tried.clone()), (two.clone(), tried.clone())];
+        for now in [700, 800, 900] {
+            records.remember(Vec::new(), &failed, now).await.unwrap();
         }
-        records.remember(vec![(one.clone(), taken("builder", 5))], []).await.unwrap();
+        records.remember(vec![(one.clone(), taken("builder", 5))], &[], 950).await.unwrap();
         let known = records.durations().await.unwrap();
         assert_eq!((known.failures(&one), known.failures(&two)), (0, 3));
+        let failing = Failing { tried, times: 3, since_seconds: 700, last_seconds: 900 };
+        assert_eq!((known.failing(&one), known.failing(&two)), (None, Some(&failing)));
+        // Another try begins anew, and a clock that was set back leads to no time before the first failure.
+        let other = Digest::of(b"another");
+        for (tried, now, times, since) in [(&other, 1_000, 1, 1_000), (&other, 600, 2, 600)] {
+            records.remember(Vec::new(), &[(two.clone(), tried.clone())], now).await.unwrap();
+            let failing = Failing { tried: tried.clone(), times, since_seconds: since, last_seconds: now };
+            assert_eq!(records.durations().await.unwrap().failing(&two), Some(&failing));
+        }
     }
 
     #[test]
@@ -211,7 +256,7 @@ mod tests {
         for at in 0..20_000 {
             let job: JobId = format!("image-{at}@linux/amd64").parse().unwrap();
             durations.add(&job, taken("a-builder", at));
-            durations.failed(&job);
+            durations.failed(&job, &Digest::of(b"tried"), at);
         }
         let document = durations.document().unwrap();
         assert!(document.bytes().len() <= BYTES_LIMIT + BYTES_LIMIT / 2, "{}", document.bytes().len());

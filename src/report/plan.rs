@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::terminal::{duration, emulation_cost};
 use crate::diag::{count, size};
-use crate::event::EmulationCost;
+use crate::event::{EmulationCost, Waiting};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format of plans as they are shown.
@@ -107,6 +107,9 @@ pub(crate) struct JobView {
     /// How long it may take by emulation, where that is allowed and anything is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) emulated: Option<EstimateView>,
+    /// Until when it is not tried, where it has failed again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<Waiting>,
 }
 
 impl JobView {
@@ -166,6 +169,10 @@ pub(crate) enum DecisionView {
     Check,
     /// A record stands for it.
     Reuse,
+    /// It is not tried in this run, since it has failed again and again.
+    Wait,
+    /// It stands on one that is not tried.
+    Skip,
 }
 
 impl fmt::Display for DecisionView {
@@ -174,6 +181,8 @@ impl fmt::Display for DecisionView {
             Self::Build => "build",
             Self::Check => "check",
             Self::Reuse => "reuse",
+            Self::Wait => "wait",
+            Self::Skip => "skip",
         })
     }
 }
@@ -229,12 +238,18 @@ impl PlanView {
         let of_kind = |decision| self.jobs.iter().filter(|job| job.decision == decision).count();
         let (build, check, reuse) =
             (of_kind(DecisionView::Build), of_kind(DecisionView::Check), of_kind(DecisionView::Reuse));
+        let left_out: String = [(DecisionView::Wait, "waiting"), (DecisionView::Skip, "skipped")]
+            .into_iter()
+            .map(|(decision, word)| (of_kind(decision), word))
+            .filter(|(jobs, _)| *jobs > 0)
+            .map(|(jobs, word)| format!(", {jobs} {word}"))
+            .collect();
         let jobs = count(self.jobs.len(), "job");
         let work = self.work().map_or_else(String::new, |work| format!("; {work}"));
         let emulation = self.emulation().map_or_else(String::new, |told| format!("{told}\n"));
         let builders: String = self.builders.iter().map(ToString::to_string).collect();
         format!(
-            "{text}{jobs}: {build} to build, {check} to check, {reuse} reused{work}\n{emulation}{builders}"
+            "{text}{jobs}: {build} to build, {check} to check, {reuse} reused{left_out}{work}\n{emulation}{builders}"
         )
     }
 
@@ -289,6 +304,11 @@ impl PlanView {
         text.push_str("    classDef build fill:#ffe8cc,stroke:#d9480f\n");
         text.push_str("    classDef check fill:#fff3bf,stroke:#e67700\n");
         text.push_str("    classDef reuse fill:#e9ecef,stroke:#868e96\n");
+        for decision in [DecisionView::Wait, DecisionView::Skip] {
+            if self.jobs.iter().any(|job| job.decision == decision) {
+                text.push_str(&format!("    classDef {decision} fill:#ffe3e3,stroke:#c92a2a\n"));
+            }
+        }
         text
     }
 
@@ -300,6 +320,7 @@ impl PlanView {
                 DecisionView::Build => "bold",
                 DecisionView::Check => "solid",
                 DecisionView::Reuse => "dashed",
+                DecisionView::Wait | DecisionView::Skip => "dotted",
             };
             let label = format!("{}\n{}", dot_text(&job.job), job.decision).replace('\n', "\\n");
             text.push_str(&format!("    job{at} [label=\"{label}\", style={style}];\n"));

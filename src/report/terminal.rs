@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::diag::{count, size};
-use crate::event::{Amount, EmulationCost, Outcome};
+use crate::diag::{count, moment, size};
+use crate::event::{Amount, EmulationCost, Outcome, Waiting};
 
 use super::{Counts, JobReport, JobResult, PublicationReport, Report};
 
@@ -150,6 +150,10 @@ fn became(report: &JobReport) -> String {
         JobResult::Reused => "reused".to_owned(),
         JobResult::Ended(Outcome::Built { .. }) => format!("built ({time}{emulated}{afresh}{cold})"),
         JobResult::Ended(Outcome::Checked { .. }) => format!("checked ({time}{emulated})"),
+        JobResult::Ended(Outcome::Failed { waiting: Some(waiting), .. }) => {
+            let Waiting { failures, until_seconds, .. } = waiting;
+            format!("not tried until {} (failed {failures} times in a row)", moment(*until_seconds))
+        }
         JobResult::Ended(Outcome::Failed { .. }) => format!("failed ({time}{emulated}{afresh}{cold})"),
         JobResult::Ended(Outcome::Skipped { .. }) => "skipped".to_owned(),
         JobResult::Ended(Outcome::Cancelled) => "cancelled".to_owned(),

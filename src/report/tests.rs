@@ -53,6 +53,7 @@ fn run_events() -> Vec<EventKind> {
                 reason: "test `true` failed".into(),
                 log: Some("logs/leaf.log".into()),
                 image: Some("sha256:dd".into()),
+                waiting: None,
             },
             milliseconds: 65_000,
             engine_milliseconds: 64_900,
@@ -167,6 +168,7 @@ fn plan() -> PlanView {
         needs: Vec::new(),
         estimate: None,
         emulated: None,
+        waiting: None,
     };
     PlanView {
         version: PLAN_VIEW_VERSION,

@@ -212,7 +212,8 @@ impl State<'_> {
     fn gives_up(&mut self, job: &JobId, problem: Diagnostic) {
         // One that fell with another is over.
         let Some(lost) = self.dispatch.give_up(job) else { return };
-        let outcome = Outcome::Failed { reason: problem.message.clone(), log: None, image: None };
+        let reason = problem.message.clone();
+        let outcome = Outcome::Failed { reason, log: None, image: None, waiting: None };
         self.tell_end(job, outcome, 0, 0);
         self.fell(job.clone(), problem, lost);
     }

@@ -15,6 +15,7 @@ mod floor;
 mod forms;
 mod job;
 mod late;
+mod left_out;
 mod leftovers;
 mod losses;
 mod mounts;
@@ -50,7 +51,7 @@ use crate::engine::{Delivery, Redactor, RunId};
 use crate::event::{EventKind, Outcome};
 use crate::family::{Barrier, Family, JobId, Unit};
 use crate::oci::{Digest, Layout};
-use crate::plan::{Decision, Facts, Plan, Planned};
+use crate::plan::{Decision, Facts, Plan, Planned, tried};
 use crate::record::{ImageRecord, Passed, Records, RunTime, Taken};
 use crate::schedule::Ticket;
 use crate::survey::Registries;
@@ -234,12 +235,10 @@ pub(crate) async fn run(
     }
     state.drain();
     state.tell_of_late_results().await;
-    // The surroundings say nothing of an image.
-    let failed = state.ran.failed.iter().filter(|(_, problem)| problem.kind == Kind::Failed);
-    let failed: Vec<&JobId> = failed.map(|(job, _)| job).collect();
+    let failed = state.to_remember();
     if !state.taken.is_empty() || !failed.is_empty() {
         // What is lost where this fails is an estimate.
-        let _ = session.records.remember(state.taken, failed).await;
+        let _ = session.records.remember(state.taken, &failed, session.time().now_seconds).await;
     }
     Ok(state.ran)
 }
@@ -263,6 +262,7 @@ struct State<'a> {
 impl<'a> State<'a> {
     fn new(session: &'a Session<'a>, plan: &'a Plan) -> Self {
         let mut ran = Ran::default();
+        left_out::leave_out(session, plan, &mut ran);
         for job in &plan.order {
             let planned = &plan.jobs[job];
             // Where a parent must be checked first, what stands on it waits for the verdict.
@@ -271,7 +271,10 @@ impl<'a> State<'a> {
                 reuse(session, &mut ran, job, passed);
             }
         }
-        let to_do = plan.order.iter().filter(|job| !ran.passed.contains_key(job)).cloned().collect();
+        let is_over = |job: &&JobId| {
+            ran.passed.contains_key(job) || ran.failed.contains_key(job) || ran.skipped.contains_key(job)
+        };
+        let to_do = plan.order.iter().filter(|job| !is_over(job)).cloned().collect();
         let dispatch = Dispatch::new(to_do, &session.asks(plan), session.builders, &session.options);
         Self {
             session,
@@ -398,7 +401,12 @@ impl<'a> State<'a> {
                 let log = Some(work.log()).filter(|log| log.exists()).map(|log| log.display().to_string());
                 let image = failure.image.map(|image| image.to_string());
                 let reason = failure.problem.message.clone();
-                self.tell_end(&job, Outcome::Failed { reason, log, image }, milliseconds, engine);
+                self.tell_end(
+                    &job,
+                    Outcome::Failed { reason, log, image, waiting: None },
+                    milliseconds,
+                    engine,
+                );
                 let lost = self.dispatch.failed(ticket);
                 self.fell(job, failure.problem, lost);
             }
@@ -418,6 +426,19 @@ impl<'a> State<'a> {
     fn tell_end(&self, job: &JobId, outcome: Outcome, milliseconds: u64, engine_milliseconds: u64) {
         let job = job.to_string();
         (self.session.show)(EventKind::JobEnded { job, outcome, milliseconds, engine_milliseconds });
+    }
+
+    /// The jobs that this run has tried and that have failed, and what was tried of them. The surroundings say nothing of
+    /// an image.
+    fn to_remember(&self) -> Vec<(JobId, Digest)> {
+        let is_tried = |job: &JobId| self.plan.jobs.get(job).is_some_and(Planned::is_done);
+        let failed = self.ran.failed.iter().filter(|(_, problem)| problem.kind == Kind::Failed);
+        let failed: Vec<&JobId> = failed.map(|(job, _)| job).filter(|job| is_tried(job)).collect();
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        let tried = tried(self.session.family, self.session.facts);
+        failed.into_iter().filter_map(|job| Some((job.clone(), tried.get(job)?.clone()))).collect()
     }
 
     fn cancel(&mut self) {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::floor::patience;
 use crate::diag::Diagnostic;
 use crate::family::{Family, JobId};
-use crate::plan::{Decision, Estimates, Facts, Plan, Request};
+use crate::plan::{Decision, Estimates, Facts, Plan, Planned, Request};
 use crate::record::Records;
 
 /// Brings each parent that stands and that something is built on. Where one comes slower than `floor_bytes` in a second, and
@@ -41,7 +41,8 @@ pub(crate) async fn bring_parents(
 
 /// A parent of what is built that stands, and was not brought yet.
 fn next(plan: &Plan, brought: &BTreeSet<JobId>) -> Option<JobId> {
-    let built = plan.jobs.values().filter(|planned| matches!(planned.decision, Decision::Build(_)));
+    let is_built = |planned: &&Planned| matches!(planned.decision, Decision::Build(_)) && planned.is_done();
+    let built = plan.jobs.values().filter(is_built);
     let mut parents = built.flat_map(|planned| &planned.parents);
     let stands = |parent: &&JobId| plan.jobs.get(*parent).is_some_and(|one| one.decision.image().is_some());
     parents.find(|parent| stands(parent) && !brought.contains(*parent)).cloned()

@@ -326,7 +326,7 @@ mod planted {
     }
 
     fn failed(name: &str) -> Step {
-        ended(name, Outcome::Failed { reason: "a step".to_owned(), log: None, image: None })
+        ended(name, Outcome::Failed { reason: "a step".to_owned(), log: None, image: None, waiting: None })
     }
 
     fn skipped(name: &str, because: &str) -> Step {
@@ -432,7 +432,7 @@ mod planted {
             "c@linux/amd64 is cancelled for no reason",
         );
         let reason = "no builder is left for c@linux/amd64".to_owned();
-        let given_up = ended("c", Outcome::Failed { reason, log: None, image: None });
+        let given_up = ended("c", Outcome::Failed { reason, log: None, image: None, waiting: None });
         check(
             &[gone("one"), passed("a"), passed("b"), given_up.clone()],
             "c@linux/amd64 fails, and two is there",

@@ -43,7 +43,7 @@ impl<'a> Wish<'a> {
     /// Of a job that has something to do.
     pub(super) fn of(asked: &Asked<'a>, job: &JobId) -> Option<Self> {
         let (job, planned) = asked.plan.jobs.get_key_value(job)?;
-        let recipe = asked.family.recipe(&job.unit)?;
+        let recipe = asked.family.recipe(&job.unit).filter(|_| planned.left_out.is_none())?;
         let apart = match planned.decision {
             Decision::Reuse(_) => return None,
             Decision::Check(_) => None,

@@ -305,6 +305,7 @@ fn ended(outcome: &Outcome, milliseconds: u64) -> String {
     match outcome {
         Outcome::Built { .. } => format!("built in {time}"),
         Outcome::Checked { .. } => format!("checked in {time}"),
+        Outcome::Failed { reason, waiting: Some(_), .. } => format!("NOT TRIED: {}", shown(reason)),
         Outcome::Failed { reason, .. } => format!("FAILED after {time}: {}", shown(reason)),
         Outcome::Skipped { because } => format!("skipped because of {because}"),
         Outcome::Cancelled => "cancelled".to_owned(),

@@ -23,7 +23,7 @@ const SECRETS: &[(&[&str], &[&str])] = &[
     (&["axum", "hyper", "hyper_util"], &["oci/server"]),
     (&["std::fs", "tokio::fs", "rustix::fs"], &["oci", "survey", "engine", "run", "export", "cli"]),
     (&["SystemTime", "Instant"], &["oci", "engine", "run", "cli"]),
-    (&["jiff"], &["oci/client", "attest/time", "cli"]),
+    (&["jiff"], &["diag/moment", "oci/client", "attest/time", "cli"]),
 ];
 
 /// One file under `src`, its path written with `/`.

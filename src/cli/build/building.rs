@@ -35,8 +35,8 @@ pub(super) async fn build(
     unfit: BTreeMap<JobId, Diagnostic>,
     recorder: &Arc<Recorder>,
 ) -> Result<Ran> {
-    let idle = planning.plan.to_build() + planning.plan.to_check() == 0;
-    if idle {
+    let idle = planning.plan.is_idle();
+    if planning.plan.to_build() + planning.plan.to_check() == 0 {
         let reused = count(planning.plan.reused(), "job");
         context.ui.note(&format!("nothing to build: records stand for {reused}"));
     }

@@ -4,6 +4,7 @@ mod ages;
 mod decisions;
 mod keys;
 mod laws;
+mod patience;
 mod second_look;
 mod words;
 

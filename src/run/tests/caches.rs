@@ -21,7 +21,7 @@ async fn cached(settings: &str) -> Site {
     push(store, scope, &amd64(), "kept", "what is in it", Some(&tag)).await;
     let taken =
         Taken { builder: "healthy".into(), emulated: false, checks_only: false, milliseconds: vec![5_000] };
-    site.records.remember(vec![(job, taken)], []).await.unwrap();
+    site.records.remember(vec![(job, taken)], &[], 0).await.unwrap();
     site
 }
 

@@ -31,6 +31,7 @@ mod orphans;
 mod own_engine;
 mod own_ssh;
 mod parent_and_child;
+mod patience;
 mod pipelines;
 mod promotion;
 mod refusals;
