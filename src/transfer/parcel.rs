@@ -15,6 +15,9 @@ use crate::record::Carried;
 const ENTRIES_LIMIT: usize = 1000;
 /// How many bytes all entries of a file may have.
 const BYTES_LIMIT: u64 = 64 << 30;
+/// How many bytes the records and manifests of a file may have, which are in memory at once. A job has three of them, each of
+/// at most 4 MiB.
+const DOCUMENTS_LIMIT: u64 = 16 << 20;
 /// How long what follows the last entry may be, in bytes: archives are padded with zeros.
 const PADDING_LIMIT: u64 = 1 << 20;
 
@@ -66,6 +69,8 @@ pub(super) struct Parcel {
     pub(super) manifests: BTreeMap<Digest, Document>,
     named: BTreeMap<Digest, (Kind, Descriptor)>,
     come: BTreeSet<Digest>,
+    /// How many bytes the documents have that have come.
+    documents_bytes: u64,
 }
 
 /// What an entry is to the one that names it.
@@ -158,6 +163,13 @@ impl Parcel {
         }
         if named.size != size {
             return refuse(&format!("it has {size} bytes, and was named with {}", named.size));
+        }
+        if kind != Kind::Blob {
+            self.documents_bytes = self.documents_bytes.saturating_add(size);
+        }
+        if self.documents_bytes > DOCUMENTS_LIMIT && stands(Defence::ImportLimits) {
+            let limit = DOCUMENTS_LIMIT >> 20;
+            return refuse(&format!("the records and manifests of a file have at most {limit} MiB"));
         }
         match kind {
             Kind::Record => {

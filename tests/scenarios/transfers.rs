@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use polyarch::oci::Digest;
+use polyarch::oci::{Digest, Document};
 use serde_json::Value;
 
 use crate::Scenario;
@@ -19,6 +19,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         }),
         of("F-U10 a file of an image that has no end of layers", "ImportLimits", |site| {
             let entries = with_layers(exported(site), 1_100);
+            imported(site, &entries)
+        }),
+        of("F-U10 a file of records that fill the memory", "ImportLimits", |site| {
+            let entries = with_large_records(exported(site), 20);
             imported(site, &entries)
         }),
         of("TM5 a record for another platform than its image", "ImportRecord", |site| {
@@ -78,6 +82,29 @@ fn exchanged(mut entries: Vec<Entry>, texts: &[[String; 2]]) -> Vec<Entry> {
         }
     }
     *index = list.to_string().into_bytes();
+    entries
+}
+
+/// The same with the record of its image so many times, each followed by so much space that it is another of the largest
+/// documents.
+fn with_large_records(mut entries: Vec<Entry>, times: usize) -> Vec<Entry> {
+    let is_record = |(name, bytes): &Entry| {
+        name.starts_with("blobs/") && String::from_utf8_lossy(bytes).contains("\\\"config\\\":")
+    };
+    let at = entries.iter().position(is_record).expect("a record");
+    let mut index: Value = serde_json::from_slice(&entries[1].1).expect("JSON");
+    let record = entries[at].1.clone();
+    for number in 1..=times {
+        let mut bytes = record.clone();
+        bytes.resize(Document::BYTES_LIMIT - number, b' ');
+        let (digest, list) = (Digest::of(&bytes), index["manifests"].as_array_mut().expect("records"));
+        let mut one = list[0].clone();
+        one["digest"] = digest.to_string().into();
+        one["size"] = bytes.len().into();
+        list.push(one);
+        entries.insert(2, (format!("blobs/sha256/{}", digest.hex()), bytes));
+    }
+    entries[1].1 = index.to_string().into_bytes();
     entries
 }
 

@@ -220,6 +220,19 @@ fn size_field(bytes: &mut [u8], at: usize, size: &[u8]) {
     bytes[at + 148..at + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
+/// The record of the image so many times, each followed by so much space that it is another of the largest documents.
+fn large_records(items: &mut Vec<Item>, times: usize) {
+    let of = |number: usize| {
+        let mut bytes = items[2].bytes.clone();
+        bytes.resize(Document::BYTES_LIMIT - number, b' ');
+        bytes
+    };
+    let records: Vec<Vec<u8>> = (0..times).map(of).collect();
+    let list = records.iter().map(|record| Descriptor::of(MediaType::INDEX, record)).collect();
+    items[1].bytes = Document::of_index(&ImageIndex::new(list)).bytes().to_vec();
+    items.splice(2..4, records.into_iter().map(blob));
+}
+
 /// Entries with names, sizes and content that they must not have.
 fn entries() -> Vec<Case> {
     let hex = "ab".repeat(32);
@@ -263,6 +276,7 @@ fn entries() -> Vec<Case> {
             Good { layers: (0..1000).map(|at| at.to_string()).collect(), ..Good::new() }.file(),
             "a file has at most 1000 entries",
         ),
+        ("records that fill the memory", with(|items| large_records(items, 5)), "have at most 16 MiB"),
     ]
 }
 
@@ -367,6 +381,9 @@ async fn each_is_refused(cases: Vec<Case>) {
 async fn the_file_before_it_is_spoilt_is_taken() {
     let arrived = take(&shop(), &[&Good::new().file()]).await.expect("a good file");
     assert_eq!(arrived.len(), 1);
+    let file = with(|items| large_records(items, 3));
+    let arrived = take(&shop(), &[&file]).await.expect("records as large as they may be");
+    assert_eq!(arrived.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
