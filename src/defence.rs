@@ -63,6 +63,8 @@ pub(crate) enum Defence {
     ImportRecord,
     /// A file of a job has an end.
     ImportLimits,
+    /// Refresh epochs that come with records end long before all numbers do.
+    TakenEpochs,
     /// What stands in a pipeline means nothing to a shell or to the service.
     PipelineWords,
     /// What builds print is nothing that the service obeys.

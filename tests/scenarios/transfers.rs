@@ -25,6 +25,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             let entries = with_large_records(exported(site), 20);
             imported(site, &entries)
         }),
+        of("TM1 a record of the last refresh epoch, after which there is none", "TakenEpochs", |site| {
+            let said = |text: &str| text.replace('\'', "\\\"");
+            let (same, inputs) = (said("'config':"), said("'inputs':{"));
+            let last = said(&format!("'inputs':{{'epoch':'{}',", u64::MAX));
+            let entries = exchanged(exported(site), &[[same.clone(), same], [inputs, last]]);
+            assert!(imported_into(site, "trusted", &entries), "the record itself is a good one");
+            // What is refreshed is what stands, from now on.
+            planned_key(site, &["--refresh=child"]) == planned_key(site, &[])
+        }),
         of("TM5 a record for another platform than its image", "ImportRecord", |site| {
             let of = |kind: &str, text: &str| format!("\\\"{kind}\\\":\\\"{text}\\\"");
             let platform = [of("platform", "linux/386"), of("platform", "linux/arm64")];
@@ -161,6 +170,10 @@ fn with_layers(entries: Vec<Entry>, more: usize) -> Vec<Entry> {
 
 /// Whether the program takes a file of these entries in.
 fn imported(site: &Site, entries: &[Entry]) -> bool {
+    imported_into(site, "pr-9", entries)
+}
+
+fn imported_into(site: &Site, scope: &str, entries: &[Entry]) -> bool {
     let file = site.place.folder().join("evil.tar");
     let mut archive = tar::Builder::new(std::fs::File::create(&file).expect("a file"));
     for (name, bytes) in entries {
@@ -171,6 +184,15 @@ fn imported(site: &Site, entries: &[Entry]) -> bool {
         archive.append_data(&mut header, name, bytes.as_slice()).expect("an entry");
     }
     archive.finish().expect("an end");
-    let answer = site.run(&["import", "--scope", "pr-9", file.to_str().expect("a path")]);
+    let answer = site.run(&["import", "--scope", scope, file.to_str().expect("a path")]);
     answer.code == Some(0)
+}
+
+/// The key of the child in a plan of the maintainers.
+fn planned_key(site: &Site, arguments: &[&str]) -> Value {
+    let asked = ["plan", "--format", "json"];
+    let plan = site.run(&[&asked, arguments].concat()).well();
+    let plan: Value = serde_json::from_str(&plan.stdout).expect("JSON");
+    let mut jobs = plan["jobs"].as_array().expect("jobs").iter();
+    jobs.find(|job| job["job"] == "child@linux/386").expect("the child")["key"].clone()
 }
