@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod client;
 mod collection;
+mod defences;
 mod delete;
 mod end_to_end;
 mod families;
