@@ -57,6 +57,7 @@ impl FamilyFile {
         self.labels = reading.values(whole, "labels");
         self.secrets = reading.secrets(whole);
         self.tests = reading.tests(whole);
+        self.foreign_executables = reading.foreign(whole);
         self.tags = whole.value("tags").and_then(|tags| tag_settings(reading, tags)).unwrap_or_default();
         self.publish = publish_settings(reading, whole);
         self.replace = replacements(reading, whole);

@@ -100,6 +100,7 @@ impl Reading {
             secrets: self.secrets(&mut section),
             ssh: section.list("ssh").unwrap_or_default(),
             tests: self.tests(&mut section),
+            foreign_executables: self.foreign(&mut section),
             tags: self.taggers(&mut section),
             describe: self.descriptions(&mut section),
             terms: self.terms(&mut section),

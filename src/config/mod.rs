@@ -8,6 +8,7 @@ mod ci;
 mod engine_address;
 mod exports;
 mod file;
+mod foreign;
 mod image;
 mod limits;
 mod mirror;
@@ -36,6 +37,7 @@ pub(crate) use ci::{
 pub(crate) use engine_address::{EngineAddress, NoEngine, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};
 pub(crate) use file::{SLOTS_LIMIT, SPEED_LIMIT};
+pub(crate) use foreign::{ForeignSetting, PathPattern};
 pub(crate) use image::frontend_argument;
 pub(crate) use limits::LimitSetting;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
@@ -92,6 +94,8 @@ pub(crate) struct FamilyFile {
     pub(crate) secrets: BTreeMap<String, SecretSetting>,
     /// Tests of every image.
     pub(crate) tests: Vec<TestSetting>,
+    /// Executables of other machines that images are meant to have.
+    pub(crate) foreign_executables: Vec<ForeignSetting>,
     /// How tags are made.
     pub(crate) tags: TagSettings,
     /// What is published together.
@@ -210,6 +214,8 @@ pub(crate) struct ImageSetting {
     pub(crate) ssh: Vec<Written<String>>,
     /// Tests of it and of every image upon it.
     pub(crate) tests: Vec<TestSetting>,
+    /// Executables of other machines that it, and every image upon it, is meant to have.
+    pub(crate) foreign_executables: Vec<ForeignSetting>,
     /// Taggers of it and of every image upon it; of a mirror its tags, as texts.
     pub(crate) tags: Vec<TaggerSetting>,
     /// The tags of a mirror; that of the image elsewhere where they are not said.

@@ -156,7 +156,7 @@ fn f_c6_unknown_keys_come_together_with_what_may_be_meant() {
             polyarch.toml:4:1: there is no setting `zebra` in `image.a`
               | zebra = 1
               | ^^^^^
-              hint: use one of `mirror`, `folder`, `dockerfile`, `target`, `platforms`, `args`, `labels`, `secrets`, `ssh`, `tests`, `tags`, `describe`, `time-limit`, `disk`, `needs`, `emulate`, `on`, `cache-budget`, `fresh-for`, `downstream`, `fail-fast`, `barrier`, `retry-without-cache`, `repository`, `variants`
+              hint: use one of `mirror`, `folder`, `dockerfile`, `target`, `platforms`, `args`, `labels`, `secrets`, `ssh`, `tests`, `foreign-executables`, `tags`, `describe`, `time-limit`, `disk`, `needs`, `emulate`, `on`, `cache-budget`, `fresh-for`, `downstream`, `fail-fast`, `barrier`, `retry-without-cache`, `repository`, `variants`
             polyarch.toml:6:14: `divergence` cannot be `with-hold`
               | divergence = "with-hold"
               |              ^^^^^^^^^^^

@@ -89,22 +89,27 @@ impl FromStr for Glob {
         if inner.starts_with('/') || inner.split('/').any(|part| part == "..") {
             return Err(Refused(format!("`{text}` is not below the folder of this file")));
         }
-        let mut pattern = String::from("^");
-        let mut rest = if inner == "." { "" } else { inner };
-        while let Some(c) = rest.chars().next() {
-            let (taken, meant) = match c {
-                '*' if rest.starts_with("**/") => (3, "(?:.*/)?".to_owned()),
-                '*' if rest.starts_with("**") => (2, ".*".to_owned()),
-                '*' => (1, "[^/]*".to_owned()),
-                '?' => (1, "[^/]".to_owned()),
-                _ => (c.len_utf8(), regex::escape(c.encode_utf8(&mut [0; 4]))),
-            };
-            pattern.push_str(&meant);
-            rest = &rest[taken..];
-        }
-        pattern.push('$');
-        compile(&pattern).map(Self)
+        compile(&glob(if inner == "." { "" } else { inner })).map(Self)
     }
+}
+
+/// A pattern of paths as a regular expression: `*` and `?` within one part, `**` over any number of parts.
+pub(super) fn glob(text: &str) -> String {
+    let mut pattern = String::from("^");
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (taken, meant) = match c {
+            '*' if rest.starts_with("**/") => (3, "(?:.*/)?".to_owned()),
+            '*' if rest.starts_with("**") => (2, ".*".to_owned()),
+            '*' => (1, "[^/]*".to_owned()),
+            '?' => (1, "[^/]".to_owned()),
+            _ => (c.len_utf8(), regex::escape(c.encode_utf8(&mut [0; 4]))),
+        };
+        pattern.push_str(&meant);
+        rest = &rest[taken..];
+    }
+    pattern.push('$');
+    pattern
 }
 
 /// A regular expression that is known to compile within its limits.

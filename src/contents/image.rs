@@ -7,9 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flate2::write::MultiGzDecoder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::oci::{Algorithm, BlobReader, Descriptor, Digest, Error, ErrorKind, Hasher, Repository, Store};
+use crate::oci::{
+    Algorithm, BlobReader, Descriptor, Digest, Error, ErrorKind, Hasher, Platform, Repository, Store,
+};
 
 use super::layer::{ImagePackages, LayerPackages, Scan};
+use super::machine::{Foreign, Machines};
+use super::tar::Archive;
 
 /// How many layers are read at once.
 const LAYERS_AT_ONCE: usize = 4;
@@ -47,38 +51,68 @@ impl Cache {
         if let Some(found) = known() {
             return Ok(found);
         }
-        let reader = store.read_blob(repository, &layer.digest, None).await?;
-        let digest = layer.digest.clone();
-        // A task of its own, so that layers are unpacked on several cores.
-        let reading = tokio::spawn(read_layer(reader, digest));
-        let found = reading.await.map_err(|error| {
-            Error::new(ErrorKind::Failed, format!("read the layer {}", layer.digest)).because(error)
-        })??;
-        let found = Arc::new(found);
+        let found = read(store, repository, layer, Scan::new()).await?.finish();
+        let found = Arc::new(found.map_err(|error| unreadable(&layer.digest, error))?);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(all.entry(layer.digest.clone()).or_insert(found).clone())
     }
 }
 
-/// What a layer says, its bytes checked against its digest.
-async fn read_layer(mut reader: BlobReader, digest: Digest) -> Result<LayerPackages, Error> {
-    let wrong = |error: std::io::Error| {
-        Error::new(ErrorKind::Invalid, format!("read the packages in the layer {digest}")).because(error)
-    };
-    let (mut unpacker, mut hasher) = (Unpacker::new(Scan::new()), Hasher::new(Algorithm::Sha256));
+/// What in these layers, the lowest first, is for another machine than a platform is.
+///
+/// # Errors
+/// Where the store fails, or a layer is no tar archive, plain or compressed with gzip or Zstandard.
+pub(crate) async fn foreign(
+    store: &dyn Store,
+    repository: &Repository,
+    layers: &[Descriptor],
+    platform: &Platform,
+) -> Result<Foreign, Error> {
+    let each = layers.iter().map(|layer| async move {
+        let read = read(store, repository, layer, Archive::new(Machines::new(platform))).await?;
+        read.finish().map_err(|error| unreadable(&layer.digest, error))
+    });
+    // A layer is forgotten as soon as it lies upon those below it.
+    let each: Vec<_> = each.collect();
+    let stacking = |below, layer: Machines| async move { Ok(layer.upon(below)) };
+    stream::iter(each).buffered(LAYERS_AT_ONCE).try_fold(Foreign::new(), stacking).await
+}
+
+/// What has taken a layer, unpacked, in a task of its own, so that layers are unpacked on several cores.
+async fn read<W: Write + Send + 'static>(
+    store: &dyn Store,
+    repository: &Repository,
+    layer: &Descriptor,
+    to: W,
+) -> Result<W, Error> {
+    let reader = store.read_blob(repository, &layer.digest, None).await?;
+    let reading = tokio::spawn(unpack(reader, layer.digest.clone(), to));
+    reading.await.map_err(|error| {
+        Error::new(ErrorKind::Failed, format!("read the layer {}", layer.digest)).because(error)
+    })?
+}
+
+fn unreadable(layer: &Digest, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Invalid, format!("read what is in the layer {layer}")).because(error)
+}
+
+/// What has taken a layer, whose bytes are checked against its digest.
+async fn unpack<W: Write>(mut reader: BlobReader, digest: Digest, to: W) -> Result<W, Error> {
+    let wrong = |error| unreadable(&digest, error);
+    let (mut unpacker, mut hasher) = (Unpacker::new(to), Hasher::new(Algorithm::Sha256));
     while let Some(piece) = reader.stream.next().await {
         let piece = piece?;
         hasher.update(&piece);
         unpacker = unpacker.take(&piece).map_err(wrong)?;
     }
-    let found = unpacker.finish().and_then(Scan::finish).map_err(wrong)?;
+    let taken = unpacker.finish().map_err(wrong)?;
     let really = hasher.finish();
     match digest.algorithm() == Algorithm::Sha256 && really != digest {
         true => Err(Error::new(
             ErrorKind::Mismatch,
             format!("the layer {digest} has in truth the digest {really}"),
         )),
-        false => Ok(found),
+        false => Ok(taken),
     }
 }
 

@@ -1,11 +1,9 @@
 //! What one layer says of packages, and what the layers of an image say together.
-//!
-//! OCI image specification 1.1, "Image Layer Filesystem Changeset": whiteouts and opaque whiteouts take away what
-//! the layers below have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Error, Result, Write};
 
+use super::hidden::Hidden;
 use super::tar::{Archive, Entry, EntryKind, Visitor};
 use super::{Listed, Package, System, alpine, conda, debian, python, rpm};
 
@@ -15,7 +13,6 @@ const METADATA_LIMIT: u64 = 256 << 10;
 /// How much a layer may say.
 const FILES_LIMIT: usize = 200_000;
 const PACKAGES_LIMIT: usize = 500_000;
-const MARKS_LIMIT: usize = 4_000_000;
 
 /// A kind of file that says what is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +87,7 @@ enum Facts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LayerPackages {
     files: BTreeMap<String, Facts>,
-    /// What of the layers below is no more, with all below it.
-    gone: BTreeSet<String>,
-    /// Folders of which nothing of the layers below is left.
-    emptied: BTreeSet<String>,
-}
-
-impl LayerPackages {
-    /// Whether this layer hides what the layers below have at a path.
-    fn hides(&self, path: &str) -> bool {
-        let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
-        self.gone.contains(path) || self.emptied.contains("") || { folders }
-            .any(|folder| self.gone.contains(folder) || self.emptied.contains(folder))
-    }
+    hidden: Hidden,
 }
 
 /// What all layers of an image say.
@@ -121,7 +106,7 @@ impl ImagePackages {
     pub(crate) fn of<'a>(layers: impl IntoIterator<Item = &'a LayerPackages>) -> Self {
         let mut files: BTreeMap<&str, &Facts> = BTreeMap::new();
         for layer in layers {
-            files.retain(|path, _| !layer.hides(path));
+            files.retain(|path, _| !layer.hidden.has(path));
             files.extend(layer.files.iter().map(|(path, facts)| (path.as_str(), facts)));
         }
         let mut all = Self::default();
@@ -183,30 +168,15 @@ impl Reader {
             false => Ok(()),
         }
     }
-
-    /// Notes that something here hides what the layers below have.
-    fn mark(&mut self, path: &str) -> Result<()> {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if name == ".wh..wh..opq" {
-            self.found.emptied.insert(folder.to_owned());
-        } else if let Some(name) = name.strip_prefix(".wh.") {
-            let slash = if folder.is_empty() { "" } else { "/" };
-            self.found.gone.insert(format!("{folder}{slash}{name}"));
-        }
-        match self.found.gone.len() + self.found.emptied.len() > MARKS_LIMIT {
-            true => Err(Error::other(format!("the layer takes away more than {MARKS_LIMIT} files"))),
-            false => Ok(()),
-        }
-    }
 }
 
 impl Visitor for Reader {
     fn begin(&mut self, entry: Entry) -> Result<bool> {
         let Entry { path, kind, size } = entry;
-        self.mark(&path)?;
+        self.found.hidden.note(&path)?;
         // Whatever is no folder takes the place of a folder, and the last entry of a name is the one that counts.
         if kind == EntryKind::Other {
-            self.found.gone.insert(path.clone());
+            self.found.hidden.replace(&path);
             self.found.files.remove(&path);
             return Ok(false);
         }

@@ -18,8 +18,10 @@ mod debian;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod alpine;
+mod hidden;
 mod image;
 mod layer;
+mod machine;
 mod python;
 mod rpm;
 mod sqlite;
@@ -29,10 +31,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use image::Cache;
+pub(crate) use image::{Cache, foreign};
 pub(crate) use layer::ImagePackages;
 #[cfg(test)]
 pub(crate) use layer::LayerPackages;
+pub(crate) use machine::{Foreign, Machine};
 #[cfg(test)]
 pub(crate) use tests::layer_of;
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::oci::{Descriptor, MediaType, Memory, Repository, Store};
 
 /// One entry of an archive, with any type flag.
-fn entry(path: &str, flag: u8, link: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn entry(path: &str, flag: u8, link: &str, bytes: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..path.len().min(100)].copy_from_slice(&path.as_bytes()[..path.len().min(100)]);
     block[100..107].copy_from_slice(b"0000644");
@@ -29,7 +29,7 @@ fn file(path: &str, text: &str) -> Vec<u8> {
     entry(path, b'0', "", text.as_bytes())
 }
 
-fn ended(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn ended(parts: &[Vec<u8>]) -> Vec<u8> {
     [parts.concat(), vec![0; 1024]].concat()
 }
 

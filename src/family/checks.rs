@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::{Action, Check, CheckKind, NamedFile, TagSource, Unit};
 use crate::config::{
-    DescriptionSetting, FamilyFile, ImageSetting, Seconds, TaggerSetting, TestSetting, Written,
+    DescriptionSetting, FamilyFile, ImageSetting, PathPattern, Seconds, TaggerSetting, TestSetting, Written,
 };
 use crate::diag::Diagnostic;
 use crate::oci::Tag;
@@ -36,6 +36,23 @@ pub(super) fn inherit(inherited: &[Check], own: Vec<Check>) -> Vec<Check> {
     for check in own {
         if !all.contains(&check) {
             all.push(check);
+        }
+    }
+    all
+}
+
+/// The executables of other machines that a unit is meant to have: those of what it stands on, of the family, its own.
+pub(super) fn foreign(
+    inherited: &[PathPattern],
+    draft: &Draft<'_>,
+    file: Option<&FamilyFile>,
+) -> Vec<PathPattern> {
+    let of_family = file.into_iter().flat_map(|file| &file.foreign_executables);
+    let own = draft.settings.iter().flat_map(|setting| &setting.foreign_executables);
+    let mut all = inherited.to_vec();
+    for setting in of_family.chain(own) {
+        if !all.contains(&setting.path.value) {
+            all.push(setting.path.value.clone());
         }
     }
     all

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{FamilyFile, TagPattern};
+use crate::config::{FamilyFile, PathPattern, TagPattern};
 use crate::diag::{Diagnostic, Place};
 use crate::dockerfile::{Dockerfile, How, Needs};
 use crate::oci::{Platform, Reference, Repository};
@@ -205,6 +205,8 @@ pub(crate) struct Recipe {
     pub(crate) platforms: BTreeMap<Platform, Build>,
     /// Checks, those of the root first.
     pub(crate) checks: Vec<Check>,
+    /// Executables of other machines that it is meant to have, what it stands on included.
+    pub(crate) foreign: Vec<PathPattern>,
     /// Templates of the tags that every platform's image and the merged image get: `latest`, `{commit}`.
     pub(crate) common_tags: Vec<String>,
     /// It only tries out what it stands on: it is never published, and its failure fails no run.

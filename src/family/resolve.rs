@@ -12,7 +12,8 @@ use super::{
     checks, clash, downstream, exports, mirror, mirror_registries, remote, tag_length, unused,
 };
 use crate::config::{
-    DivergenceSetting, FRONTEND_ARGUMENT, FamilyFile, Version, frontend_argument, is_plain_secret,
+    DivergenceSetting, FRONTEND_ARGUMENT, FamilyFile, PathPattern, Version, frontend_argument,
+    is_plain_secret,
 };
 use crate::diag::{Diagnostic, Kind, Place, Problems, Result, Severity};
 use crate::dockerfile::{BaseOfTarget, How, Needs};
@@ -394,6 +395,7 @@ fn recipes(
     let file = sources.file.as_ref();
     let common = public_tags(sources);
     let mut inherited: BTreeMap<&Unit, Vec<super::Check>> = BTreeMap::new();
+    let mut foreign: BTreeMap<&Unit, Vec<PathPattern>> = BTreeMap::new();
     let mut recipes = BTreeMap::new();
     for unit in order {
         let (Some(read), Some(platforms)) = (read.remove(unit), builds.remove(unit)) else { continue };
@@ -404,6 +406,9 @@ fn recipes(
         let own = checks::inherit(above, checks::own(draft, file));
         let all = checks::inherit(&checks::of_family(file, unit), checks::named(&own, unit, problems));
         inherited.insert(unit, own);
+        let from_parent = parent.and_then(|parent| foreign.get(parent)).map_or(&[][..], Vec::as_slice);
+        let meant = checks::foreign(from_parent, draft, file);
+        foreign.insert(unit, meant.clone());
         warnings.extend(read.warnings);
         let recipe = Recipe {
             unit: unit.clone(),
@@ -425,6 +430,7 @@ fn recipes(
             terms: platforms.keys().map(|on| (on.clone(), draft.terms(on, file))).collect(),
             platforms,
             checks: all,
+            foreign: meant,
             common_tags: common.iter().map(|tag| checks::with_names(tag, unit, problems)).collect(),
             downstream: draft.downstream().is_some(),
             fail_fast: draft.fails_fast(),

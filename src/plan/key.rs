@@ -19,8 +19,9 @@
 //! | refresh epoch | `epoch` | it asks for a build although nothing changed |
 //! | compression | `compression` | it settles the layers' digests |
 //!
-//! A **check key** is the digest of the image's digest, of the checks' definitions, and of the files that those which
-//! run on this machine read: what their commands name, and what the configuration adds.
+//! A **check key** is the digest of the image's digest, of the checks' definitions, of the executables of other machines
+//! that it is meant to have, and of the files that those checks which run on this machine read: what their commands
+//! name, and what the configuration adds.
 //!
 //! In neither: secrets (they must be able to change), absolute paths, the host, the clock, owners and times of
 //! files, this program's patch version, and the facts of a run: commit, date, run number, registry, tag names.
@@ -36,6 +37,8 @@ use super::{Facts, Frontend};
 
 /// The version of the format of keys.
 const FORMAT: &str = "1";
+/// The version of what is looked for in every image beside its own checks.
+const MACHINES: &str = "machines 1";
 /// How much of a command is said to a person, in characters.
 const SAID_CHARACTERS: usize = 60;
 /// How layers are compressed.
@@ -120,6 +123,9 @@ pub(super) fn key_of(inputs: &Inputs) -> Digest {
 /// The key of a recipe's checks upon an image, where their `files` are in these states.
 pub(crate) fn check_key(image: &Digest, recipe: &Recipe, files: &BTreeMap<String, String>) -> Digest {
     let mut parts = vec!["checks".to_owned(), FORMAT.to_owned(), image.to_string()];
+    // As below, these words are no beginning of a definition.
+    parts.push(MACHINES.to_owned());
+    parts.extend(recipe.foreign.iter().flat_map(|pattern| ["foreign".to_owned(), pattern.to_string()]));
     for check in &recipe.checks {
         parts.push(check.time_limit_seconds.to_string());
         match &check.kind {
@@ -185,6 +191,9 @@ pub(crate) fn check_inputs(recipe: &Recipe, files: &BTreeMap<String, String>) ->
         inputs.insert(name, before + &how);
     }
     inputs.extend(files.iter().map(|(path, state)| (format!("file:{path}"), state.clone())));
+    let meant =
+        recipe.foreign.iter().map(|pattern| (format!("foreign:{pattern}"), "meant to be there".to_owned()));
+    inputs.extend(meant);
     inputs
 }
 

@@ -248,6 +248,7 @@ pub(super) fn recipe(unit: &Unit, platforms: BTreeMap<Platform, Build>) -> Recip
         secrets: BTreeMap::new(),
         ssh: Vec::new(),
         platforms,
+        foreign: Vec::new(),
         checks: vec![Check { declared_by: unit.clone(), kind: tagger, time_limit_seconds: 60 }],
         common_tags: vec!["latest".to_owned()],
         downstream: false,

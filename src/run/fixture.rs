@@ -174,7 +174,9 @@ impl Scripted {
 
     async fn push(&self, order: &BuildOrder, platform: &Platform, salt: usize) -> Digest {
         // As with real engines no two builds make the same bytes.
-        let layer = format!("{} {} {salt} {:?}", order.title, order.tag, self.born.elapsed());
+        // After the end of an archive anything may stand: as a layer it has no files.
+        let end = "\0".repeat(512);
+        let layer = format!("{end}{} {} {salt} {:?}", order.title, order.tag, self.born.elapsed());
         push(&*self.store, &order.store.repository, platform, &order.title, &layer, Some(&order.tag)).await.1
     }
 }

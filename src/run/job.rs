@@ -496,6 +496,7 @@ impl Work<'_> {
 
     async fn checks(&self, image: &ImageRecord) -> Result<CheckRecord, Trouble> {
         cache::within_budget(self.recipe, image)?;
+        self.runs_on_its_platform(image).await?;
         let subject = Subject {
             engine: &*self.builder.engine,
             host: &self.session.host,

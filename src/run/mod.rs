@@ -12,6 +12,7 @@ mod context;
 mod dispatch;
 mod engine_time;
 mod floor;
+mod foreign;
 mod forms;
 mod job;
 mod late;

@@ -25,6 +25,7 @@ mod killed;
 mod layer_cache;
 mod legacy;
 mod lossy;
+mod machines;
 mod mirrored;
 mod names;
 mod orphans;
