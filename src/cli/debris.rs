@@ -85,16 +85,21 @@ impl Dead {
         dead
     }
 
-    /// Remove from their store what was on its way into it.
+    /// Remove from their store what was on its way into it, and what is of none of them that lives.
     ///
     /// # Errors
     /// Where the store fails.
     pub(super) async fn end_uploads(&self, store: &Layout) -> Result<()> {
-        if self.of_this_machine.is_empty() || store.writable().is_err() {
+        if store.writable().is_err() {
             return Ok(());
         }
         let failed = |error| Diagnostic::of_store("remove what a run that was killed was uploading", &error);
-        Ok(store.remove_uploads().await.map_err(failed)?)
+        // One that was killed before it had a folder has left something, too.
+        store.remove_remains().await.map_err(failed)?;
+        match self.of_this_machine.is_empty() {
+            true => Ok(()),
+            false => Ok(store.remove_uploads().await.map_err(failed)?),
+        }
     }
 
     /// Whether one may have left something at one of these addresses.

@@ -20,6 +20,8 @@ const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The largest small file (tag, media type, layout version) that is read, in bytes.
 pub(super) const SMALL_FILE_BYTES: u64 = 64 << 10;
+/// How the file of an upload begins that may be gone on with by its name.
+pub(super) const SESSION: &str = "session-";
 
 /// How often a lock is taken anew whose file was removed meanwhile.
 const LOCK_TRIES: usize = 16;
@@ -269,7 +271,7 @@ impl Folders {
         let uploads = self.uploads();
         self.ensure(&uploads)?;
         let owner = Digest::of(repository.as_str().as_bytes());
-        let path = uploads.join(format!("session-{:032x}-{}", name.0, owner.hex()));
+        let path = uploads.join(format!("{SESSION}{:032x}-{}", name.0, owner.hex()));
         self.disk.session(&path, is_new).map_err(|error| {
             let doing = format!("open the upload `{}`", path.display());
             match error.kind() {

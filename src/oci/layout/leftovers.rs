@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::folders::{self, Folders};
+use super::folders::{self, Folders, SESSION};
 use crate::oci::Error;
 
 /// Remove uploads that nobody has written to for so long and nobody writes now.
@@ -15,6 +15,18 @@ pub(super) fn sweep(folders: &Folders, age: Duration) -> Result<(), Error> {
     for (path, _) in find(folders, cutoff)? {
         // Held while it goes, so that nobody begins to write it meanwhile.
         if let Some(_held) = nobodys(&path)? {
+            folders.remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Remove what can be of no use to anybody, however young: files that were written and never got a name. An upload, whose name
+/// somebody may know, stays.
+pub(super) fn sweep_nameless(folders: &Folders) -> Result<(), Error> {
+    for (path, _) in find(folders, folders.now()?)? {
+        let has_name = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SESSION));
+        if !has_name && let Some(_held) = nobodys(&path)? {
             folders.remove(&path)?;
         }
     }

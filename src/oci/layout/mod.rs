@@ -116,6 +116,19 @@ impl Layout {
         self.shared.folders.writable()
     }
 
+    /// Remove what processes that were killed have left and nobody can go on with: files that have no name yet, leases, claims.
+    ///
+    /// # Errors
+    /// Where the folder fails.
+    pub async fn remove_remains(&self) -> Result<(), Error> {
+        self.work(|shared| {
+            leftovers::sweep_nameless(&shared.folders)?;
+            leases::oldest(&shared.folders, false)?;
+            claims::sweep(&shared.folders)
+        })
+        .await
+    }
+
     /// Remove the uploads that no process writes, as those of a run that was killed. Who would have gone on with one, at a server that
     /// is started again, begins it anew.
     ///

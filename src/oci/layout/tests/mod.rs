@@ -123,6 +123,28 @@ async fn i_s7_only_what_crashed_runs_left_is_swept() {
     assert!(!young.exists() && outside.exists());
 }
 
+#[tokio::test]
+async fn i_s7_f_p1_what_nobody_can_go_on_with_goes_at_once_and_what_somebody_has_stays() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let names = ["uploads/.tmpAbCdEf", "uploads/session-1-a", "leases/.tmpGhIjKl"];
+    let files = names.map(|name| fixture.root.join(name));
+    files.iter().for_each(|file| drop(fs::File::create(file).expect("a file")));
+    let name = Digest::of(b"what is made");
+    let Ok(Claimed::Ours(claim)) = store.claim(&name, "somebody").await else { panic!("it is free") };
+    let dead = fixture.root.join("claims").join(Digest::of(b"what was made").hex());
+    fs::write(&dead, "somebody who was killed").expect("a claim");
+    let lease = store.lease().await.expect("at work");
+    let mut upload = store.start_upload(&fixture.name).await.expect("an upload");
+    upload.write(Bytes::from_static(b"half")).await.expect("taken");
+    store.remove_remains().await.expect("no run lives");
+    assert_eq!(files.map(|file| file.exists()), [false, true, false]);
+    assert_eq!(["uploads", "leases", "claims"].map(|folder| fixture.count(folder)), [2, 1, 1]);
+    assert!(!dead.exists());
+    drop((claim, lease));
+    upload.finish(&Digest::of(b"half")).await.expect("it stood");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn i_s7_what_somebody_writes_stands_through_the_removal_of_uploads() {
     let fixture = Fixture::new();
@@ -142,6 +164,7 @@ async fn i_s7_what_somebody_writes_stands_through_the_removal_of_uploads() {
         tokio::spawn(async move {
             loop {
                 store.remove_uploads().await.expect("removed");
+                store.remove_remains().await.expect("removed");
             }
         })
     };
