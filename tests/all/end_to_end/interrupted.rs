@@ -32,7 +32,7 @@ fn family(test: &str, engine: Engine) -> Option<Place> {
 }
 
 /// A word that makes a step another than that of any test before, so that no engine shares it.
-fn unique() -> String {
+pub(super) fn unique() -> String {
     format!("{}-{:?}", std::process::id(), Instant::now())
         .chars()
         .filter(char::is_ascii_alphanumeric)

@@ -5,6 +5,7 @@ mod at_once;
 mod broken_platform;
 mod cache_mounts;
 mod contexts;
+mod crash_points;
 mod builders_page;
 mod clean;
 pub(crate) mod clocks;
