@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use super::engines::{Engine, FOUNDATION, ended, jobs, locked, printed, root_file_systems, tags, wait_for};
-use super::lossy::rule;
+use super::lossy::{rule, widen};
 use crate::program::{Answer, Place, program, skip, tell, variable};
 
 /// Two hosts, for one test: they are few, and some tests take one of them away.
@@ -45,6 +45,7 @@ impl Hosts {
         for host in ["west", "east", "north"] {
             let link = ["link", "set", &format!("pa-{host}"), "up"].map(str::to_owned);
             let _ = program("ip").args(link).output();
+            widen(host);
             for (chain, way) in [("INPUT", "-i"), ("OUTPUT", "-o")] {
                 while rule("-D", &dropped(host, chain, way)) {}
             }

@@ -69,6 +69,49 @@ impl Drop for Lossy {
     }
 }
 
+/// Links to hosts that carry a megabit in a second each way, as long as this is there.
+struct Narrow {
+    hosts: Vec<String>,
+}
+
+/// The programs that set how much the link to a host carries: what comes to it, and what comes from it.
+fn ends_of_link(host: &str, how: &str) -> [Vec<String>; 2] {
+    let far = format!("nsenter --net=/run/netns/polyarch-{host} tc qdisc {how} dev eth0 root");
+    let near = format!("tc qdisc {how} dev pa-{host} root");
+    [near, far].map(|line| line.split(' ').map(str::to_owned).collect())
+}
+
+impl Narrow {
+    /// `None`, having said why, where this kernel limits no link.
+    fn of(test: &str, hosts: &[&str]) -> Option<Self> {
+        let narrow = Self { hosts: hosts.iter().map(|host| (*host).to_owned()).collect() };
+        for line in hosts.iter().flat_map(|host| ends_of_link(host, "add")) {
+            let limited = program(&line[0])
+                .args(&line[1..])
+                .args(["tbf", "rate", "1mbit", "burst", "16kb", "latency", "400ms"])
+                .output();
+            if !limited.is_ok_and(|output| output.status.success()) {
+                skip(test, "tc limits no link here");
+                return None;
+            }
+        }
+        Some(narrow)
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        self.hosts.iter().for_each(|host| widen(host));
+    }
+}
+
+/// Give a link back all that it carries.
+pub(super) fn widen(host: &str) {
+    for line in ends_of_link(host, "del") {
+        let _ = program(&line[0]).args(&line[1..]).output();
+    }
+}
+
 /// A port of this machine at which what listens at an address answers, and all that is said takes so long each way; and how
 /// many have connected.
 pub(super) fn delayed(address: String, delay: Duration) -> (u16, Arc<AtomicUsize>) {
@@ -187,6 +230,43 @@ fn f_n3_a_builder_that_is_400_ms_away_is_not_taken_for_lost() {
     let connections = connections.load(Ordering::Relaxed);
     tell(&format!("{test}: {:?}, {connections} connections", begun.elapsed()));
     assert_eq!(connections, 1, "clients of the engine go by the one that stands");
+}
+
+#[test]
+fn f_n3_a_build_ends_well_while_one_packet_of_five_is_lost() {
+    let test = "lossy::f_n3_a_build_ends_well_while_one_packet_of_five_is_lost";
+    let Some((place, _hosts)) = family(test, 0) else { return };
+    let Some(lossy) = Lossy::of(test, &["west", "east"], 20) else { return };
+    let begun = Instant::now();
+    let answer = place.run(&["build", "--no-cache"]).well();
+    assert_eq!(ended(&place, "built").len(), 1, "{}", answer.stderr);
+    let events = place.events();
+    let happened = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    let [gone, again] = ["builder-lost", "job-retried"].map(happened);
+    let (lost, elapsed) = (lossy.lost(), begun.elapsed());
+    assert!(lost > 0, "no packet was lost");
+    tell(&format!(
+        "{test}: {elapsed:?}, {lost} packets lost, {gone} builders told as lost, {again} tries more"
+    ));
+}
+
+#[test]
+fn f_n3_a_link_of_one_megabit_takes_no_builder_away() {
+    let test = "lossy::f_n3_a_link_of_one_megabit_takes_no_builder_away";
+    let Some((place, _hosts)) = family(test, 2) else { return };
+    let begun = Instant::now();
+    let answer = place.run(&["build", "--no-cache"]).well();
+    let wide = begun.elapsed();
+    assert_eq!(ended(&place, "built").len(), 3, "{}", answer.stderr);
+    let Some(_narrow) = Narrow::of(test, &["west", "east"]) else { return };
+    let begun = Instant::now();
+    let answer = place.run(&["build", "--no-reuse", "--no-cache"]).well();
+    assert_eq!(ended(&place, "built").len(), 3, "{}", answer.stderr);
+    let events = place.events();
+    let happened = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!(["builder-lost", "job-moved"].map(happened), [0, 0], "{}", answer.stderr);
+    tell(&format!("{test}: {wide:?}, and {:?} with a megabit in a second", begun.elapsed()));
+    assert!(begun.elapsed() > wide, "nothing was limited");
 }
 
 /// Build again and again while packets are lost: each build passes, and no builder is taken for lost.
