@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn the_document_stays_one_that_registries_take() {
         let mut durations = Durations::default();
-        for at in 0..20_000 {
+        for at in 0..50_000 {
             let job: JobId = format!("image-{at}@linux/amd64").parse().unwrap();
             durations.add(&job, taken("a-builder", at));
             durations.failed(&job, &Digest::of(b"tried"), at);
