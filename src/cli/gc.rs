@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::config::{Bytes, StorePlace};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
-use crate::oci::{Collected, Collection, Error, ErrorKind, Scrubbed, Unused};
-use crate::record::ScopeName;
+use crate::oci::{Collected, Collection, Error, ErrorKind, Repository, Scrubbed, Tag, Unused};
+use crate::record::{Ending, ScopeName};
 use crate::report::size;
 
 use super::shrinking::{self, Fit};
@@ -74,6 +74,8 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         return Err(problem.hint("make one: polyarch build").into());
     }
     let shelf = Shelf::meant(context)?;
+    // What is looked at here to be let go must not stay for that.
+    shelf.store.look_quietly();
     let wanted = ending::Wanted {
         scopes: &options.end,
         idle_for: options.end_after,
@@ -88,12 +90,13 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
         true => Some(shelf.store.scrub().await.map_err(|error| problem("read the store", &error))?),
         false => None,
     };
+    let ended: Vec<(Repository, Tag)> = endings.iter().flat_map(Ending::pointers).collect();
     let age = match options.at_most {
-        Some(Bytes(limit)) => shrunk(context, &shelf, limit, options.grace).await?,
+        Some(Bytes(limit)) => shrunk(context, &shelf, limit, options.grace, &ended).await?,
         None => options.unused_for,
     };
     let unused = age.map(|age| Unused { within: room::BUILT.to_owned(), age });
-    let collection = Collection { grace: options.grace, dry_run: options.dry_run, unused };
+    let collection = Collection { grace: options.grace, dry_run: options.dry_run, unused, ended };
     let collected = shelf.store.collect(collection).await;
     let collected = collected.map_err(|error| problem("collect garbage", &error))?;
     shelf.store.flush().await.map_err(|error| problem("write the list of images", &error))?;
@@ -124,8 +127,14 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
 }
 
 /// How long what nobody asks for may stay, so that the folder has at most so many bytes.
-async fn shrunk(context: &Context, shelf: &Shelf, limit: u64, grace: Duration) -> Result<Option<Duration>> {
-    let fit = shrinking::fit(&shelf.store, limit, grace).await;
+async fn shrunk(
+    context: &Context,
+    shelf: &Shelf,
+    limit: u64,
+    grace: Duration,
+    ended: &[(Repository, Tag)],
+) -> Result<Option<Duration>> {
+    let fit = shrinking::fit(&shelf.store, limit, grace, ended).await;
     Ok(match fit.map_err(|error| problem("look at what the store holds", &error))? {
         Fit::AsItIs => None,
         Fit::Within(age) => Some(age),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::oci::{Collection, Error, Layout, Unused};
+use crate::oci::{Collection, Error, Layout, Repository, Tag, Unused};
 
 use super::room;
 
@@ -22,14 +22,21 @@ pub(super) enum Fit {
     TooMuch(u64),
 }
 
-/// What it takes for a folder to have at most `limit` bytes, where nothing goes that was used within the grace time.
+/// What it takes for a folder to have at most `limit` bytes, where nothing goes that was used within the grace time and tags
+/// have ended.
 ///
 /// # Errors
 /// Where the store fails.
-pub(super) async fn fit(store: &Layout, limit: u64, grace: Duration) -> Result<Fit, Error> {
+pub(super) async fn fit(
+    store: &Layout,
+    limit: u64,
+    grace: Duration,
+    ended: &[(Repository, Tag)],
+) -> Result<Fit, Error> {
     let kept = async |age: Option<Duration>| {
         let unused = age.map(|age| Unused { within: room::BUILT.to_owned(), age });
-        let looked = store.collect(Collection { grace, dry_run: true, unused }).await?;
+        let ended = ended.to_vec();
+        let looked = store.collect(Collection { grace, dry_run: true, unused, ended }).await?;
         Ok(looked.kept_bytes)
     };
     longest(limit, grace, kept).await

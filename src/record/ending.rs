@@ -25,6 +25,13 @@ pub(crate) struct Ending {
     pub(crate) images: BTreeMap<Digest, u64>,
 }
 
+impl Ending {
+    /// The tags, each with its repository.
+    pub(crate) fn pointers(&self) -> impl Iterator<Item = (Repository, Tag)> {
+        self.tags.keys().map(|tag| (self.repository.clone(), tag.clone()))
+    }
+}
+
 /// What a document under a tag is.
 enum What {
     Image(Box<ImageRecord>),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use polyarch::oci::{Digest, Document, Layout, MediaType, Repository, Store};
+use polyarch::oci::{Digest, Document, ImageIndex, Layout, MediaType, Repository, Store};
 use serde_json::Value;
 
 use crate::program::Place;
@@ -51,6 +51,37 @@ async fn i_s4_gc_says_what_would_go_and_then_takes_it_away() {
     let again = place.run(&["gc"]).well();
     assert_eq!(again.stdout, "removed  0 files, 0 bytes\nkept     1 file, 34 bytes\n");
     assert_eq!(again.stderr, "");
+}
+
+#[tokio::test]
+async fn what_a_scope_leaves_that_ends_goes_at_once_and_a_dry_run_says_so() {
+    let place = Place::new();
+    let store = Layout::open(place.store()).unwrap();
+    let [own, trusted]: [Repository; 2] =
+        ["pr-1", "trusted"].map(|scope| format!("scopes/{scope}").parse().unwrap());
+    let empty = Document::new(MediaType::INDEX, r#"{"schemaVersion":2,"manifests":[]}"#);
+    let above = Document::of_index(&ImageIndex::new(vec![empty.descriptor()]));
+    for (repository, documents) in [(&own, &[&empty, &above][..]), (&trusted, &[&empty])] {
+        for document in documents {
+            let tag = format!("kept-{}", document.digest().short()).parse().unwrap();
+            store.write_document(repository, document, &[tag]).await.unwrap();
+        }
+    }
+    age(&place.store());
+    let gc = |arguments: &[&str]| place.run(&[&["gc"], arguments].concat()).well().stdout;
+    let whole = gc(&["--dry-run"]);
+    assert!(whole.starts_with("to go    0 files"), "{whole}");
+    // What looks for what ends is nobody who needs it, however often it looks.
+    let said = ["--end", "pr-1", "--at-most", "1MB", "--dry-run"];
+    let told = (0..3).map(|_| gc(&said)).next_back().unwrap();
+    let size = above.bytes().len();
+    let expected = format!(
+        "to end   2 tags, 0 images of 0 bytes in scopes/pr-1\nto go    1 file, {size} bytes\nkept     1 file, 34 bytes\n"
+    );
+    assert_eq!(told, expected);
+    assert_eq!(gc(&["--dry-run"]), whole, "nothing has gone");
+    let ended = gc(&["--end", "pr-1", "--at-most", "1MB"]);
+    assert_eq!(ended, expected.replace("to end", "ended ").replace("to go  ", "removed"));
 }
 
 #[tokio::test]

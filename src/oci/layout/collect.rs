@@ -20,7 +20,7 @@ use super::keep::Hold;
 use super::reach::Reach;
 use super::shelf::{Shelf, file_name};
 use super::{claims, index, keep, leases, leftovers};
-use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository};
+use crate::oci::{Algorithm, Digest, Error, ErrorKind, Repository, Tag};
 
 /// So many files are looked at and removed while everybody waits.
 const BATCH: usize = 256;
@@ -34,6 +34,8 @@ pub struct Collection {
     pub dry_run: bool,
     /// Tags that nobody needs any more.
     pub unused: Option<Unused>,
+    /// Tags that would be gone: a dry run takes them for that.
+    pub ended: Vec<(Repository, Tag)>,
 }
 
 /// Tags that go because nobody has asked for them in a long time.
@@ -81,6 +83,7 @@ pub(super) fn collect(folders: &Folders, collection: &Collection) -> Result<Coll
         now,
         cutoff: cutoff(folders, now, collection)?,
         unused: collection.unused.clone(),
+        ended: &collection.ended,
         held: HashSet::new(),
         gone: HashSet::new(),
         collected: Collected::default(),
@@ -121,6 +124,7 @@ struct Sweep<'a> {
     now: SystemTime,
     cutoff: SystemTime,
     unused: Option<Unused>,
+    ended: &'a [(Repository, Tag)],
     /// What some repository goes on holding.
     held: HashSet<Digest>,
     /// What the repository at hand would no longer hold, in a dry run.
@@ -182,8 +186,10 @@ impl Sweep<'_> {
         }
     }
 
-    /// Let go of the tags that nobody has asked for.
+    /// Let go of the tags that nobody has asked for, and in a dry run of those that would be gone.
     fn tags(&mut self, name: &Repository, shelf: &Shelf<'_>) -> Result<(), Error> {
+        let ended = self.ended.iter().filter(|(repository, _)| self.dry && repository == name);
+        self.gone.extend(ended.map(|(_, tag)| shelf.tag_file(tag)));
         let Some(unused) = self.unused.clone() else { return Ok(()) };
         if name.as_str().split('/').next() != Some(unused.within.as_str()) {
             return Ok(());
@@ -195,7 +201,7 @@ impl Sweep<'_> {
             for tag in batch {
                 let file = shelf.tag_file(tag);
                 let is_old = folders::age_mark(&file)?.is_some_and(|(asked, _)| asked <= before);
-                if is_old {
+                if is_old && !self.gone.contains(&file) {
                     self.collected.tags += 1;
                     self.let_go(file, locks.as_ref())?;
                 }

@@ -77,6 +77,8 @@ struct Shared {
     stale: AtomicBool,
     /// A task waits to write the list.
     scheduled: AtomicBool,
+    /// Nobody relies on what is found.
+    quiet: AtomicBool,
     /// Held while the list is written, so that `flush` never returns before another's list stands.
     writing: Mutex<()>,
 }
@@ -98,8 +100,13 @@ impl Layout {
             leftovers::sweep(&folders, LEFTOVER_AGE)?;
         }
         let stale = folders.is_writable() && index::is_stale(&folders)?;
-        let shared =
-            Shared { folders, stale: stale.into(), scheduled: false.into(), writing: Mutex::new(()) };
+        let shared = Shared {
+            folders,
+            stale: stale.into(),
+            scheduled: false.into(),
+            quiet: false.into(),
+            writing: Mutex::new(()),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -136,6 +143,11 @@ impl Layout {
     /// Where the folder fails.
     pub async fn remove_uploads(&self) -> Result<(), Error> {
         self.work(|shared| leftovers::sweep(&shared.folders, Duration::ZERO)).await
+    }
+
+    /// Rely on nothing that is found from now on, as maintenance does: what it looks at grows no younger by that.
+    pub fn look_quietly(&self) {
+        self.shared.quiet.store(true, Ordering::SeqCst);
     }
 
     /// Say that a run is at work: nothing that is written or found from now on is collected while the result lives,
@@ -212,7 +224,7 @@ impl Layout {
         work: impl FnOnce(&Shelf<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let repository = repository.clone();
-        self.work(move |shared| work(&Shelf::new(&shared.folders, &repository))).await
+        self.work(move |shared| work(&shared.shelf(&repository))).await
     }
 
     /// Do something in one repository that may move tags.
@@ -227,7 +239,7 @@ impl Layout {
                 // Before, for whoever is killed between; after, for whoever wrote the list meanwhile.
                 index::mark_stale(&shared.folders)?;
                 shared.stale.store(true, Ordering::SeqCst);
-                work(&Shelf::new(&shared.folders, &repository))?;
+                work(&shared.shelf(&repository))?;
                 shared.stale.store(true, Ordering::SeqCst);
                 index::mark_stale(&shared.folders)
             })
@@ -254,6 +266,13 @@ impl Layout {
 }
 
 impl Shared {
+    fn shelf<'a>(&'a self, name: &'a Repository) -> Shelf<'a> {
+        match self.quiet.load(Ordering::SeqCst) {
+            true => Shelf::quiet(&self.folders, name),
+            false => Shelf::new(&self.folders, name),
+        }
+    }
+
     fn flush(&self) -> Result<(), Error> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.stale.swap(false, Ordering::SeqCst) {

@@ -90,7 +90,7 @@ impl Layout {
         let mut cleared = Cleared::default();
         for (grace, age) in STEPS {
             let unused = age.map(|age| Unused { within: within.to_owned(), age });
-            match self.collect(Collection { grace, dry_run: false, unused }).await {
+            match self.collect(Collection { grace, dry_run: false, unused, ended: Vec::new() }).await {
                 Ok(collected) => cleared.add(&collected),
                 Err(error) if error.kind() == ErrorKind::Passing => return Ok(None),
                 Err(error) => return Err(error),

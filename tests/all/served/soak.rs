@@ -238,7 +238,7 @@ async fn collect(store: std::path::PathBuf, stop: Arc<AtomicBool>) -> (u64, Coll
     let (mut times, mut total) = (0, Collected::default());
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let collection = Collection { grace: GRACE, dry_run: false, unused: None };
+        let collection = Collection { grace: GRACE, dry_run: false, unused: None, ended: Vec::new() };
         let collected = layout.collect(collection).await.expect("collected");
         assert_eq!(collected.passed_over, [], "everything can be read");
         total.files += collected.files;

@@ -38,7 +38,7 @@ async fn f_x3_what_a_killed_process_left_is_nobodys() {
     let claimed = store.claim(&name(), "new").await.expect("claimed");
     assert_eq!(holder(&store).await, Some(Some("new".to_owned())));
     fs::write(folder.join("dead"), "another").expect("its file");
-    let collection = Collection { grace: Duration::ZERO, dry_run: false, unused: None };
+    let collection = Collection { grace: Duration::ZERO, dry_run: false, unused: None, ended: Vec::new() };
     store.collect(Collection { dry_run: true, ..collection.clone() }).await.expect("a dry run");
     assert_eq!(fixture.count("claims"), 2);
     store.collect(collection).await.expect("collected");

@@ -8,7 +8,7 @@ use crate::oci::layout::keep::SLACK;
 use crate::oci::{Descriptor, Manifest};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const A_DAY: Collection = Collection { grace: DAY, dry_run: false, unused: None };
+const A_DAY: Collection = Collection { grace: DAY, dry_run: false, unused: None, ended: Vec::new() };
 
 pub(super) fn manifest(config: &[u8], layers: &[&[u8]], subject: Option<&Document>) -> Document {
     Document::of_manifest(&Manifest {
@@ -479,8 +479,9 @@ async fn f_s6_collections_under_load_take_nothing_that_is_needed() {
         async move {
             let mut files = 0;
             while !ended.load(Ordering::SeqCst) {
-                let collected =
-                    store.collect(Collection { grace: GRACE, dry_run: false, unused: None }).await;
+                let collected = store
+                    .collect(Collection { grace: GRACE, dry_run: false, unused: None, ended: Vec::new() })
+                    .await;
                 files += collected.expect("collected").files;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -152,7 +152,10 @@ async fn f_s16_a_store_of_a_newer_format_is_read_and_not_written() {
         store.remove_document(name, document().digest()).await.err(),
         store.lease().await.err(),
         store.scrub().await.err(),
-        store.collect(Collection { grace: Duration::ZERO, dry_run: false, unused: None }).await.err(),
+        store
+            .collect(Collection { grace: Duration::ZERO, dry_run: false, unused: None, ended: Vec::new() })
+            .await
+            .err(),
     ];
     for error in refused.map(|error| error.expect("refused")) {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");

@@ -10,7 +10,10 @@ async fn work(store: &Layout, name: &Repository) -> Result<(), Error> {
     let two = image(store, name, "two", Some(&one), &[tag("two")]).await?;
     store.write_document(name, &index(&[&one, &two]), &[tag("both"), tag("one")]).await?;
     store.flush().await?;
-    store.collect(Collection { grace: Duration::ZERO, dry_run: false, unused: None }).await.map(drop)
+    store
+        .collect(Collection { grace: Duration::ZERO, dry_run: false, unused: None, ended: Vec::new() })
+        .await
+        .map(drop)
 }
 
 #[tokio::test]

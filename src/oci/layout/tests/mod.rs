@@ -354,7 +354,8 @@ async fn f_x4_a_collection_takes_nothing_away_without_its_locks() {
             }
         };
         journal.watch(gone);
-        let all = Collection { grace: Duration::from_secs(60), dry_run: false, unused: None };
+        let all =
+            Collection { grace: Duration::from_secs(60), dry_run: false, unused: None, ended: Vec::new() };
         let error = store.collect(all.clone()).await.expect_err("after the first it has no lock");
         assert_eq!(error.kind(), ErrorKind::Passing, "{lock}: {error}");
         assert_eq!(fixture.count("repositories/a/b/_blobs"), 1, "{lock}");

@@ -168,7 +168,7 @@ impl Teller {
         let began = self.journal.len();
         // What no tag leads to may go from now on.
         self.forget(began, |_| true);
-        let collection = Collection { grace: DAY, dry_run: false, unused: None };
+        let collection = Collection { grace: DAY, dry_run: false, unused: None, ended: Vec::new() };
         self.store.collect(collection).await.expect("collected");
         let mut left = Vec::new();
         for (repository, document) in std::mem::take(&mut self.documents) {
@@ -333,7 +333,10 @@ fn goes_on(folders: &Folders) -> Result<(), Error> {
     shelf.write_document(&document, &[tag("after")], &crate::oci::Terms::default())?;
     let found = shelf.read_document(&tag("after").into())?;
     assert_eq!(found, document);
-    collect::collect(folders, &Collection { grace: Duration::ZERO, dry_run: false, unused: None })?;
+    collect::collect(
+        folders,
+        &Collection { grace: Duration::ZERO, dry_run: false, unused: None, ended: Vec::new() },
+    )?;
     shelf.read_document(&tag("after").into()).map(drop)
 }
 
