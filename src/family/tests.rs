@@ -417,6 +417,28 @@ fn s2_row_25_what_leads_nowhere_is_pointed_at() {
 }
 
 #[test]
+fn s3_11_what_is_said_of_caches_that_are_not_kept_is_pointed_at() {
+    let said = "cache-budget = \"10m\"\ncache-prune = \"true\"\ncache-floor = \"5MB\"\n";
+    let warnings = |kept: &str| {
+        let config = format!("{said}{kept}tests = [\"true\"]\n[image.a]\ncache-budget = \"9m\"\n");
+        let family = Family::resolve(&sources(Some(&config), &[("a/Dockerfile", "FROM x\n")]));
+        told(family.expect("a family").warnings.iter())
+    };
+    expect![[r#"
+        polyarch.toml:1:16: `cache-budget` does nothing: engines' caches of layers go to no store
+          hint: write `layer-cache = true` for the family, or remove it
+        polyarch.toml:7:16: `cache-budget` does nothing: engines' caches of layers go to no store
+          hint: write `layer-cache = true` for the family, or remove it
+        polyarch.toml:2:15: `cache-prune` does nothing: mounts of caches go to no store
+          hint: write `cache-mounts = "2GB"` for the family, or remove it
+        polyarch.toml:3:15: `cache-floor` does nothing: mounts of caches go to no store
+          hint: write `cache-mounts = "2GB"` for the family, or remove it
+    "#]]
+    .assert_eq(&warnings("layer-cache = false\n"));
+    assert_eq!(warnings("layer-cache = true\ncache-mounts = \"2GB\"\n"), "");
+}
+
+#[test]
 fn f_d9_triggers_of_a_parent_reach_its_children_and_no_further() {
     let files = [
         ("tool/Dockerfile", "FROM scratch\n"),

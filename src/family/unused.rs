@@ -24,6 +24,7 @@ pub(super) fn unused(
     if let Some(file) = &sources.file {
         warnings.extend(tags_of_nothing(recipes, mirrors, file, tags));
         warnings.extend(replacements(recipes, file));
+        warnings.extend(caches_that_are_not_kept(file));
     }
     warnings
 }
@@ -163,4 +164,30 @@ fn replacements(recipes: &BTreeMap<Unit, Recipe>, file: &FamilyFile) -> Vec<Diag
         problem.at(file.place(to)).hint("remove it from `[replace]`, or write it as the Dockerfile does")
     });
     told.collect()
+}
+
+/// What is said of caches that no build finds, since none are kept: a budget above all would hold no build to anything.
+fn caches_that_are_not_kept(file: &FamilyFile) -> Vec<Diagnostic> {
+    let told = |place, name: &str, caches: &str, setting: &str| {
+        let problem = Diagnostic::warning(format!("`{name}` does nothing: {caches} go to no store"));
+        problem.at(place).hint(format!("write `{setting}` for the family, or remove it"))
+    };
+    let mut warnings = Vec::new();
+    if !file.layer_cache.as_ref().is_some_and(|kept| kept.value) {
+        let of_images = file.image.values().filter_map(|image| image.cache_budget.as_ref());
+        let budgets = file.cache_budget.iter().chain(of_images);
+        let told = |budget| {
+            told(file.place(budget), "cache-budget", "engines' caches of layers", "layer-cache = true")
+        };
+        warnings.extend(budgets.map(told));
+    }
+    if file.cache_mounts.is_none() {
+        let prune = file.cache_prune.as_ref().map(|prune| ("cache-prune", file.place(prune)));
+        let floor = file.cache_floor.as_ref().map(|floor| ("cache-floor", file.place(floor)));
+        let said = prune.into_iter().chain(floor);
+        warnings.extend(
+            said.map(|(name, place)| told(place, name, "mounts of caches", "cache-mounts = \"2GB\"")),
+        );
+    }
+    warnings
 }
