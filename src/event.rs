@@ -13,6 +13,7 @@ pub(crate) const EVENT_VERSION: u32 = 1;
 
 /// Something that happened in a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Event {
     /// When: milliseconds since 1970-01-01, UTC.
     pub(crate) at_milliseconds: u64,
@@ -23,6 +24,7 @@ pub(crate) struct Event {
 
 /// What happened. Jobs are written `image:variant@platform`, digests as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(crate) enum EventKind {
     /// The first event of every log.
@@ -149,6 +151,16 @@ pub(crate) enum EventKind {
         builder: String,
         /// Why.
         reason: String,
+    },
+    /// A builder answers, and jobs may go to it.
+    BuilderReady {
+        /// The builder.
+        builder: String,
+        /// How many jobs it does at once.
+        slots: usize,
+        /// What it costs a minute, in whatever money, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        price: Option<f64>,
     },
     /// A builder does not reach the store and takes nothing in the session of a build: images are loaded and saved whole.
     BuilderFedByArchives {
@@ -299,6 +311,7 @@ pub(crate) enum EventKind {
 
 /// How long a job may take by emulation, and how long natively.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct EmulationCost {
     /// By emulation, in milliseconds.
     pub(crate) emulated_milliseconds: u64,
@@ -308,6 +321,7 @@ pub(crate) struct EmulationCost {
 
 /// Requests to a host, and bytes of bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Amount {
     /// Requests, each repetition one.
     pub(crate) requests: u64,
@@ -319,6 +333,7 @@ pub(crate) struct Amount {
 
 /// How often a job has failed in a row, and until when it is not tried again; times in seconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Waiting {
     /// How often.
     pub(crate) failures: u32,
@@ -344,6 +359,7 @@ impl From<&Waiting> for Wait {
 
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum Outcome {
     /// Built and checked.
@@ -376,3 +392,6 @@ pub(crate) enum Outcome {
     /// The run was stopped first.
     Cancelled,
 }
+
+#[cfg(test)]
+mod tests;

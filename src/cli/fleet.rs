@@ -266,7 +266,9 @@ async fn builder(
         (seen, None) => seen,
     };
     let speed = setting.speed.as_ref().map(|speed| speed.value);
-    Ok(Builder { name: name.to_owned(), engine, facts, withheld, store, slots, labels, room, most, speed })
+    let price = setting.price.as_ref().map(|price| price.value);
+    let name = name.to_owned();
+    Ok(Builder { name, engine, facts, withheld, store, slots, labels, room, most, speed, price })
 }
 
 /// F-G12: a builder whose clock is not this machine's. Nothing that is decided here depends on it, but what is built

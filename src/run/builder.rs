@@ -30,6 +30,8 @@ pub(crate) struct Builder {
     pub(crate) most: Option<u64>,
     /// How fast it is said to be, in percent; `None` is as fast as it has been.
     pub(crate) speed: Option<u32>,
+    /// What it costs a minute, where that is said.
+    pub(crate) price: Option<f64>,
 }
 
 /// How a builder fits a platform. Native is better.

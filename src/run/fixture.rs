@@ -523,6 +523,7 @@ impl Site {
             room: None,
             most: None,
             speed: None,
+            price: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::cli::{Context, delta, fleet, registries, secrets, sign};
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Result, count};
 use crate::engine::{Redactor, RunId};
+use crate::event::EventKind;
 use crate::family::JobId;
 use crate::oci::{Digest, Error};
 use crate::record::{Records, RunTime};
@@ -71,6 +72,10 @@ pub(super) async fn build(
             (builders, Some(served))
         }
     };
+    for builder in &builders {
+        let (builder, slots, price) = (builder.name.clone(), builder.slots, builder.price);
+        recorder.show(EventKind::BuilderReady { builder, slots, price });
+    }
     let tags = &planning.workspace.family.tags;
     let early = { options.files.as_ref() }
         .map(|to| delta::Early::open(context, planning.shelf.records(), to, tags))

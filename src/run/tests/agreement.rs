@@ -368,7 +368,7 @@ async fn on_real(part: Part, engine: impl FnOnce(PathBuf, Stock) -> Option<Arc<d
         password: Secret::new("g22-password"),
     };
     let slots = 4;
-    let (labels, room, most, speed) = (Default::default(), None, None, None);
+    let (labels, room, most, speed, price) = (Default::default(), None, None, None, None);
     let builder = Builder {
         name: "real".to_owned(),
         engine: engine.clone(),
@@ -380,6 +380,7 @@ async fn on_real(part: Part, engine: impl FnOnce(PathBuf, Stock) -> Option<Arc<d
         room,
         most,
         speed,
+        price,
     };
     let found = seen(&site, builder).await;
     engine.sweep(Some(&run)).await.unwrap();
