@@ -102,7 +102,6 @@ impl Place {
     }
 
     /// A whole line of a file's text, `line` counted from 1.
-    #[cfg(test)]
     pub(crate) fn line(file: impl Into<PathBuf>, source: &str, line: usize) -> Self {
         let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_owned();
         let indent = text.chars().take_while(|c| c.is_whitespace()).count();

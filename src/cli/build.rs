@@ -151,6 +151,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     let room = async { Ok(room::make(context, &planning.shelf.store).await) };
     context.signals.unless_stopped(room).await?;
     let recorder = Recorder::begin(&planning.shelf.folder, context.ui.clone())?;
+    recorder.keep_plan(&super::plan::view(&planning, options.barrier()));
     recorder.show(EventKind::RunStarted {
         version: EVENT_VERSION,
         run: recorder.run.to_string(),

@@ -43,6 +43,7 @@ mod publisher;
 mod recorder;
 mod registries;
 mod rehearsal;
+mod report;
 mod room;
 mod settled;
 mod sbom;
@@ -176,6 +177,7 @@ enum Command {
     Delete(delete::Options),
     Inspect(inspect::Options),
     Load(load::Options),
+    Report(report::Options),
     Sbom(sbom::Options),
     Export(export::Options),
     Import(import::Options),
@@ -368,6 +370,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         }
         Command::Publications(options) => signals.unless_stopped(publications::run(context, &options)).await,
         Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
+        Command::Report(options) => report::run(context, &options),
         Command::Sbom(options) => signals.unless_stopped(sbom::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
         Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,

@@ -10,8 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::diag::{Diagnostic, Result};
 use crate::engine::{RunId, private_folder};
 use crate::event::{Event, EventKind};
+use crate::report::PlanView;
 use crate::run::RunFolder;
 use crate::ui::Ui;
+
+/// The plan that a run carries out, in its folder.
+pub(super) const PLAN_FILE: &str = "plan.json";
 
 /// The time in milliseconds since 1970-01-01 UTC.
 #[expect(clippy::disallowed_methods, reason = "the one clock: everything else is told the time")]
@@ -93,6 +97,11 @@ impl Recorder {
         events.1.push(event);
     }
 
+    /// Keep the plan that is carried out beside the log. A report of the run does without it where the disk fails.
+    pub(super) fn keep_plan(&self, plan: &PlanView) {
+        let _ = std::fs::write(self.folder.join(PLAN_FILE), plan.to_json());
+    }
+
     /// All events so far.
     pub(super) fn events(&self) -> Vec<Event> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
@@ -123,6 +132,16 @@ pub(super) fn sweep_dead(store: &Path) {
             remove(&temporary);
         }
     }
+}
+
+/// The runs of a store that have a log, the oldest first.
+pub(super) fn logged(runs: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
+    let logged = entries.filter(|entry| entry.path().join("events.jsonl").is_file());
+    let mut names: Vec<String> = logged.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    // The times in the names may have another number of digits one day.
+    names.sort_by_key(|name| (name.find('-'), name.clone()));
+    names
 }
 
 /// Whether a run of this store is no more: its process is gone, and nobody holds its lock.

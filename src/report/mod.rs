@@ -1,26 +1,30 @@
 //! What a run came to: a fold over its events, the same live as later from its log.
 
+mod critical_path;
+mod html;
 mod json;
+mod junit;
 mod plan;
 mod simulation;
 mod terminal;
+mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
 use crate::diag::{Diagnostic, Place, Result};
-#[cfg(test)]
-use crate::event::EVENT_VERSION;
-use crate::event::{Amount, EmulationCost, Event, EventKind, Outcome};
+use crate::event::{Amount, EVENT_VERSION, EmulationCost, Event, EventKind, Outcome};
 
 pub(crate) use crate::diag::size;
+pub(crate) use critical_path::CriticalPath;
+pub(crate) use html::Page;
 pub(crate) use plan::{
     CapacityView, DecisionView, EmulationView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
 };
 pub(crate) use simulation::{BuilderView, OutlookView, SIMULATION_VERSION, Simulation, SpanView};
 pub(crate) use terminal::{duration, emulation_cost, traffic_line};
+pub(crate) use timeline::Timeline;
 
 /// The version of the format of reports.
 pub(crate) const REPORT_VERSION: u32 = 1;
@@ -176,29 +180,6 @@ impl Report {
         let mut report = Self::empty();
         events.into_iter().for_each(|event| report.take(event));
         report
-    }
-
-    /// The report of a log: one line of JSON an event. A line cut off at the end of a crashed run is passed over.
-    #[cfg(test)]
-    pub(crate) fn of_log(file: &str, log: &str) -> Result<Self> {
-        let mut report = Self::empty();
-        for (at, line) in log.lines().enumerate() {
-            let cut_off = at + 1 == log.lines().count() && !log.ends_with('\n');
-            match serde_json::from_str::<Event>(line) {
-                Ok(event) => {
-                    refuse_newer(file, log, at + 1, &event)?;
-                    report.take(&event);
-                }
-                Err(_) if cut_off => {}
-                Err(error) => {
-                    return Err(Diagnostic::request("cannot read an event of the log")
-                        .at(Place::line(file, log, at + 1))
-                        .because(error)
-                        .into());
-                }
-            }
-        }
-        Ok(report)
     }
 
     /// A report of nothing yet, to [`Self::take`] events as they come.
@@ -365,7 +346,32 @@ impl Report {
     }
 }
 
-#[cfg(test)]
+/// The events of a log: one line of JSON an event. A line cut off at the end of a crashed run is passed over.
+///
+/// # Errors
+/// Where a line is no event, or the log is of a newer version.
+pub(crate) fn events_of_log(file: &str, log: &str) -> Result<Vec<Event>> {
+    let mut events = Vec::new();
+    let last = log.lines().count();
+    for (at, line) in log.lines().enumerate() {
+        let cut_off = at + 1 == last && !log.ends_with('\n');
+        match serde_json::from_str::<Event>(line) {
+            Ok(event) => {
+                refuse_newer(file, log, at + 1, &event)?;
+                events.push(event);
+            }
+            Err(_) if cut_off => {}
+            Err(error) => {
+                return Err(Diagnostic::request("cannot read an event of the log")
+                    .at(Place::line(file, log, at + 1))
+                    .because(error)
+                    .into());
+            }
+        }
+    }
+    Ok(events)
+}
+
 fn refuse_newer(file: &str, log: &str, line: usize, event: &Event) -> Result<()> {
     match event.kind {
         EventKind::RunStarted { version, .. } if version > EVENT_VERSION => Err(Diagnostic::request(

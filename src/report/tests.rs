@@ -101,7 +101,7 @@ fn log() -> String {
 #[test]
 fn the_report_made_live_is_the_report_made_from_the_log() {
     let live = Report::of(&events());
-    assert_eq!(live, Report::of_log("events.jsonl", &log()).expect("log"));
+    assert_eq!(live, Report::of(&events_of_log("events.jsonl", &log()).expect("log")));
     assert_eq!(live, serde_json::from_str::<Report>(&live.to_json()).expect("report"));
     assert_eq!(live.counts.total(), 5, "a job without an event is one that did not finish");
 }
@@ -110,14 +110,45 @@ fn the_report_made_live_is_the_report_made_from_the_log() {
 fn f_p2_a_log_that_was_cut_off_is_read_up_to_there() {
     let log = log();
     let cut = &log[..log.len() - 10];
-    let report = Report::of_log("events.jsonl", cut).expect("log");
+    let report = Report::of(&events_of_log("events.jsonl", cut).expect("log"));
     assert_eq!((report.exit_code, report.counts.built), (None, 1));
 
     let broken = log.replacen("\"event\"", "\"evnt\"", 1);
-    let problems = Report::of_log("events.jsonl", &broken).expect_err("a broken line in the middle");
+    let problems = events_of_log("events.jsonl", &broken).expect_err("a broken line in the middle");
     assert!(problems.to_string().starts_with("events.jsonl:1:"), "{problems}");
     let newer = log.replacen("\"version\":1", "\"version\":2", 1);
-    assert!(Report::of_log("e", &newer).expect_err("newer").to_string().contains("has the version 2"));
+    assert!(events_of_log("e", &newer).expect_err("newer").to_string().contains("has the version 2"));
+}
+
+#[test]
+fn junit_tells_checks_that_failed_from_builds_that_did() {
+    let mut all = events();
+    let check = EventKind::CheckEnded {
+        job: "leaf@linux/386".into(),
+        check: "a <b> & \"c\"\u{1b}[31m".into(),
+        passed: false,
+        milliseconds: 1_250,
+    };
+    all.insert(8, Event { at_milliseconds: 1_000_850, kind: check });
+    expect![[r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites name="polyarch" tests="6" failures="1" errors="0" skipped="2" time="1.600">
+        <testsuite name="base@linux/386" tests="1" failures="0" errors="0" skipped="1" time="0.000">
+        <testcase classname="base@linux/386" name="build" time="0.000"><skipped message="a record stands for it"></skipped></testcase>
+        </testsuite>
+        <testsuite name="base@linux/arm64" tests="2" failures="0" errors="0" skipped="0" time="1.740">
+        <testcase classname="base@linux/arm64" name="build" time="1.650"></testcase>
+        <testcase classname="base@linux/arm64" name="id -un" time="0.090"></testcase>
+        </testsuite>
+        <testsuite name="leaf@linux/386" tests="2" failures="1" errors="0" skipped="0" time="65.000">
+        <testcase classname="leaf@linux/386" name="build" time="63.750"></testcase>
+        <testcase classname="leaf@linux/386" name="a &lt;b&gt; &amp; &quot;c&quot;[31m" time="1.250"><failure message="test `true` failed">test `true` failed</failure></testcase>
+        </testsuite>
+        <testsuite name="twig@linux/386" tests="1" failures="0" errors="0" skipped="1" time="0.000">
+        <testcase classname="twig@linux/386" name="build" time="0.000"><skipped message="because of leaf@linux/386"></skipped></testcase>
+        </testsuite>
+        </testsuites>
+    "#]].assert_eq(&Report::of(&all).to_junit());
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod interop;
 mod mirror;
 mod program;
 mod publication;
+mod reports;
 mod served;
 mod server;
 mod signals;
