@@ -180,7 +180,8 @@ fn item<'a>(package: &Package, files: impl Iterator<Item = &'a String>, system: 
     }
 }
 
-/// The package URL of a package: github.com/package-url/purl-spec, with its types `deb`, `apk`, `rpm`, `pypi`, `conda`.
+/// The package URL of a package: github.com/package-url/purl-spec, with its types `deb`, `apk`, `rpm`, `pypi`,
+/// `conda`, `cran`, `npm`.
 fn url_of(package: &Package, system: &System) -> Reference {
     // An epoch is no part of the version there.
     let (epoch, version) = match package.version.split_once(':') {
@@ -189,14 +190,17 @@ fn url_of(package: &Package, system: &System) -> Reference {
     };
     let name = match package.manager {
         Manager::Pypi => package.name.to_lowercase().replace(['_', '.'], "-"),
-        Manager::Deb | Manager::Apk | Manager::Conda => package.name.to_lowercase(),
-        Manager::Rpm => package.name.clone(),
+        Manager::Deb | Manager::Apk | Manager::Conda | Manager::Npm => package.name.to_lowercase(),
+        Manager::Rpm | Manager::Cran => package.name.clone(),
     };
     let of_system = matches!(package.manager, Manager::Deb | Manager::Apk | Manager::Rpm);
     let space = system.id.as_ref().filter(|_| of_system);
-    let path = match space {
-        Some(space) => format!("{}/{}/{}", package.manager.name(), encoded(space), encoded(&name)),
-        None => format!("{}/{}", package.manager.name(), encoded(&name)),
+    // A scope of npm stands where a system does.
+    let scoped = name.split_once('/').filter(|_| package.manager == Manager::Npm);
+    let path = match (space, scoped) {
+        (Some(space), _) => format!("{}/{}/{}", package.manager.name(), encoded(space), encoded(&name)),
+        (None, Some((scope, name))) => format!("npm/{}/{}", encoded(scope), encoded(name)),
+        (None, None) => format!("{}/{}", package.manager.name(), encoded(&name)),
     };
     let mut qualifiers: BTreeMap<&str, &str> =
         package.qualifiers.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

@@ -18,6 +18,9 @@ use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind};
 use crate::oci::{Platform, Repository, Tag};
 
+/// What a tagger reads: one of these.
+const SOURCES: [&str; 3] = ["run", "package", "os-release"];
+
 /// Whether a table may have variants.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -279,11 +282,13 @@ impl Reading {
                 run: one.value("run").and_then(|value| self.command("run", value)),
                 pattern: one.parsed("match"),
                 os_release: one.text("os-release"),
+                package: one.parsed("package"),
                 time_limit: one.parsed("time-limit"),
             };
+            let sources = one.written().filter(|(key, _)| SOURCES.contains(key)).count();
             one.finish();
             match &tag {
-                Some(tag) => self.tagger(tag, &tagger, &value.span()),
+                Some(tag) => self.tagger(tag, &tagger, sources, &value.span()),
                 None => self.wrong(&value.span(), Diagnostic::request("a tagger lacks `tag`")),
             }
             Some(tagger)
@@ -291,13 +296,16 @@ impl Reading {
         taggers.collect()
     }
 
-    fn tagger(&self, tag: &Written<String>, tagger: &TaggerSetting, span: &Range<usize>) {
+    fn tagger(&self, tag: &Written<String>, tagger: &TaggerSetting, sources: usize, span: &Range<usize>) {
         let groups = tagger.pattern.as_ref().map_or(1, |pattern| pattern.value.catches);
         self.template(tag, template::TAGGER, groups);
-        if tagger.run.is_some() == tagger.os_release.is_some() {
-            self.either(span, "a tagger", "run", "os-release");
+        if sources != 1 {
+            let problem = Diagnostic::request("a tagger wants one of `run`, `package` and `os-release`");
+            let hint =
+                "write one of them: `run = \"…\"`, `package = \"dpkg:…\"` or `os-release = \"VERSION_ID\"`";
+            self.wrong(span, problem.hint(hint));
         } else if let (Some(_), Some(pattern)) = (&tagger.os_release, &tagger.pattern) {
-            let problem = Diagnostic::request("`match` goes with `run`, not with `os-release`");
+            let problem = Diagnostic::request("`match` goes with `run` and `package`, not with `os-release`");
             self.wrong(&pattern.span, problem.hint("remove `match`"));
         }
     }

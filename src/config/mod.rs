@@ -12,6 +12,7 @@ mod foreign;
 mod image;
 mod limits;
 mod mirror;
+mod package;
 mod publication;
 mod release;
 mod section;
@@ -40,6 +41,7 @@ pub(crate) use file::{SLOTS_LIMIT, SPEED_LIMIT};
 pub(crate) use foreign::{ForeignSetting, PathPattern};
 pub(crate) use image::frontend_argument;
 pub(crate) use limits::LimitSetting;
+pub(crate) use package::PackageName;
 pub(crate) use publication::{DifferencesSetting, PublishSettings, UnitSetting};
 pub(crate) use release::{Version, release_expression};
 pub(crate) use sign::SignSettings;
@@ -301,6 +303,9 @@ pub(crate) struct TaggerSetting {
     pub(crate) pattern: Option<Written<Pattern>>,
     /// A key of the image's `/etc/os-release`, in place of a command.
     pub(crate) os_release: Option<Written<String>>,
+    /// A package whose version is read in the image's layers, in place of a command: `dpkg:python3`.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) package: Option<Written<PackageName>>,
     /// How long it may take.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) time_limit: Option<Written<Seconds>>,

@@ -389,10 +389,10 @@ fn values_of_the_wrong_kind_are_told_with_what_to_write() {
             polyarch.toml:7:9: a tagger lacks `tag`
               | tags = [{ run = "x" }, { tag = "x" }]
               |         ^^^^^^^^^^^^^
-            polyarch.toml:7:24: a tagger wants either `run` or `os-release`
+            polyarch.toml:7:24: a tagger wants one of `run`, `package` and `os-release`
               | tags = [{ run = "x" }, { tag = "x" }]
               |                        ^^^^^^^^^^^^^
-              hint: write one of them: `run = "…"` or `os-release = "…"`
+              hint: write one of them: `run = "…"`, `package = "dpkg:…"` or `os-release = "VERSION_ID"`
             polyarch.toml:8:13: a description wants `title` and `run`
               | describe = [{ title = "x" }]
               |             ^^^^^^^^^^^^^^^

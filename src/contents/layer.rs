@@ -5,9 +5,9 @@ use std::io::{Error, Result, Write};
 
 use super::hidden::Hidden;
 use super::tar::{Archive, Entry, EntryKind, Visitor};
-use super::{Listed, Package, System, alpine, conda, debian, python, rpm};
+use super::{Listed, Package, System, alpine, conda, debian, node, python, r, rpm};
 
-/// How large a database file may be, in bytes, and how much of the description of a Python distribution is read.
+/// How large a database file may be, in bytes, and how much of the description of a single package is read.
 const DATABASE_LIMIT: u64 = 128 << 20;
 const METADATA_LIMIT: u64 = 256 << 10;
 /// How much a layer may say.
@@ -24,6 +24,8 @@ enum Database {
     OtherRpm,
     Python,
     Conda,
+    R,
+    Node,
     System,
 }
 
@@ -47,12 +49,19 @@ impl Database {
             (_, "PKG-INFO") if last.ends_with(".egg-info") || last == "EGG-INFO" => Some(Self::Python),
             _ if name.ends_with(".egg-info") => Some(Self::Python),
             _ if last == "conda-meta" && name.ends_with(".json") => Some(Self::Conda),
+            (_, "DESCRIPTION") if !last.is_empty() => Some(Self::R),
+            (_, "package.json") if node::is_installed(folder) => Some(Self::Node),
             _ => None,
         }
     }
 
     fn limit(self) -> u64 {
-        if self == Self::Python { METADATA_LIMIT } else { DATABASE_LIMIT }
+        if self.is_read_in_part() { METADATA_LIMIT } else { DATABASE_LIMIT }
+    }
+
+    /// Whether the beginning says all that counts.
+    fn is_read_in_part(self) -> bool {
+        matches!(self, Self::Python | Self::R)
     }
 
     fn read(self, bytes: &[u8]) -> Facts {
@@ -62,6 +71,8 @@ impl Database {
             Self::Alpine => Facts::Packages(alpine::packages(&text())),
             Self::Python => Facts::Packages(python::package(&text()).into_iter().collect()),
             Self::Conda => Facts::Packages(conda::package(bytes).into_iter().collect()),
+            Self::R => Facts::Packages(r::package(&text()).into_iter().collect()),
+            Self::Node => Facts::Packages(node::package(bytes).into_iter().collect()),
             Self::System => Facts::System(System::parse(&text())),
             Self::Rpm => {
                 rpm::packages(bytes).map_or_else(|why| Facts::Unread(why.to_owned()), Facts::Packages)
@@ -189,7 +200,7 @@ impl Visitor for Reader {
                 let facts = self.found.files.get(&target).cloned().unwrap_or_else(unread);
                 self.keep(path, facts).map(|()| false)
             }
-            EntryKind::File if size > database.limit() && database != Database::Python => {
+            EntryKind::File if size > database.limit() && !database.is_read_in_part() => {
                 let facts = Facts::Unread(format!("it has {size} bytes, more than {DATABASE_LIMIT}"));
                 self.keep(path, facts).map(|()| false)
             }

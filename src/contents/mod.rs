@@ -12,6 +12,8 @@
 //! | rpm of SUSE; rpm before 4.16 | `Packages.db`; `Packages`, a Berkeley database | no: named in the result as not read |
 //! | pip and others for Python | `*.dist-info/METADATA`, `*.egg-info` | yes |
 //! | conda, mamba, micromamba | `conda-meta/*.json` | yes |
+//! | R | `DESCRIPTION` with a field `Built` | yes |
+//! | npm and its like | `node_modules/**/package.json` | yes |
 
 mod conda;
 mod debian;
@@ -22,10 +24,13 @@ mod hidden;
 mod image;
 mod layer;
 mod machine;
+mod node;
 mod python;
+mod r;
 mod rpm;
 mod sqlite;
 mod tar;
+mod version;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +43,7 @@ pub(crate) use layer::LayerPackages;
 pub(crate) use machine::{Foreign, Machine};
 #[cfg(test)]
 pub(crate) use tests::layer_of;
+pub(crate) use version::NoVersion;
 
 /// How long a text of a package may be, in characters.
 const TEXT_LIMIT: usize = 512;
@@ -55,6 +61,10 @@ pub(crate) enum Manager {
     Pypi,
     /// conda.
     Conda,
+    /// R, whose packages come from CRAN.
+    Cran,
+    /// npm.
+    Npm,
 }
 
 impl Manager {
@@ -66,6 +76,8 @@ impl Manager {
             Self::Rpm => "rpm",
             Self::Pypi => "pypi",
             Self::Conda => "conda",
+            Self::Cran => "cran",
+            Self::Npm => "npm",
         }
     }
 }

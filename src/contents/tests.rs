@@ -88,6 +88,23 @@ fn databases_are_read_as_their_managers_write_them() {
             conda,
             &["conda numpy 2.1 build=py313_0 channel=conda-forge subdir=linux-64 (BSD-3-Clause)"],
         ),
+        (
+            "usr/lib/R/site-library/ggplot2/DESCRIPTION",
+            "Package: ggplot2\nVersion: 3.5.1\nLicense: MIT + file LICENSE\nURL: https://a.example, https://b.example\n\
+             Built: R 4.4.1; ; 2026-01-01 00:00:00 UTC; unix\n",
+            &["cran ggplot2 3.5.1 (MIT + file LICENSE)"],
+        ),
+        ("src/ggplot2/DESCRIPTION", "Package: ggplot2\nVersion: 3.5.1\n", &[]),
+        ("DESCRIPTION", "Package: a\nVersion: 1\nBuilt: R 4\n", &[]),
+        (
+            "usr/lib/node_modules/@scope/a/package.json",
+            r#"{"name":"@scope/a","version":"1.2.3","license":{"type":"MIT"},"author":{"name":"B"},"homepage":7}"#,
+            &["npm @scope/a 1.2.3 (MIT)"],
+        ),
+        ("node_modules/b/package.json", r#"{"name":"b","version":"1","license":"ISC"}"#, &["npm b 1 (ISC)"]),
+        ("node_modules/b/lib/package.json", r#"{"name":"b","version":"1"}"#, &[]),
+        ("node_modules/c/package.json", r#"{"type":"module"}"#, &[]),
+        ("app/package.json", r#"{"name":"app","version":"1"}"#, &[]),
         ("conda-meta/broken.json", "{", &[]),
         ("srv/var/lib/dpkg/status", STATUS, &[]),
         ("opt/conda/conda-meta/history", conda, &[]),

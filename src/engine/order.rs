@@ -354,7 +354,7 @@ pub(crate) struct ContainerOrder {
 }
 
 /// A command that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Finished {
     /// Its exit code; `None` where it was killed, or ran out of time.
     pub(crate) code: Option<i32>,

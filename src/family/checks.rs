@@ -127,9 +127,11 @@ fn test(setting: &TestSetting, file: Option<&FamilyFile>) -> Option<(CheckKind, 
 
 fn tagger(setting: &TaggerSetting) -> Option<(CheckKind, Option<Seconds>)> {
     let pattern = setting.pattern.as_ref().map(|pattern| pattern.value.text.clone());
-    let run = setting.run.as_ref().map(|run| TagSource::Run { run: run.value.clone(), pattern });
-    let source =
-        run.or_else(|| setting.os_release.as_ref().map(|key| TagSource::OsRelease(key.value.clone())))?;
+    let source = match (&setting.run, &setting.package, &setting.os_release) {
+        (Some(run), ..) => TagSource::Run { run: run.value.clone(), pattern },
+        (_, Some(package), _) => TagSource::Package { package: package.value.clone(), pattern },
+        (.., key) => TagSource::OsRelease(key.as_ref()?.value.clone()),
+    };
     Some((
         CheckKind::Tagger { template: setting.tag.value.clone(), source },
         limit(setting.time_limit.as_ref()),

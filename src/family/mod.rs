@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{FamilyFile, PathPattern, TagPattern};
+use crate::config::{FamilyFile, PackageName, PathPattern, TagPattern};
 use crate::diag::{Diagnostic, Place};
 use crate::dockerfile::{Dockerfile, How, Needs};
 use crate::oci::{Platform, Reference, Repository};
@@ -376,6 +376,13 @@ pub(crate) enum TagSource {
     Run {
         /// The command.
         run: String,
+        /// A regular expression with groups.
+        pattern: Option<String>,
+    },
+    /// The version of a package, read in the image's layers; the pattern as for a command.
+    Package {
+        /// The package.
+        package: PackageName,
         /// A regular expression with groups.
         pattern: Option<String>,
     },

@@ -145,6 +145,11 @@ pub(crate) fn check_key(image: &Digest, recipe: &Recipe, files: &BTreeMap<String
                             pattern.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}"));
                         parts.extend(["run".to_owned(), run.clone(), pattern]);
                     }
+                    TagSource::Package { package, pattern } => {
+                        let pattern =
+                            pattern.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}"));
+                        parts.extend(["package".to_owned(), package.to_string(), pattern]);
+                    }
                     TagSource::OsRelease(key) => parts.extend(["os-release".to_owned(), key.clone()]),
                 }
             }
@@ -177,6 +182,10 @@ pub(crate) fn check_inputs(recipe: &Recipe, files: &BTreeMap<String, String>) ->
                     TagSource::Run { run, pattern } => {
                         let pattern = pattern.as_ref().map(|text| format!(", match `{text}`"));
                         format!("of `{}`{}{}", first_line(run), rest(run), pattern.unwrap_or_default())
+                    }
+                    TagSource::Package { package, pattern } => {
+                        let pattern = pattern.as_ref().map(|text| format!(", match `{text}`"));
+                        format!("of the package {package}{}", pattern.unwrap_or_default())
                     }
                     TagSource::OsRelease(key) => format!("of {key} in /etc/os-release"),
                 };

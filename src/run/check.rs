@@ -11,6 +11,8 @@ use tokio::sync::Mutex;
 
 use super::ENGINE_SLACK;
 use super::engine_time::EngineTime;
+use super::package::{self, Packages};
+use crate::config::PackageName;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::host::{self, HostOrder};
 use crate::engine::{ContainerOrder, Engine, Finished, Redactor, RunId, StoreAddress};
@@ -28,6 +30,7 @@ pub(super) struct Subject<'a> {
     pub(super) run: &'a RunId,
     pub(super) store: &'a StoreAddress,
     pub(super) job: &'a JobId,
+    pub(super) packages: Packages<'a>,
     pub(super) image: &'a Digest,
     /// The job's log, which the outputs are added to.
     pub(super) log: &'a Path,
@@ -72,7 +75,14 @@ pub(super) fn title(check: &Check) -> String {
 /// # Errors
 /// A [`Kind::Failed`] where the image does not pass; another kind where it could not be tried.
 pub(super) async fn carry_out(subject: &Subject<'_>, check: &Check) -> Result<Found, Diagnostic> {
-    let finished = finished(subject, check).await?;
+    let finished = match &check.kind {
+        CheckKind::Tagger { source: TagSource::Package { package, .. }, .. } => Finished {
+            code: Some(0),
+            stdout: of_package(subject, check, package).await?,
+            ..Finished::default()
+        },
+        _ => finished(subject, check).await?,
+    };
     log(subject, check, &finished)?;
     match &check.kind {
         CheckKind::Test { stdout, .. } => {
@@ -91,6 +101,17 @@ pub(super) async fn carry_out(subject: &Subject<'_>, check: &Check) -> Result<Fo
     }
 }
 
+/// The version of a package, with nothing run for it.
+async fn of_package(
+    subject: &Subject<'_>,
+    check: &Check,
+    package: &PackageName,
+) -> Result<String, Diagnostic> {
+    let packages = subject.packages.of(subject.image).await?;
+    package::version(&packages, package)
+        .map_err(|(why, more)| more.into_iter().fold(failed(subject, check, why), Diagnostic::because))
+}
+
 /// Run the command of a check. No secret is in what comes back.
 async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diagnostic> {
     let limit = Duration::from_secs(check.time_limit_seconds);
@@ -101,7 +122,10 @@ async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diag
         CheckKind::Test { action: Action::Image(run), .. }
         | CheckKind::Description { run, .. }
         | CheckKind::Tagger { source: TagSource::Run { run, .. }, .. } => run,
-        CheckKind::Tagger { source: TagSource::OsRelease(_), .. } => "cat /etc/os-release",
+        // Packages are read elsewhere, with no command.
+        CheckKind::Tagger { source: TagSource::OsRelease(_) | TagSource::Package { .. }, .. } => {
+            "cat /etc/os-release"
+        }
     };
     let mut answers = subject.answers.lock().await;
     // Seen once, on an engine under load: all that a short command had printed was lost. One that has something to
@@ -231,8 +255,10 @@ fn shown(text: &str) -> String {
 /// What a tagger's source catches in an output.
 fn values(source: &TagSource, output: &str) -> Result<Vec<String>, String> {
     match source {
-        TagSource::Run { pattern: None, .. } => Ok(vec![output.trim().to_owned()]),
-        TagSource::Run { pattern: Some(pattern), .. } => {
+        TagSource::Run { pattern: None, .. } | TagSource::Package { pattern: None, .. } => {
+            Ok(vec![output.trim().to_owned()])
+        }
+        TagSource::Run { pattern: Some(pattern), .. } | TagSource::Package { pattern: Some(pattern), .. } => {
             let pattern =
                 Regex::new(pattern).map_err(|error| format!("has no regular expression: {error}"))?;
             let found =
@@ -281,6 +307,11 @@ mod tests {
         TagSource::Run { run: String::new(), pattern: pattern.map(str::to_owned) }
     }
 
+    fn of_package(pattern: Option<&str>) -> TagSource {
+        let package = "dpkg:vim".parse().expect("a package");
+        TagSource::Package { package, pattern: pattern.map(str::to_owned) }
+    }
+
     #[test]
     fn taggers_read_what_a_command_says() {
         let os = "NAME=\"Debian\"\nVERSION_ID='12'\n";
@@ -293,6 +324,8 @@ mod tests {
             (run(None), "+cu126", "v{0}", Err("found nothing for `{0}`")),
             (TagSource::OsRelease("VERSION_ID".into()), os, "debian-{0}", Ok("debian-12")),
             (TagSource::OsRelease("VERSION".into()), os, "debian-{0}", Err("found no VERSION in")),
+            (of_package(None), "9.1-3", "vim-{0}", Ok("vim-9.1-3")),
+            (of_package(Some(r"(\d+)\.(\d+)")), "9.1-3", "vim-{0}.{1}", Ok("vim-9.1")),
             (run(Some("x(y)")), "abc", "{0}", Err("found nothing that matches `x(y)`")),
             (run(None), "", "v{0}", Err("found nothing for `{0}`")),
             (run(None), "1", "v{1}", Err("has no group for `{1}`")),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::{Builder, HostTests, Options, Ran, RunFolder, Session};
 use crate::config::FamilyFile;
+use crate::contents::Cache;
 use crate::diag::{Diagnostic, Problems};
 use crate::engine::{
     BuildFailure, BuildOrder, Built, ContainerOrder, Engine, EngineFacts, Finished, ImageStore, Progress,
@@ -602,6 +603,7 @@ impl Site {
         let log = self.log.clone();
         let clock = self.clock.clone();
         let session = Session {
+            packages: Cache::default(),
             run: self.run_id.clone().unwrap_or_else(|| RunId(format!("r{run}-b-1-1"))),
             root: self.folder.path().to_owned(),
             family: &self.family,

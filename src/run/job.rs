@@ -28,6 +28,7 @@ use super::check::{self, Found, Subject};
 use super::claim::Others;
 use super::engine_time::EngineTime;
 use super::own_caches::OwnCaches;
+use super::package::Packages;
 use super::{Session, bases::Bases, cache, context, milliseconds_since};
 
 /// Where so many times what a job wants was free some seconds ago, other jobs have not filled it since.
@@ -504,6 +505,7 @@ impl Work<'_> {
             run: &self.session.run,
             store: &self.builder.store,
             job: &self.job,
+            packages: Packages { records: &self.session.records, cache: &self.session.packages },
             image: &image.image,
             log: &self.log(),
             engine_time: &self.engine_time,

@@ -21,6 +21,7 @@ mod leftovers;
 mod losses;
 mod mounts;
 mod own_caches;
+mod package;
 mod parents;
 mod room;
 mod suited;
@@ -47,6 +48,7 @@ use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use crate::contents::Cache;
 use crate::diag::{Diagnostic, Kind, Problems};
 use crate::engine::{Delivery, Redactor, RunId};
 use crate::event::{EventKind, Outcome};
@@ -100,6 +102,8 @@ pub(crate) struct Options {
 pub(crate) struct Session<'a> {
     /// The run.
     pub(crate) run: RunId,
+    /// What the layers that were read say of packages.
+    pub(crate) packages: Cache,
     /// The family's folder, absolute.
     pub(crate) root: PathBuf,
     /// The family.

@@ -11,6 +11,7 @@ use crate::cli::plan::Planning;
 use crate::cli::recorder::{self, Recorder};
 use crate::cli::workshop::Served;
 use crate::cli::{Context, delta, fleet, registries, secrets, sign};
+use crate::contents::Cache;
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Result, count};
 use crate::engine::{Redactor, RunId};
@@ -171,6 +172,7 @@ fn session<'a>(
     let show = recorder.clone();
     let records = planning.shelf.records();
     Ok(Session {
+        packages: Cache::default(),
         run: recorder.run.clone(),
         root: workspace.root.clone(),
         family: &workspace.family,

@@ -310,6 +310,8 @@ fn the_check_key_is_of_the_image_and_of_the_checks_alone() {
         "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", run = \"id\" }]",
         "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", run = \"id\", match = \"(x)\" }]",
         "tests = [{ run = \"id\" }]\ndescribe = [{ title = \"X\", run = \"id\" }]",
+        "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", package = \"dpkg:id\" }]",
+        "tests = [{ run = \"id\" }]\ntags = [{ tag = \"v{0}\", package = \"dpkg:id\", match = \"(x)\" }]",
         "tests = [{ run = \"id\" }]\nforeign-executables = [{ path = \"a/**\", reason = \"x\" }]",
         "tests = [{ run = \"id\" }]\nforeign-executables = [{ path = \"a\", reason = \"x\" }]",
     ];

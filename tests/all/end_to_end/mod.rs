@@ -30,6 +30,7 @@ mod machines;
 mod mirrored;
 mod names;
 mod orphans;
+mod packages;
 mod own_engine;
 mod own_ssh;
 mod parent_and_child;
