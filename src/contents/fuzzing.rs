@@ -4,6 +4,7 @@ use std::io::{Error, Result, Write};
 
 use super::image::Unpacker;
 use super::layer::Scan;
+use super::machine::Machines;
 use super::tar::{Archive, Entry, EntryKind, Visitor};
 
 /// Wants all bytes of all entries.
@@ -59,6 +60,13 @@ pub(crate) fn tar(data: &[u8]) {
     let mut scan = Scan::new();
     let scanned = scan.write_all(data).and_then(|()| scan.finish());
     assert!(scanned.is_err() || whole.is_ok(), "packages of what is no archive: {whole:?}");
+    let platform = "linux/arm64".parse().expect("a platform");
+    let mut machines = Archive::new(Machines::new(&platform));
+    let looked = machines.write_all(data).and_then(|()| machines.finish());
+    assert!(looked.is_err() || whole.is_ok(), "executables of what is no archive: {whole:?}");
+    let foreign = looked.map(|machines| machines.upon(super::Foreign::new())).unwrap_or_default();
+    let is_there = |path: &String| { whole.iter().flatten() }.any(|(entry, _)| entry.path == *path);
+    assert!(foreign.keys().all(is_there), "executables that the archive does not have: {foreign:?}");
 }
 
 /// The paths that are read in an archive, one for each entry that has one below the root; `None` where it is refused.

@@ -42,7 +42,7 @@ enum Order {
 type Known = (u16, Option<u8>, Order, &'static str, &'static [&'static str]);
 
 const MACHINES: &[Known] = &[
-    (62, None, Order::Little, "amd64", &["amd64", "x86_64", "x86-64", "x64"]),
+    (62, None, Order::Little, "amd64", &["amd64", "x64"]),
     (3, Some(32), Order::Little, "386", &["386", "i386", "i486", "i586", "i686", "x86", "ia32"]),
     (183, Some(64), Order::Little, "arm64", &["arm64", "aarch64", "armv8"]),
     (
@@ -123,7 +123,8 @@ impl Machine {
         if folder.is_some_and(|folder| matches!(folder, "bin" | "sbin")) {
             return false;
         }
-        let path = path.to_ascii_lowercase();
+        // Else it would be a word for 386 too.
+        let path = path.to_ascii_lowercase().replace("x86_64", "amd64").replace("x86-64", "amd64");
         let is_edge = |edge: Option<char>| edge.is_none_or(|c| !c.is_ascii_alphanumeric());
         MACHINES[self.0].4.iter().any(|word| {
             path.match_indices(word).any(|(at, _)| {
@@ -389,6 +390,17 @@ mod tests {
             ("opt/linux-arm64/tool", true),
         ] {
             assert_eq!(foreign(&[vec![amd64(path)]]).len(), usize::from(counts), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_names_one_machine_names_no_other() {
+        let machine = |class, number| Machine::of(&header(class, 1, 3, number)).expect("a machine");
+        for (path, amd64, i386) in
+            [("a/x86_64/b.so", true, false), ("a/x86/b.so", false, true), ("a/b-X86-64.so", true, false)]
+        {
+            assert_eq!(machine(2, 62).is_named_in(path), amd64, "{path}");
+            assert_eq!(machine(1, 3).is_named_in(path), i386, "{path}");
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::ENGINE_SLACK;
 use super::engine_time::EngineTime;
-use super::package::{self, Packages};
+use super::package::{self, Missing, Packages};
 use crate::config::PackageName;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::host::{self, HostOrder};
@@ -108,8 +108,10 @@ async fn of_package(
     package: &PackageName,
 ) -> Result<String, Diagnostic> {
     let packages = subject.packages.of(subject.image).await?;
-    package::version(&packages, package)
-        .map_err(|(why, more)| more.into_iter().fold(failed(subject, check, why), Diagnostic::because))
+    package::version(&packages, package).map_err(|Missing { why, causes, hint }| {
+        let problem = causes.into_iter().fold(failed(subject, check, why), Diagnostic::because);
+        hint.into_iter().fold(problem, Diagnostic::hint)
+    })
 }
 
 /// Run the command of a check. No secret is in what comes back.

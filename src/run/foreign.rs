@@ -80,3 +80,28 @@ fn above<'a>(layers: &'a [Descriptor], below: &[Descriptor]) -> &'a [Descriptor]
         false => layers,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    #[test]
+    fn what_a_parent_brings_is_not_read_again() {
+        let layers = |names: &[&str]| -> Vec<Descriptor> {
+            names.iter().map(|name| Descriptor::of(MediaType::LAYER_GZIP, name.as_bytes())).collect()
+        };
+        let image = layers(&["a", "b", "c"]);
+        for (below, read) in [
+            (&[][..], 3),
+            (&["a"], 2),
+            (&["a", "b", "c"], 0),
+            // Not the layers that it begins with: then nothing is known of any.
+            (&["b"], 3),
+            (&["a", "x"], 3),
+            (&["a", "b", "c", "d"], 3),
+        ] {
+            assert_eq!(above(&image, &layers(below)).len(), read, "{below:?}");
+        }
+    }
+}

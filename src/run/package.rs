@@ -27,25 +27,34 @@ impl Packages<'_> {
     }
 }
 
-/// The version of a package, or why there is none, as the end of a sentence; and what else there is to know.
-pub(super) fn version(
-    packages: &ImagePackages,
-    wanted: &PackageName,
-) -> Result<String, (String, Vec<String>)> {
+/// Why there is no version.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// In short, as the end of a sentence.
+    pub(super) why: String,
+    /// What else there is to know.
+    pub(super) causes: Vec<String>,
+    /// What may have been meant.
+    pub(super) hint: Option<String>,
+}
+
+/// The version of a package.
+pub(super) fn version(packages: &ImagePackages, wanted: &PackageName) -> Result<String, Missing> {
     for name in &wanted.names {
         match packages.version(wanted.manager, name) {
             Ok(version) => return Ok(version),
             Err(NoVersion::Absent) => {}
             Err(NoVersion::Several(versions)) => {
                 let told = versions.iter().map(|(version, file)| format!("{version}, as {file} says"));
-                return Err((format!("found more than one version of `{wanted}`"), told.collect()));
+                let why = format!("found more than one version of `{wanted}`");
+                return Err(Missing { why, causes: told.collect(), hint: None });
             }
         }
     }
     let names = packages.names(wanted.manager);
-    let guess = wanted.names.first().and_then(|name| did_you_mean(name, names.iter().copied()));
+    let hint = wanted.names.first().and_then(|name| did_you_mean(name, names.iter().copied()));
     let unread = packages.unread.iter().map(|(path, why)| format!("{path} could not be read: {why}"));
-    Err((format!("found no package `{wanted}`"), guess.into_iter().chain(unread).collect()))
+    Err(Missing { why: format!("found no package `{wanted}`"), causes: unread.collect(), hint })
 }
 
 #[cfg(test)]
@@ -64,16 +73,14 @@ mod tests {
         ])]);
         let found = |text: &str| version(&image, &text.parse().expect(text));
         assert_eq!(found("pip:tensorflow|tensorflow-cpu"), Ok("2.19.0".to_owned()));
-        let (why, more) = found("pip:nunpy").expect_err("it is not there");
-        assert_eq!(why, "found no package `pip:nunpy`");
-        assert!(
-            more[0].contains("numpy") && more[1].contains("var/lib/rpm/Packages could not be read"),
-            "{more:?}"
-        );
-        let (why, more) = found("pip:numpy").expect_err("two of them");
-        assert_eq!(why, "found more than one version of `pip:numpy`");
+        let missing = found("pip:nunpy").expect_err("it is not there");
+        assert_eq!(missing.why, "found no package `pip:nunpy`");
+        assert_eq!(missing.hint.as_deref(), Some("did you mean `numpy`?"));
+        assert!(missing.causes[0].contains("var/lib/rpm/Packages could not be read"), "{missing:?}");
+        let several = found("pip:numpy").expect_err("two of them");
+        assert_eq!(several.why, "found more than one version of `pip:numpy`");
         assert_eq!(
-            more,
+            several.causes,
             ["1.0, as b/numpy-1.dist-info/METADATA says", "2.0, as a/numpy-2.dist-info/METADATA says"]
         );
     }
