@@ -99,6 +99,8 @@ enum Facts {
 pub(crate) struct LayerPackages {
     files: BTreeMap<String, Facts>,
     hidden: Hidden,
+    /// Bytes of its files.
+    bytes: u64,
 }
 
 /// What all layers of an image say.
@@ -110,17 +112,21 @@ pub(crate) struct ImagePackages {
     pub(crate) system: System,
     /// Databases that could not be read, and why.
     pub(crate) unread: BTreeMap<String, String>,
+    /// Bytes of the files of all layers, those that an upper one hides too: what engines call the size of an image.
+    pub(crate) bytes: u64,
 }
 
 impl ImagePackages {
     /// Stacks layers, the lowest first.
     pub(crate) fn of<'a>(layers: impl IntoIterator<Item = &'a LayerPackages>) -> Self {
         let mut files: BTreeMap<&str, &Facts> = BTreeMap::new();
+        let mut bytes = 0;
         for layer in layers {
+            bytes = u64::saturating_add(bytes, layer.bytes);
             files.retain(|path, _| !layer.hidden.has(path));
             files.extend(layer.files.iter().map(|(path, facts)| (path.as_str(), facts)));
         }
-        let mut all = Self::default();
+        let mut all = Self { bytes, ..Self::default() };
         for (path, facts) in files {
             match facts {
                 Facts::Packages(packages) => {
@@ -185,6 +191,9 @@ impl Visitor for Reader {
     fn begin(&mut self, entry: Entry) -> Result<bool> {
         let Entry { path, kind, size } = entry;
         self.found.hidden.note(&path)?;
+        if kind == EntryKind::File {
+            self.found.bytes = self.found.bytes.saturating_add(size);
+        }
         // Whatever is no folder takes the place of a folder, and the last entry of a name is the one that counts.
         if kind == EntryKind::Other {
             self.found.hidden.replace(&path);

@@ -334,7 +334,8 @@ proptest! {
 
     #[test]
     fn how_an_archive_is_cut_into_pieces_changes_nothing(cuts in proptest::collection::vec(1_usize..700, 1..20)) {
-        let bytes = ended(&[file("x", &"y".repeat(700)), file("var/lib/dpkg/status", STATUS)]);
+        let entries = [file("x", &"y".repeat(700)), file("var/lib/dpkg/status", STATUS)];
+        let bytes = ended(&entries);
         let mut scan = Scan::new();
         let mut rest = bytes.as_slice();
         for cut in cuts.into_iter().cycle() {
@@ -343,6 +344,6 @@ proptest! {
             rest = more;
             if rest.is_empty() { break }
         }
-        prop_assert_eq!(scan.finish().expect("whole"), layer(&[file("var/lib/dpkg/status", STATUS)]));
+        prop_assert_eq!(scan.finish().expect("whole"), layer(&entries));
     }
 }
