@@ -10,6 +10,7 @@
 
 mod caches;
 mod carried;
+mod description;
 mod durations;
 mod ending;
 mod epochs;
@@ -40,6 +41,7 @@ use crate::trust::Doubt;
 
 pub(crate) use caches::{CacheName, RunTime};
 pub(crate) use carried::Carried;
+pub(crate) use description::{Description, Said};
 pub(crate) use durations::{Durations, Failing, Taken};
 pub(crate) use ending::{Ending, Fit};
 pub(crate) use epochs::{EPOCH, EpochTaken, Epochs};
@@ -114,8 +116,8 @@ pub(crate) struct CheckRecord {
     pub(crate) tests: Vec<(String, u64)>,
     /// The tags that the taggers made, without platform or prefix, in the order of the taggers.
     pub(crate) tags: Vec<String>,
-    /// The descriptions: heading and text.
-    pub(crate) descriptions: Vec<(String, String)>,
+    /// The descriptions.
+    pub(crate) descriptions: Vec<Description>,
 }
 
 /// Both records of a job that has passed.

@@ -1,6 +1,7 @@
 //! Files of which every job has one, named by a template.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::diag::{Diagnostic, Result};
 use crate::family::{JobId, TagPolicy};
@@ -39,6 +40,28 @@ pub(super) fn names(
         names.insert((*job).clone(), name);
     }
     Ok(names)
+}
+
+/// Make the folder that files go into; `example` is a command that works.
+///
+/// # Errors
+/// Where it cannot be made.
+pub(super) fn make_folder(folder: &Path, example: &str) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error, example).into())
+}
+
+/// Write one of the files.
+///
+/// # Errors
+/// Where it cannot be written.
+pub(super) fn write(file: &Path, text: &str, example: &str) -> Result<()> {
+    std::fs::write(file, text).map_err(|error| unwritable(file, &error, example).into())
+}
+
+fn unwritable(path: &Path, error: &std::io::Error, example: &str) -> Diagnostic {
+    Diagnostic::surroundings(format!("write {}", path.display()))
+        .caused_by(error)
+        .hint(format!("choose another folder, as in: {example}"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod ci;
 mod clean;
 mod commit;
 mod delta;
+mod describe;
 mod debris;
 mod delete;
 mod disk;
@@ -178,6 +179,7 @@ enum Command {
     Inspect(inspect::Options),
     Load(load::Options),
     Report(report::Options),
+    Describe(describe::Options),
     Sbom(sbom::Options),
     Export(export::Options),
     Import(import::Options),
@@ -371,6 +373,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         Command::Publications(options) => signals.unless_stopped(publications::run(context, &options)).await,
         Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
         Command::Report(options) => report::run(context, &options),
+        Command::Describe(options) => signals.unless_stopped(describe::run(context, &options)).await,
         Command::Sbom(options) => signals.unless_stopped(sbom::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
         Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,

@@ -119,7 +119,7 @@ pub(super) async fn commits_since(
 }
 
 /// What Git says, where it can be asked.
-async fn git(context: &Context, root: &Path, arguments: &[&str]) -> Option<String> {
+pub(super) async fn git(context: &Context, root: &Path, arguments: &[&str]) -> Option<String> {
     let git = find_all("git", &context.environment.search_path()).into_iter().next()?;
     let asked = Program::new(git, GIT)
         // A container of a CI service often has another owner than the files in it.

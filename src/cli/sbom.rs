@@ -1,7 +1,7 @@
 //! `polyarch sbom`: the packages of built images as SPDX documents, without publishing anything.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
     }
     let records = built(&planning, &jobs).await?;
     if let Some(folder) = &options.to {
-        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+        job_files::make_folder(folder, "polyarch sbom --to sboms")?;
     }
     let cache = Cache::default();
     for (job, record) in &records {
@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, options: &Options) -> Result<Ended> {
             None => context.ui.data(&text),
             Some(folder) => {
                 let file = folder.join(&names[job]);
-                std::fs::write(&file, text).map_err(|error| unwritable(&file, &error))?;
+                job_files::write(&file, &text, "polyarch sbom --to sboms")?;
                 context.ui.data(&format!("{}\n", file.display()));
             }
         }
@@ -113,10 +113,4 @@ fn cannot_read(job: &JobId, error: &Error) -> Diagnostic {
     Diagnostic::surroundings(format!("read the packages of {job}"))
         .caused_by(error)
         .hint("look at the store: polyarch gc --dry-run --scrub")
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::surroundings(format!("write {}", path.display()))
-        .caused_by(error)
-        .hint("choose another folder, as in: polyarch sbom --to sboms")
 }

@@ -272,6 +272,14 @@ impl Reading {
         Some(text)
     }
 
+    /// One command, or a list of them.
+    fn commands(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Vec<Written<String>> {
+        match value.get_ref() {
+            DeValue::Array(_) => self.list(name, value).filter_map(|one| self.command(name, one)).collect(),
+            _ => self.command(name, value).into_iter().collect(),
+        }
+    }
+
     fn taggers(&self, section: &mut Section<'_, '_>) -> Vec<TaggerSetting> {
         let Some(list) = section.value("tags") else { return Vec::new() };
         let taggers = self.list("tags", list).filter_map(|value| {
@@ -315,17 +323,18 @@ impl Reading {
         let descriptions = self.list("describe", list).filter_map(|value| {
             let mut one = self.section("describe", value)?;
             let title = one.text("title");
-            let run = one.value("run").and_then(|value| self.command("run", value));
+            let bare = one.value("bare").and_then(|value| self.command("bare", value));
+            let run = one.value("run").map(|value| self.commands("run", value)).unwrap_or_default();
             let time_limit = one.parsed("time-limit");
             one.finish();
-            if title.is_none() || run.is_none() {
+            if title.is_none() || bare.is_none() && run.is_empty() {
                 self.wrong(
                     &value.span(),
                     Diagnostic::request("a description wants `title` and `run`")
                         .hint("write `{ title = \"…\", run = \"…\" }`"),
                 );
             }
-            Some(DescriptionSetting { title: title?, run: run?, time_limit })
+            Some(DescriptionSetting { title: title?, bare, run, time_limit })
         });
         descriptions.collect()
     }

@@ -311,15 +311,18 @@ pub(crate) struct TaggerSetting {
     pub(crate) time_limit: Option<Written<Seconds>>,
 }
 
-/// A description: the output of a command under a heading.
+/// A description: the output of commands under a heading.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case", deny_unknown_fields))]
 pub(crate) struct DescriptionSetting {
     /// The heading.
     pub(crate) title: Written<String>,
-    /// The command in the image.
-    pub(crate) run: Written<String>,
-    /// How long it may take.
+    /// A command in the image whose output stands there as it is, before all others.
+    pub(crate) bare: Option<Written<String>>,
+    /// Commands in the image, each of which stands there with its output; one alone needs no list.
+    #[cfg_attr(test, schemars(with = "Option<Vec<String>>"))]
+    pub(crate) run: Vec<Written<String>>,
+    /// How long each may take.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) time_limit: Option<Written<Seconds>>,
 }

@@ -458,7 +458,10 @@ fn schema() -> serde_json::Value {
     // A command alone is a test too; the type cannot say so.
     let test = schema["$defs"]["TestSetting"].take();
     schema["$defs"]["TestSetting"] = serde_json::json!({ "anyOf": [{ "type": "string" }, test] });
-    // So is a text a tag of a mirror.
+    // So is a text a list of commands, where there is one.
+    let run = &mut schema["$defs"]["DescriptionSetting"]["properties"]["run"];
+    run["type"] = serde_json::json!(["array", "string"]);
+    // And a text is a tag of a mirror.
     let tags = &mut schema["$defs"]["ImageSetting"]["properties"]["tags"]["items"];
     *tags = serde_json::json!({ "anyOf": [{ "type": "string" }, tags.take()] });
     schema

@@ -1,7 +1,7 @@
 //! Checks of a unit: its own, and those of all that it stands on, the root's first.
 
 use super::draft::Draft;
-use super::{Action, Check, CheckKind, NamedFile, TagSource, Unit};
+use super::{Action, Check, CheckKind, NamedFile, Piece, TagSource, Unit};
 use crate::config::{
     DescriptionSetting, FamilyFile, ImageSetting, PathPattern, Seconds, TaggerSetting, TestSetting, Written,
 };
@@ -139,6 +139,11 @@ fn tagger(setting: &TaggerSetting) -> Option<(CheckKind, Option<Seconds>)> {
 }
 
 fn description(setting: &DescriptionSetting) -> (CheckKind, Option<Seconds>) {
-    let (title, run) = (setting.title.value.clone(), setting.run.value.clone());
-    (CheckKind::Description { title, run }, limit(setting.time_limit.as_ref()))
+    let piece = |run: &Written<String>, bare| Piece { run: run.value.clone(), bare };
+    let bare = setting.bare.iter().map(|run| piece(run, true));
+    let pieces = bare.chain(setting.run.iter().map(|run| piece(run, false))).collect();
+    (
+        CheckKind::Description { title: setting.title.value.clone(), pieces },
+        limit(setting.time_limit.as_ref()),
+    )
 }

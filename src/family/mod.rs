@@ -341,9 +341,18 @@ pub(crate) enum CheckKind {
     Description {
         /// A heading.
         title: String,
-        /// The command whose output is the description.
-        run: String,
+        /// The commands whose outputs are the description, in order; at least one.
+        pieces: Vec<Piece>,
     },
+}
+
+/// One command of a description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// The command.
+    pub(crate) run: String,
+    /// Its output stands there as it is, without the command.
+    pub(crate) bare: bool,
 }
 
 /// A command, and where it runs.

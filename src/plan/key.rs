@@ -29,7 +29,7 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::Source;
-use crate::family::{Action, CheckKind, Recipe, TagSource, Unit, Use};
+use crate::family::{Action, CheckKind, Piece, Recipe, TagSource, Unit, Use};
 use crate::oci::{Algorithm, Digest, Hasher, Platform};
 use crate::record::{EPOCH, Epochs};
 
@@ -153,8 +153,10 @@ pub(crate) fn check_key(image: &Digest, recipe: &Recipe, files: &BTreeMap<String
                     TagSource::OsRelease(key) => parts.extend(["os-release".to_owned(), key.clone()]),
                 }
             }
-            CheckKind::Description { title, run } => {
-                parts.extend(["description".to_owned(), title.clone(), run.clone()]);
+            CheckKind::Description { title, pieces } => {
+                parts.extend(["description".to_owned(), title.clone()]);
+                let how = |piece: &Piece| if piece.bare { "bare" } else { "with its command" };
+                parts.extend(pieces.iter().flat_map(|piece| [how(piece).to_owned(), piece.run.clone()]));
             }
         }
     }
@@ -191,8 +193,12 @@ pub(crate) fn check_inputs(recipe: &Recipe, files: &BTreeMap<String, String>) ->
                 };
                 (format!("tag:{template}"), how)
             }
-            CheckKind::Description { title, run } => {
-                (format!("description:{title}"), format!("of `{}`{}", first_line(run), rest(run)))
+            CheckKind::Description { title, pieces } => {
+                let told = pieces.iter().map(|Piece { run, bare }| {
+                    let how = if *bare { ", bare" } else { "" };
+                    format!("of `{}`{}{how}", first_line(run), rest(run))
+                });
+                (format!("description:{title}"), told.collect::<Vec<_>>().join(", "))
             }
         };
         let how = format!("{how}, {} s", check.time_limit_seconds);

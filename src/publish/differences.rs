@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::diag::{Diagnostic, Kind};
 use crate::family::{CheckKind, Recipe, Unit};
 use crate::oci::Platform;
-use crate::record::Passed;
+use crate::record::{Description, Passed};
 
 /// How many differences of one image are told one by one.
 const TOLD: usize = 10;
@@ -55,8 +55,9 @@ pub(super) fn recorded(
     let of_platform = |passed: &Passed| {
         let tags = templates.iter().zip(&passed.checks.tags);
         let tags = tags.map(|(template, tag)| (format!("tag {template}"), tag.clone()));
-        let packages = passed.checks.descriptions.iter().flat_map(|(title, text)| {
-            text.lines().filter_map(package).map(move |(name, version)| (format!("{title}: {name}"), version))
+        let packages = passed.checks.descriptions.iter().flat_map(|Description { title, pieces }| {
+            let lines = pieces.iter().flat_map(|piece| piece.text.lines());
+            lines.filter_map(package).map(move |(name, version)| (format!("{title}: {name}"), version))
         });
         tags.chain(packages).collect()
     };
@@ -167,7 +168,7 @@ mod tests {
         for (on, list) in lists {
             let job = "base".parse::<Unit>().expect("unit").on(&platform(on));
             let record = fixture.passed.get_mut(&job).expect("it has passed");
-            record.checks.descriptions = vec![("Apt".to_owned(), list.to_owned())];
+            record.checks.descriptions = vec![Description::of("Apt", "apt list", list)];
         }
         let release = fixture.assemble().expect("release");
         let told: Vec<String> = shown(&release.differences).iter().map(ToString::to_string).collect();

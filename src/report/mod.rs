@@ -4,6 +4,7 @@ mod critical_path;
 mod html;
 mod json;
 mod junit;
+mod manifest;
 mod plan;
 mod simulation;
 mod terminal;
@@ -19,6 +20,7 @@ use crate::event::{Amount, EVENT_VERSION, EmulationCost, Event, EventKind, Outco
 pub(crate) use crate::diag::size;
 pub(crate) use critical_path::CriticalPath;
 pub(crate) use html::Page;
+pub(crate) use manifest::{BuildManifest, Commit, commit_link};
 pub(crate) use plan::{
     CapacityView, DecisionView, EmulationView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
 };

@@ -16,8 +16,9 @@ use crate::config::PackageName;
 use crate::diag::{Diagnostic, Kind};
 use crate::engine::host::{self, HostOrder};
 use crate::engine::{ContainerOrder, Engine, Finished, Redactor, RunId, StoreAddress};
-use crate::family::{Action, Check, CheckKind, JobId, TagSource};
+use crate::family::{Action, Check, CheckKind, JobId, Piece, TagSource};
 use crate::oci::Digest;
+use crate::record::{Description, Said};
 
 /// How much of an output stands in an error.
 const SHOWN_LINES: usize = 20;
@@ -55,8 +56,8 @@ pub(super) enum Found {
     Passed,
     /// A tagger's tag.
     Tag(String),
-    /// A description: heading and text.
-    Description(String, String),
+    /// A description.
+    Description(Description),
 }
 
 /// What to call a check in messages.
@@ -75,29 +76,47 @@ pub(super) fn title(check: &Check) -> String {
 /// # Errors
 /// A [`Kind::Failed`] where the image does not pass; another kind where it could not be tried.
 pub(super) async fn carry_out(subject: &Subject<'_>, check: &Check) -> Result<Found, Diagnostic> {
-    let finished = match &check.kind {
-        CheckKind::Tagger { source: TagSource::Package { package, .. }, .. } => Finished {
-            code: Some(0),
-            stdout: of_package(subject, check, package).await?,
-            ..Finished::default()
-        },
-        _ => finished(subject, check).await?,
-    };
-    log(subject, check, &finished)?;
     match &check.kind {
-        CheckKind::Test { stdout, .. } => {
+        CheckKind::Test { action, stdout } => {
+            let finished = match action {
+                Action::Image(run) => answer(subject, check, run, stdout.is_some()).await?,
+                Action::Host { run, .. } => on_host(subject, check, run).await?,
+            };
+            log(subject, check, &finished)?;
             judge(subject, check, &finished, stdout.as_deref()).map(|()| Found::Passed)
         }
         CheckKind::Tagger { template, source } => {
+            let finished = match source {
+                TagSource::Package { package, .. } => of_package(subject, check, package).await?,
+                TagSource::Run { run, .. } => answer(subject, check, run, true).await?,
+                TagSource::OsRelease(_) => answer(subject, check, "cat /etc/os-release", true).await?,
+            };
+            log(subject, check, &finished)?;
             judge(subject, check, &finished, None)?;
             let values = values(source, &finished.stdout)
                 .map_err(|why| failed(subject, check, why).because(shown(&finished.stdout)))?;
             filled(template, &values).map(Found::Tag).map_err(|why| failed(subject, check, why))
         }
-        CheckKind::Description { title, .. } => {
-            judge(subject, check, &finished, None)?;
-            Ok(Found::Description(title.clone(), finished.stdout.trim_end().to_owned()))
+        CheckKind::Description { title, pieces } => {
+            let mut described = Vec::new();
+            for piece in pieces {
+                described.push(said(subject, check, piece).await?);
+            }
+            Ok(Found::Description(Description { title: title.clone(), pieces: described }))
         }
+    }
+}
+
+/// What a command of a description says.
+async fn said(subject: &Subject<'_>, check: &Check, piece: &Piece) -> Result<Said, Diagnostic> {
+    let finished = answer(subject, check, &piece.run, true).await?;
+    log(subject, check, &finished)?;
+    judge(subject, check, &finished, None)?;
+    match Said::tidied(piece, &finished.stdout) {
+        said if said.text.is_empty() => {
+            Err(failed(subject, check, format!("`{}` printed nothing", piece.run)))
+        }
+        said => Ok(said),
     }
 }
 
@@ -106,34 +125,27 @@ async fn of_package(
     subject: &Subject<'_>,
     check: &Check,
     package: &PackageName,
-) -> Result<String, Diagnostic> {
+) -> Result<Finished, Diagnostic> {
     let packages = subject.packages.of(subject.image).await?;
-    package::version(&packages, package).map_err(|Missing { why, causes, hint }| {
+    let stdout = package::version(&packages, package).map_err(|Missing { why, causes, hint }| {
         let problem = causes.into_iter().fold(failed(subject, check, why), Diagnostic::because);
         hint.into_iter().fold(problem, Diagnostic::hint)
-    })
+    })?;
+    Ok(Finished { code: Some(0), stdout, ..Finished::default() })
 }
 
-/// Run the command of a check. No secret is in what comes back.
-async fn finished(subject: &Subject<'_>, check: &Check) -> Result<Finished, Diagnostic> {
+/// What a command says in the image, of which something is `wanted` or only its exit code. No secret is in it.
+async fn answer(
+    subject: &Subject<'_>,
+    check: &Check,
+    run: &str,
+    wanted: bool,
+) -> Result<Finished, Diagnostic> {
     let limit = Duration::from_secs(check.time_limit_seconds);
-    let run = match &check.kind {
-        CheckKind::Test { action: Action::Host { run, .. }, .. } => {
-            return on_host(subject, run, limit).await;
-        }
-        CheckKind::Test { action: Action::Image(run), .. }
-        | CheckKind::Description { run, .. }
-        | CheckKind::Tagger { source: TagSource::Run { run, .. }, .. } => run,
-        // Packages are read elsewhere, with no command.
-        CheckKind::Tagger { source: TagSource::OsRelease(_) | TagSource::Package { .. }, .. } => {
-            "cat /etc/os-release"
-        }
-    };
     let mut answers = subject.answers.lock().await;
     // Seen once, on an engine under load: all that a short command had printed was lost. One that has something to
     // say, and ends well without a word, is asked again.
     let silent = |finished: &Finished| {
-        let wanted = !matches!(check.kind, CheckKind::Test { stdout: None, .. });
         wanted && finished.code == Some(0) && finished.stdout.is_empty() && finished.stderr.is_empty()
     };
     if let Some(finished) = answers.get(run).filter(|finished| !silent(finished)) {
@@ -199,7 +211,8 @@ async fn in_image(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Res
     subject.engine_time.of(subject.engine.run(&order)).await
 }
 
-async fn on_host(subject: &Subject<'_>, run: &str, time_limit: Duration) -> Result<Finished, Diagnostic> {
+async fn on_host(subject: &Subject<'_>, check: &Check, run: &str) -> Result<Finished, Diagnostic> {
+    let time_limit = Duration::from_secs(check.time_limit_seconds);
     // The tag of a build, so that the run's own sweep takes the name away again.
     let tag = subject
         .run

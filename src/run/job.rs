@@ -535,7 +535,7 @@ impl Work<'_> {
             match found.map_err(Trouble::There)? {
                 Found::Passed => record.tests.push((title, milliseconds)),
                 Found::Tag(tag) => record.tags.push(tag),
-                Found::Description(heading, text) => record.descriptions.push((heading, text)),
+                Found::Description(description) => record.descriptions.push(description),
             }
         }
         context::checks_stand(self.session, self.recipe, &self.job, &self.planned.check_files).await?;

@@ -24,7 +24,7 @@ use crate::family::Barrier;
 use crate::oci::watched::Watched;
 use crate::oci::{Digest, Document, Memory, Platform, Store, Tag};
 use crate::plan::{Decision, Estimate, Estimates, Plan, Request, speed};
-use crate::record::{Durations, Taken};
+use crate::record::{Description, Durations, Said, Taken};
 use crate::survey::{Memo, survey};
 
 fn amd64() -> Platform {
@@ -241,6 +241,23 @@ async fn tm18_the_output_of_checks_is_in_the_log_and_no_secret_is() {
     "#]]
     .assert_eq(&log);
     once(&site, 1, Act::Build(1), Look::Fail, PLAIN).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s_4_9_a_description_keeps_each_command_and_one_that_prints_nothing_fails() {
+    let config =
+        "[image.a]\ndescribe = [{ title = \"Files\", bare = \"ls --version\", run = [\"ls\", \"du\"] }]\n";
+    let site = site(config, &[("a", "FROM scratch\n")]).await;
+    let (ran, _) = once(&site, 1, Act::Build(1), Look::Pass, PLAIN).await;
+    let descriptions = &ran.passed.values().next().unwrap().checks.descriptions;
+    let said = |run: &str, bare| Said { run: run.to_owned(), bare, text: format!("out of `{run}`") };
+    let pieces = vec![said("ls --version", true), said("ls", false), said("du", false)];
+    assert_eq!(descriptions, &[Description { title: "Files".to_owned(), pieces }]);
+
+    let silent = self::site(config, &[("a", "FROM scratch\n")]).await;
+    let (ran, _) = once(&silent, 1, Act::Build(1), Look::Silent, PLAIN).await;
+    let problem = format!("{:?}", ran.failed.values().next().unwrap());
+    assert!(problem.contains("description \\\"Files\\\" `ls --version` printed nothing"), "{problem}");
 }
 
 #[tokio::test(start_paused = true)]

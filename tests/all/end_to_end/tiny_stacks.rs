@@ -29,6 +29,12 @@ variants.cuda = { platforms = ["linux/amd64"] }
 [image.julia]
 platforms = ["linux/amd64"]
 
+[image.base]
+describe = [{ title = "Python Packages", bare = "python --version", run = "python --packages" }]
+
+[image.r]
+describe = [{ title = "R Packages", run = "cat /opt/r/packages" }]
+
 [image.drift]
 tests = [{ run = "id -un", stdout = "jovyan" }]
 tags = [
@@ -89,6 +95,7 @@ fn builds_and_publishes(test: &str, engine: Engine) {
     children_have_the_layers_of_their_parents(&place);
     programs_are_of_their_platform(&place);
     what_drifts_is_withheld(&place);
+    manifests_say_what_is_in_images(&place);
     let again = place.run(&["build", "--publish"]).well();
     assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
     let verified = place.run(&["verify"]).well();
@@ -198,6 +205,18 @@ fn children_have_the_layers_of_their_parents(place: &Place) {
             assert_eq!(own[..parent.len()], parent[..], "{child}@{platform} has its parent's very layers");
         }
     }
+}
+
+fn manifests_say_what_is_in_images(place: &Place) {
+    let described = place.run(&["describe", "r@linux/arm64"]).well().stdout;
+    let headings: Vec<&str> =
+        described.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_end()).collect();
+    assert_eq!(headings[1..], ["## Build Info", "## Python Packages", "## R Packages"]);
+    assert!(headings[0].starts_with("# Build manifest for image: r:"), "{described}");
+    assert!(
+        described.contains("Python 3") && described.contains("`cat /opt/r/packages`:\n\n```text\n"),
+        "{described}"
+    );
 }
 
 /// The ELF machine of `/bin/busybox` in the image of each platform, and what `uname -m` said there.
