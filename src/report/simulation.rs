@@ -127,7 +127,8 @@ impl Simulation {
     }
 
     fn fleet(&self, counts: &[usize]) -> String {
-        let kinds = self.builders.iter().zip(counts).map(|(builder, number)| {
+        let present = self.builders.iter().zip(counts).filter(|(_, number)| **number > 0);
+        let kinds = present.map(|(builder, number)| {
             format!("{number} × {} with {}", builder.name, count(builder.slots, "slot"))
         });
         kinds.collect::<Vec<_>>().join(", ")

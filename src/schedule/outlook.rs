@@ -7,6 +7,8 @@ use super::{Job, Machine, Problem, Rules, priorities};
 
 /// A smaller fleet may take so many percent of the time of the best.
 const GOOD_ENOUGH: u64 = 105;
+/// Of so many fleets every one is looked at in the search for the smallest.
+const FLEETS_TRIED: usize = 300;
 
 /// Machines of one kind.
 #[derive(Clone, Debug)]
@@ -54,25 +56,92 @@ pub(crate) fn fleets(jobs: &[Job], kinds: &[Kind], most: usize, rules: &Rules) -
     (1..=most).map(|count| foresee(jobs, &with_counts(kinds, &vec![count; kinds.len()]), rules)).collect()
 }
 
-/// The smallest fleet that takes at most five percent longer than the best of some: of the largest, machines are
-/// taken away kind by kind as long as that holds.
+/// The smallest fleet that takes at most five percent longer than the best of some: that of the fewest machines, and of
+/// these the cheapest. A kind may be missing from it where the others do all that is to be done. Of more fleets than
+/// may be tried it is the smallest that is come to by taking machines away, kind by kind.
 pub(crate) fn smallest(jobs: &[Job], kinds: &[Kind], fleets: &[Outlook], rules: &Rules) -> Option<Outlook> {
     let best = fleets.iter().map(|fleet| fleet.makespan).min()?;
-    let is_good =
-        |outlook: &Outlook| outlook.makespan.saturating_mul(100) <= best.saturating_mul(GOOD_ENOUGH);
-    let mut smallest = fleets.iter().find(|fleet| is_good(fleet))?.clone();
-    for kind in 0..kinds.len() {
-        while smallest.counts[kind] > 1 {
-            let mut fewer = smallest.counts.clone();
-            fewer[kind] -= 1;
-            let outlook = foresee(jobs, &with_counts(kinds, &fewer), rules);
-            if !is_good(&outlook) {
-                break;
-            }
-            smallest = outlook;
-        }
+    let quest = Quest { jobs, kinds, rules, best };
+    let first = fleets.iter().find(|fleet| quest.is_good(fleet))?;
+    let thinned = quest.thinned(first);
+    Some(match quest.no_larger(&thinned, fleets.len()) {
+        Some(candidates) => quest.first_good(candidates).unwrap_or(thinned),
+        None => thinned,
+    })
+}
+
+/// The search for a fleet that is good enough.
+struct Quest<'a> {
+    jobs: &'a [Job],
+    kinds: &'a [Kind],
+    rules: &'a Rules,
+    /// The time of the best.
+    best: u64,
+}
+
+impl Quest<'_> {
+    /// What such a fleet makes of the jobs, where it does all of them in a good time.
+    fn good(&self, counts: &[usize]) -> Option<Outlook> {
+        let is_taken = |job: &Job| {
+            let Some(needs) = &job.needs else { return true };
+            self.kinds.iter().zip(counts).any(|(kind, count)| *count > 0 && kind.machine.takes(needs))
+        };
+        let is_enough = counts.iter().any(|count| *count > 0) && self.jobs.iter().all(is_taken);
+        let outlook = is_enough.then(|| foresee(self.jobs, &with_counts(self.kinds, counts), self.rules));
+        outlook.filter(|outlook| self.is_good(outlook))
     }
-    Some(smallest)
+
+    fn is_good(&self, outlook: &Outlook) -> bool {
+        let at_work = self.jobs.iter().filter(|job| job.needs.is_some()).count();
+        outlook.spans.len() == at_work
+            && outlook.makespan.saturating_mul(100) <= self.best.saturating_mul(GOOD_ENOUGH)
+    }
+
+    /// A good fleet without the machines that can be taken away one after another.
+    fn thinned(&self, fleet: &Outlook) -> Outlook {
+        let mut fleet = fleet.clone();
+        for kind in 0..self.kinds.len() {
+            while let Some(fewer) = fleet.counts[kind].checked_sub(1) {
+                let mut counts = fleet.counts.clone();
+                counts[kind] = fewer;
+                let Some(good) = self.good(&counts) else { break };
+                fleet = good;
+            }
+        }
+        fleet
+    }
+
+    /// Every fleet of no more machines than a good one has, and of at most so many of each kind, the smallest first;
+    /// `None` where these are too many.
+    fn no_larger(&self, fleet: &Outlook, most: usize) -> Option<Vec<Vec<usize>>> {
+        let limit = size(&fleet.counts);
+        let mut found = vec![Vec::new()];
+        for _ in self.kinds {
+            let longer = |counts: &Vec<usize>| {
+                let left = limit - size(counts);
+                let counts = counts.clone();
+                (0..=left.min(most)).map(move |count| [&counts[..], &[count]].concat())
+            };
+            found = found.iter().flat_map(longer).take(FLEETS_TRIED + 1).collect();
+        }
+        found.sort_by_key(|counts| size(counts));
+        (found.len() <= FLEETS_TRIED).then_some(found)
+    }
+
+    /// The cheapest good one of those of the fewest machines; of some as cheap the fastest.
+    fn first_good(&self, candidates: Vec<Vec<usize>>) -> Option<Outlook> {
+        let of_size = candidates.chunk_by(|one, other| size(one) == size(other));
+        let cheapest = |same: &[Vec<usize>]| {
+            let good = same.iter().filter_map(|counts| self.good(counts));
+            good.min_by(|one, other| one.cost.total_cmp(&other.cost).then(one.makespan.cmp(&other.makespan)))
+        };
+        of_size.into_iter().find_map(cheapest)
+    }
+}
+
+/// How many machines that are.
+fn size(counts: &[usize]) -> usize {
+    counts.iter().sum()
 }
 
 fn with_counts(kinds: &[Kind], counts: &[usize]) -> Vec<Kind> {

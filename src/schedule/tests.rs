@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Job, Machine, Needs, Problem, Rules, Scheduler, Start};
+use super::{
+    Job, Kind, Machine, Needs, Outlook, Problem, Rules, Scheduler, Start, fleets, foresee, smallest,
+};
+use crate::dice::Dice;
 
 fn platform(name: &str) -> crate::oci::Platform {
     format!("linux/{name}").parse().unwrap()
@@ -370,4 +373,74 @@ fn a_job_of_no_machine_at_all_is_no_reason_to_stop() {
     let mut scheduler = Scheduler::new(&problem, Arc::from([0]));
     assert_eq!((scheduler.next(0), scheduler.look_again()), (None, None));
     assert_eq!((scheduler.stranded(), scheduler.drain()), (vec![0], vec![0]));
+}
+
+fn kind(machine: Machine, price: f64) -> Kind {
+    Kind { machine, count: 1, price }
+}
+
+/// The same as `smallest`, by trying every fleet.
+fn smallest_of_all(jobs: &[Job], kinds: &[Kind], most: usize, best: u64) -> Outlook {
+    let number = (most + 1).pow(u32::try_from(kinds.len()).unwrap());
+    let all = (1..number).map(|number| {
+        let digit = |at: usize| number / (most + 1).pow(u32::try_from(at).unwrap()) % (most + 1);
+        let counted = kinds.iter().enumerate().map(|(at, kind)| Kind { count: digit(at), ..kind.clone() });
+        foresee(jobs, &counted.collect::<Vec<_>>(), &Rules::default())
+    });
+    let good = all.filter(|one| one.spans.len() == jobs.len() && one.makespan * 100 <= best * 105);
+    let size = |one: &Outlook| one.counts.iter().sum::<usize>();
+    good.min_by(|one, other| size(one).cmp(&size(other)).then(one.cost.total_cmp(&other.cost))).unwrap()
+}
+
+#[test]
+fn the_smallest_fleet_is_the_smallest_of_all() {
+    let (rules, mut without_one, mut uneven) = (Rules::default(), 0, 0);
+    for seed in 0..10 {
+        let mut dice = Dice(seed);
+        let mut jobs: Vec<Job> = Vec::new();
+        for image in 0..3 + dice.below(6) {
+            let parents: Vec<usize> = (0..image).filter(|_| dice.percent(20)).collect();
+            let on = if dice.percent(70) { "amd64" } else { "arm64" };
+            jobs.push(job(image, on, &parents, 1 + dice.below(60) as u64));
+        }
+        let mut of = |natives: &[&str]| {
+            let emulated: &[&str] = if dice.percent(30) { &["arm64"] } else { &[] };
+            let mut machine = machine(natives, emulated, 1 + dice.below(3));
+            machine.speed = 50 + dice.below(4) as u32 * 50;
+            kind(machine, dice.below(5) as f64)
+        };
+        let kinds = [of(&["amd64"]), of(&["amd64"]), of(&["amd64", "arm64"])];
+        let uniform = fleets(&jobs, &kinds, 3, &rules);
+        let best = uniform.iter().map(|fleet| fleet.makespan).min().unwrap();
+        let (found, all) =
+            (smallest(&jobs, &kinds, &uniform, &rules).unwrap(), smallest_of_all(&jobs, &kinds, 3, best));
+        let size = |one: &Outlook| one.counts.iter().sum::<usize>();
+        assert_eq!((size(&found), found.cost), (size(&all), all.cost), "seed {seed}: {found:?} {all:?}");
+        without_one += usize::from(found.counts.contains(&0));
+        uneven += usize::from(size(&found) > 1);
+    }
+    assert!(without_one > 3 && uneven > 3, "{without_one} {uneven}");
+}
+
+#[test]
+fn the_smallest_fleet_has_none_of_a_kind_that_another_stands_in_for() {
+    let jobs = [job(0, "amd64", &[], 60), job(1, "amd64", &[], 60), job(0, "arm64", &[], 120)];
+    let kinds = [kind(fast(100), 1.0), kind(fast(100), 9.0), kind(machine(&["arm64"], &[], 1), 1.0)];
+    let uniform = fleets(&jobs, &kinds, 6, &Rules::default());
+    let found = smallest(&jobs, &kinds, &uniform, &Rules::default()).unwrap();
+    assert_eq!(
+        (found.counts, found.makespan),
+        (vec![1, 0, 1], 120),
+        "the cheaper one of two that do as well"
+    );
+    assert!(smallest(&[], &kinds, &fleets(&[], &kinds, 1, &Rules::default()), &Rules::default()).is_some());
+}
+
+#[test]
+fn of_too_many_fleets_the_smallest_is_what_is_left_of_a_good_one() {
+    let jobs: Vec<Job> = (0..12).map(|image| job(image, "amd64", &[], 60)).collect();
+    let kinds = vec![kind(fast(100), 1.0); 6];
+    let uniform = fleets(&jobs, &kinds, 2, &Rules::default());
+    let found = smallest(&jobs, &kinds, &uniform, &Rules::default()).unwrap();
+    assert_eq!((found.counts, found.makespan), (vec![2; 6], 60));
 }

@@ -184,6 +184,18 @@ fn the_picture_of_a_small_family() {
     );
     let arm = "linux/arm64,slots=2,price=0.01,speed=50";
     let options = ["--builder", "linux/amd64,count=2,price=0.02", "--builder", arm, "--fleets", "2"];
+#[test]
+fn of_two_kinds_of_one_platform_the_smallest_fleet_has_none_of_the_one_that_is_not_needed() {
+    let place = family(&[("base", &[])], TWO);
+    let builders = ["linux/amd64,price=9", "linux/amd64,price=1", "linux/arm64,price=1"];
+    let builders: Vec<&str> = builders.iter().flat_map(|builder| ["--builder", builder]).collect();
+    let simulation = simulate(&place, &builders);
+    assert_eq!(simulation["smallest"]["counts"], serde_json::json!([0, 1, 1]));
+    let text = place.run(&[&["simulate"], &builders[..]].concat()).well().stdout;
+    let told = "the smallest within 5 % of the best: 1 × amd64.2 with 1 slot, 1 × arm64 with 1 slot: 1 min 0 s, costs 2.00";
+    assert!(text.contains(told), "{text}");
+}
+
     let answer = place.run(&[&["simulate", "--durations", "times.toml"], &options[..]].concat()).well();
     expect_test::expect![[r#"
         8 jobs, 17 min 0 s of work; the time of 5 jobs is assumed
