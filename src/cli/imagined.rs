@@ -205,11 +205,12 @@ pub(super) fn left_out(builders: &BTreeMap<String, BuilderSetting>) -> Option<Di
 
 /// How long jobs take, as a file says: by `image`, `image:variant` or either with `@platform`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(super) struct DurationsFile {
     known: BTreeMap<String, String>,
     assumed: BTreeMap<String, String>,
     emulated: BTreeMap<String, String>,
+    assumed_emulated: BTreeMap<String, String>,
 }
 
 /// One time that a file says.
@@ -230,7 +231,12 @@ impl DurationsFile {
     /// Where the file cannot be read or a time is none.
     pub(super) fn read(file: &Path) -> Result<Vec<Said>> {
         let read: Self = read(file)?;
-        let tables = [(read.known, false, false), (read.assumed, true, false), (read.emulated, false, true)];
+        let tables = [
+            (read.known, false, false),
+            (read.assumed, true, false),
+            (read.emulated, false, true),
+            (read.assumed_emulated, true, true),
+        ];
         let lines = tables.into_iter().flat_map(|(table, assumed, emulated)| {
             table.into_iter().map(move |(name, time)| (name, time, assumed, emulated))
         });

@@ -47,7 +47,7 @@ pub(super) struct Options {
     /// A file of builders: `[builder.NAME]` with the same words
     #[arg(long, value_name = "FILE", conflicts_with = "builder")]
     builders: Option<PathBuf>,
-    /// A file of times: `[known]`, `[assumed]` and `[emulated]` with lines such as `"image:variant@platform" = "90s"`
+    /// A file of times: `[known]`, `[assumed]`, `[emulated]` and `[assumed-emulated]` with lines such as `"image:variant@platform" = "90s"`
     #[arg(long, value_name = "FILE")]
     durations: Option<PathBuf>,
     /// What stands on an image waits for all platforms of it, as `barrier = true` in polyarch.toml has it
@@ -173,7 +173,6 @@ impl Times<'_> {
         smallest: Option<&Outlook>,
     ) -> Simulation {
         let at_work: Vec<usize> = (0..self.jobs.len()).filter(|at| self.jobs[*at].needs.is_some()).collect();
-        let is_assumed = |at: &&usize| self.estimates.of(&self.order[**at], false).assumed;
         let names = machine_names(named);
         let spans = outlook.spans.iter().map(|span| SpanView {
             job: self.order[span.job].to_string(),
@@ -183,14 +182,15 @@ impl Times<'_> {
             begin: span.begin,
             end: span.end,
         });
+        let timeline: Vec<SpanView> = spans.collect();
         Simulation {
             version: SIMULATION_VERSION,
             jobs: at_work.len(),
-            assumed: at_work.iter().filter(is_assumed).count(),
+            assumed: timeline.iter().filter(|span| span.assumed).count(),
             work_milliseconds: at_work.iter().map(|at| self.jobs[*at].native).fold(0, u64::saturating_add),
             builders: named.iter().map(view).collect(),
             outlook: outlook_view(outlook),
-            timeline: spans.collect(),
+            timeline,
             fleets: fleets.iter().map(outlook_view).collect(),
             smallest: smallest.map(outlook_view),
         }
