@@ -27,6 +27,7 @@ mod layer_cache;
 mod legacy;
 mod lossy;
 mod machines;
+mod measured;
 mod mirrored;
 mod names;
 mod orphans;
