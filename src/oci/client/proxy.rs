@@ -66,6 +66,19 @@ impl Proxies {
         Some(format!("{}:{port}", proxy.host_str().unwrap_or_default()))
     }
 
+    /// Why the proxy that leads to an address lets nothing through, and where to say what it wants.
+    pub(super) fn refusal(&self, url: &Url) -> Option<String> {
+        let (proxy, name) = (self.to(url)?, self.name(url)?);
+        let example = format!("{}_proxy={}://USER:PASSWORD@{name}", url.scheme(), proxy.scheme());
+        Some(match proxy.username().is_empty() {
+            true => format!("the proxy {name} wants a user and a password, as in {example}"),
+            false => format!(
+                "the proxy {name} does not take the user and the password that are said of it; write {example}, \
+                 with %40 for an @ and the like"
+            ),
+        })
+    }
+
     /// The same for the library that connects.
     pub(super) fn of_library(&self) -> Vec<reqwest::Proxy> {
         let schemes = [("http", &self.http), ("https", &self.https)];

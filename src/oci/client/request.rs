@@ -36,6 +36,9 @@ const SLOWEST_UPLOAD: u64 = 64 << 10;
 /// How long a connection may take, to all addresses of a name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the library says where a proxy wants to know who opens a tunnel.
+const NOT_AUTHORIZED: &str = "proxy authorization required";
+
 /// How many different warnings of one registry are told.
 const WARNINGS: usize = 16;
 
@@ -296,7 +299,13 @@ impl Connection {
         }
         count.request();
         match within(request.send(), &pulse, idle).await {
-            Some(Ok(response)) => Ok(Answer::new(response, idle, count, &ask.doing)),
+            Some(Ok(response)) => {
+                let refused = response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+                match self.options.proxies.refusal(url).filter(|_| refused) {
+                    Some(why) => Err(refused_by_proxy(&ask.doing, &why).into()),
+                    None => Ok(Answer::new(response, idle, count, &ask.doing)),
+                }
+            }
             Some(Err(error)) => match part.and_then(Part::failure) {
                 // Not the registry failed, but the place that the bytes come from.
                 Some(failure) => Err(failure.into()),
@@ -327,14 +336,18 @@ impl Connection {
     /// A failure to reach an address. Its path and query may hold a secret, so only the host is told.
     fn unreached(&self, doing: &str, url: &Url, error: reqwest::Error) -> Trouble {
         let mut cause = std::error::Error::source(&error);
-        let (mut untrusted, mut unspoken) = (false, false);
+        let (mut untrusted, mut unspoken, mut refused) = (false, false, false);
         while let Some(inner) = cause {
             let text = inner.to_string();
             untrusted |= text.contains("certificate") || text.contains(reach::REFUSED);
+            refused |= text.contains(NOT_AUTHORIZED);
             unspoken |= ["fatal alert", "peer is incompatible", "corrupt message"]
                 .into_iter()
                 .any(|sign| text.contains(sign));
             cause = inner.source();
+        }
+        if let Some(why) = self.options.proxies.refusal(url).filter(|_| refused) {
+            return refused_by_proxy(doing, &why).into();
         }
         let host = url.host_str().unwrap_or("the registry");
         let through = self.options.proxies.name(url);
@@ -351,4 +364,9 @@ impl Connection {
         let kind = if never { ErrorKind::Failed } else { ErrorKind::Passing };
         Trouble { error: Error::new(kind, format!("{doing}: {why}")).because(error.without_url()), again }
     }
+}
+
+/// A proxy that wants to know who asks: it will not say otherwise when it is asked again.
+fn refused_by_proxy(doing: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Failed, format!("{doing}: {why}"))
 }
