@@ -100,6 +100,16 @@ pub(crate) enum EventKind {
         /// The manifest of the new one.
         image: String,
     },
+    /// While it was built, another machine had built it too and kept its record first. What was built here replaces that,
+    /// where it is another image.
+    BuiltTwice {
+        /// The job.
+        job: String,
+        /// The manifest of the image of the other one.
+        other: String,
+        /// The manifest of the image that was built here.
+        image: String,
+    },
     /// What is in a mount of a cache came from the store, or went there.
     CacheMoved {
         /// The job.

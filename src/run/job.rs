@@ -20,7 +20,7 @@ use crate::event::EventKind;
 use crate::family::{JobId, Recipe, Unit, Use};
 use crate::oci::{Digest, Error, ErrorKind, Pointer, Tag};
 use crate::plan::{Decision, Planned, check_inputs, check_key, unknown_repositories};
-use crate::record::{Carried, CheckRecord, ImageRecord, Passed, RECORD_VERSION, Taken};
+use crate::record::{Carried, CheckRecord, ImageRecord, Passed, RECORD_VERSION, Records, Taken};
 
 use super::adopt::{self, Adopted};
 use super::builder::{Builder, Fit, wanted};
@@ -280,15 +280,20 @@ impl Work<'_> {
         records.checks(&key).await.ok()?.record.map(|_| carried)
     }
 
-    /// Say where the same inputs had made another image before (F-S14), which the new one replaces.
+    /// Say where the same inputs had made another image before (F-S14), or another machine has made one meanwhile (F-X2),
+    /// which the new one replaces.
     async fn tell_of_another(&self, record: &ImageRecord) {
-        let found = self.session.records.image(&record.key).await.ok().and_then(|found| found.record);
-        if let Some(before) = found.filter(|before| before.image != record.image) {
-            (self.session.show)(EventKind::ImageReplaced {
-                job: self.job.to_string(),
-                before: before.image.to_string(),
-                image: record.image.to_string(),
-            });
+        let (records, job, image) = (&self.session.records, self.job.to_string(), record.image.to_string());
+        let standing =
+            async |records: &Records| records.image(&record.key).await.ok().and_then(|found| found.record);
+        if let Some(before) = standing(records).await {
+            if before.image != record.image {
+                let before = before.image.to_string();
+                (self.session.show)(EventKind::ImageReplaced { job, before, image });
+            }
+        } else if let Some(other) = standing(&records.anew()).await {
+            let other = other.image.to_string();
+            (self.session.show)(EventKind::BuiltTwice { job, other, image });
         }
     }
 

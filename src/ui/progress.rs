@@ -159,6 +159,14 @@ impl Progress {
                 shown(before),
                 shown(image)
             )),
+            EventKind::BuiltTwice { job, other, image } if other == image => {
+                Some(format!("  {job}  warning: another machine has built the same image meanwhile"))
+            }
+            EventKind::BuiltTwice { job, other, image } => Some(format!(
+                "  {job}  warning: another machine has built it meanwhile: {}, which {} replaces",
+                shown(other),
+                shown(image)
+            )),
             EventKind::CacheFailed { job, reason } => {
                 Some(format!("  {job}  warning: cannot {}", shown(reason)))
             }
@@ -241,6 +249,7 @@ fn lasting(kind: &EventKind) -> bool {
         | EventKind::JobAwaits { .. }
         | EventKind::CacheFailed { .. }
         | EventKind::ImageReplaced { .. }
+        | EventKind::BuiltTwice { .. }
         | EventKind::CacheDropped { .. }
         | EventKind::JobRetried { .. }
         | EventKind::JobMoved { .. }

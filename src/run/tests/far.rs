@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Act, Look, PLAIN, amd64, builds, files, once};
+use crate::event::EventKind;
 use crate::oci::watched::{Failure, Watched};
 use crate::oci::{Digest, Memory, Pointer, Repository, Store, image_stands};
 use crate::plan::{Decision, Plan, Request};
@@ -255,8 +256,29 @@ async fn f_x1_a_registry_that_cannot_be_read_in_the_second_look_is_done_without(
     assert_eq!(built, [0, 1, 1, 1], "it is built, and what stands on it is found as it is the same");
 }
 
+/// The job, the image of another machine, and the own one, where it is told that both were built at once.
+fn built_twice(step: &Step) -> Option<(String, String, String)> {
+    match step {
+        Step::Event(EventKind::BuiltTwice { job, other, image }) => {
+            Some((job.clone(), other.clone(), image.clone()))
+        }
+        _ => None,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f_x2_machines_that_go_at_once_build_each_job_once_each_and_one_of_the_records_stands() {
+    let [same, others] = [[1, 1, 1], [1, 2, 3]].map(at_once);
+    // Two that look at the very same moment see nothing of each other.
+    let told = same.await;
+    assert!(told.contains_key("a") && told.values().all(|times| *times <= 2), "{told:?}");
+    // What stands on another image is another job to do, which nobody else has done.
+    assert_eq!(others.await, BTreeMap::from([("a".to_owned(), 2)]));
+}
+
+/// Machines that see nothing of what the others are at, and take so many seconds for each job: how often it was told of an
+/// image that another one had built too.
+async fn at_once(seconds: [u64; 3]) -> BTreeMap<String, usize> {
     let (shared, elsewhere) = (Arc::new(Memory::new()), elsewhere().await);
     let fresh = || Arc::new(Memory::new());
     let of = |own: &Arc<Memory>| machine(own, shared.clone(), &elsewhere, "trusted", "1");
@@ -266,19 +288,28 @@ async fn f_x2_machines_that_go_at_once_build_each_job_once_each_and_one_of_the_r
     for machine in &machines {
         plans.push(machine.plan().await);
     }
-    let runs = machines.iter().zip(&plans).map(async |(machine, plan)| {
-        let builder = machine.scripted(2, Arc::new(|_, _| Act::Build(1)), Arc::new(|_, _| Look::Pass));
+    let runs = machines.iter().zip(&plans).zip(seconds).map(async |((machine, plan), seconds)| {
+        let act = Arc::new(move |_: &str, _| Act::Build(seconds));
+        let builder = machine.scripted(2, act, Arc::new(|_, _| Look::Pass));
         let (ran, steps) = machine.run(plan, &[builder], PLAIN, std::future::pending()).await;
         let ran = ran.unwrap();
         for passed in ran.passed.values() {
             machine.records.share(passed).await.unwrap();
         }
         machine.records.keep_roll(&ran.passed).await.unwrap();
-        (ran, builds(&steps))
+        (ran, steps)
     });
     let runs = futures_util::future::join_all(runs).await;
-    for (ran, built) in &runs {
-        assert_eq!((ran.passed.len(), *built), (3, 3), "what none can know of is built by each, and told");
+    let mut told = BTreeMap::<String, usize>::new();
+    for (ran, steps) in &runs {
+        assert_eq!((ran.passed.len(), builds(steps)), (3, 3), "what none can know of is built by each");
+        for (job, other, image) in steps.iter().filter_map(built_twice) {
+            let (own, passed) = ran.passed.iter().find(|(own, _)| own.to_string() == job).unwrap();
+            assert_eq!(image, passed.image.image.to_string(), "{job}");
+            let made = runs.iter().any(|(ran, _)| ran.passed[own].image.image.to_string() == other);
+            assert!(made, "{job}: {other} is what another has made");
+            *told.entry(job.replace("@linux/amd64", "")).or_default() += 1;
+        }
     }
     whole(&shared, "owner/cache/scopes/trusted").await;
     let next = of(&fresh());
@@ -294,6 +325,7 @@ async fn f_x2_machines_that_go_at_once_build_each_job_once_each_and_one_of_the_r
         }
     }
     assert_eq!(run(&next).await, (3, 0));
+    told
 }
 
 #[tokio::test(start_paused = true)]
