@@ -1,5 +1,7 @@
 //! Engines that come to harm while they build: killed, out of room, out of order.
 
+use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::process::Child;
 use std::time::Duration;
 
@@ -63,6 +65,43 @@ fn f_g3_an_engine_that_is_killed_in_a_build_gets_the_job_again_when_it_is_back()
     assert!(place.events().iter().any(|event| event["event"] == "builder-returned"), "{}", answer.stderr);
 }
 
+/// What an image holds under a path.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    kind: tar::EntryType,
+    mode: u32,
+    link: Option<String>,
+    content: Vec<u8>,
+}
+
+/// All that the image of a job of the newest run holds, by path.
+fn held(place: &Place, job: &str) -> BTreeMap<String, Held> {
+    let blob = |digest: &serde_json::Value| {
+        let hex = digest.as_str().and_then(|digest| digest.strip_prefix("sha256:")).expect("a digest");
+        std::fs::read(place.store().join("blobs/sha256").join(hex)).expect("a blob")
+    };
+    let kept = place.events().into_iter().find(|event| event["event"] == "job-kept" && event["job"] == job);
+    let manifest = blob(&kept.expect("an image of it")["image"]);
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("a manifest");
+    let mut found = BTreeMap::new();
+    for layer in manifest["layers"].as_array().expect("layers") {
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(&*blob(&layer["digest"]))
+            .read_to_end(&mut bytes)
+            .expect("a whole layer");
+        for entry in tar::Archive::new(&*bytes).entries().expect("an archive") {
+            let mut entry = entry.expect("an entry");
+            let path = entry.path().expect("a path").display().to_string();
+            let link = entry.link_name().expect("a link").map(|link| link.display().to_string());
+            let (kind, mode) = (entry.header().entry_type(), entry.header().mode().expect("a mode"));
+            let mut content = Vec::new();
+            let _ = entry.read_to_end(&mut content).expect("its content");
+            found.insert(path, Held { kind, mode, link, content });
+        }
+    }
+    found
+}
+
 #[test]
 fn f_g19_an_engine_whose_own_records_are_spoilt_is_told_and_reset_it_builds_the_same() {
     let test = "harmed::f_g19_an_engine_whose_own_records_are_spoilt_is_told_and_reset_it_builds_the_same";
@@ -76,6 +115,9 @@ fn f_g19_an_engine_whose_own_records_are_spoilt_is_told_and_reset_it_builds_the_
         place.log("root.linux-amd64").contains("CACHED")
     };
     build();
+    let before = held(&place, "leaf@linux/amd64");
+    let is_built = |(name, file): (&String, &Held)| name.ends_with("leaf") && file.content == b"leaf\n";
+    assert!(before.iter().any(is_built), "{before:?}");
     assert!(build(), "what it has built is in its cache");
     engine.kill();
     let records = engine.data().join("buildkit");
@@ -98,6 +140,11 @@ fn f_g19_an_engine_whose_own_records_are_spoilt_is_told_and_reset_it_builds_the_
     engine.start();
     engine.wait();
     assert!(!build(), "its cache is cold");
+    let after = held(&place, "leaf@linux/amd64");
+    let paths = |files: &BTreeMap<String, Held>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(paths(&after), paths(&before));
+    let others: Vec<_> = before.keys().filter(|path| before[*path] != after[*path]).collect();
+    assert!(others.is_empty(), "others than before: {others:?}");
 }
 
 /// The same family with the engine of its own, and another engine beside it.
