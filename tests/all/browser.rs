@@ -105,7 +105,8 @@ impl Browser {
     }
 
     fn go_to(&mut self, page: &Path) {
-        self.call("Page.navigate", json!({"url": format!("file://{}", page.display())}));
+        let gone = self.call("Page.navigate", json!({"url": format!("file://{}", page.display())}));
+        assert_eq!(gone["errorText"], Value::Null, "{}", page.display());
         while self.next()["method"] != "Page.loadEventFired" {}
     }
 
@@ -222,7 +223,8 @@ fn a_page_that_is_too_wide_or_too_pale_is_found() {
 #[test]
 fn the_page_is_used_with_the_keyboard_alone() {
     let Some(mut browser) = Browser::start() else { return skip("browser", "there is no Chromium") };
-    let page = Pages::make().report(28);
+    let pages = Pages::make();
+    let page = pages.report(28);
     browser.window(1_440, "light");
     browser.go_to(&page);
     browser.press("Tab");
