@@ -214,6 +214,22 @@ impl EventPlatforms {
     }
 }
 
+/// What a run does that began because the time has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "kebab-case"))]
+pub(crate) enum Scheduled {
+    /// It builds all anew, so that packages are fetched again.
+    #[default]
+    Refresh,
+    /// It builds what has changed, what stands on bases that have moved, and what is older than `fresh-for`.
+    Reuse,
+}
+
+impl Scheduled {
+    /// How it is written.
+    const WORDS: [(&str, Self); 2] = [("refresh", Self::Refresh), ("reuse", Self::Reuse)];
+}
+
 /// What pipelines are made of.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(
@@ -228,6 +244,8 @@ pub(crate) struct CiSettings {
     /// When everything is looked at anew, in UTC.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) schedule: Option<Written<Schedule>>,
+    /// What a run does then.
+    pub(crate) scheduled: Scheduled,
     /// Tags of Git that are published too, with `*`.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) release_tags: Vec<Written<Word>>,
@@ -261,6 +279,7 @@ impl Reading {
         let settings = CiSettings {
             branch: section.parsed("branch"),
             schedule: section.parsed("schedule"),
+            scheduled: self.choice(&mut section, "scheduled", &Scheduled::WORDS).unwrap_or_default(),
             release_tags: section.list("release-tags").unwrap_or_default(),
             owners: section.list("owners"),
             keep_days: keep.and_then(|value| self.number("keep-days", value, 1..=90)).map(|days| days.value),

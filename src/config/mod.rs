@@ -33,7 +33,8 @@ use crate::oci::{Platform, Reference, Repository, Tag};
 
 pub(crate) use builder_name::check_builder_name;
 pub(crate) use ci::{
-    CiSettings, EventPlatforms, InstallSetting, LoginSetting, PromotionSetting, ServiceSetting, Variable,
+    CiSettings, EventPlatforms, InstallSetting, LoginSetting, PromotionSetting, Scheduled, ServiceSetting,
+    Variable,
 };
 pub(crate) use engine_address::{EngineAddress, NoEngine, SshAddress};
 pub(crate) use exports::{INDEX_NAME, NameTemplate, PART_PREFIX, ReferenceTemplate, agree, file_name};

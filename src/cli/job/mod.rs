@@ -23,7 +23,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::ci::{self, Beginning, Event};
-use crate::config::{LoginSetting, StorePlace, Variable, Version};
+use crate::config::{LoginSetting, Scheduled, StorePlace, Variable, Version};
 use crate::defence::{Defence, stands};
 use crate::diag::{Diagnostic, Kind, Problems, Result, count};
 use crate::family::{JobId, Unit};
@@ -257,7 +257,9 @@ async fn settle(context: &Context, files: &Files, beginning: Option<&Beginning>)
     let platform = platforms(context, beginning, &images)?;
     let what = What { images, platform, ..What::default() };
     let by_hand = context.environment.text(REFRESH).is_some_and(|said| ["1", "true"].contains(&&*said));
-    let is_wanted = by_hand || is_time(beginning) || beginning.is_some_and(|beginning| beginning.refresh);
+    let at_its_time = is_time(beginning)
+        && Workspace::read_quietly(context, &Default::default())?.ci.scheduled == Scheduled::Refresh;
+    let is_wanted = by_hand || at_its_time || beginning.is_some_and(|beginning| beginning.refresh);
     let anew = if is_wanted { Anew::refreshing() } else { Anew::default() };
     let options = plan::Options::settling(what, anew, files.own("plan")?.join(files::PLAN));
     let ended = context.signals.unless_stopped(plan::run(context, &options)).await?;

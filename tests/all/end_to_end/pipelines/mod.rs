@@ -306,6 +306,25 @@ fn s3_14_what_began_a_run_says_what_platforms_it_is_for() {
 }
 
 #[test]
+fn a_run_whose_time_has_come_refreshes_all_or_what_is_stale() {
+    let test = "pipelines::a_run_whose_time_has_come_refreshes_all_or_what_is_stale";
+    let Some((place, _registry)) = ground(test) else { return };
+    let due = [PUSHED[0], ("GITHUB_EVENT_NAME", "schedule"), PUSHED[2], PUSHED[3]];
+    for (said, refreshes) in
+        [("", true), ("scheduled = \"refresh\"\n", true), ("scheduled = \"reuse\"\n", false)]
+    {
+        let configuration = CONFIGURATION.replacen("[ci]\n", &format!("[ci]\n{said}"), 1);
+        assert!(said.is_empty() || configuration != CONFIGURATION, "there is a section for it");
+        place.write("polyarch.toml", &configuration);
+        let mut job = place.program(env!("CARGO_BIN_EXE_polyarch"));
+        job.args(["job", "plan", "--work"]).arg(place.folder().join("planned"));
+        job.env("POLYARCH_STORE", place.store()).envs(due.iter().copied()).env("POLYARCH_BRANCH", "main");
+        let plan = crate::program::Answer::from(job.output().expect("polyarch")).well().stdout;
+        assert_eq!(plan.contains("a refresh is asked for"), refreshes, "{said}: {plan}");
+    }
+}
+
+#[test]
 fn a_tag_of_git_is_published_under_its_version_on_three_services() {
     let test = "pipelines::a_tag_of_git_is_published_under_its_version_on_three_services";
     let Some((place, registry)) = ground(test) else { return };
