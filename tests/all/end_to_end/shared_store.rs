@@ -4,6 +4,8 @@ use std::io::BufRead as _;
 use std::path::Path;
 use std::process::Child;
 
+use polyarch::oci::Digest;
+
 use super::engines::{Engine, FOUNDATION, printed, root_file_systems, wait_for};
 use crate::client::registries::start_debian;
 use crate::program::{Answer, Place};
@@ -85,13 +87,13 @@ fn traffic(place: &Place) -> (u64, u64) {
 }
 
 /// The names and contents of all files below a folder.
-pub(super) fn picture(folder: &Path) -> Vec<(std::path::PathBuf, u64)> {
+pub(super) fn picture(folder: &Path) -> Vec<(std::path::PathBuf, Digest)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, metadata) = (entry.path(), entry.metadata().expect("its state"));
         match metadata.is_dir() {
             true => found.extend(picture(&path)),
-            false => found.push((path, metadata.len())),
+            false => found.push((path.clone(), Digest::of(&std::fs::read(path).expect("its content")))),
         }
     }
     found.sort();
