@@ -83,6 +83,9 @@ pub(crate) enum EventKind {
         config: String,
         /// Bytes of its layers.
         bytes: u64,
+        /// Bytes of each, the lowest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        layers: Vec<u64>,
     },
     /// A cache of layers could not be read or shared: nothing else comes of it.
     CacheFailed {
@@ -140,6 +143,9 @@ pub(crate) enum EventKind {
         check: String,
         /// Whether it passed.
         passed: bool,
+        /// The tag that it made, where it is a tagger.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tag: Option<String>,
         /// How long it took.
         milliseconds: u64,
     },

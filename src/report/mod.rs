@@ -103,6 +103,9 @@ pub(crate) struct JobReport {
     pub(crate) engine_milliseconds: u64,
     /// Bytes of its layers, where it was built.
     pub(crate) bytes: u64,
+    /// Bytes of each, the lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) layers: Vec<u64>,
     /// Checks that were run.
     pub(crate) checks: Vec<CheckReport>,
     /// Why it was tried again, once for each time.
@@ -135,6 +138,9 @@ pub(crate) struct CheckReport {
     pub(crate) check: String,
     /// Whether it passed.
     pub(crate) passed: bool,
+    /// The tag that it made, where it is a tagger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tag: Option<String>,
     /// How long it took.
     pub(crate) milliseconds: u64,
 }
@@ -243,15 +249,16 @@ impl Report {
                 report.emulated = *emulated;
                 report.cost = *cost;
             }
-            EventKind::JobKept { job, image, bytes, .. } => {
+            EventKind::JobKept { job, image, bytes, layers, .. } => {
                 let report = self.job(job);
+                report.layers.clone_from(layers);
                 report.image = Some(image.clone());
                 report.bytes = *bytes;
             }
-            EventKind::CheckEnded { job, check, passed, milliseconds } => {
-                let check = check.clone();
+            EventKind::CheckEnded { job, check, passed, tag, milliseconds } => {
+                let (check, tag) = (check.clone(), tag.clone());
                 let (passed, milliseconds) = (*passed, *milliseconds);
-                self.job(job).checks.push(CheckReport { check, passed, milliseconds });
+                self.job(job).checks.push(CheckReport { check, passed, tag, milliseconds });
             }
             EventKind::CacheDropped { job, cache, reason } => {
                 self.job(job).caches_dropped.push(format!("{cache}: {reason}"));

@@ -34,11 +34,13 @@ fn run_events() -> Vec<EventKind> {
             image: "sha256:bb".into(),
             config: "sha256:cc".into(),
             bytes: 1_250_000,
+            layers: vec![1_000_000, 250_000],
         },
         EventKind::CheckEnded {
             job: job("base@linux/arm64"),
             check: "id -un".into(),
             passed: true,
+            tag: None,
             milliseconds: 90,
         },
         EventKind::JobEnded {
@@ -127,6 +129,7 @@ fn junit_tells_checks_that_failed_from_builds_that_did() {
         job: "leaf@linux/386".into(),
         check: "a <b> & \"c\"\u{1b}[31m".into(),
         passed: false,
+        tag: None,
         milliseconds: 1_250,
     };
     all.insert(8, Event { at_milliseconds: 1_000_850, kind: check });

@@ -215,7 +215,7 @@ pub(super) mod tests {
 
     fn kept(at: u64, job: &str) -> Event {
         let (job, image, config) = (job.to_owned(), "sha256:1".to_owned(), "sha256:2".to_owned());
-        event(at, EventKind::JobKept { job, image, config, bytes: 1 })
+        event(at, EventKind::JobKept { job, image, config, bytes: 1, layers: Vec::new() })
     }
 
     pub(in crate::report) fn built(at: u64, job: &str) -> Event {

@@ -21,6 +21,8 @@ pub(super) struct Adopted {
     pub(super) config: Digest,
     /// Bytes of all layers.
     pub(super) bytes: u64,
+    /// Bytes of each, the lowest first.
+    pub(super) layers: Vec<u64>,
 }
 
 /// Take in what an engine pushed under a pointer: check it, and write its platform manifest.
@@ -62,10 +64,11 @@ pub(super) async fn adopt(
         share_layers(store, scope, parent, &configuration, &mut layers).await.map_err(unwritten)?;
     }
     let manifest = written(&pushed.config, layers);
+    let layers = manifest.layers.iter().map(|layer| layer.size).collect();
     let bytes = manifest.layer_bytes();
     let document = Document::of_manifest(&manifest);
     store.write_document(scope, &document, &[]).await.map_err(unwritten)?;
-    Ok(Adopted { manifest: document, config: pushed.config.digest, bytes })
+    Ok(Adopted { manifest: document, config: pushed.config.digest, bytes, layers })
 }
 
 /// The configuration of the image that an engine pushed under a pointer; `None` where nothing stands there, or nothing

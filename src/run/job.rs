@@ -249,7 +249,8 @@ impl Work<'_> {
         // A build may have pushed and failed all the same: nothing keeps what it pushed then (F-G5).
         let records = &self.session.records;
         let untagged = records.store.remove_tag(&records.scope, &tag).await.or_else(passing_over_absence);
-        let record = ImageRecord { cached, ..self.record(&adopted?, started) };
+        let adopted = adopted?;
+        let record = ImageRecord { cached, ..self.record(&adopted, started) };
         untagged.map_err(kept(&self.job))?;
         emptied.map_err(|error| {
             Diagnostic::surroundings(format!("remove the folder {}", scratch.display())).caused_by(&error)
@@ -264,6 +265,7 @@ impl Work<'_> {
             image: record.image.to_string(),
             config: record.config.to_string(),
             bytes: record.bytes,
+            layers: adopted.layers,
         });
         Ok(record)
     }
@@ -535,6 +537,10 @@ impl Work<'_> {
                 job: self.job.to_string(),
                 check: title.clone(),
                 passed: found.is_ok(),
+                tag: match &found {
+                    Ok(Found::Tag(tag)) => Some(tag.clone()),
+                    _ => None,
+                },
                 milliseconds,
             });
             match found.map_err(Trouble::There)? {

@@ -349,7 +349,7 @@ mod planted {
 
     fn kept(name: &str) -> Step {
         let (image, config) = (IMAGE.to_owned(), IMAGE.to_owned());
-        Step::Event(EventKind::JobKept { job: job(name), image, config, bytes: 1 })
+        Step::Event(EventKind::JobKept { job: job(name), image, config, bytes: 1, layers: Vec::new() })
     }
 
     fn stray(name: &str) -> Step {

@@ -150,7 +150,7 @@ impl Progress {
                 Some(format!("  {job}  {step}"))
             }
             EventKind::JobKept { job, bytes, .. } => Some(format!("  {job}  kept, {}", size(*bytes))),
-            EventKind::CheckEnded { job, check, passed, milliseconds } => {
+            EventKind::CheckEnded { job, check, passed, milliseconds, .. } => {
                 let result = if *passed { "passed" } else { "FAILED" };
                 Some(format!("  {job}  {result} {} in {}", shown(check), duration(*milliseconds)))
             }

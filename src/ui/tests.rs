@@ -164,7 +164,13 @@ fn run() -> Vec<Event> {
         at(350, EventKind::JobStep { job: job(), step: "too soon to be drawn".into() }),
         at(
             1_500,
-            EventKind::CheckEnded { job: job(), check: "id -un".into(), passed: false, milliseconds: 90 },
+            EventKind::CheckEnded {
+                job: job(),
+                check: "id -un".into(),
+                passed: false,
+                tag: None,
+                milliseconds: 90,
+            },
         ),
         at(
             1_710,

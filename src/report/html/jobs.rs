@@ -68,6 +68,7 @@ fn one(
     attempts: &[&Attempt],
 ) -> Markup {
     let result = became(Some(report));
+    let tags: Vec<&String> = report.checks.iter().filter_map(|check| check.tag.as_ref()).collect();
     let costs: Vec<f64> = attempts.iter().filter_map(|attempt| timeline.cost_of(attempt)).collect();
     html! {
         details.job.(result) #(anchor(job)) {
@@ -82,6 +83,11 @@ fn one(
             dl {
                 @if let Some(image) = &report.image { dt { "Digest" } dd { code { (image) } } }
                 @if let Some(builder) = &report.builder { dt { "Builder" } dd { (builder) } }
+                @if !report.layers.is_empty() {
+                    dt { "Layers" }
+                    dd { ol.layers { @for bytes in &report.layers { li style=(format!("--part:{}", per_mille(*bytes, report.bytes))) { (size(*bytes)) } } } }
+                }
+                @if !tags.is_empty() { dt { "Tags" } dd { @for tag in &tags { code { (tag) } " " } } }
                 @if !costs.is_empty() { dt { "Cost" } dd { (money(costs.iter().sum())) } }
                 @if let Some(view) = view {
                     @if !view.reasons.is_empty() { dt { "Built because" } dd { ul { @for reason in &view.reasons { li { (reason) } } } } }
@@ -109,6 +115,11 @@ fn one(
             }
         }
     }
+}
+
+/// A layer's part of an image, of a thousand.
+fn per_mille(bytes: u64, whole: u64) -> u64 {
+    bytes.saturating_mul(1_000).checked_div(whole).unwrap_or_default()
 }
 
 fn tests(report: &JobReport) -> String {

@@ -59,6 +59,7 @@ impl MadeUp {
             job: job.clone(),
             check: "id -un".to_owned(),
             passed: true,
+            tag: None,
             milliseconds: 3,
         });
         self.event(EventKind::JobEnded { job, outcome, milliseconds: 20, engine_milliseconds: 19 });
