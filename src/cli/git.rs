@@ -22,7 +22,7 @@ const ANSWER_BYTES: usize = 1 << 20;
 /// How much of a complaint is shown, in characters.
 const COMPLAINT: usize = 400;
 /// What answers where Git or ssh would ask a person.
-const NOBODY: [(&str, &str); 5] = [
+pub(super) const NOBODY: [(&str, &str); 5] = [
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", "false"),
     ("SSH_ASKPASS", "false"),
@@ -94,7 +94,7 @@ fn told(repository: &str, complaint: &str) -> String {
 }
 
 /// What lets somebody in, of an address: user and password together, and each.
-fn secrets(repository: &str) -> Vec<&str> {
+pub(super) fn secrets(repository: &str) -> Vec<&str> {
     let user = user_info(repository);
     user.into_iter().flat_map(|user| std::iter::once(user).chain(user.split(':'))).collect()
 }

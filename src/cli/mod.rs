@@ -5,6 +5,7 @@ mod build;
 mod builder_argument;
 mod capable;
 mod carrying;
+mod changes;
 mod ci;
 mod clean;
 mod commit;
@@ -17,6 +18,7 @@ mod doctor;
 mod ending;
 mod environment;
 mod export;
+mod facts;
 mod fitting;
 mod fleet;
 mod gc;
@@ -28,6 +30,7 @@ mod init;
 mod inspect;
 mod job;
 mod job_files;
+mod ledger;
 mod lines;
 mod load;
 mod mirror;
@@ -58,6 +61,7 @@ mod site;
 mod trust;
 mod verify;
 mod why;
+mod wiki;
 mod workshop;
 mod workspace;
 
@@ -179,7 +183,9 @@ enum Command {
     Inspect(inspect::Options),
     Load(load::Options),
     Report(report::Options),
+    Changes(changes::Options),
     Describe(describe::Options),
+    Ledger(ledger::Options),
     Sbom(sbom::Options),
     Export(export::Options),
     Import(import::Options),
@@ -373,7 +379,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<Ended, Problems
         Command::Publications(options) => signals.unless_stopped(publications::run(context, &options)).await,
         Command::Inspect(options) => signals.unless_stopped(inspect::run(context, &options)).await,
         Command::Report(options) => report::run(context, &options),
+        Command::Changes(options) => signals.unless_stopped(changes::run(context, &options)).await,
         Command::Describe(options) => signals.unless_stopped(describe::run(context, &options)).await,
+        Command::Ledger(options) => signals.unless_stopped(ledger::run(context, &options)).await,
         Command::Sbom(options) => signals.unless_stopped(sbom::run(context, &options)).await,
         Command::Gc(options) => signals.unless_stopped(gc::run(context, &options)).await,
         Command::Doctor(options) => signals.unless_stopped(doctor::run(context, &options)).await,

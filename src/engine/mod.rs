@@ -36,7 +36,7 @@ pub(crate) use order::{
 pub(crate) use labels::below as labels_below;
 pub(crate) use layers::{CacheOrder, LayerCache};
 pub(crate) use private::private_folder;
-pub(crate) use process::{Program, find_all};
+pub(crate) use process::{Output, Program, find_all};
 pub(crate) use redact::Redactor;
 pub(crate) use room::{LEAST_ROOM, Room};
 pub(crate) use stock::{Delivery, Stock};

@@ -56,7 +56,7 @@ pub(crate) use publication::{Homes, Publication, Source, Target, Totals};
 pub(crate) use release::{PlatformImage, Release, Withheld, assemble, index_of, platform_image};
 pub(crate) use removal::{Removals, Unwanted};
 pub(crate) use rollback::{Rollback, publications};
-pub(crate) use tags::{RunFacts, common_values, foreseen, is_reserved, render};
+pub(crate) use tags::{RunFacts, common_values, foreseen, is_reserved, of_platform, render};
 pub(crate) use transaction::Publisher;
 pub(crate) use units::units;
 pub(crate) use verify::{Row, Verdict, unfinished, verify};

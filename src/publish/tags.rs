@@ -78,6 +78,34 @@ pub(super) fn of_image(
     Ok(tags)
 }
 
+/// The tags of one platform's image in the order in which they are declared: common ones, then those of the root's taggers
+/// first.
+///
+/// # Errors
+/// Where something makes no tag.
+pub(crate) fn of_platform(
+    recipe: &Recipe,
+    platform: &Platform,
+    passed: &Passed,
+    policy: &TagPolicy,
+    facts: &RunFacts,
+) -> Result<Vec<Tag>> {
+    let (common, _) = common_values(recipe, facts)?;
+    let values = match policy.is_release {
+        true => common,
+        false => platform_values(recipe, platform, passed, &common)?,
+    };
+    let mut tags = Vec::new();
+    for value in values {
+        let own = format!("{}{value}", recipe.tag_prefix());
+        let tag = parsed(recipe, &policy.platform_tag(platform, &own), "the platform's tag")?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
 /// A tag that an image will have once it is built, as far as that is known before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Foreseen {

@@ -101,6 +101,19 @@ fn docker_size(bytes: u64) -> String {
 /// Where a commit of a repository can be looked at, by the address that Git has for it: of `https://host/owner/name.git` and
 /// `git@host:owner/name.git` it is `https://host/owner/name/commit/HASH`. Who is named in the address stays out.
 pub(crate) fn commit_link(remote: &str, hash: &str) -> Option<String> {
+    Some(format!("{}/commit/{hash}", page_of(remote)?))
+}
+
+/// Where a file of a commit can be looked at, in the same way.
+pub(crate) fn blob_link(remote: &str, hash: &str, path: &str) -> Option<String> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~/".contains(letter);
+    let is_plain = path.chars().all(plain) && !path.split('/').any(|part| part == "..");
+    let path = path.strip_prefix("./").unwrap_or(path);
+    Some(format!("{}/blob/{hash}/{path}", page_of(remote)?)).filter(|_| is_plain)
+}
+
+/// The page of a repository, by the address that Git has for it.
+fn page_of(remote: &str) -> Option<String> {
     let remote = remote.trim().trim_end_matches('/');
     let remote = remote.strip_suffix(".git").unwrap_or(remote);
     let (host, path) = match remote.split_once("://") {
@@ -112,7 +125,7 @@ pub(crate) fn commit_link(remote: &str, hash: &str) -> Option<String> {
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/".contains(c));
     let is_plain =
         host.contains('.') && plain(host) && plain(path) && !path.starts_with('/') && !path.is_empty();
-    is_plain.then(|| format!("https://{host}/{path}/commit/{hash}"))
+    is_plain.then(|| format!("https://{host}/{path}"))
 }
 
 #[cfg(test)]
@@ -229,5 +242,11 @@ bash/stable 5.2
         for (remote, link) in table {
             assert_eq!(commit_link(remote, "0a").as_deref(), link, "{remote}");
         }
+        let blob = |path: &str| blob_link("git@github.com:o/r.git", "0a", path);
+        assert_eq!(
+            blob("./images/a/Dockerfile").as_deref(),
+            Some("https://github.com/o/r/blob/0a/images/a/Dockerfile")
+        );
+        assert_eq!((blob("a)b"), blob("../a")), (None, None));
     }
 }

@@ -1,9 +1,11 @@
 //! What a run came to: a fold over its events, the same live as later from its log.
 
+mod changes;
 mod critical_path;
 mod html;
 mod json;
 mod junit;
+pub(crate) mod ledger;
 mod manifest;
 mod plan;
 mod simulation;
@@ -18,9 +20,10 @@ use crate::diag::{Diagnostic, Place, Result};
 use crate::event::{Amount, EVENT_VERSION, EmulationCost, Event, EventKind, Outcome};
 
 pub(crate) use crate::diag::size;
+pub(crate) use changes::{CHANGES_VERSION, Changes, Side};
 pub(crate) use critical_path::CriticalPath;
 pub(crate) use html::Page;
-pub(crate) use manifest::{BuildManifest, Commit, commit_link};
+pub(crate) use manifest::{BuildManifest, Commit, blob_link, commit_link};
 pub(crate) use plan::{
     CapacityView, DecisionView, EmulationView, EstimateView, JobView, MirrorView, PLAN_VIEW_VERSION, PlanView,
 };

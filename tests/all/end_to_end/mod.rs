@@ -24,6 +24,7 @@ mod interrupted;
 mod keyless;
 mod killed;
 mod layer_cache;
+mod ledger;
 mod legacy;
 mod lossy;
 mod machines;
