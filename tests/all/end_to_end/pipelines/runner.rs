@@ -144,6 +144,12 @@ impl<'a> Pipeline<'a> {
         self.logs.get(id).map_or("", String::as_str)
     }
 
+    /// What jobs wrote that did not go well.
+    pub(super) fn told(&self) -> String {
+        let failed = self.endings.iter().filter(|(_, (ending, _))| *ending == Ending::Failure);
+        failed.map(|(id, _)| format!("{id}: {}\n", self.log(id))).collect()
+    }
+
     /// The folders that jobs have handed on.
     pub(super) fn artifacts(&self) -> BTreeSet<String> {
         let entries = std::fs::read_dir(self.folder.path().join("artifacts")).into_iter().flatten();
